@@ -1,0 +1,1 @@
+"""Turn tracked runs into pages people trust; ``python -m reports`` is the door."""

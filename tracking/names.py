@@ -1,0 +1,385 @@
+"""The vocabulary: every parameter, metric and tag of a run, with its type, unit, bounds and direction.
+
+One thing has one name, here and nowhere else. The hyperparameters carry the names, ranges and defaults of SageMaker's
+built-in image classification (https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); metrics are
+fractions in 0..1 unless the name carries a unit (``_s`` seconds, ``_usd`` US dollars, ``_bytes``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["param", "metric", "tag"]
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Name:
+    """One word of the vocabulary.
+
+    ``low`` and ``high`` are the legal bounds, both included; ``choices`` are the only legal values where there are few.
+    ``better`` says which direction of a metric is an improvement. ``used_with`` names the setting without which a
+    parameter has no effect, as ``(parameter, values)``.
+    """
+
+    key: str
+    kind: Kind
+    type: type
+    title: str
+    help: str = ""
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Value, ...] = ()
+    default: Any = None
+    better: Literal["higher", "lower", ""] = ""
+    used_with: tuple[str, tuple[Value, ...]] | None = None
+
+    @property
+    def column(self) -> str:
+        """The column of the read side's frame, as MLflow spells it: ``params.num_layers``, ``metrics.test_accuracy``."""
+        return f"{self.kind}s.{self.key}"
+
+
+SMALL_IMAGE_DEPTHS = (20, 32, 44, 56, 110)
+LARGE_IMAGE_DEPTHS = (18, 34, 50, 101, 152, 200)
+DEPTHS = tuple(sorted(SMALL_IMAGE_DEPTHS + LARGE_IMAGE_DEPTHS))
+SPLITS = ("train", "validation", "test")
+
+
+def _param(key: str, type_: type, title: str, help_: str, **rest: Any) -> Name:
+    return Name(key, "param", type_, title, help_, **rest)
+
+
+_ADAM = ("optimizer", ("adam",))
+_STOP = ("early_stopping", (True,))
+
+# The built-in's hyperparameters, in the order of its documentation.
+HYPERPARAMETERS: tuple[Name, ...] = (
+    _param("num_classes", int, "classes", "number of classes; the data decides", low=2),
+    _param("num_training_samples", int, "training images", "pictures in the training split; the data decides", low=1),
+    _param(
+        "augmentation_type",
+        str,
+        "augmentation",
+        "crop: random crop and flip; crop_color: and random hue, saturation,"
+        " lightness (36, 50, 50); crop_color_transform: and rotation to 10 degrees, shear to 0.1, aspect to 0.25",
+        choices=("crop", "crop_color", "crop_color_transform"),
+    ),
+    _param("beta_1", float, "beta 1", "decay of the first moment (adam)", low=0, high=1, default=0.9, used_with=_ADAM),
+    _param(
+        "beta_2", float, "beta 2", "decay of the second moment (adam)", low=0, high=1, default=0.999, used_with=_ADAM
+    ),
+    _param(
+        "checkpoint_frequency",
+        int,
+        "checkpoint every",
+        "keep a model every so many epochs (unset: only the best by validation accuracy)",
+        unit="epochs",
+        low=1,
+    ),
+    _param("early_stopping", bool, "early stopping", "stop when validation accuracy no longer improves", default=False),
+    _param(
+        "early_stopping_min_epochs",
+        int,
+        "min epochs",
+        "epochs before early stopping may act",
+        low=1,
+        default=10,
+        used_with=_STOP,
+    ),
+    _param(
+        "early_stopping_patience",
+        int,
+        "patience",
+        "epochs to wait for an improvement",
+        low=1,
+        default=5,
+        used_with=_STOP,
+    ),
+    _param(
+        "early_stopping_tolerance",
+        float,
+        "tolerance",
+        "relative improvement over the best accuracy that counts",
+        low=0,
+        high=1,
+        default=0.0,
+        used_with=_STOP,
+    ),
+    _param("epochs", int, "epochs", "passes over the training split", unit="epochs", low=1, default=30),
+    _param(
+        "eps",
+        float,
+        "epsilon",
+        "added to the denominator (adam, rmsprop)",
+        low=0,
+        high=1,
+        default=1e-8,
+        used_with=("optimizer", ("adam", "rmsprop")),
+    ),
+    _param(
+        "gamma",
+        float,
+        "gamma",
+        "decay of the squared gradient's average (rmsprop)",
+        low=0,
+        high=1,
+        default=0.9,
+        used_with=("optimizer", ("rmsprop",)),
+    ),
+    _param(
+        "image_shape",
+        str,
+        "image shape",
+        "channels,height,width of the network's input; the data and the depth decide",
+        unit="px",
+    ),
+    _param("kv_store", str, "kv store", "gradient exchange over several machines", choices=("dist_sync", "dist_async")),
+    _param("learning_rate", float, "learning rate", "initial learning rate", low=0, high=1, default=0.1),
+    _param(
+        "lr_scheduler_factor",
+        float,
+        "lr factor",
+        "multiplies the learning rate at each step of lr_scheduler_step",
+        low=0,
+        high=1,
+        default=0.1,
+    ),
+    _param(
+        "lr_scheduler_step", str, "lr steps", "epochs after which the learning rate drops, such as 10,20", unit="epochs"
+    ),
+    _param("mini_batch_size", int, "batch size", "pictures a step", low=1, default=32),
+    _param(
+        "momentum",
+        float,
+        "momentum",
+        "momentum (sgd, nag)",
+        low=0,
+        high=1,
+        default=0.9,
+        used_with=("optimizer", ("sgd", "nag")),
+    ),
+    _param("multi_label", int, "multi-label", "1: several labels a picture", choices=(0, 1), default=0),
+    _param(
+        "num_layers",
+        int,
+        "layers",
+        "depth: 20, 32, 44, 56, 110 for small pictures; 18, 34, 50, 101, 152, 200 for large ones",
+        choices=DEPTHS,
+    ),
+    _param("optimizer", str, "optimizer", "update rule", choices=("sgd", "adam", "rmsprop", "nag"), default="sgd"),
+    _param(
+        "precision_dtype",
+        str,
+        "precision",
+        "number format of the weights' arithmetic; bfloat16 needs a CPU that has it, float16 a GPU",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+    ),
+    _param("resize", int, "resize", "shortest side before cropping to image_shape", unit="px", low=1),
+    _param("top_k", int, "top k", "also report how often the label is among the k likeliest", low=2),
+    _param(
+        "use_pretrained_model",
+        int,
+        "pretrained",
+        "1: start from ImageNet weights with a fresh head, train all of it",
+        choices=(0, 1),
+        default=0,
+    ),
+    _param(
+        "use_weighted_loss",
+        int,
+        "weighted loss",
+        "1: weigh the classes (multi-label only)",
+        choices=(0, 1),
+        default=0,
+        used_with=("multi_label", (1,)),
+    ),
+    _param(
+        "weight_decay",
+        float,
+        "weight decay",
+        "L2 penalty (sgd, nag)",
+        low=0,
+        high=1,
+        default=0.0001,
+        used_with=("optimizer", ("sgd", "nag")),
+    ),
+)
+
+# What this project adds.
+SETTINGS: tuple[Name, ...] = (
+    _param("dataset", str, "data", "a name (see --list) or a path"),
+    _param("init", str, "init", "scratch, imagenet, run:<id> or a weights file"),
+    _param("seed", int, "seed", "of initial weights, order and augmentation", low=0, high=2**31 - 1, default=0),
+    _param(
+        "resnet_version",
+        str,
+        "ResNet version",
+        "v1 (post-activation), v2 (pre-activation; He 2016b) or v1b",
+        choices=("v1", "v1b", "v2"),
+        default="v1",
+    ),
+    _param(
+        "pretext",
+        str,
+        "pretext task",
+        "train on a task made from the pictures alone: rotation (Gidaris 2018)",
+        choices=("rotation",),
+    ),
+    _param(
+        "split_seed",
+        int,
+        "split seed",
+        "of the train/validation/test split where the source has none",
+        low=0,
+        high=2**31 - 1,
+        default=0,
+    ),
+    _param(
+        "validation_fraction",
+        float,
+        "validation share",
+        "of a source without a validation split",
+        low=0,
+        high=0.9,
+        default=0.1,
+    ),
+    _param("test_fraction", float, "test share", "of a source without a test split", low=0, high=0.9, default=0.2),
+    _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
+)
+
+TRAIN_ACCURACY = "train_accuracy"
+TRAIN_LOSS = "train_loss"
+VALIDATION_ACCURACY = "validation_accuracy"
+VALIDATION_LOSS = "validation_loss"
+TEST_ACCURACY = "test_accuracy"
+TEST_LOSS = "test_loss"
+BEST_VALIDATION_ACCURACY = "best_validation_accuracy"
+BEST_EPOCH = "best_epoch"
+EPOCH_LEARNING_RATE = "epoch_learning_rate"
+IMAGES_PER_S = "images_per_s"
+EPOCH_TIME_S = "epoch_time_s"
+TRAINING_TIME_S = "training_time_s"
+TOTAL_TIME_S = "total_time_s"
+BILLABLE_TIME_S = "billable_time_s"
+COST_USD = "cost_usd"
+NUM_PARAMETERS = "num_parameters"
+MODEL_SIZE_BYTES = "model_size_bytes"
+
+
+def num_images(split: str) -> str:
+    """Metric: how many pictures the split's score was computed on."""
+    return f"{split}_num_images"
+
+
+def top_k_accuracy(split: str, k: int) -> str:
+    """Metric: share of the split's pictures whose label is among the ``k`` likeliest classes."""
+    return f"{split}_top{k}_accuracy"
+
+
+def _metric(key: str, title: str, help_: str, **rest: Any) -> Name:
+    return Name(key, "metric", float, title, help_, **rest)
+
+
+def _accuracy(key: str, title: str, help_: str) -> Name:
+    return _metric(key, title, help_, low=0, high=1, better="higher")
+
+
+METRICS: tuple[Name, ...] = (
+    _accuracy(TRAIN_ACCURACY, "train", "running accuracy over the epoch's augmented training batches"),
+    _metric(
+        TRAIN_LOSS, "train loss", "mean cross-entropy over the epoch's batches", unit="nats", low=0, better="lower"
+    ),
+    _accuracy(VALIDATION_ACCURACY, "validation", "after each epoch, on every validation picture once"),
+    _metric(VALIDATION_LOSS, "validation loss", "mean cross-entropy", unit="nats", low=0, better="lower"),
+    _accuracy(TEST_ACCURACY, "test", "of the checkpoint that validation chose, on every test picture once"),
+    _metric(TEST_LOSS, "test loss", "mean cross-entropy", unit="nats", low=0, better="lower"),
+    *(_accuracy(top_k_accuracy(split, 5), f"{split} top-5", "label among the 5 likeliest") for split in SPLITS),
+    *(_metric(num_images(split), f"{split} images", "pictures the score was computed on", low=1) for split in SPLITS),
+    _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: the checkpoint that is kept"),
+    _metric(BEST_EPOCH, "best epoch", "the epoch of the kept checkpoint, from 1", low=1),
+    _metric(EPOCH_LEARNING_RATE, "learning rate", "in force during the epoch", low=0, high=1),
+    _metric(IMAGES_PER_S, "images/s", "training pictures a second, evaluation excluded", low=0, better="higher"),
+    _metric(EPOCH_TIME_S, "epoch time", "wall time of the epoch, evaluation included", unit="s", low=0),
+    _metric(TRAINING_TIME_S, "training time", "wall time of all epochs", unit="s", low=0, better="lower"),
+    _metric(TOTAL_TIME_S, "time", "wall time from start to end of the run", unit="s", low=0, better="lower"),
+    *(
+        _metric(f"{phase}_s", phase, f"time a cloud job spent {phase}", unit="s", low=0)
+        for phase in ("starting", "downloading", "training", "uploading")
+    ),
+    _metric(
+        BILLABLE_TIME_S,
+        "billable time",
+        "seconds the provider charges, before the instance count",
+        unit="s",
+        low=0,
+        better="lower",
+    ),
+    _metric(COST_USD, "cost", "billable seconds x instances x price", unit="USD", low=0, better="lower"),
+    _metric(NUM_PARAMETERS, "parameters", "trainable weights", low=1),
+    _metric(MODEL_SIZE_BYTES, "model size", "of the saved weights", unit="bytes", low=1, better="lower"),
+)
+
+# Tags. The dotted ones are this project's; MLflow's own start with "mlflow.".
+JOURNAL_ID = "journal_id"
+FINGERPRINT = "config_fingerprint"
+STUDY = "study"
+LAUNCHER = "launcher"
+INIT_LABEL = "init_label"
+PRETEXT = "pretext"
+STATUS_REASON = "status_reason"
+ERROR_TYPE = "error_type"
+RESUMED = "resumed"
+TEST_DATASET_DIGEST = "test_dataset_digest"
+VALIDATION_DATASET_DIGEST = "validation_dataset_digest"
+TRAIN_DATASET_DIGEST = "train_dataset_digest"
+TEST_OVERLAP = "test_overlap_images"
+
+TAGS: tuple[Name, ...] = tuple(
+    Name(key, "tag", str, title, help_)
+    for key, title, help_ in (
+        (JOURNAL_ID, "journal", "the journal this run was replayed from"),
+        (FINGERPRINT, "configuration", "hash of every setting that decides the result, without the seed"),
+        (STUDY, "study", "the study this run belongs to"),
+        (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
+        (INIT_LABEL, "init", "initial weights in words a reader can judge"),
+        (PRETEXT, "pretext", "set when the run learned a made-up task and is a source for transfer, not a candidate"),
+        (STATUS_REASON, "reason", "why a run ended as it did"),
+        (ERROR_TYPE, "error", "the exception's class"),
+        (RESUMED, "resumed", "how often the run was continued"),
+        (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),
+        (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
+        (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),
+        (TEST_OVERLAP, "overlap", "test pictures that training saw as well"),
+    )
+)
+
+ALL: dict[tuple[Kind, str], Name] = {(n.kind, n.key): n for n in (*HYPERPARAMETERS, *SETTINGS, *METRICS, *TAGS)}
+PARAMS: dict[str, Name] = {n.key: n for n in (*HYPERPARAMETERS, *SETTINGS)}
+
+
+def parse(name: Name, text: str) -> Value:
+    """Read a stored value back as the type the vocabulary gives it.
+
+    Booleans accept exactly ``true``/``false`` in any case (the built-in writes ``True``/``False``); ints accept whole
+    floats (``"3.0"``), since other tools store them so. Raises ValueError otherwise.
+    """
+    text = text.strip()
+    if name.type is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{name.key}: {text!r} is neither true nor false")
+        return text.lower() == "true"
+    if name.type is int:
+        try:
+            return int(text)
+        except ValueError:
+            number = float(text)
+            if not number.is_integer():
+                raise ValueError(f"{name.key}: {text!r} is not a whole number") from None
+            return int(number)
+    if name.type is float:
+        return float(text)
+    return text

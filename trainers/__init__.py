@@ -1,0 +1,1 @@
+"""Train image classifiers with MXNet and GluonCV, here or as a SageMaker job; ``python -m trainers.run`` is the door."""

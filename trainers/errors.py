@@ -1,0 +1,40 @@
+"""The trainers package's errors.
+
+TrainerError            the run failed (exit code 1)
+├── TrainingDiverged    the loss is no longer a number
+├── DiskFull            no room for what the run must keep
+└── BadInput            what the user gave cannot work (exit code 2)
+    ├── BadConfig       settings out of range or at odds; lists every fault
+    └── BadData         pictures or labels that cannot be read or used
+"""
+
+from __future__ import annotations
+
+
+class TrainerError(Exception):
+    """Root of the package's errors; the message says what was given, what is legal and what to do."""
+
+
+class TrainingDiverged(TrainerError):
+    """The loss is no longer a number."""
+
+
+class DiskFull(TrainerError):
+    """No room for what the run must keep."""
+
+
+class BadInput(TrainerError, ValueError):
+    """What the user gave cannot work."""
+
+
+class BadConfig(BadInput):
+    """Settings out of range or at odds with one another; ``faults`` holds every one of them."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = list(faults)
+        head = "" if len(faults) == 1 else f"{len(faults)} faults in the settings:\n  - "
+        super().__init__(head + "\n  - ".join(faults))
+
+
+class BadData(BadInput):
+    """Pictures or labels that cannot be read or used."""
