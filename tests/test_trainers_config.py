@@ -25,7 +25,6 @@ from trainers.config_text import (
 )
 from trainers.errors import BadConfig
 
-
 PARSER = argparse.ArgumentParser(allow_abbrev=False)
 add_flags(PARSER)
 

@@ -113,7 +113,7 @@ def to_toml(config: Config) -> str:
         if value is not None and f.name != "tags":
             lines.append(f"{f.name} = {_toml(value)}")
     if config.tags:
-        lines += ["", "[tags]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in config.tags.items())]
+        lines += ["", "[tags]", *(f"{_quote(key)} = {_quote(value)}" for key, value in config.tags.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -186,7 +186,12 @@ def _tags(value: Any) -> dict[str, str]:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return repr(value) if isinstance(value, (int, float)) else json.dumps(value)
+    return repr(value) if isinstance(value, (int, float)) else _quote(value)
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string: JSON's escapes, but characters beyond 16 bits and none left of the controls TOML forbids."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _add_flag(group: Any, key: str, metavar: str, text: str) -> None:
