@@ -1,7 +1,7 @@
 """Where a run is carried out: the two verbs every place has, and the local one, a process of its own.
 
-A launcher takes a config and gives back a job; a job speaks like ``concurrent.futures``. What crosses the border is text: the
-config as a TOML file. The cloud's launchers are in ``trainers.sagemaker``.
+A launcher takes a config and gives back a job; a job speaks like ``concurrent.futures``. What crosses the border is
+text: the config as a TOML file. The cloud's launchers are in ``trainers.sagemaker``.
 """
 
 from __future__ import annotations
