@@ -1,0 +1,67 @@
+"""Ctrl-C and SIGTERM end a run cleanly: at a batch boundary while it trains, at once elsewhere.
+
+The exit code is 128 + the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to end; ``exit_code`` is what the process should leave with."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        self.exit_code = 128 + signum
+        super().__init__(f"ended by {signal.Signals(signum).name}")
+
+
+class Interruption:
+    """``with Interruption() as asked:`` turns both signals into Interrupted; inside ``asked.deferred()`` they wait.
+
+    Deferred code polls ``asked.pending`` and ends at a good place; a second Ctrl-C no longer waits.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._deferring = False
+        self._former: dict[int, object] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, a signal sets ``pending``; on leaving, a pending one is raised."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        self.check()
+
+    def pending(self) -> bool:
+        """Whether a signal has come."""
+        return self.signum is not None
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        second, self.signum = self.signum is not None, signum
+        if not self._deferring or second:
+            raise Interrupted(signum)
