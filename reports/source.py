@@ -1,0 +1,195 @@
+"""From the store to the runs a report is about: reads the frame and adds what the vocabulary leaves implicit.
+
+Out: one row a run, the frame's columns plus ``dataset``, ``digest`` (of the split the metric was computed on), ``init``
+(in words), ``seed``, ``time_s`` and ``config`` (the group key over seeds).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.errors import ReportError
+from tracking import names
+from tracking.frame import HasUri, load
+
+_NOT_SETTINGS = {"seed", "random_seed", "random_state"}
+SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
+_TAGS = (
+    names.FINGERPRINT,
+    names.INIT_LABEL,
+    names.PRETEXT,
+    names.STATUS_REASON,
+    names.ERROR_TYPE,
+    names.LAUNCHER,
+    names.TEST_OVERLAP,
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a leaderboard is asked for.
+
+    ``metric`` ranks. ``by`` are the settings that make a row (empty: the whole configuration). ``columns`` are extra
+    parameters, metrics or tags to show.
+    """
+
+    experiments: tuple[str, ...] | None = None
+    filter: str = ""
+    metric: str = names.TEST_ACCURACY
+    by: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def split(self) -> str:
+        """The split whose digest decides what compares: the metric's own, or the test split."""
+        head = self.metric.removeprefix("best_").partition("_")[0]
+        return head if head in names.SPLITS else "test"
+
+
+@dataclass(frozen=True)
+class Uri:
+    """A bare tracking URI where a store is expected."""
+
+    tracking_uri: str
+
+
+def open_store(store: HasUri | str | None) -> HasUri:
+    """The store given, the one at a tracking URI, or the one this directory resolves to."""
+    if store is None:
+        from tracking.store import resolve
+
+        return resolve()
+    return Uri(store) if isinstance(store, str) else store
+
+
+METRICS = (
+    names.TRAIN_ACCURACY,
+    names.VALIDATION_ACCURACY,
+    names.BEST_VALIDATION_ACCURACY,
+    names.TEST_ACCURACY,
+    names.num_images("train"),
+    names.num_images("validation"),
+    names.num_images("test"),
+    names.TRAINING_TIME_S,
+    names.TOTAL_TIME_S,
+    names.IMAGES_PER_S,
+    names.BILLABLE_TIME_S,
+    names.COST_USD,
+    names.NUM_PARAMETERS,
+    names.MODEL_SIZE_BYTES,
+)
+
+
+def read(store: HasUri, ask: Ask) -> pd.DataFrame:
+    """The runs asked for. Raises ReportError when there are none."""
+    named = [c for word in (*ask.by, *ask.columns) for c in _candidates(word)]
+    columns = [
+        *SETTING_COLUMNS,
+        *(f"metrics.{m}" for m in dict.fromkeys((*METRICS, ask.metric))),
+        *(f"tags.{t}" for t in (*_TAGS, f"{ask.split}_dataset_digest")),
+        f"datasets.{ask.split}",
+        *named,
+    ]
+    runs = load(store, ask.experiments, ask.filter, columns)
+    if runs.empty:
+        where = f" in {', '.join(ask.experiments)}" if ask.experiments else ""
+        narrowed = f" that match {ask.filter!r}" if ask.filter else ""
+        raise ReportError(f"no runs{where}{narrowed} in {store.tracking_uri}; train one: python -m trainers.run")
+    fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
+    attrs = dict(runs.attrs)
+    if fingerprint.isna().any():
+        # A foreign store: every parameter but the seed makes the configuration.
+        runs = load(store, ask.experiments, ask.filter, [*columns, "params.*"])
+        fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
+        attrs = dict(runs.attrs)
+    runs["seed"] = column(runs, "params.seed")
+    runs["init"] = _init(runs)
+    runs["dataset"] = column(runs, "params.dataset")
+    digest = column(runs, f"tags.{ask.split}_dataset_digest")
+    runs["digest"] = digest.where(digest.notna(), column(runs, f"datasets.{ask.split}"))
+    runs["time_s"] = _time(runs)
+    runs["config"] = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
+    runs.attrs = attrs
+    return runs
+
+
+def column(runs: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """A column of the frame, or one of missing values where no run has it."""
+    return runs[name] if name in runs.columns else pd.Series([None] * len(runs), index=runs.index, dtype=object)
+
+
+def resolve_name(runs: pd.DataFrame, word: str) -> str:
+    """The frame's column for a word of the user's: ``init``, ``num_layers``, ``tags.study`` … Raises ReportError."""
+    for candidate in ("init",) if word == "init" else _candidates(word):
+        if candidate in runs.columns:
+            return candidate
+    known = sorted({c.partition(".")[2] for c in runs.columns if c.startswith(("params.", "metrics.", "tags."))})
+    raise ReportError(f"no run has a parameter, metric or tag {word!r}; there are: {', '.join(known)}")
+
+
+def _candidates(word: str) -> tuple[str, ...]:
+    if word.startswith(("params.", "metrics.", "tags.", "datasets.")):
+        return (word,)
+    return (f"params.{word}", f"metrics.{word}", f"tags.{word}")
+
+
+def _init(runs: pd.DataFrame) -> pd.Series[Any]:
+    """Where the weights came from, in words: the tag, the parameter, or the built-in's own flag."""
+    pretrained = {"1": "imagenet", "0": "scratch"}
+
+    def words(label: Any, init: Any, flag: Any) -> str | None:
+        if isinstance(label, str):
+            return label
+        if isinstance(init, str):
+            return f"run {init[4:12]}" if init.startswith("run:") else init
+        return None if pd.isna(flag) else pretrained.get(str(flag))
+
+    rows = zip(
+        column(runs, f"tags.{names.INIT_LABEL}"),
+        column(runs, "params.init"),
+        column(runs, "params.use_pretrained_model"),
+        strict=True,
+    )
+    return pd.Series([words(*row) for row in rows], index=runs.index, dtype=object)
+
+
+def _time(runs: pd.DataFrame) -> pd.Series[Any]:
+    """Seconds: the logged total, else training alone, else from start to end."""
+    seconds = (runs["end_time"] - runs["start_time"]).dt.total_seconds()
+    for name in (names.TRAINING_TIME_S, names.TOTAL_TIME_S):
+        logged = pd.to_numeric(column(runs, f"metrics.{name}"))
+        seconds = logged.where(logged.notna(), seconds)
+    return seconds.astype("float64")
+
+
+def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
+    """A hash of every parameter but the seed, for the runs that carry no fingerprint."""
+    if not which.any():
+        return pd.Series([None] * len(runs), index=runs.index, dtype=object)
+    chosen = runs.loc[which]
+    params = [c for c in chosen.columns if c.startswith("params.") and c[7:] not in _NOT_SETTINGS]
+    cells = [_key_cells(c, chosen[c]) for c in params]
+    keys = ["".join(row) for row in zip(*cells, strict=True)] if cells else [""] * len(chosen)
+    digests = {key: "p" + hashlib.sha256(key.encode()).hexdigest()[:15] for key in set(keys)}
+    return pd.Series([digests[key] for key in keys], index=chosen.index, dtype=object).reindex(runs.index)
+
+
+def _key_cells(name: str, values: pd.Series[Any]) -> list[str]:
+    texts: dict[Any, str] = {}
+    return [
+        "" if missing else texts.setdefault(value, f"{name}={value!s}\x00")
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
+
+
+def split_words(text: str | Sequence[str] | None) -> tuple[str, ...]:
+    """``"a,b"`` or ``["a", "b"]`` -> ``("a", "b")``."""
+    if text is None:
+        return ()
+    parts: Iterable[str] = text.split(",") if isinstance(text, str) else text
+    return tuple(word.strip() for word in parts if word.strip())

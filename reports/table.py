@@ -1,0 +1,172 @@
+"""From runs to configurations: one row a configuration and page, aggregated over its seeds, ranked.
+
+The result is a plain frame. Per metric ``m``: ``m`` (mean), ``m_spread`` (sample standard deviation), ``m_n`` (seeds
+that have it); for the ranking metric also ``low``, ``high`` and ``interval`` (``Wilson`` or ``t``). A value the
+vocabulary calls impossible takes part in nothing and is listed by ``impossible``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import stats
+from reports.source import METRICS, Ask, column, resolve_name
+from tracking import names
+
+LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
+_DERIVED = {"params.seed", "params.init", "params.use_pretrained_model", "params.dataset", "params.num_threads"}
+
+
+def higher_is_better(metric: str) -> bool:
+    """The vocabulary's direction; for a foreign metric, by its name."""
+    known = names.ALL.get(("metric", metric))
+    if known is not None and known.better:
+        return known.better == "higher"
+    return not any(word in metric.lower() for word in ("loss", "error", "time", "cost", "perplexity"))
+
+
+def impossible(runs: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """``(run_id, metric, value)`` of every value outside its metric's bounds, infinite ones included."""
+    found = []
+    for c in runs.columns:
+        if not c.startswith("metrics."):
+            continue
+        bad = runs.loc[~_legal(c, runs[c]) & runs[c].notna()]
+        found += [(str(r), c[8:], float(v)) for r, v in zip(bad["run_id"], bad[c], strict=True)]
+    return sorted(found)
+
+
+def _legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    known = names.ALL.get(("metric", name.removeprefix("metrics.")))
+    low = -np.inf if known is None or known.low is None else known.low
+    high = np.inf if known is None or known.high is None else known.high
+    return values.between(low, high) & ~values.isin([np.inf, -np.inf])
+
+
+def varied(runs: pd.DataFrame) -> list[str]:
+    """Settings that differ between configurations and are not shown anyway, in the vocabulary's order."""
+    found = []
+    for name in names.PARAMS:
+        c = f"params.{name}"
+        if c in runs.columns and c not in LABELS and c not in _DERIVED and runs[c].nunique(dropna=False) > 1:
+            found.append(c)
+    return found
+
+
+def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+    """``runs`` (finished candidates, with a ``page`` column) -> one row a configuration, best first on each page."""
+    by = [resolve_name(runs, word) for word in ask.by]
+    keys = [runs["page"], *(runs[c] for c in by)] if by else [runs["page"], runs["config"]]
+    codes, num_rows = _codes(keys)
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(num_rows))
+    first = order[starts]
+    members = np.split(order, starts[1:])
+
+    shown = by if by else [c for c in LABELS if c in runs.columns]
+    extra = [resolve_name(runs, word) for word in ask.columns]
+    settings = list(dict.fromkeys([*shown, *([] if by else varied(runs)), *extra]))
+    data: dict[str, Any] = {
+        "page": runs["page"].to_numpy()[first],
+        "config": runs["config"].to_numpy()[first],
+        "n": np.bincount(codes, minlength=num_rows),
+        "run_ids": _lists(runs["run_id"], members),
+        "run_names": _lists(runs["run_name"], members),
+        "seeds": _lists(runs["seed"], members),
+        "experiment": runs["experiment"].to_numpy()[first],
+        "dataset": runs["dataset"].to_numpy()[first],
+        "where": [_common(row) for row in _lists(column(runs, f"tags.{names.LAUNCHER}"), members)],
+    }
+    for c in settings:
+        if c.startswith("metrics."):
+            continue
+        data[_setting_name(c)] = runs[c].array[first]
+    wanted = [*METRICS, ask.metric, *(c[8:] for c in settings if c.startswith("metrics."))]
+    for metric in dict.fromkeys(wanted):
+        values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
+        data.update(_aggregate(metric, values.where(_legal(metric, values)).to_numpy(), codes, num_rows))
+    data.update(_aggregate("time_s", runs["time_s"].to_numpy(), codes, num_rows))
+    table = pd.DataFrame(data)
+    # The kept checkpoint is the best by validation: its score stands beside the test score of the same weights.
+    best = table[names.BEST_VALIDATION_ACCURACY].notna()
+    for suffix in ("", "_spread", "_n"):
+        kept = table[names.BEST_VALIDATION_ACCURACY + suffix]
+        table["validation" + suffix] = kept.where(best, table[names.VALIDATION_ACCURACY + suffix])
+    table["gap"] = table[names.TRAIN_ACCURACY] - table[names.TEST_ACCURACY]
+    _interval(table, ask)
+    table.attrs["settings"] = [_setting_name(c) for c in settings if not c.startswith("metrics.")]
+    table.attrs["extra_metrics"] = [c[8:] for c in settings if c.startswith("metrics.")]
+    return _rank(table, ask)
+
+
+def _setting_name(c: str) -> str:
+    return LABELS.get(c) or c.partition(".")[2] or c
+
+
+def _codes(keys: Sequence[pd.Series[Any]]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
+    """Number the distinct combinations of the keys; a missing value is a value of its own."""
+    codes = np.zeros(len(keys[0]), dtype=np.int64)
+    for key in keys:
+        part, found = pd.factorize(key.astype(object), use_na_sentinel=False)
+        codes, unique = pd.factorize(codes * (len(found) + 1) + part)
+    return codes, int(codes.max()) + 1 if len(codes) else 0
+
+
+def _lists(values: pd.Series[Any], members: list[Any]) -> list[tuple[Any, ...]]:
+    plain = values.to_numpy(dtype=object)
+    return [tuple(plain[m]) for m in members]
+
+
+def _common(values: tuple[Any, ...]) -> str | None:
+    found = sorted({str(v) for v in values if v is not None and v == v})
+    return ", ".join(found) or None
+
+
+def _aggregate(name: str, values: Any, codes: Any, num_rows: int) -> dict[str, Any]:
+    """Mean, sample standard deviation and count of the values that are there, per row."""
+    known = ~np.isnan(values)
+    v, c = values[known], codes[known]
+    n = np.bincount(c, minlength=num_rows)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(c, v, num_rows) / n
+        square = np.bincount(c, (v - mean[c]) ** 2, num_rows)
+        spread = np.where(n > 1, np.sqrt(square / (n - 1)), np.nan)
+    return {name: np.where(n > 0, mean, np.nan), f"{name}_spread": spread, f"{name}_n": n}
+
+
+def _interval(table: pd.DataFrame, ask: Ask) -> None:
+    """95 %: t over seeds; Wilson on the split's pictures for one seed, or where all seeds agree to the digit."""
+    mean, spread, n = (table[ask.metric + s].to_numpy() for s in ("", "_spread", "_n"))
+    low, high = stats.t_interval(mean, spread, n)
+    images = table.get(names.num_images(ask.split))
+    kind = np.where(np.isnan(low), "", "t").astype(object)
+    known = names.ALL.get(("metric", ask.metric))
+    is_share = known is not None and known.high == 1 and "accuracy" in ask.metric
+    if is_share:
+        low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+        if images is not None:
+            wilson_low, wilson_high = stats.wilson(mean, images.to_numpy())
+            alone = ~(np.nan_to_num(spread) > 0)
+            low, high = np.where(alone, wilson_low, low), np.where(alone, wilson_high, high)
+            kind[alone & ~np.isnan(wilson_low)] = "Wilson"
+            kind[alone & np.isnan(wilson_low)] = ""
+    table["low"], table["high"], table["interval"] = low, high, kind
+
+
+def _rank(table: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+    """Best first on each page, missing last and unranked, ties share a rank and are ordered by run id."""
+    better = higher_is_better(ask.metric)
+    value = table[ask.metric].to_numpy()
+    sortable = np.where(np.isnan(value), np.inf, -value if better else value)
+    ids = np.array([row[0] for row in table["run_ids"]], dtype=object).astype(str)
+    order = np.lexsort((ids, sortable, table["page"].to_numpy()))
+    settings = table.attrs
+    table = table.iloc[order].reset_index(drop=True)
+    table.attrs = dict(settings)
+    ranks = table.groupby("page")[ask.metric].rank(method="min", ascending=not better)
+    table.insert(0, "rank", ranks.astype("Int64"))
+    return table

@@ -1,0 +1,89 @@
+"""Read runs page by page through MLflow's public client: any store MLflow itself can open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracking.frame import CORE, Cells, Query, experiment_error
+
+PAGE = 1000
+_CONTEXT = "mlflow.data.context"
+
+
+def read(uri: str, query: Query) -> Cells:
+    """Every run the query asks for, however many pages that takes."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiments = _experiments(client, query)
+    runs: list[Any] = []
+    token: str | None = None
+    # An empty list of experiments would be an error of MLflow's, not an empty answer.
+    while experiments:
+        page = client.search_runs(
+            sorted(experiments, key=_id_order),
+            filter_string=query.filter,
+            max_results=PAGE if query.limit is None else min(PAGE, query.limit - len(runs)),
+            order_by=[_order(query)] if query.order_by else None,
+            page_token=token,
+        )
+        runs.extend(page)
+        token = page.token
+        if not token or (query.limit is not None and len(runs) >= query.limit):
+            break
+    if query.limit is not None and not query.order_by:
+        runs.sort(key=lambda run: (run.info.start_time or 0, run.info.run_id))
+    return _cells(runs, experiments, query)
+
+
+def _experiments(client: Any, query: Query) -> dict[str, str]:
+    """Id -> name of the active experiments asked for."""
+    active: dict[str, str] = {}
+    token: str | None = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        active.update((e.experiment_id, e.name) for e in page)
+        token = page.token
+        if not token:
+            break
+    if query.experiments is None:
+        return active
+    chosen = {i: n for i, n in active.items() if i in query.experiments or n in query.experiments}
+    unknown = [e for e in query.experiments if e not in chosen and e not in chosen.values()]
+    if unknown:
+        raise experiment_error(unknown, active.values())
+    return chosen
+
+
+def _id_order(experiment_id: str) -> tuple[int, str]:
+    return (len(experiment_id), experiment_id)
+
+
+def _order(query: Query) -> str:
+    kind, _, key = query.order_by.partition(".")
+    column = f"{kind}.`{key}`" if key else f"attributes.{query.order_by}"
+    return f"{column} {'DESC' if query.descending else 'ASC'}"
+
+
+def _cells(runs: list[Any], experiments: dict[str, str], query: Query) -> Cells:
+    core: dict[str, list[Any]] = {column: [] for column in CORE}
+    cells = Cells(len(runs), core)
+    wanted = {kind: query.wants(kind) for kind in ("params", "metrics", "tags", "datasets")}
+    for row, run in enumerate(runs):
+        info = run.info
+        core["experiment"].append(experiments[info.experiment_id])
+        for column in ("run_id", "run_name", "experiment_id", "status", "start_time", "end_time", "artifact_uri"):
+            core[column].append(getattr(info, column))
+        for kind, values in (("params", run.data.params), ("metrics", run.data.metrics), ("tags", run.data.tags)):
+            keys = wanted[kind]
+            for key, value in values.items():
+                if (keys is None and not key.startswith("system/")) or (keys is not None and key in keys):
+                    cells.put(row, f"{kind}.{key}", value)
+        digests: dict[str, set[str]] = {}
+        for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
+            context = next((tag.value for tag in dataset_input.tags if tag.key == _CONTEXT), None)
+            if context is not None and (wanted["datasets"] is None or context in wanted["datasets"]):
+                digests.setdefault(context, set()).add(dataset_input.dataset.digest)
+        for context, found in digests.items():
+            cells.put(row, f"datasets.{context}", " ".join(sorted(found)))
+    return cells
