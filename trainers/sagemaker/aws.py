@@ -1,0 +1,266 @@
+"""The door to AWS: clients made when needed, calls at a pace AWS allows, patience, errors that say what to do.
+
+Enters: a service, an operation, its arguments. Leaves: AWS's answer, or one of ``trainers.sagemaker.errors``.
+Endpoints, credentials and regions are boto3's business (``AWS_ENDPOINT_URL_SAGEMAKER``, ``AWS_PROFILE``, …).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from trainers.sagemaker import errors
+
+# Calls a second. ListTrainingJobs has a quota of 2 that cannot be raised; the others' are not published, so these are
+# what leaves room for the console and for a second terminal.
+RATES_PER_S: Mapping[str, float] = {
+    "ListTrainingJobs": 1.5,
+    "DescribeTrainingJob": 4.0,
+    "CreateTrainingJob": 1.0,
+    "StopTrainingJob": 2.0,
+    "GetLogEvents": 8.0,
+    "DescribeLogStreams": 4.0,
+}
+_SLOWEST = 8.0  # how many times slower than its rate a throttled operation may become
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_THROTTLED = {
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+}
+_DOWN = {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable", "ServiceUnavailableException"}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403"}
+_MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
+
+
+class Clock(Protocol):
+    """Time as the watcher sees it; tests bring their own."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Come back after so many seconds."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Come back after so many seconds."""
+        time.sleep(seconds)
+
+
+class Pace:
+    """Spaces the calls of each operation; a throttled one is slowed down and recovers call by call. Thread-safe."""
+
+    def __init__(self, clock: Clock, rates_per_s: Mapping[str, float] = RATES_PER_S) -> None:
+        self._clock, self._rates = clock, rates_per_s
+        self._guard = threading.Lock()
+        self._free_at: dict[str, float] = {}
+        self._slower: dict[str, float] = {}
+
+    def wait(self, operation: str) -> None:
+        """Return when the next call of ``operation`` may be made."""
+        rate = self._rates.get(operation)
+        if rate is None:
+            return
+        with self._guard:
+            now = self._clock.now()
+            start = max(now, self._free_at.get(operation, now))
+            # A clock that was set back must not hold us up.
+            start = min(start, now + 60.0)
+            self._free_at[operation] = start + self._slower.get(operation, 1.0) / rate
+        if start > now:
+            self._clock.sleep(start - now)
+
+    def throttled(self, operation: str) -> None:
+        """AWS found us too fast."""
+        with self._guard:
+            self._slower[operation] = min(_SLOWEST, self._slower.get(operation, 1.0) * 2)
+
+    def answered(self, operation: str) -> None:
+        """AWS answered."""
+        with self._guard:
+            if operation in self._slower:
+                self._slower[operation] = max(1.0, self._slower[operation] * 0.9)
+
+
+class Aws:
+    """One account and region, asked as one profile. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        clock: Clock | None = None,
+        on_trouble: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """``on_trouble`` is told, in a sentence, what a call waits for: throttling, a dead network, expired keys."""
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.pace = Pace(self.clock)
+        self.profile = profile
+        self.on_trouble = on_trouble
+        self._region = region
+        self._clients: dict[str, Any] = {}
+        self._session: Any = None
+        self._guard = threading.Lock()
+
+    @property
+    def region(self) -> str:
+        """The region asked. Raises NoCredentials when nobody said which."""
+        region = self._region or self._boto_session().region_name
+        if region is None:
+            raise errors.NoCredentials(
+                "no AWS region: give --region, set AWS_DEFAULT_REGION, or name one in ~/.aws/config."
+            )
+        return str(region)
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service, such as ``s3``. S3's retries by itself; the others are called by ``call``."""
+        from botocore.config import Config
+
+        region, session = self.region, self._boto_session()
+        with self._guard:
+            if service not in self._clients:
+                attempts = 10 if service == "s3" else 1
+                config = Config(
+                    retries={"mode": "standard", "total_max_attempts": attempts},
+                    connect_timeout=10,
+                    read_timeout=60,
+                    max_pool_connections=16,
+                    tcp_keepalive=True,
+                )
+                self._clients[service] = session.client(service, region_name=region, config=config)
+            return self._clients[service]
+
+    def call(self, service: str, operation: str, *, patience_s: float | None = 120.0, **arguments: Any) -> Any:
+        """Call ``operation`` (``DescribeTrainingJob``) of ``service`` and return AWS's answer.
+
+        Throttling, outages and a dead network are waited out for ``patience_s`` seconds (None: as long as it takes, for
+        expired credentials too); then Unreachable is raised. Every other error is raised at once.
+        """
+        from botocore import xform_name
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        given_up_at = None if patience_s is None else self.clock.now() + patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            self.pace.wait(operation)
+            try:
+                answer = getattr(self.client(service), xform_name(operation))(**arguments)
+            except (ClientError, BotoCoreError) as error:
+                translated = translate(error, operation)
+                if isinstance(error, ClientError) and _code(error) in _THROTTLED:
+                    self.pace.throttled(operation)
+                if not self._is_worth_waiting(error, translated, patience_s):
+                    raise translated from error
+                # Spread out, so that many waiting processes don't all come back at once.
+                nap_s = pause_s * (0.5 + random.random() / 2)
+                if given_up_at is not None and self.clock.now() + nap_s > given_up_at:
+                    raise translated from error
+                self.on_trouble(str(translated))
+                self.clock.sleep(nap_s)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+            else:
+                self.pace.answered(operation)
+                return answer
+
+    def pages(
+        self, service: str, operation: str, *, patience_s: float | None = 120.0, **arguments: Any
+    ) -> Iterator[Any]:
+        """Every page of a listing, by its ``NextToken``, each at the operation's pace."""
+        token: dict[str, str] = {}
+        name = "nextToken" if service == "logs" else "NextToken"
+        while True:
+            page = self.call(service, operation, patience_s=patience_s, **arguments, **token)
+            yield page
+            if not page.get(name):
+                return
+            token = {name: page[name]}
+
+    def _is_worth_waiting(self, error: Exception, translated: Exception, patience_s: float | None) -> bool:
+        if isinstance(translated, errors.Unreachable):
+            return True
+        expired = isinstance(translated, errors.NotAllowed) and translated.code in _EXPIRED
+        if expired and patience_s is None:
+            # New keys in a file are seen by a new session only.
+            with self._guard:
+                self._clients.clear()
+                self._session = None
+            return True
+        return False
+
+    def _boto_session(self) -> Any:
+        try:
+            import boto3
+            from botocore.exceptions import BotoCoreError
+        except ImportError as error:
+            raise errors.NoCredentials(
+                "SageMaker needs boto3: pip install 'image-classification-tracking[sagemaker]'"
+            ) from error
+        with self._guard:
+            if self._session is None:
+                try:
+                    self._session = boto3.Session(profile_name=self.profile, region_name=self._region)
+                except BotoCoreError as error:  # an unknown profile
+                    raise errors.NoCredentials(f"{error}: give --profile one of ~/.aws/config") from error
+            return self._session
+
+
+def translate(error: Exception, operation: str) -> Exception:
+    """A botocore error as one of ours."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError)):
+        return errors.NoCredentials(f"{error}. Give --profile and --region, or set up AWS's own files or variables.")
+    if isinstance(error, boto.ParamValidationError):
+        return errors.Rejected(f"{operation}: {error}", code="ParamValidation", operation=operation)
+    if not isinstance(error, boto.ClientError):
+        if isinstance(error, (boto.TokenRetrievalError, boto.SSOError)):
+            return errors.NotAllowed(f"{operation}: {error}", code="ExpiredToken", operation=operation)
+        return errors.Unreachable(f"{operation}: no answer from AWS ({error})", operation=operation)
+    code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    told = str(error.response.get("Error", {}).get("Message", "")) or code
+    kind: type[errors.AwsError] = errors.AwsError
+    message = f"{operation}: {told}"
+    if code in _THROTTLED:
+        kind, message = errors.Unreachable, f"{operation}: AWS asks us to be slower ({told})"
+    elif code in _DOWN or status >= 500:
+        kind, message = errors.Unreachable, f"{operation}: AWS has a fault of its own ({told})"
+    elif code in _EXPIRED:
+        kind, message = (
+            errors.NotAllowed,
+            f"{operation}: credentials expired or unknown ({told}); renew them",
+        )
+    elif code in _DENIED:
+        kind, message = errors.NotAllowed, f"{operation}: {told}. Ask for the permission, or give another --profile."
+    elif code == "ResourceInUse":
+        kind = errors.NameTaken
+    elif code in ("ResourceLimitExceeded", "ResourceLimitExceededException"):
+        kind = errors.QuotaReached
+    elif code in _MISSING or "not found" in told.lower() or "could not find" in told.lower():
+        kind = errors.NotFound
+    elif code in ("ValidationException", "ValidationError", "SerializationException", "InvalidParameterException"):
+        kind = errors.Rejected
+    return kind(message, code=code, operation=operation)
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
