@@ -38,7 +38,7 @@ class Name:
 
     @property
     def column(self) -> str:
-        """The column of the read side's frame, as MLflow spells it: ``params.num_layers``, ``metrics.test_accuracy``."""
+        """The column of the read side's frame: ``params.num_layers``, ``metrics.test_accuracy``."""
         return f"{self.kind}s.{self.key}"
 
 
@@ -327,6 +327,7 @@ METRICS: tuple[Name, ...] = (
 JOURNAL_ID = "journal_id"
 FINGERPRINT = "config_fingerprint"
 STUDY = "study"
+STUDY_RUN = "study_run"
 LAUNCHER = "launcher"
 INIT_LABEL = "init_label"
 PRETEXT = "pretext"
@@ -344,6 +345,7 @@ TAGS: tuple[Name, ...] = tuple(
         (JOURNAL_ID, "journal", "the journal this run was replayed from"),
         (FINGERPRINT, "configuration", "hash of every setting that decides the result, without the seed"),
         (STUDY, "study", "the study this run belongs to"),
+        (STUDY_RUN, "study run", "hash of the planned settings, by which a study knows what is done"),
         (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
         (INIT_LABEL, "init", "initial weights in words a reader can judge"),
         (PRETEXT, "pretext", "set when the run learned a made-up task and is a source for transfer, not a candidate"),
