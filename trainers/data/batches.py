@@ -1,0 +1,124 @@
+"""Batches of one split: (B, C, H, W) uint8 pictures, raw 0..255, and (B,) int64 labels; fixed by seed and epoch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.data import augment
+from trainers.data.dataset import Split
+from trainers.data.pictures import READERS, Indices, Pixels, to_channels
+from trainers.data.pool import make_pool, memory_limit_bytes
+from trainers.data.sizing import Fit, Sizing
+from trainers.errors import BadData
+
+_AHEAD = 3  # batches decoded ahead when pictures do not fit into memory
+Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+class Batches:
+    """A split cut into batches of the network's size.
+
+    image_shape: (C, H, W). resize: shortest side in px before the crop. fit: ``crop`` (as in training) or ``squash``
+    (scaled to H x W whatever the aspect ratio). augmentation: None (centre crop) or one of ``augment.KINDS``.
+    last: ``keep`` or ``discard`` a last batch that is not full. memory_bytes: pictures that would take more, decoded,
+    are decoded anew in every epoch, ahead of time on threads.
+    Raises BadData for pictures that cannot be decoded or are smaller than the crop.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        image_shape: tuple[int, int, int],
+        batch_size: int,
+        *,
+        resize: int | None = None,
+        fit: Fit = "crop",
+        augmentation: str | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        last: Literal["keep", "discard"] = "keep",
+        memory_bytes: int | None = None,
+    ) -> None:
+        self.channels, self.height, self.width = image_shape
+        if self.channels not in (1, 3) or min(self.height, self.width) < 1:
+            raise BadData(f"image_shape {image_shape}: expected C,H,W with C 1 or 3 and H, W at least 1 px")
+        if batch_size < 1:
+            raise BadData(f"mini_batch_size {batch_size}: expected at least 1")
+        if augmentation is not None and augmentation not in augment.KINDS:
+            raise BadData(f"augmentation_type {augmentation!r}: legal are {', '.join(augment.KINDS)}")
+        if last == "discard" and len(split) < batch_size:
+            raise BadData(f"{len(split)} pictures are fewer than mini_batch_size {batch_size}; give a smaller one")
+        self.labels = split.labels
+        self.batch_size, self.augmentation, self.shuffle, self.seed = batch_size, augmentation, shuffle, seed
+        full = len(split) // batch_size * batch_size
+        self.num_images = full if last == "discard" else len(split)
+        sizing = Sizing(self.channels, self.height, self.width, resize, fit, split.pictures.own)
+        limit = memory_limit_bytes() if memory_bytes is None else memory_bytes
+        self._fetch, self.in_memory = make_pool(split.pictures, sizing, limit)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-self.num_images // self.batch_size)
+
+    def order(self, epoch: int) -> Indices:
+        """(num_images,) indices into the split, in the order of the epoch; a permutation when shuffled."""
+        if not self.shuffle:
+            return np.arange(self.num_images, dtype=np.int64)
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))[: self.num_images]
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch ``number`` (from 0 or 1, as the caller counts); depends on seed and number alone."""
+        order = self.order(number)
+        parts = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        if self.in_memory:
+            for place, indices in enumerate(parts):
+                yield self._make(number, place, indices)
+        else:
+            with closing(self._ahead(number, parts)) as batches:
+                yield from batches
+
+    def _ahead(self, number: int, parts: list[Indices]) -> Generator[Batch, None, None]:
+        waiting: deque[Future[Batch]] = deque()
+        readers = ThreadPoolExecutor(READERS)
+        try:
+            for place, indices in enumerate(parts):
+                waiting.append(readers.submit(self._make, number, place, indices))
+                if len(waiting) >= _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+    def _make(self, number: int, place: int, indices: Indices) -> Batch:
+        images = self._fetch(indices)
+        if self.augmentation is None:
+            images = augment.centre_crop(images, self.height, self.width)
+        else:
+            rng = np.random.default_rng([self.seed, number, place])
+            draws = augment.draw(rng, len(indices), self.augmentation)
+            if draws.hls is not None:  # a grey picture takes on colour here, as the built-in's does
+                images = _in_channels(images, self.channels)
+            images = augment.augment(images, self.height, self.width, draws)
+        return _planes(images, self.channels), self.labels[indices]
+
+
+def _in_channels(images: Pixels | Sequence[Pixels], channels: int) -> Pixels | Sequence[Pixels]:
+    if isinstance(images, np.ndarray):
+        return to_channels(images, channels)
+    return [to_channels(image, channels) for image in images]
+
+
+def _planes(images: Pixels, channels: int) -> Pixels:
+    """(B, H, W, c) to contiguous (B, channels, H, W)."""
+    count, height, width, have = images.shape
+    if have == 1 and channels == 3:
+        return np.repeat(images.reshape(count, 1, height, width), 3, axis=1)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -1,0 +1,102 @@
+"""One encoded picture to pixels, with OpenCV (headless) or Pillow; and its size from the header alone."""
+
+from __future__ import annotations
+
+import functools
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.data.probe import Header, probe
+from trainers.errors import BadData
+
+# A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
+MAX_SIDE_PX = 32_000
+MAX_PIXELS = 100_000_000
+
+
+@functools.cache
+def opencv() -> Any | None:
+    """The cv2 module, or None where it is not installed or lacks its system libraries."""
+    try:
+        import cv2
+    except ImportError:  # also raised for a missing libGL, when it is not the headless build
+        return None
+    return cv2
+
+
+def header(data: bytes, name: str) -> Header:
+    """Size and channels without decoding. BadData names the picture when it is none or is absurdly large."""
+    found = probe(data)
+    if found is None:
+        found = _pillow_header(data, name)
+    if max(found.height, found.width) > MAX_SIDE_PX or found.height * found.width > MAX_PIXELS:
+        raise BadData(
+            f"{name}: {found.width} x {found.height} px is more than this project decodes"
+            f" ({MAX_SIDE_PX} px a side, {MAX_PIXELS:,} in all); scale it down or take it out"
+        )
+    if min(found.height, found.width) < 1:
+        raise BadData(f"{name}: the header gives {found.width} x {found.height} px; take the picture out")
+    return found
+
+
+def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
+    """Decode to (H, W, channels) uint8 RGB or grey, upright (EXIF orientation applied), alpha dropped.
+
+    Raises BadData with ``name`` for anything that is not a whole picture.
+    """
+    header(data, name)
+    cv2 = opencv()
+    if cv2 is not None:
+        flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        except cv2.error:
+            pixels = None
+        if pixels is not None and _is_whole(data):
+            if channels == 1:
+                return np.asarray(pixels, np.uint8)[:, :, None]
+            return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    return _pillow_decode(data, channels, name)
+
+
+def _is_whole(data: bytes) -> bool:
+    """False when a JPEG or PNG lacks its end mark, which some OpenCV builds fill with grey without a word."""
+    if data[:2] == b"\xff\xd8":
+        return b"\xff\xd9" in data[-64:]
+    if data[:4] == b"\x89PNG":
+        return b"IEND" in data[-64:]
+    return True
+
+
+def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte, as OpenCV does
+                upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
+            pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"), np.uint8)
+    except Exception as error:  # Pillow's plugins raise whatever they like on hostile bytes
+        raise BadData(_corrupt(name, error)) from error
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+def _pillow_header(data: bytes, name: str) -> Header:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            bands = len(image.getbands())
+            return Header(str(image.format).lower(), image.height, image.width, 1 if bands < 3 else 3)
+    except Exception as error:
+        raise BadData(_corrupt(name, error)) from error
+
+
+def _corrupt(name: str, error: Exception) -> str:
+    reason = str(error).split(" <_io", 1)[0]
+    return f"{name}: not a readable picture ({reason}); mend it or take it out"

@@ -1,0 +1,122 @@
+"""``open_dataset``: from what the user gave to splits ready for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trainers.data import catalog, cifar, digits, folder, idx
+from trainers.data.dataset import Dataset, Split
+from trainers.data.found import WHOLE, Found
+from trainers.data.pictures import RotatedPictures
+from trainers.data.split import stratified
+from trainers.errors import BadData
+
+ROTATIONS = ("0°", "90°", "180°", "270°")
+
+
+def open_dataset(
+    spec: str | Path,
+    *,
+    image_root: str | Path | None = None,
+    split_seed: int = 0,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    pretext: str | None = None,
+) -> Dataset:
+    """Open a named set or a path (see ``catalog``).
+
+    Splits that the source has are used as they are; a missing validation split is cut from the training pictures, and a
+    source without any split is cut into three. ``pretext="rotation"`` makes the training pictures alone into a
+    four-class set of rotations. Raises BadData for whatever cannot be read or used.
+    """
+    if pretext not in (None, "rotation"):
+        raise BadData(f"pretext {pretext!r} is unknown; legal: rotation")
+    found = _read(str(spec), Path(image_root) if image_root is not None else None)
+    dataset = _cut(found, split_seed, validation_fraction, test_fraction)
+    return _rotations(dataset, split_seed, validation_fraction) if pretext else dataset
+
+
+def _read(spec: str, image_root: Path | None) -> Found:
+    name, path = catalog.split_spec(spec)
+    if name == "digits":
+        if path is not None:
+            raise BadData(f"--dataset {spec}: digits ships with scikit-learn and takes no folder; give: digits")
+        return digits.read()
+    if name is not None and name.startswith("cifar"):
+        return cifar.read_named(name, path)
+    if name is not None:
+        return idx.read_named(name, path)
+    assert path is not None
+    if path.is_dir():
+        return _read_directory(path)
+    raise BadData(f"--dataset {spec}: not a form of data set this reads; legal: {catalog.FORMS}")
+
+
+def _read_directory(path: Path) -> Found:
+    if idx.holds_files(path):
+        return idx.read_folder(path)
+    known = cifar.name_of(path)
+    if known is not None:
+        return cifar.read_named(known, path)
+    if folder.split_folders(path):
+        return folder.read_split_folders(path)
+    return folder.read_folder(path)
+
+
+def _cut(found: Found, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
+    splits = dict(found.splits)
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise BadData(f"{found.source}: the {name} split holds no picture")
+    if WHOLE in splits:
+        whole = splits.pop(WHOLE)
+        shares = {"test": test_fraction, "validation": validation_fraction}
+        splits = _stratified(whole, shares, seed, found.class_names)
+    elif "validation" not in splits:
+        splits |= _stratified(splits["train"], {"validation": validation_fraction}, seed, found.class_names)
+    if "validation" not in splits:
+        raise BadData(
+            f"{found.source}: no validation pictures (validation_fraction is {validation_fraction:g}); validation"
+            " chooses the checkpoint: give a share above 0 or a validation split"
+        )
+    counts = np.bincount(splits["train"].labels, minlength=len(found.class_names))
+    bare = [found.class_names[label] for label in np.flatnonzero(counts == 0)]
+    if bare:
+        raise BadData(f"{found.source}: no training picture of class {', '.join(bare[:5])}; every class needs one")
+    return Dataset(
+        found.name,
+        found.class_names,
+        splits["train"],
+        splits["validation"],
+        splits.get("test"),
+        found.source,
+        found.notes,
+    )
+
+
+def _stratified(whole: Split, shares: dict[str, float], seed: int, class_names: tuple[str, ...]) -> dict[str, Split]:
+    parts = stratified(whole.labels, whole.image_digests, shares, seed, class_names)
+    return {name: whole.take(indices) for name, indices in parts.items()}
+
+
+def _rotations(dataset: Dataset, seed: int, validation_fraction: float) -> Dataset:
+    parts = _stratified(dataset.train, {"validation": validation_fraction}, seed, dataset.class_names)
+    if "validation" not in parts:
+        raise BadData("pretext rotation needs validation pictures: give a validation_fraction above 0")
+    return Dataset(
+        f"{dataset.name} (rotations)",
+        ROTATIONS,
+        _rotated(parts["train"]),
+        _rotated(parts["validation"]),
+        None,
+        dataset.source,
+        dataset.notes,
+    )
+
+
+def _rotated(split: Split) -> Split:
+    keys = [f"{key} {rotation}" for key in split.keys for rotation in ROTATIONS]
+    labels = np.tile(np.arange(4, dtype=np.int64), len(split))
+    return Split(RotatedPictures(split.pictures), labels, keys)
