@@ -1,0 +1,142 @@
+"""What a machine that can be rented has: GPUs, their memory and age, its own disk or a volume, and how fast it trains.
+
+Sizes are those of the EC2 type of the same name. ``NVME`` families bring their own disk: ``VolumeSizeInGB`` does not
+apply to them and a volume key is refused. Enters: an instance type's name. Leaves: facts, or None where none are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMALLEST_GPU = "ml.g4dn.xlarge"  # the cheapest hour that the built-in algorithm and CUDA 11.2 both take
+DEFAULT_VOLUME_GB = 30
+# CUDA 11.2, which the MXNet wheel (mxnet-cu112) and AWS's last MXNet images are built with, knows these and no others:
+# older ones were left out of the build (K80), newer ones came after it (L4, H100).
+CUDA_112_CAPABILITIES = (7.0, 7.5, 8.0, 8.6)
+BUILTIN_FAMILIES = ("p2", "p3", "p3dn", "g4dn", "g5")  # the ones AWS's page lists: P2, P3, G4dn, G5
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. ``tflops`` is what float32 training of a ResNet gets out of it, roughly: for estimates alone."""
+
+    name: str
+    capability: float
+    memory_gib: int
+    tflops: float
+
+
+_GPUS = {
+    "p2": Gpu("K80", 3.7, 12, 1.5),
+    "p3": Gpu("V100", 7.0, 16, 9.0),
+    "p3dn": Gpu("V100", 7.0, 32, 9.0),
+    "p4d": Gpu("A100", 8.0, 40, 17.0),
+    "p4de": Gpu("A100", 8.0, 80, 17.0),
+    "p5": Gpu("H100", 9.0, 80, 30.0),
+    "p5e": Gpu("H200", 9.0, 141, 30.0),
+    "p5en": Gpu("H200", 9.0, 141, 30.0),
+    "g4dn": Gpu("T4", 7.5, 16, 3.0),
+    "g5": Gpu("A10G", 8.6, 24, 7.0),
+    "g6": Gpu("L4", 8.9, 24, 6.0),
+    "g6e": Gpu("L40S", 8.9, 48, 12.0),
+}
+# size → (GPUs, vCPUs, disk of its own in GB; None: an EBS volume is attached)
+_SIZES: dict[str, dict[str, tuple[int, int, int | None]]] = {
+    "p2": {"xlarge": (1, 4, None), "8xlarge": (8, 32, None), "16xlarge": (16, 64, None)},
+    "p3": {"2xlarge": (1, 8, None), "8xlarge": (4, 32, None), "16xlarge": (8, 64, None)},
+    "p3dn": {"24xlarge": (8, 96, 1800)},
+    "p4d": {"24xlarge": (8, 96, 8000)},
+    "p4de": {"24xlarge": (8, 96, 8000)},
+    "p5": {"4xlarge": (1, 16, 3840), "48xlarge": (8, 192, 30720)},
+    "p5e": {"48xlarge": (8, 192, 30720)},
+    "p5en": {"48xlarge": (8, 192, 30720)},
+    "g4dn": {
+        "xlarge": (1, 4, 125),
+        "2xlarge": (1, 8, 225),
+        "4xlarge": (1, 16, 225),
+        "8xlarge": (1, 32, 900),
+        "12xlarge": (4, 48, 900),
+        "16xlarge": (1, 64, 900),
+    },
+    "g5": {
+        "xlarge": (1, 4, 250),
+        "2xlarge": (1, 8, 450),
+        "4xlarge": (1, 16, 600),
+        "8xlarge": (1, 32, 900),
+        "12xlarge": (4, 48, 3800),
+        "16xlarge": (1, 64, 1900),
+        "24xlarge": (4, 96, 3800),
+        "48xlarge": (8, 192, 7600),
+    },
+    "g6": {
+        "xlarge": (1, 4, 250),
+        "2xlarge": (1, 8, 450),
+        "4xlarge": (1, 16, 600),
+        "8xlarge": (1, 32, 900),
+        "12xlarge": (4, 48, 3760),
+        "16xlarge": (1, 64, 1880),
+        "24xlarge": (4, 96, 3760),
+        "48xlarge": (8, 192, 7520),
+    },
+    "g6e": {
+        "xlarge": (1, 4, 250),
+        "2xlarge": (1, 8, 450),
+        "4xlarge": (1, 16, 600),
+        "8xlarge": (1, 32, 900),
+        "12xlarge": (4, 48, 3800),
+        "16xlarge": (1, 64, 1900),
+        "24xlarge": (4, 96, 3800),
+        "48xlarge": (8, 192, 7600),
+    },
+}
+_CPU_FAMILIES = ("m", "c", "r", "t")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance type. ``disk_gb`` is its own disk's size; None means that an EBS volume is attached."""
+
+    type: str
+    num_gpus: int
+    gpu: Gpu | None
+    num_cpus: int
+    disk_gb: int | None
+
+    @property
+    def cuda_112(self) -> bool:
+        """Whether a CUDA 11.2 build of MXNet can drive its GPUs."""
+        return self.gpu is not None and self.gpu.capability in CUDA_112_CAPABILITIES
+
+
+def find(instance_type: str) -> Instance | None:
+    """The facts of a GPU instance type, ``ml.g4dn.xlarge``; None where none are known here."""
+    family, size = _parts(instance_type)
+    row = _SIZES.get(family, {}).get(size)
+    if row is None:
+        return None
+    return Instance(instance_type, row[0], _GPUS[family], row[1], row[2])
+
+
+def family(instance_type: str) -> str:
+    """``g4dn`` of ``ml.g4dn.xlarge``; empty where the name has another form."""
+    return _parts(instance_type)[0]
+
+
+def is_cpu(instance_type: str) -> bool:
+    """Whether the type surely has no GPU: general purpose, compute or memory families."""
+    name = family(instance_type)
+    return bool(name) and name[0] in _CPU_FAMILIES and not name.startswith("trn") and name[1:2].isdigit()
+
+
+def has_own_disk(instance_type: str) -> bool:
+    """Whether the type trains on its own NVMe disk, so that no volume is attached."""
+    known = find(instance_type)
+    if known is not None:
+        return known.disk_gb is not None
+    name = family(instance_type)
+    return "d" in name or name.startswith(("g5", "g6", "g7", "p5", "p6", "trn"))
+
+
+def _parts(instance_type: str) -> tuple[str, str]:
+    parts = instance_type.split(".")
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "ml" else ("", "")
