@@ -262,6 +262,7 @@ BEST_EPOCH = "best_epoch"
 EPOCH_LEARNING_RATE = "epoch_learning_rate"
 IMAGES_PER_S = "images_per_s"
 EPOCH_TIME_S = "epoch_time_s"
+EPOCH_TRAINING_TIME_S = "epoch_training_time_s"
 TRAINING_TIME_S = "training_time_s"
 TOTAL_TIME_S = "total_time_s"
 BILLABLE_TIME_S = "billable_time_s"
@@ -304,6 +305,7 @@ METRICS: tuple[Name, ...] = (
     _metric(EPOCH_LEARNING_RATE, "learning rate", "in force during the epoch", low=0, high=1),
     _metric(IMAGES_PER_S, "images/s", "training pictures a second, evaluation excluded", low=0, better="higher"),
     _metric(EPOCH_TIME_S, "epoch time", "wall time of the epoch, evaluation included", unit="s", low=0),
+    _metric(EPOCH_TRAINING_TIME_S, "epoch training time", "of the epoch, without the evaluation", unit="s", low=0),
     _metric(TRAINING_TIME_S, "training time", "wall time of all epochs", unit="s", low=0, better="lower"),
     _metric(TOTAL_TIME_S, "time", "wall time from start to end of the run", unit="s", low=0, better="lower"),
     *(
