@@ -147,7 +147,13 @@ def _sample(images: Pixels, y: Floats, x: Floats, inverse: Floats) -> Pixels:
 
 
 def _folded(places: Floats, size: int) -> Floats:
-    """As ``_reflected``, in place on fractions of a px."""
+    """As ``_reflected``, in place, on px rounded to the 1/32 that OpenCV samples at.
+
+    Rounded here, because adding a picture's place in the batch would otherwise move the rounding.
+    """
+    np.multiply(places, np.float32(32), out=places)
+    np.rint(places, out=places)
+    np.multiply(places, np.float32(1 / 32), out=places)
     last = np.float32(size - 1)
     np.abs(places, out=places)
     np.subtract(last, places, out=places)

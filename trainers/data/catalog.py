@@ -90,7 +90,7 @@ def split_spec(spec: str) -> tuple[str | None, Path | None]:
     if exists:
         return None, path
     raise BadData(
-        f"--dataset {spec!r} is neither a known data set nor an existing path.{_nearest(spec)}"
+        f"--dataset {_short(spec)!r} is neither a known data set nor an existing path.{_nearest(spec)}"
         f" Known: {', '.join(SOURCES)}. Or a path to: {FORMS}."
     )
 
@@ -98,3 +98,7 @@ def split_spec(spec: str) -> tuple[str | None, Path | None]:
 def _nearest(spec: str) -> str:
     near = difflib.get_close_matches(spec.lower().replace("_", "-"), SOURCES, n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def _short(spec: str) -> str:
+    return spec if len(spec) <= 200 else spec[:200] + "…"

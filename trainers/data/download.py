@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import socket
+import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from trainers.data.catalog import SOURCES
 from trainers.errors import BadData
 
 _CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_REPOSITORY = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"  # MXNet's default, see MXNET_GLUON_REPO
+_CONNECT_S = 10.0
 
 
 def folder(name: str) -> Path:
@@ -25,14 +33,27 @@ def fetch(name: str, files: Sequence[str]) -> Path:
     """
     target = folder(name)
     try:
-        from mxnet.gluon.data import vision
+        _demand_server()
+        print(f"downloading {name} to {target}", file=sys.stderr, flush=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # one line for each of five retries
+            from mxnet.gluon.data import vision
 
-        getattr(vision, _CLASSES[name])(root=str(target))
+            getattr(vision, _CLASSES[name])(root=str(target))
     except ImportError as error:
         raise BadData(_by_hand(name, files, "MXNet, which would download it, is not installed")) from error
     except Exception as error:  # requests' errors, RuntimeError after retries, sha1 mismatches, OSError
-        raise BadData(_by_hand(name, files, f"downloading it failed ({type(error).__name__}: {error})")) from error
+        reason = str(error).splitlines()[0][:200] if str(error) else ""
+        raise BadData(_by_hand(name, files, f"downloading it failed ({type(error).__name__}: {reason})")) from error
     return target
+
+
+def _demand_server() -> None:
+    """Raise OSError within 10 s where the server cannot be reached; MXNet's own request waits for ever."""
+    url = urlsplit(os.environ.get("MXNET_GLUON_REPO", _REPOSITORY))
+    if url.scheme in urllib.request.getproxies():
+        return  # the proxy alone knows
+    port = url.port or (80 if url.scheme == "http" else 443)
+    socket.create_connection((url.hostname or "", port), timeout=_CONNECT_S).close()
 
 
 def _by_hand(name: str, files: Sequence[str], reason: str) -> str:

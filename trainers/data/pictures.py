@@ -210,6 +210,6 @@ def to_channels(pixels: Pixels, channels: int) -> Pixels:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=-1)
-    weights = np.array([4899, 9617, 1868], np.uint32)  # 0.299, 0.587, 0.114 in 1/16384
-    grey = (pixels.astype(np.uint32) @ weights + 8192) >> 14
+    weights = np.array([9798, 19235, 3735], np.uint32)  # 0.299, 0.587, 0.114 in 1/32768
+    grey = (pixels.astype(np.uint32) @ weights + 16384) >> 15
     return np.asarray(grey, np.uint8)[..., None]
