@@ -115,6 +115,26 @@ def load(
     return frame
 
 
+def histories(store: HasUri | str, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Every logged point of some runs' metrics: columns ``run_id``, ``metric``, ``step``, ``value``.
+
+    Sorted by run, metric and step; of several values at one step the one logged last counts.
+    """
+    from tracking import frame_api, frame_sql
+
+    uri = store if isinstance(store, str) else store.tracking_uri
+    ids, keys = list(run_ids), list(metrics)
+    try:
+        points = frame_sql.histories(uri, ids, keys) if frame_sql.suits(uri) else frame_api.histories(uri, ids, keys)
+    except frame_sql.Unsuitable:
+        points = frame_api.histories(uri, ids, keys)
+    latest = {point[:3]: point[4] for point in sorted(points, key=lambda p: p[:4])}
+    rows = [(*place, value) for place, value in latest.items()]
+    frame = pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
+    frame["value"] = _typed("metrics.", frame["value"].tolist(), [], [])
+    return frame.astype({"run_id": object, "metric": object, "step": "int64"})
+
+
 def _check(query: Query) -> None:
     for column in (*(query.columns or ()), *([query.order_by] if query.order_by else ())):
         kind, dot, key = column.partition(".")
@@ -127,7 +147,7 @@ def _check(query: Query) -> None:
 
 
 def _read(uri: str, query: Query) -> tuple[Cells, str, str]:
-    from tracking import frame_api
+    from tracking import frame_api, frame_sql
 
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -136,7 +156,12 @@ def _read(uri: str, query: Query) -> tuple[Cells, str, str]:
             f"no store at {path}: nothing has been tracked there yet, or MLFLOW_TRACKING_URI points elsewhere"
         )
 
-    return frame_api.read(uri, query), "api", ""
+    if not frame_sql.suits(uri):
+        return frame_api.read(uri, query), "api", ""
+    try:
+        return frame_sql.read(uri, query), "sql", ""
+    except frame_sql.Unsuitable as reason:
+        return frame_api.read(uri, query), "api", f"read through MLflow, which is slower: {reason}"
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracking.errors import StoreError
 from tracking.frame import CORE, Cells, Query, experiment_error
 
 PAGE = 1000
@@ -13,6 +14,7 @@ _CONTEXT = "mlflow.data.context"
 def read(uri: str, query: Query) -> Cells:
     """Every run the query asks for, however many pages that takes."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=uri)
     experiments = _experiments(client, query)
@@ -20,13 +22,16 @@ def read(uri: str, query: Query) -> Cells:
     token: str | None = None
     # An empty list of experiments would be an error of MLflow's, not an empty answer.
     while experiments:
-        page = client.search_runs(
-            sorted(experiments, key=_id_order),
-            filter_string=query.filter,
-            max_results=PAGE if query.limit is None else min(PAGE, query.limit - len(runs)),
-            order_by=[_order(query)] if query.order_by else None,
-            page_token=token,
-        )
+        try:
+            page = client.search_runs(
+                sorted(experiments, key=_id_order),
+                filter_string=query.filter,
+                max_results=PAGE if query.limit is None else min(PAGE, query.limit - len(runs)),
+                order_by=[_order(query)] if query.order_by else None,
+                page_token=token,
+            )
+        except MlflowException as error:
+            raise StoreError(f"reading with filter {query.filter!r}: {error.message}") from error
         runs.extend(page)
         token = page.token
         if not token or (query.limit is not None and len(runs) >= query.limit):
@@ -34,6 +39,19 @@ def read(uri: str, query: Query) -> Cells:
     if query.limit is not None and not query.order_by:
         runs.sort(key=lambda run: (run.info.start_time or 0, run.info.run_id))
     return _cells(runs, experiments, query)
+
+
+def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
+    """``(run_id, metric, step, timestamp_ms, value)`` of every logged point."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    return [
+        (run_id, key, point.step, point.timestamp, point.value)
+        for run_id in run_ids
+        for key in keys
+        for point in client.get_metric_history(run_id, key)
+    ]
 
 
 def _experiments(client: Any, query: Query) -> dict[str, str]:
