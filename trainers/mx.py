@@ -1,0 +1,174 @@
+"""The one door to MXNet and GluonCV: prepares the process, imports them, and says what is missing in plain words.
+
+Threads are decided here, once, before the library is loaded: left alone MXNet takes half of the processors it sees.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import BadInput, TrainerError
+
+INSTALL = (
+    "pip install 'image-classification-tracking[train]' && pip install --no-deps gluoncv==0.10.5.post0"
+    " (in a checkout: make install)"
+)
+_SYSTEM_LIBRARIES = {"libgomp": "libgomp1", "libquadmath": "libquadmath0"}
+_GLUONCV_NEEDS = ("autocfg", "yacs", "portalocker", "yaml", "requests", "tqdm", "PIL", "matplotlib", "scipy", "pandas")
+# MXNet's own variable comes first, as it does inside the library.
+_VARIABLES = ("MXNET_OMP_MAX_THREADS", "OMP_NUM_THREADS")
+
+
+def prepare(num_threads: int | None = None) -> int:
+    """Decide how many threads the arithmetic runs on, before anything imports MXNet; the number in force.
+
+    ``num_threads`` is the user's explicit wish. Without one the environment decides, and where it says nothing, the
+    physical cores. Raises BadInput when a variable holds no number of threads, or when MXNet already runs on another
+    number than the one wished for.
+    """
+    if num_threads is None:
+        return threads()
+    if num_threads < 1:
+        raise BadInput(f"--num-threads {num_threads}: give a whole number from 1 up.")
+    if "mxnet" in sys.modules and threads() != num_threads:
+        raise BadInput(
+            f"--num-threads {num_threads}: this process already computes on {threads()}, and MXNet cannot change that"
+            " once it is loaded. Start a process of its own."
+        )
+    os.environ.update(dict.fromkeys(_VARIABLES, str(num_threads)))
+    return num_threads
+
+
+def threads() -> int:
+    """How many threads the arithmetic runs on: what the environment says, else the physical cores.
+
+    Puts the number into the environment. Raises BadInput when a variable holds no whole number above zero.
+    """
+    given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    counts = []
+    for name, text in given.items():
+        first = text.split(",")[0].strip()  # OpenMP allows a list, one number for each level of nesting
+        if not first.isdecimal() or int(first) < 1:
+            raise BadInput(f"{name}={text!r} is not a number of threads; give a whole number from 1 up, or unset it.")
+        counts.append(int(first))
+    if counts:
+        count = counts[0]
+    elif "mxnet" in sys.modules:
+        return max(1, (os.cpu_count() or 1) // 2)  # too late to set it: this is what the library chose
+    else:
+        count = physical_cores()
+    for name in _VARIABLES:
+        os.environ.setdefault(name, str(count))
+    return count
+
+
+def physical_cores(system: Path = Path("/sys")) -> int:
+    """Cores this process may use: hyper-threads count once; CPU affinity and a container's quota are respected."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not Linux
+        return max(1, (os.cpu_count() or 1) // 2)
+    siblings = set()
+    for cpu in allowed:
+        topology = system / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        siblings.add(topology.read_text().strip() if topology.is_file() else str(cpu))
+    return max(1, min(len(siblings), _quota(system)))
+
+
+def _quota(system: Path) -> int:
+    """Whole processors a control group grants (version 2, or version 1's pair of files); a large number where none."""
+    try:
+        quota, period = (system / "fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (system / "fs/cgroup/cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (system / "fs/cgroup/cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return sys.maxsize
+    if quota in ("max", "-1"):
+        return sys.maxsize
+    return max(1, int(quota) // int(period))
+
+
+@cache
+def load() -> Any:
+    """The ``mxnet`` module, imported with the threads set and the gaps of newer NumPy filled.
+
+    Raises TrainerError that names what is missing and how to install it.
+    """
+    threads()
+    _fill_numpy()
+    with quiet():
+        try:
+            return importlib.import_module("mxnet")
+        except (ImportError, OSError, AttributeError) as error:
+            raise TrainerError(_explain(error)) from error
+
+
+@cache
+def zoo(name: str) -> Any:
+    """A module of ``gluoncv.model_zoo``, such as ``cifarresnet`` or ``model_store``; errors as ``load``."""
+    load()
+    with quiet(), _hidden("torch"):
+        try:
+            return importlib.import_module(f"gluoncv.model_zoo.{name}")
+        except (ImportError, OSError, AttributeError) as error:
+            raise TrainerError(_explain(error)) from error
+
+
+def _fill_numpy() -> None:
+    """MXNet 1.9 uses ``numpy.bool``, which NumPy 1.24 dropped."""
+    import numpy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 1.20 to 1.23 still have it and warn
+        if not hasattr(numpy, "bool"):
+            numpy.bool = bool  # type: ignore[attr-defined]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Old libraries greet a newer Python with deprecations that nobody here can act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Make one module unimportable for a while: gluoncv refuses to load beside PyTorch 2 ("Legacy torch")."""
+    absent = object()
+    kept = sys.modules.get(module, absent)
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if kept is absent:
+            del sys.modules[module]
+        else:
+            sys.modules[module] = kept  # type: ignore[assignment]
+
+
+def _explain(error: BaseException) -> str:
+    text = str(error)
+    for library, package in _SYSTEM_LIBRARIES.items():
+        if library in text:
+            return f"MXNet needs the system library {library} ({text}). On Debian or Ubuntu: apt-get install {package}"
+    name = getattr(error, "name", None)
+    if isinstance(error, ImportError) and name in ("mxnet", "gluoncv"):
+        return f"Training needs {name}, which is not installed. Install it: {INSTALL}"
+    if name == "distutils":
+        return f"MXNet needs distutils, which Python 3.12 dropped and setuptools brings. Install it: {INSTALL}"
+    missing = [need for need in _GLUONCV_NEEDS if importlib.util.find_spec(need) is None]
+    if missing:
+        return f"gluoncv needs {', '.join(missing)}, not installed here. Install the lot: {INSTALL}"
+    return f"MXNet or GluonCV cannot be loaded ({type(error).__name__}: {text}). Install them anew: {INSTALL}"
