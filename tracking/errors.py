@@ -1,9 +1,10 @@
 """The tracking package's errors.
 
 TrackingError
-├── StoreError      the store cannot be opened, written or understood
-├── RunNotFound     no run has the id that was given
-└── JournalError    a journal is damaged beyond a torn last line
+├── StoreError           the store cannot be opened, written or understood
+│   └── StoreUnreachable   it may answer later: nothing is wrong with what was asked
+├── RunNotFound          no run has the id that was given
+└── JournalError         a journal is damaged beyond a torn last line, in use, or cannot be written
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ class StoreError(TrackingError):
     """The store cannot be opened, written or understood."""
 
 
+class StoreUnreachable(StoreError):
+    """The store does not answer now; asking again later may help."""
+
+
 class RunNotFound(TrackingError):
     """No run has the id that was given."""
 
 
 class JournalError(TrackingError):
-    """A journal is damaged beyond a torn last line."""
+    """A journal is damaged beyond a torn last line, in use, or cannot be written."""

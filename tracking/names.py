@@ -336,6 +336,7 @@ PRETEXT = "pretext"
 STATUS_REASON = "status_reason"
 ERROR_TYPE = "error_type"
 RESUMED = "resumed"
+REPLAY_PROBLEMS = "replay_problems"
 TEST_DATASET_DIGEST = "test_dataset_digest"
 VALIDATION_DATASET_DIGEST = "validation_dataset_digest"
 TRAIN_DATASET_DIGEST = "train_dataset_digest"
@@ -354,6 +355,7 @@ TAGS: tuple[Name, ...] = tuple(
         (STATUS_REASON, "reason", "why a run ended as it did"),
         (ERROR_TYPE, "error", "the exception's class"),
         (RESUMED, "resumed", "how often the run was continued"),
+        (REPLAY_PROBLEMS, "problems", "what of the journal MLflow could not hold, in words"),
         (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
         (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),

@@ -1,0 +1,91 @@
+"""Stores and journals for the tracking tests; import the fixtures by name."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracking import store as stores
+from tracking.journal import Journal
+from tracking.store import Store
+
+
+@functools.cache
+def made_database() -> Path:
+    """A fresh MLflow database, made once: its migrations take seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="made-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Store(f"sqlite:///{folder}/mlflow.db", folder / "artifacts", folder / "journals").client()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(name="store")
+def store_fixture(workdir: Path) -> Store:
+    """The default store of an empty directory, made already."""
+    (workdir / "mlruns").mkdir()
+    shutil.copy(made_database(), workdir / "mlruns" / "mlflow.db")
+    return stores.resolve()
+
+
+class Stopped(RuntimeError):
+    """What a stopped replayer dies of."""
+
+
+@dataclass(frozen=True)
+class StoppingStore(Store):
+    """A store whose client stops its user at one call, before or after it has taken effect.
+
+    ``stop_at`` counts the client's calls from 0; ``after`` lets that call through first.
+    """
+
+    stop_at: int = -1
+    after: bool = False
+
+    def client(self) -> Any:
+        return _StoppingClient(super().client(), self.stop_at, self.after)
+
+
+class _StoppingClient:
+    def __init__(self, client: Any, stop_at: int, after: bool) -> None:
+        self._client, self._stop_at, self._after = client, stop_at, after
+        self.num_calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            number, self.num_calls = self.num_calls, self.num_calls + 1
+            if number == self._stop_at and not self._after:
+                raise Stopped(name)
+            result = method(*arguments, **named)
+            if number == self._stop_at:
+                raise Stopped(name)
+            return result
+
+        return call
+
+
+def write_full_journal(store: Store, tmp_path: Path, *, num_epochs: int = 3) -> Path:
+    """A journal with an event of every kind, ended; its directory."""
+    (tmp_path / "model").mkdir(exist_ok=True)
+    (tmp_path / "model" / "weights.bin").write_bytes(b"w" * 1000)
+    journal = Journal.create(store.root, experiment="exp", run_name="full", start_time_ms=1_000)
+    journal.params({"num_layers": 44, "learning_rate": 0.1}, time_ms=1_001)
+    for epoch in range(1, num_epochs + 1):
+        journal.metrics({"train_loss": 1 / epoch, "train_accuracy": float("nan")}, step=epoch, time_ms=1_000 * epoch)
+        journal.tags({"epoch": epoch}, time_ms=1_000 * epoch + 1)
+    journal.dataset(
+        context="train", name="digits", digest="d1", source="/data", num_images=9, num_classes=3, time_ms=2_000
+    )
+    journal.artifact(tmp_path / "model", time_ms=3_000)
+    journal.metrics({"test_accuracy": 0.5}, step=num_epochs, time_ms=9_000)
+    journal.status("FAILED", reason="made up", end_time_ms=10_000, time_ms=10_000)
+    journal.close()
+    return journal.dir

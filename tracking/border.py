@@ -1,0 +1,183 @@
+"""Where MLflow's world meets ours: kinds of tracking URI, foreign errors in our words, locks and probes.
+
+The only place that reads MLflow's messages; each is looked for by a named predicate.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tracking.errors import StoreError, StoreUnreachable, TrackingError
+
+DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PROBE_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 120.0
+
+
+def kind(uri: str) -> str:
+    """``file``, ``sqlite``, ``postgresql``, ``http`` …: the scheme without driver; a bare path is a file store."""
+    scheme, colon, _ = uri.partition(":")
+    return (
+        scheme.partition("+")[0].lower()
+        if colon and len(scheme) > 1
+        else "databricks"
+        if uri == "databricks"
+        else "file"
+    )
+
+
+def public(uri: str) -> str:
+    """The URI without its password, fit for a screen or a file."""
+    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """Raise StoreUnreachable at once where MLflow would retry for minutes: nobody listens at the store's address."""
+    parts, scheme = urlsplit(uri), kind(uri)
+    if scheme in ("http", "https"):
+        port = parts.port or (443 if scheme == "https" else 80)
+        if parts.hostname and scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
+            return
+    else:
+        port = parts.port or DATABASES.get(scheme, 0)
+    if not parts.hostname or not port:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=timeout_s).close()
+    except OSError as error:
+        raise StoreUnreachable(
+            f"nothing answers at {public(uri)} ({error.strerror or error}); start the server or correct"
+            " MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise StoreError where the database ``path`` could not be written or made; its folder is made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(_no_permission(path.parent, error.strerror or str(error))) from error
+    for needed in (path, path.parent):
+        if needed.exists() and not os.access(needed, os.W_OK):
+            raise StoreError(_no_permission(needed, "no write permission"))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process is making the store at ``path`` just now."""
+    try:
+        with locked(path, timeout_s=0):
+            return False
+    except StoreUnreachable:
+        return True
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the store at ``path`` alone while it is made; StoreUnreachable when others hold it for too long."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        raise StoreUnreachable(f"another process has been making {path} for {timeout_s:.0f} s; try again") from None
+    except OSError as error:
+        raise StoreError(_no_permission(path.parent, error.strerror or str(error))) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Raise MLflow's and the driver's errors as ours; what it does not know passes through."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        ours = _translate(uri, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def is_bad_value(error: Exception) -> bool:
+    """Whether MLflow refused a name or value as such: asking again is of no use, the rest may go on."""
+    return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and not _is_deleted(str(error))
+
+
+def _translate(uri: str, error: Exception) -> TrackingError | None:
+    text = str(error)
+    where = public(uri)
+    if _is_other_version(text):
+        return StoreError(
+            f"{where}: {text.split('.')[0]}; another version of MLflow made it:"
+            f" keep a copy, then `mlflow db upgrade {where}`"
+        )
+    if _is_deleted(text):
+        return StoreError(f"a run was deleted in {where} while it was written; `mlflow runs restore` brings it back")
+    if _is_file_store(text):
+        return StoreError(f"{where} is a file store; bring it over once with `mlflow migrate-filestore`")
+    if _is_full_disk(text):
+        return StoreUnreachable(f"{where}: the disk is full; make room, then `python -m tracking sync`")
+    if _is_read_only(text):
+        return StoreError(_no_permission(Path(where.split(":///")[-1]), "no write permission"))
+    if _is_no_answer(error, text):
+        return StoreUnreachable(f"no answer from {where}: {_first_line(text)}")
+    if _is_refused(text):
+        return StoreError(f"{where} refused: {_first_line(text)}; check user, password and permissions")
+    return None
+
+
+def _is_other_version(text: str) -> bool:
+    return "out-of-date database schema" in text or "Can't locate revision" in text
+
+
+def _is_deleted(text: str) -> bool:
+    return "must be in the 'active' state" in text
+
+
+def _is_file_store(text: str) -> bool:
+    return "maintenance mode" in text and "file" in text
+
+
+def _is_full_disk(text: str) -> bool:
+    return "disk is full" in text or "No space left" in text or "disk I/O error" in text
+
+
+def _is_read_only(text: str) -> bool:
+    return "readonly database" in text or "unable to open database file" in text or "Permission denied" in text
+
+
+def _is_no_answer(error: Exception, text: str) -> bool:
+    if (
+        isinstance(error, (ConnectionError, TimeoutError))
+        or getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"
+    ):
+        return True
+    signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted", "database is locked")
+    return any(sign in text for sign in signs) or bool(re.search(r"error code 5\d\d|failed with error code 429", text))
+
+
+def _is_refused(text: str) -> bool:
+    return bool(re.search(r"error code 40[13]|authentication failed|Invalid (username|password)", text))
+
+
+def _no_permission(path: Path, why: str) -> str:
+    return (
+        f"cannot write {path}: {why}; change its owner or permissions, work in another directory,"
+        " or point MLFLOW_TRACKING_URI elsewhere"
+    )
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

@@ -1,0 +1,253 @@
+"""Journal → MLflow run: idempotent and batched, in one go (``replay``) or as the journal grows (``Replayer.advance``).
+
+Exactly once, however often and wherever it is stopped: the run is found again by its journal's id, metric rows carry
+the journal's times and so equal themselves, everything else overwrites with the same. How far each store has the
+journal is kept in ``replay.json`` beside it; only one process at a time replays a journal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import names
+from tracking.border import translated
+from tracking.disk import cannot_write
+from tracking.errors import JournalError, RunNotFound, StoreError
+from tracking.events import VERSION, Event, Position, read
+from tracking.target import Target
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from tracking.store import Store
+
+STATE_FILE = "replay.json"
+
+
+@dataclass
+class Outcome:
+    """What a replay did: the run, how many events were new, whether the run has ended, what could not be taken over."""
+
+    run_id: str
+    num_events: int = 0
+    status: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Progress:
+    """How far one store has a journal."""
+
+    run_id: str | None = None
+    experiment_id: str | None = None
+    position: Position = Position()
+    status: str | None = None
+
+
+def progress(directory: Path, store: Store) -> Progress:
+    """What ``replay.json`` says about this store."""
+    return _all_progress(directory).get(store.public_uri, Progress())
+
+
+def _all_progress(directory: Path) -> dict[str, Progress]:
+    try:
+        known = json.loads((Path(directory) / STATE_FILE).read_text())["stores"]
+        return {
+            uri: Progress(p["run_id"], p["experiment_id"], Position(p["segment"], p["offset"]), p["status"])
+            for uri, p in known.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        # It is only a shortcut: without it the run is found by its tag and everything is compared again.
+        return {}
+
+
+def replayed_as(directory: Path, store: Store) -> str | None:
+    """The MLflow run a journal became in this store, None before it has."""
+    return progress(directory, store).run_id
+
+
+def replay(directory: Path, store: Store, client: MlflowClient | None = None) -> Outcome:
+    """Bring everything the journal holds now into the store. Raises StoreError, JournalError, RunNotFound."""
+    return Replayer(directory, store, client).advance()
+
+
+class Replayer:
+    """Brings one journal into one store, as far as it goes each time ``advance`` is called."""
+
+    def __init__(self, directory: Path, store: Store, client: MlflowClient | None = None) -> None:
+        self._directory = Path(directory)
+        self._store = store
+        self._client = client
+        self._progress = Progress()
+        self._target: Target | None = None
+        self.run_id: str | None = None
+
+    def advance(self) -> Outcome:
+        """Take over the events that are new since the last time."""
+        with _alone(self._directory), translated(self._store.tracking_uri):
+            self._progress = progress(self._directory, self._store)
+            try:
+                return self._advance()
+            except BaseException:
+                self._target = None  # what it remembers of the run may not be so
+                raise
+
+    def _advance(self) -> Outcome:
+        if self._client is None:
+            self._client = self._store.client()
+        target = self._target = self._target or self._open()
+        outcome = Outcome(target.run_id, status=self._progress.status, problems=target.problems)
+        for events, position in _batches(read(self._directory, self._progress.position)):
+            target.send(events)
+            for event in events:
+                if event["event"] == "status":
+                    outcome.status = self._progress.status = event["status"]
+            self._progress.position = position
+            self._save()
+            outcome.num_events += len(events)
+        return outcome
+
+    def _open(self) -> Target:
+        """Find the run this journal became, or make it."""
+        assert self._client is not None
+        start = _start(self._directory)
+        run = None
+        if start.get("attach_run_id"):
+            run = _get_run(self._client, start["attach_run_id"])
+            if run is None:
+                raise RunNotFound(f"no run {start['attach_run_id']!r} in {self._store.public_uri} to write onto")
+        elif self._progress.run_id is not None:
+            run = _get_run(self._client, self._progress.run_id)
+        if run is None:
+            # Either this is the first time, or the store was made anew, or the last replayer was stopped right after
+            # it had made the run and before it could say so.
+            self._progress = Progress(experiment_id=self._store.experiment_id(start["experiment"]))
+            run = self._find(start["journal_id"]) or self._create(start)
+        if run.info.lifecycle_stage != "active":
+            raise StoreError(
+                f"run {run.info.run_id} was deleted in {self._store.public_uri}; bring it back with"
+                f" `mlflow runs restore --run-id {run.info.run_id}`, or remove its journal {self._directory}"
+            )
+        self.run_id = self._progress.run_id = run.info.run_id
+        self._progress.experiment_id = run.info.experiment_id
+        self._save()
+        return Target(self._client, run, self._directory, attached=bool(start.get("attach_run_id")))
+
+    def _find(self, journal_id: str) -> Any:
+        from mlflow.entities import ViewType
+
+        assert self._client is not None
+        found = self._client.search_runs(
+            [self._progress.experiment_id],
+            f"tags.{names.JOURNAL_ID} = '{journal_id}'",
+            run_view_type=ViewType.ALL,
+            max_results=1,
+        )
+        return found[0] if found else None
+
+    def _create(self, start: Event) -> Any:
+        assert self._client is not None
+        tags = {**start.get("tags", {}), names.JOURNAL_ID: start["journal_id"]}
+        if start.get("parent"):
+            parent = replayed_as(self._directory.parent / start["parent"], self._store)
+            tags |= {"mlflow.parentRunId": parent} if parent else {}
+        return self._client.create_run(
+            self._progress.experiment_id,
+            start_time=start["start_time_ms"],
+            tags=tags,
+            run_name=start["run_name"],
+        )
+
+    def _save(self) -> None:
+        everything = {**_all_progress(self._directory), self._store.public_uri: self._progress}
+        stores = {
+            uri: {
+                "run_id": p.run_id,
+                "experiment_id": p.experiment_id,
+                "segment": p.position.segment,
+                "offset": p.position.offset,
+                "status": p.status,
+            }
+            for uri, p in everything.items()
+        }
+        path = self._directory / STATE_FILE
+        part = path.with_suffix(".part")
+        try:
+            part.write_text(json.dumps({"version": 1, "stores": stores}, indent=1))
+            part.replace(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def _start(directory: Path) -> Event:
+    start = next((event for event, _ in read(directory)), None)
+    if start is None:
+        raise JournalError(f"{directory} holds no journal, or one whose first line is torn")
+    if start["event"] != "start" or start["version"] > VERSION:
+        raise JournalError(f"{directory} is a journal of a newer version of this package; update the package")
+    return start
+
+
+def _get_run(client: MlflowClient, run_id: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep every other replayer of this journal waiting."""
+    path = directory / "replay.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+_LOGGED_TOGETHER = ("param", "metric", "tag")
+# MLflow takes 1000 metrics, 100 parameters, 100 tags and 1 MB in one request.
+_MAX_METRICS, _MAX_PARAMS, _MAX_TAGS, _MAX_CHARACTERS = 900, 90, 90, 500_000
+
+
+def _batches(events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[list[Event], Position]]:
+    """Group parameters, metrics and tags into what MLflow takes at once; every other event stands alone."""
+    batch: list[Event] = []
+    size = {"metric": 0, "param": 0, "tag": 0, "characters": 0}
+    limits = {"metric": _MAX_METRICS, "param": _MAX_PARAMS, "tag": _MAX_TAGS, "characters": _MAX_CHARACTERS}
+    end = Position()
+    for event, position in events:
+        kind = event["event"]
+        values = event.get("values", {})
+        added = {kind: len(values), "characters": sum(len(k) + len(str(v)) for k, v in values.items())}
+        full = any(size[k] + n > limits[k] for k, n in added.items() if k in size)
+        if batch and (full or kind not in _LOGGED_TOGETHER):
+            yield batch, end
+            batch, size = [], dict.fromkeys(size, 0)
+        if kind not in _LOGGED_TOGETHER:
+            yield [event], position
+            continue
+        batch.append(event)
+        for k, n in added.items():
+            size[k] += n
+        end = position
+    if batch:
+        yield batch, end

@@ -1,0 +1,230 @@
+"""Where runs live: which MLflow store is meant, opening it safely, and finding runs in it.
+
+MLflow is imported when a store is opened, not before: resolving and checking one is free.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import border, names, schema
+from tracking.errors import RunNotFound, StoreError, TrackingError
+from tracking.events import journals
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+DEFAULT_EXPERIMENT = "image-classification"
+PAGE = 1000
+_OLD_LAYOUT_WAY_OUT = (
+    "MLflow no longer writes that layout. Bring it over once with"
+    " `mlflow migrate-filestore --source {source} --target sqlite:///{target}`"
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store and the journals beside it.
+
+    ``artifact_root`` is where experiments made here keep artifacts, None where the server decides. ``root`` is the
+    journals' folder.
+    """
+
+    tracking_uri: str
+    artifact_root: Path | None
+    root: Path
+
+    @property
+    def journals(self) -> Path:
+        """The journals' folder, as ``root``."""
+        return self.root
+
+    @property
+    def default_experiment(self) -> str:
+        """The experiment meant when none is named: MLFLOW_EXPERIMENT_NAME, else image-classification."""
+        return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+
+    @property
+    def database(self) -> Path | None:
+        """The sqlite file, or None for another kind of store."""
+        if border.kind(self.tracking_uri) != "sqlite":
+            return None
+        return Path(self.tracking_uri.split(":///", 1)[-1]).absolute()
+
+    @property
+    def public_uri(self) -> str:
+        """The tracking URI without a password, fit for a screen or a file."""
+        return border.public(self.tracking_uri)
+
+    def check(self) -> None:
+        """Raise StoreError for whatever can be known to be wrong without MLflow and without the network.
+
+        A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version.
+        """
+        kind = border.kind(self.tracking_uri)
+        folder = self.root.parent
+        if kind == "file":
+            source = self.tracking_uri.removeprefix("file://") or "mlruns"
+            raise StoreError(
+                f"tracking URI {self.tracking_uri!r} is a file store. "
+                + _OLD_LAYOUT_WAY_OUT.format(source=source, target=folder / "mlflow.db")
+                + f" and set MLFLOW_TRACKING_URI=sqlite:///{folder / 'mlflow.db'}, or unset it for the default store"
+            )
+        path = self.database
+        if path is None:
+            return
+        if path.parent == folder and not path.exists() and _has_old_layout(folder):
+            raise StoreError(
+                f"{folder} holds runs in MLflow's old file layout and no store yet. "
+                + _OLD_LAYOUT_WAY_OUT.format(source=folder, target=path)
+                + f", or move {folder} away to begin afresh"
+            )
+        border.check_writable(path)
+        if not border.is_locked(path) and (fault := schema.fault(path)):
+            raise StoreError(fault)
+
+    def client(self) -> MlflowClient:
+        """Open the store, making it where there is none; no other process can be in between.
+
+        Raises StoreError (what ``check`` finds, and what MLflow itself says), StoreUnreachable.
+        """
+        border.check_reachable(self.tracking_uri)
+        path = self.database
+        with border.translated(self.tracking_uri):
+            if path is None:
+                self.check()
+                return self._open()
+            if schema.state(path) == "ready":
+                return self._open()
+            self.check()
+            with border.locked(path):
+                # Whoever held the lock before may have made it.
+                if fault := schema.fault(path):
+                    raise StoreError(fault)
+                return self._open()
+
+    def experiment_id(self, name: str | None = None, *, create: bool = True) -> str:
+        """The id of an experiment, None being the default one.
+
+        Raises StoreError when it is deleted, or absent and not to be made.
+        """
+        name = name or self.default_experiment
+        client = self.client()
+        with border.translated(self.tracking_uri):
+            found = client.get_experiment_by_name(name)
+            if found is None and create:
+                found = self._create_experiment(client, name)
+        if found is None:
+            there = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
+            raise StoreError(f"no experiment {name!r} in {self.public_uri}; there are: {there}")
+        if found.lifecycle_stage != "active":
+            raise StoreError(
+                f"experiment {name!r} is deleted in {self.public_uri}; bring it back with `mlflow experiments restore"
+                f" --experiment-id {found.experiment_id}` or choose another name"
+            )
+        return str(found.experiment_id)
+
+    def runs(self, experiment_ids: Sequence[str] | None = None, filter: str = "") -> Iterator[MlflowRun]:
+        """Every active run of the experiments (None: all), newest first, however many there are."""
+        client = self.client()
+        with border.translated(self.tracking_uri):
+            if experiment_ids is None:
+                experiment_ids = [e.experiment_id for e in _pages(client.search_experiments)]
+            if experiment_ids:
+                yield from _pages(client.search_runs, list(experiment_ids), filter)
+
+    def find_run(self, id_or_prefix: str) -> MlflowRun:
+        """The run with this MLflow id or journal id, or the only one whose id begins so (at least 4 characters).
+
+        Raises RunNotFound, and TrackingError when several match.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", id_or_prefix):
+            raise RunNotFound(f"{id_or_prefix!r} is no run id: give at least 4 of its characters")
+        found = {run.info.run_id: run for run in self.runs(None, f"attributes.run_id LIKE '{id_or_prefix}%'")}
+        if not found:
+            journal = f"tags.{names.JOURNAL_ID} LIKE '{id_or_prefix}%'"
+            found = {run.info.run_id: run for run in self.runs(None, journal)}
+        if not found:
+            raise RunNotFound(
+                f"no run {id_or_prefix!r} in {self.public_uri}; `python -m reports leaderboard` lists them"
+            )
+        if len(found) > 1:
+            listed = ", ".join(sorted(found)[:5])
+            raise TrackingError(f"{id_or_prefix!r} could be {len(found)} runs: {listed}; give more of the id")
+        return next(iter(found.values()))
+
+    def journal_dir(self, run_id: str) -> Path:
+        """The journal a run was written to, by MLflow's id, the journal's id or the beginning of either.
+
+        Works without MLflow as long as the journal lies here. Raises RunNotFound, and TrackingError for several.
+        """
+        from tracking.replay import replayed_as
+
+        found = [d for d in journals(self.root) if run_id in (d.name, replayed_as(d, self))]
+        if not found and len(run_id) >= 4:
+            found = [
+                d
+                for d in journals(self.root)
+                if d.name.startswith(run_id) or (replayed_as(d, self) or "").startswith(run_id)
+            ]
+        if not found:
+            raise RunNotFound(f"no journal of run {run_id!r} in {self.root}; it was written elsewhere")
+        if len(found) > 1:
+            listed = ", ".join(d.name for d in found[:5])
+            raise TrackingError(f"{run_id!r} could be {len(found)} journals: {listed}; give more of the id")
+        return found[0]
+
+    def _open(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri)
+
+    def _create_experiment(self, client: MlflowClient, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        location = None
+        if self.artifact_root is not None:
+            folder = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "experiment"
+            location = (self.artifact_root / folder).as_uri()
+        try:
+            client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                raise
+        return client.get_experiment_by_name(name)
+
+
+def resolve(directory: Path | None = None) -> Store:
+    """The store meant here: MLFLOW_TRACKING_URI, else sqlite in ``mlruns/`` of ``directory`` (the current one).
+
+    Journals always lie in ``mlruns/journals`` of the directory. Nothing is opened or made.
+    """
+    folder = (directory or Path.cwd()).absolute() / "mlruns"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
+    if border.kind(uri) == "sqlite":
+        path = Path(uri.split(":///", 1)[-1]).absolute()
+        uri = f"sqlite:///{path}"
+        artifacts: Path | None = (folder if path.parent == folder else path.parent) / "artifacts"
+    else:
+        artifacts = folder / "artifacts" if border.kind(uri) in border.DATABASES else None
+    return Store(uri, artifacts, folder / "journals")
+
+
+def _has_old_layout(folder: Path) -> bool:
+    return any(p.parent.name.isdigit() for p in folder.glob("*/meta.yaml"))
+
+
+def _pages(ask: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = ask(*arguments, max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
