@@ -24,9 +24,10 @@ _POLL_S = 0.5
 
 @dataclass
 class Progress:
-    """What became of a study's runs: key -> run id of those done, and the reasons of those that were not."""
+    """What became of a study's runs: key -> run id of those done and of those broken off, reasons of the failed."""
 
     done: dict[str, str] = field(default_factory=dict)
+    broken_off: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -40,7 +41,12 @@ def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Pa
     store = stores.resolve()
     started, progress = time.monotonic(), Progress()
     if not again:
-        progress.done = _already_done(study, store)
+        progress.done = _ended(study, store, "FINISHED")
+        progress.broken_off = {
+            key: run_id
+            for key, run_id in _ended(study, store, "KILLED").items()
+            if key not in progress.done and _can_go_on(run_id, store)
+        }
     left = [planned for planned in study.runs if planned.key not in progress.done]
     print(f"study {study.name}: {study.title}\n{len(study.runs)} runs, {len(progress.done)} already done")
     code = 0
@@ -75,8 +81,13 @@ def _in_this_process(study: Study, left: list[PlannedRun], progress: Progress, s
         if _source_failed(planned, study, progress):
             continue
         print(f"\n[{number}/{len(left)}] {planned.config.run_name}")
+        broken_off = progress.broken_off.get(planned.key)
         try:
-            outcome = experiment.run(config_of(planned, study, progress.done), store=store)
+            if broken_off is not None:
+                print(f"goes on with run {broken_off[:8]}")
+                outcome = experiment.resume(broken_off, store=store)
+            else:
+                outcome = experiment.run(config_of(planned, study, progress.done), store=store)
         except (BadInput, TrainerError) as error:
             progress.failed[str(planned.config.run_name)] = str(error)
             continue
@@ -107,7 +118,7 @@ def _in_processes(study: Study, left: list[PlannedRun], progress: Progress, stor
                 for key, (planned, job, since) in list(running.items()):
                     if job.state() in ENDED:
                         del running[key]
-                        _ended(planned, study, job, since, progress, store)
+                        _after(planned, study, job, since, progress, store)
                 if running:
                     next(iter(running.values()))[1].wait(_POLL_S)
                 asked.check()
@@ -118,9 +129,9 @@ def _in_processes(study: Study, left: list[PlannedRun], progress: Progress, stor
                 job.wait(120)
 
 
-def _ended(planned: PlannedRun, study: Study, job: LocalJob, since: float, progress: Progress, store: Store) -> None:
+def _after(planned: PlannedRun, study: Study, job: LocalJob, since: float, progress: Progress, store: Store) -> None:
     took = duration(time.monotonic() - since)
-    found = _already_done(replace(study, runs=(planned,)), store).get(planned.key, "")
+    found = _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, "")
     print(f"{job.state():6} {planned.config.run_name}  after {took}", flush=True)
     if job.state() == "finished":
         _note(planned, 0, found, progress)
@@ -156,23 +167,32 @@ def _needs_processes(left: list[PlannedRun]) -> bool:
     )
 
 
-def _already_done(study: Study, store: Store) -> dict[str, str]:
-    """Key -> run id of the study's finished runs in the store; empty while the tracking server can't be reached."""
+def _ended(study: Study, store: Store, status: str) -> dict[str, str]:
+    """Key -> newest run id of the study's runs with this status; empty while the tracking server can't be reached."""
     from tracking.errors import TrackingError
 
     keys = {planned.key for planned in study.runs}
     try:
-        found = list(store.runs(None, f"tags.{names.STUDY} = '{study.name}' and attributes.status = 'FINISHED'"))
+        found = list(store.runs(None, f"tags.{names.STUDY} = '{study.name}' and attributes.status = '{status}'"))
     except TrackingError as error:
         print(f"cannot tell which runs are done: {error}", file=sys.stderr)
         return {}
-    newest_first = sorted(found, key=lambda run: -(run.info.start_time or 0))
-    done: dict[str, str] = {}
-    for one in newest_first:
+    ended: dict[str, str] = {}
+    for one in sorted(found, key=lambda run: -(run.info.start_time or 0)):
         key = one.data.tags.get(names.STUDY_RUN, "")
         if key in keys:
-            done.setdefault(key, one.info.run_id)
-    return done
+            ended.setdefault(key, str(one.info.run_id))
+    return ended
+
+
+def _can_go_on(run_id: str, store: Store) -> bool:
+    """Whether the state of an interrupted run is still on this machine."""
+    from tracking.errors import TrackingError
+
+    try:
+        return any((store.journal_dir(run_id) / "state").glob("state-*"))
+    except TrackingError:
+        return False
 
 
 def _report(study: Study, store: Store, path: Path | None) -> None:
