@@ -267,6 +267,7 @@ TRAINING_TIME_S = "training_time_s"
 TOTAL_TIME_S = "total_time_s"
 BILLABLE_TIME_S = "billable_time_s"
 COST_USD = "cost_usd"
+SPOT_SAVING = "spot_saving"
 NUM_PARAMETERS = "num_parameters"
 MODEL_SIZE_BYTES = "model_size_bytes"
 
@@ -310,7 +311,7 @@ METRICS: tuple[Name, ...] = (
     _metric(TOTAL_TIME_S, "time", "wall time from start to end of the run", unit="s", low=0, better="lower"),
     *(
         _metric(f"{phase}_s", phase, f"time a cloud job spent {phase}", unit="s", low=0)
-        for phase in ("starting", "downloading", "training", "uploading")
+        for phase in ("starting", "downloading", "training", "uploading", "interrupted", "stopping")
     ),
     _metric(
         BILLABLE_TIME_S,
@@ -321,6 +322,7 @@ METRICS: tuple[Name, ...] = (
         better="lower",
     ),
     _metric(COST_USD, "cost", "billable seconds x instances x price", unit="USD", low=0, better="lower"),
+    _metric(SPOT_SAVING, "spot saving", "share of the on-demand cost that spot capacity saved", low=0, high=1),
     _metric(NUM_PARAMETERS, "parameters", "trainable weights", low=1),
     _metric(MODEL_SIZE_BYTES, "model size", "of the saved weights", unit="bytes", low=1, better="lower"),
 )
@@ -341,6 +343,18 @@ TEST_DATASET_DIGEST = "test_dataset_digest"
 VALIDATION_DATASET_DIGEST = "validation_dataset_digest"
 TRAIN_DATASET_DIGEST = "train_dataset_digest"
 TEST_OVERLAP = "test_overlap_images"
+JOB_NAME = "job_name"
+JOB_ARN = "job_arn"
+JOB_PHASE = "job_phase"
+REGION = "region"
+INSTANCE_TYPE = "instance_type"
+INSTANCE_COUNT = "instance_count"
+IMAGE_URI = "image_uri"
+IMAGE_DIGEST = "image_digest"
+MODEL_URI = "model_uri"
+PRICE = "price"
+FAILURE_KIND = "failure_kind"
+ADVICE = "advice"
 
 TAGS: tuple[Name, ...] = tuple(
     Name(key, "tag", str, title, help_)
@@ -360,6 +374,18 @@ TAGS: tuple[Name, ...] = tuple(
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
         (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),
         (TEST_OVERLAP, "overlap", "test pictures that training saw as well"),
+        (JOB_NAME, "job", "the training job's name in the cloud"),
+        (JOB_ARN, "job ARN", "the training job's full name in the cloud"),
+        (JOB_PHASE, "phase", "what the job was doing when last looked at"),
+        (REGION, "region", "of the cloud"),
+        (INSTANCE_TYPE, "machine", "of the cloud job"),
+        (INSTANCE_COUNT, "machines", "how many the job had"),
+        (IMAGE_URI, "image", "the container image the job ran"),
+        (IMAGE_DIGEST, "image digest", "content of that image; a tag may be moved"),
+        (MODEL_URI, "model", "where the job left its model"),
+        (PRICE, "price", "an hour of one machine, with its source and date"),
+        (FAILURE_KIND, "whose matter", "data, settings, permission, capacity, quota, disk, memory, aws and the like"),
+        (ADVICE, "what to do", "about how the job ended"),
     )
 )
 
