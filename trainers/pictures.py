@@ -26,14 +26,11 @@ def learning_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25, linewidth=0.6)
     best = max(history, key=lambda row: (row["validation_accuracy"], -row["epoch"]))
-    right.annotate(
-        f"best {best['validation_accuracy']:.3f}",
-        (best["epoch"], best["validation_accuracy"]),
-        xytext=(0, -14),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        color=_VALIDATION,
+    right.axvline(best["epoch"], color=_VALIDATION, linewidth=0.8, linestyle=":")
+    right.set_title(
+        f"accuracy   best validation {best['validation_accuracy']:.3f} at epoch {best['epoch']}",
+        loc="left",
+        fontsize=10,
     )
     left.legend(frameon=False, fontsize=9)
     _save(figure, path, title)
