@@ -5,6 +5,9 @@ The account numbers are AWS's published ones (https://docs.aws.amazon.com/sagema
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from trainers.errors import BadInput
 
 OWN_REPOSITORY = "image-classification-tracking"
@@ -45,6 +48,28 @@ _BUILTIN_ACCOUNTS = {
 }
 
 
+_ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[a-z.]+/([^:@]+)(?::([^@]+))?(?:@(sha256:[0-9a-f]{64}))?")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Where in ECR an image lies; ``tag`` or ``digest`` names it."""
+
+    account: str
+    region: str
+    repository: str
+    tag: str
+    digest: str | None
+
+
+def registry(image: str) -> Registry | None:
+    """The parts of an ECR image's URI; None for any other."""
+    match = _ECR.fullmatch(image)
+    if match is None:
+        return None
+    return Registry(match[1], match[2], match[3], match[4] or "latest", match[5])
+
+
 def builtin_image(region: str) -> str:
     """The built-in image classification's image, stable tag. Raises BadInput where AWS publishes none."""
     account = _BUILTIN_ACCOUNTS.get(region)
@@ -58,9 +83,9 @@ def builtin_image(region: str) -> str:
 
 def is_builtin(image: str) -> bool:
     """Whether an image is AWS's built-in image classification, whatever its tag."""
-    registry, _, name = image.partition("/")
-    return registry.split(".")[0] in _BUILTIN_ACCOUNTS.values() and name.split(":")[0].split("@")[0] == (
-        "image-classification"
+    parts = registry(image)
+    return (
+        parts is not None and parts.account in _BUILTIN_ACCOUNTS.values() and parts.repository == "image-classification"
     )
 
 

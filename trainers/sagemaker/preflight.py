@@ -1,0 +1,190 @@
+"""The preflight: everything that would make a job fail or cost too much, found in seconds, before a machine is rented.
+
+Enters: a request, its config and options, the door to AWS. Leaves: findings with stable codes, worst first, each with
+the moment it would strike and the money gone by then. It reads and never changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trainers.config import Config
+from trainers.sagemaker import estimate, instances, preflight_account, preflight_data, preflight_request, pricing
+from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.findings import Finding, found, priced
+from trainers.sagemaker.lint import Facts, channels
+from trainers.sagemaker.objects import Objects
+from trainers.sagemaker.options import JobOptions
+
+_SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
+
+    ``num_reads`` counts S3 requests besides listings.
+    """
+
+    findings: list[Finding]
+    facts: dict[str, Facts]
+    price: pricing.Price | None
+    estimate: estimate.Estimate | None
+    num_instances: int
+    num_reads: int
+    num_lists: int
+    num_bytes_read: int
+
+    @property
+    def usd(self) -> float | None:
+        """The estimated cost of the job."""
+        return self._usd(self.estimate.total_s) if self.estimate is not None else None
+
+    @property
+    def usd_at_most(self) -> float | None:
+        """The job's cost should the estimate be as far off as it may be."""
+        return self._usd(self.estimate.total_s * estimate.SPREAD) if self.estimate is not None else None
+
+    def _usd(self, billed_s: float) -> float | None:
+        return None if self.price is None else pricing.cost_usd(billed_s, self.num_instances, self.price.usd)
+
+
+def run(
+    request: Mapping[str, Any], config: Config, options: JobOptions, aws: Aws, *, num_jobs: int = 1
+) -> list[Finding]:
+    """Every finding, worst first. ``num_jobs``: how many such jobs a study will want at once."""
+    return examine(request, config, options, aws, num_jobs=num_jobs).findings
+
+
+def examine(request: Mapping[str, Any], config: Config, options: JobOptions, aws: Aws, *, num_jobs: int = 1) -> Report:
+    """The findings together with what they rest on."""
+    region = options.region if options.region is not None else aws.region
+    is_builtin = preflight_request.is_builtin(request)
+    objects = Objects(aws)
+    kind, count = _machines(request)
+    findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin)
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        account = pool.submit(
+            preflight_account.check,
+            request,
+            aws,
+            objects,
+            region=region,
+            is_builtin=is_builtin,
+            num_jobs=num_jobs,
+        )
+        data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin)
+        asked_price = pool.submit(_price, region, kind, aws)
+        findings += account.result()
+        data_findings, facts = data.result()
+        findings += data_findings
+        price, price_findings = asked_price.result()
+        findings += price_findings
+    if any(finding.code == "credentials" for finding in findings):
+        findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
+    is_listed = _is_listed(request, is_builtin)
+    guess = _estimate(config, kind, count, facts, is_listed)
+    findings += _disk(request, config, facts, kind, is_listed)
+    report = Report([], facts, price, guess, count, objects.num_reads, objects.num_lists, objects.num_bytes_read)
+    findings += _budget(request, options, report)
+    spent = (
+        {}
+        if guess is None or price is None
+        else {moment: pricing.cost_usd(billed_s, count, price.usd) for moment, billed_s in guess.billed_by().items()}
+    )
+    return replace(report, findings=priced(findings, spent))
+
+
+def _machines(request: Mapping[str, Any]) -> tuple[str, int]:
+    resources = request.get("ResourceConfig", {})
+    return str(resources.get("InstanceType", "")), int(resources.get("InstanceCount", 1))
+
+
+def _price(region: str, kind: str, aws: Aws) -> tuple[pricing.Price | None, list[Finding]]:
+    try:
+        return pricing.price_per_hour(region, kind, aws), []
+    except pricing.NoPrice as error:
+        return None, [found("price-unknown", str(error))]
+
+
+def _estimate(
+    config: Config, kind: str, count: int, facts: Mapping[str, Facts], is_listed: bool
+) -> estimate.Estimate | None:
+    """The job's time, where the number of training pictures is known from the data or the settings."""
+    learnt = {name: facts[name].num_images if name in facts else None for name in ("train", "validation")}
+    num_train = learnt["train"] if learnt["train"] is not None else config.num_training_samples
+    if num_train is None:
+        return None
+    num_validation = learnt["validation"] if learnt["validation"] is not None else num_train // 10
+    return estimate.estimate(
+        config,
+        kind,
+        num_instances=count,
+        num_train=num_train,
+        num_validation=num_validation,
+        num_bytes=sum(f.num_bytes for f in facts.values()),
+        is_listed=is_listed,
+    )
+
+
+def _is_listed(request: Mapping[str, Any], is_builtin: bool) -> bool:
+    """Whether the built-in will first pack pictures into records, beside the pictures."""
+    return is_builtin and any(channel.name in preflight_data.LISTS for channel in channels(request))
+
+
+def _disk(
+    request: Mapping[str, Any], config: Config, facts: Mapping[str, Facts], kind: str, is_listed: bool
+) -> list[Finding]:
+    machine = instances.find(kind)
+    volume_gb = request.get("ResourceConfig", {}).get("VolumeSizeInGB")
+    own_gb = machine.disk_gb if machine is not None else None
+    room_gb = own_gb if own_gb is not None else volume_gb
+    if room_gb is None:
+        return []
+    num_bytes = sum(f.num_bytes for f in facts.values())
+    needed = estimate.disk_bytes(config, num_bytes, is_listed=is_listed) + _SYSTEM_BYTES
+    room = room_gb * 1e9
+    where = f"{kind}'s own disk" if own_gb is not None else "VolumeSizeInGB"
+    what = f"{needed / 1e9:.1f} GB are needed ({num_bytes / 1e9:.1f} GB of data), {where} has {room_gb}"
+    mend = (
+        "Take a machine with a larger disk." if own_gb is not None else f"Give --volume-gb {int(needed / 0.8e9) + 1}."
+    )
+    if needed > room:
+        return [found("disk", what, mend=mend)]
+    return [found("disk-tight", what, mend=mend)] if needed > 0.8 * room else []
+
+
+def _budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> list[Finding]:
+    """Time and money against their ceilings; a rough estimate is an error only when it is far beyond."""
+    guess = report.estimate
+    if guess is None:
+        return []
+    findings = []
+    limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds")
+    usd = report.usd
+    said = f"about {_time(guess.total_s)} billed"
+    if usd is not None and report.price is not None:
+        said += f", {pricing.dollars(usd)} (anything up to {pricing.dollars(usd * estimate.SPREAD)}) at {report.price}"
+        said += f" x {report.num_instances}" if report.num_instances > 1 else ""
+    rest = f"download {_time(guess.download_s)}, start {_time(guess.start_s)}, training {_time(guess.training_s)}"
+    note = f"; {report.price.note}" if report.price is not None and report.price.note else ""
+    findings.append(found("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{note}"))
+    if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
+        far = usd / estimate.SPREAD > options.max_cost_usd
+        what = f"the job is estimated at {pricing.dollars(usd)}, --max-cost is {pricing.dollars(options.max_cost_usd)}"
+        findings.append(found("max-cost" if far else "max-cost-tight", what))
+    elif limit_s is not None and guess.training_s > limit_s:
+        far = guess.training_s / estimate.SPREAD > limit_s
+        what = f"training is estimated at {_time(guess.training_s)}, MaxRuntimeInSeconds is {_time(limit_s)}"
+        findings.append(found("max-runtime" if far else "max-runtime-tight", what))
+    return findings
+
+
+def _time(seconds: float) -> str:
+    """``45 s``, ``14 min``, ``3.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

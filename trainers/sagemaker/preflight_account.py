@@ -1,0 +1,222 @@
+"""The preflight of the account: who asks, the role, the buckets, the image, the name, the quotas.
+
+Enters: the request and the door to AWS. Leaves: findings. What may not be asked is said to be unchecked, never assumed;
+nothing is changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from trainers.errors import TrainerError
+from trainers.sagemaker import errors, images
+from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.findings import Finding, found
+from trainers.sagemaker.lint import channels
+from trainers.sagemaker.objects import Objects
+from trainers.sagemaker.options import split_s3
+
+_PATIENCE_S = 5.0
+_SERVICE = "sagemaker.amazonaws.com"
+
+
+def check(
+    request: Mapping[str, Any], aws: Aws, objects: Objects, *, region: str, is_builtin: bool, num_jobs: int = 1
+) -> list[Finding]:
+    """Everything that AWS can be asked about the account. Without credentials one finding says so."""
+    try:
+        caller = aws.call("sts", "GetCallerIdentity", patience_s=_PATIENCE_S)
+    except TrainerError as error:
+        return [found("credentials", str(error))]
+    role = str(request.get("RoleArn", ""))
+    questions: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _role(role, str(caller["Account"]), aws),
+        lambda: _permissions(request, role, str(caller["Arn"]), aws),
+        lambda: _buckets(request, region, objects),
+        lambda: _name(request, aws),
+        lambda: _quotas(request, aws, num_jobs),
+    ]
+    if not is_builtin:
+        questions.append(lambda: _image(request, aws))
+    with ThreadPoolExecutor(max_workers=len(questions)) as pool:
+        return [finding for answer in pool.map(lambda question: list(question()), questions) for finding in answer]
+
+
+def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
+    owner = role.split(":")[4] if role.count(":") >= 5 else ""
+    if owner and owner != account:
+        yield found("role-account", f"{role} is not of account {account}, which the credentials are of")
+        return
+    try:
+        answer = aws.call("iam", "GetRole", patience_s=_PATIENCE_S, RoleName=role.rpartition("/")[2])
+    except errors.NotFound:
+        yield found("role-missing", f"there is no role {role}")
+        return
+    except TrainerError as error:
+        yield found("role-unchecked", f"{role}: {error}")
+        return
+    policy = answer["Role"].get("AssumeRolePolicyDocument", {})
+    policy = json.loads(policy) if isinstance(policy, str) else policy
+    if not any(_trusts(statement) for statement in _several(policy.get("Statement", []))):
+        yield found("role-trust", f"{role} does not trust {_SERVICE}")
+
+
+def _trusts(statement: Mapping[str, Any]) -> bool:
+    principal = statement.get("Principal", {})
+    services = ["*"] if principal == "*" else _several(principal.get("Service", []))
+    actions = {str(action).lower() for action in _several(statement.get("Action", []))}
+    return (
+        statement.get("Effect") == "Allow"
+        and (_SERVICE in services or "*" in services)
+        and bool(actions & {"sts:assumerole", "sts:*", "*"})
+    )
+
+
+def _permissions(request: Mapping[str, Any], role: str, caller: str, aws: Aws) -> Iterator[Finding]:
+    """What IAM itself says the role and the caller may do."""
+    output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
+    partition = role.split(":")[1] if role.count(":") >= 5 else "aws"
+    reads = [f"arn:{partition}:s3:::{c.bucket}/{c.prefix}*" for c in channels(request)]
+    buckets = sorted({f"arn:{partition}:s3:::{c.bucket}" for c in channels(request)})
+    asked = [
+        (role, "s3:GetObject", reads),
+        (role, "s3:ListBucket", buckets),
+        (role, "s3:PutObject", [f"arn:{partition}:s3:::{output.removeprefix('s3://').rstrip('/')}/*"]),
+        (_principal(caller), "iam:PassRole", [role]),
+        (_principal(caller), "sagemaker:CreateTrainingJob", ["*"]),
+    ]
+    for who, action, resources in asked:
+        if not resources:
+            continue
+        try:
+            answer = aws.call(
+                "iam",
+                "SimulatePrincipalPolicy",
+                patience_s=_PATIENCE_S,
+                PolicySourceArn=who,
+                ActionNames=[action],
+                ResourceArns=resources,
+            )
+        except TrainerError as error:
+            yield found("permissions-unchecked", f"what {role.rpartition('/')[2]} may do: {error}")
+            return
+        for result in answer.get("EvaluationResults", []):
+            yield from _denied(result, who, action, is_role=who == role)
+
+
+def _denied(result: Mapping[str, Any], who: str, action: str, *, is_role: bool) -> Iterator[Finding]:
+    decision = result.get("EvalDecision")
+    if decision == "allowed":
+        return
+    what = f"{who} may not {action} on {result.get('EvalResourceName', '*')}"
+    if not is_role:
+        yield found("pass-role", what, mend=f"Ask for {action}.")
+    elif decision == "explicitDeny":
+        yield found("role-permission", what)
+    else:
+        yield found("role-permission", f"{what}, unless the bucket's own policy lets it", severity="warning")
+
+
+def _principal(caller: str) -> str:
+    """IAM's name of a caller: the role behind an assumed one."""
+    parts = caller.split(":", 5)
+    if len(parts) == 6 and parts[5].startswith("assumed-role/"):
+        return f"{parts[0]}:{parts[1]}:iam::{parts[4]}:role/{parts[5].split('/')[1]}"
+    return caller
+
+
+def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Iterator[Finding]:
+    """Each bucket once: is it there, and in the job's region."""
+    output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
+    uses: dict[str, str] = {channel.bucket: channel.name for channel in channels(request)}
+    if output:
+        uses.setdefault(split_s3(output)[0], "output")
+    for bucket, use in uses.items():
+        try:
+            found_region = objects.region(bucket)
+        except errors.NotFound:
+            yield found("bucket-missing", f"{use}: there is no bucket {bucket}")
+        except TrainerError as error:
+            yield found("bucket-denied", f"{use}: bucket {bucket}: {error}")
+        else:
+            if found_region and found_region != region:
+                yield found("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
+    if output:
+        yield found("output-unchecked", f"whether the role may write to {output}")
+
+
+def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
+    name = request.get("TrainingJobName", "")
+    try:
+        aws.call("sagemaker", "DescribeTrainingJob", patience_s=_PATIENCE_S, TrainingJobName=name)
+    except errors.NotFound:
+        return
+    except TrainerError as error:
+        yield found("name-unchecked", f"{name}: {error}")
+    else:
+        yield found("name-taken", f"there is a job {name} already")
+
+
+def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
+    image = request.get("AlgorithmSpecification", {}).get("TrainingImage", "")
+    parts = images.registry(image)
+    if parts is None:
+        return  # said already, without asking
+    identity = {"imageDigest": parts.digest} if parts.digest is not None else {"imageTag": parts.tag}
+    try:
+        aws.call(
+            "ecr",
+            "DescribeImages",
+            patience_s=_PATIENCE_S,
+            registryId=parts.account,
+            repositoryName=parts.repository,
+            imageIds=[identity],
+        )
+    except errors.AwsError as error:
+        if isinstance(error, errors.NotFound) or error.code in (
+            "RepositoryNotFoundException",
+            "ImageNotFoundException",
+        ):
+            yield found("image-missing", f"{image}: {error}")
+        else:
+            yield found("image-unchecked", f"{image}: {error}")
+    except TrainerError as error:
+        yield found("image-unchecked", f"{image}: {error}")
+
+
+def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
+    resources = request.get("ResourceConfig", {})
+    kind, count = resources.get("InstanceType", ""), resources.get("InstanceCount", 1)
+    usage = "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
+    wanted = {f"{kind} for {usage}": "quota"}
+    if resources.get("KeepAlivePeriodInSeconds"):
+        wanted[f"{kind} for training warm pool usage"] = "warm-pool-quota"
+    try:
+        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=_PATIENCE_S, ServiceCode="sagemaker"):
+            for quota in page.get("Quotas", []):
+                code = wanted.pop(quota["QuotaName"], None)
+                if code is not None and quota["Value"] < count:
+                    yield found(code, f"{quota['QuotaName']} is {quota['Value']:g} in this account, {count} needed")
+                elif code == "quota" and quota["Value"] < count * num_jobs:
+                    at_once = int(quota["Value"] // count)
+                    yield found(
+                        code,
+                        f"{quota['QuotaName']} is {quota['Value']:g}, for {num_jobs} jobs: {at_once} at a time",
+                        severity="warning",
+                        mend="Nothing need be done: the others wait for their turn.",
+                        why="",
+                    )
+            if not wanted:
+                return
+    except TrainerError as error:
+        yield found("quota-unchecked", f"{' and '.join(wanted)}: {error}")
+        return
+    yield from (found("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
+
+
+def _several(value: Any) -> list[Any]:
+    """IAM writes one item without its list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
