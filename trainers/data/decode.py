@@ -14,7 +14,9 @@ from trainers.errors import BadData
 
 # A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
 MAX_SIDE_PX = 32_000
-MAX_PIXELS = 100_000_000
+# Never the formats that Pillow hands to another program, such as EPS.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
 
 
 @functools.cache
@@ -75,7 +77,7 @@ def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte, as OpenCV does
@@ -90,7 +92,7 @@ def _pillow_header(data: bytes, name: str) -> Header:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             bands = len(image.getbands())
             return Header(str(image.format).lower(), image.height, image.width, 1 if bands < 3 else 3)
     except Exception as error:

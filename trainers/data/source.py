@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data import catalog, cifar, digits, folder, idx
+from trainers.data import catalog, cifar, digits, idx, layouts
 from trainers.data.dataset import Dataset, Split
 from trainers.data.found import WHOLE, Found
 from trainers.data.pictures import RotatedPictures
@@ -33,12 +33,13 @@ def open_dataset(
     """
     if pretext not in (None, "rotation"):
         raise BadData(f"pretext {pretext!r} is unknown; legal: rotation")
-    found = _read(str(spec), Path(image_root) if image_root is not None else None)
-    dataset = _cut(found, split_seed, validation_fraction, test_fraction)
+    found = read_source(str(spec), Path(image_root) if image_root is not None else None)
+    dataset = cut(found, split_seed, validation_fraction, test_fraction)
     return _rotations(dataset, split_seed, validation_fraction) if pretext else dataset
 
 
-def _read(spec: str, image_root: Path | None) -> Found:
+def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) -> Found:
+    """A named set or a path, with the splits it has, before any cutting; ``salvage`` as in ``records``."""
     name, path = catalog.split_spec(spec)
     if name == "digits":
         if path is not None:
@@ -49,23 +50,10 @@ def _read(spec: str, image_root: Path | None) -> Found:
     if name is not None:
         return idx.read_named(name, path)
     assert path is not None
-    if path.is_dir():
-        return _read_directory(path)
-    raise BadData(f"--dataset {spec}: not a form of data set this reads; legal: {catalog.FORMS}")
+    return layouts.read_path(path, image_root, salvage=salvage)
 
 
-def _read_directory(path: Path) -> Found:
-    if idx.holds_files(path):
-        return idx.read_folder(path)
-    known = cifar.name_of(path)
-    if known is not None:
-        return cifar.read_named(known, path)
-    if folder.split_folders(path):
-        return folder.read_split_folders(path)
-    return folder.read_folder(path)
-
-
-def _cut(found: Found, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
+def cut(found: Found, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
     splits = dict(found.splits)
     for name, split in splits.items():
         if len(split) == 0:
