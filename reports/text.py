@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 MISSING = "–"
-NARROW = "\u202f"
+_NARROW = re.compile(r"[ -~±–−×∞…]*\Z")
 
 
 def is_missing(value: Any) -> bool:
@@ -136,14 +136,18 @@ def join(words: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def one_line(text: Any) -> str:
+def one_line(value: Any) -> str:
     """Any text without line breaks, tabs, control characters or runs of spaces."""
-    cleaned = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in str(text))
+    text = str(value)
+    if _NARROW.match(text) and "  " not in text:
+        return text.strip()
+    cleaned = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     # Marks that turn the direction of writing could make a name read as something else.
     cleaned = "".join(c for c in cleaned if c not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
     return re.sub(r" {2,}", " ", cleaned).strip()
 
 
+_PLAIN = re.compile(r"[0-9A-Za-z %.,:+±–−-]*\Z")
 _ALWAYS = re.compile(r"([\\`*\[\]<>|~$&])")
 _UNDERSCORE = re.compile(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto):|\bwww\.|@")
@@ -151,7 +155,10 @@ _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto):|\bwww\.|@")
 
 def markdown(value: Any) -> str:
     """Text made safe inside a CommonMark or GitHub paragraph or table cell: shown as it is, never acted upon."""
-    text = _ALWAYS.sub(r"\\\1", one_line(value))
+    text = one_line(value)
+    if _PLAIN.match(text) and "www." not in text and "://" not in text:
+        return text
+    text = _ALWAYS.sub(r"\\\1", text)
     text = _UNDERSCORE.sub(r"\\_", text)
     # GitHub turns bare addresses and @names into links; a zero-width space would survive copying, an entity does not.
     return _SCHEME.sub(lambda m: m.group().replace(":", "&#58;").replace(".", "&#46;").replace("@", "&#64;"), text)
@@ -159,6 +166,8 @@ def markdown(value: Any) -> str:
 
 def width(text: str) -> int:
     """Columns the text takes on a terminal."""
+    if _NARROW.match(text):
+        return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

@@ -6,11 +6,12 @@ MLflow itself can answer.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import sqlalchemy as sa
 
-from tracking.frame import CORE, Cells, Query, experiment_error
+from tracking.frame import Cells, Query, experiment_error
 from tracking.frame_filter import Condition, parse
 from tracking.frame_tables import (
     DATASETS,
@@ -30,6 +31,13 @@ from tracking.frame_tables import (
 __all__ = ["Unsuitable", "histories", "read", "suits"]
 
 
+_FETCH = 5000
+_WIDTH = 200
+_NUM_CORE = 7
+# What stands for NaN on the way out of the database: MLflow never stores an infinity.
+_NAN = math.inf
+
+
 def read(uri: str, query: Query) -> Cells:
     """The runs asked for. Raises Unsuitable where MLflow itself has to be asked."""
     conditions = parse(query.filter)
@@ -38,7 +46,11 @@ def read(uri: str, query: Query) -> Cells:
     with connect(uri) as connection:
         experiments = _experiments(connection, query)
         chosen = _chosen(query, sorted(experiments), conditions)
-        return _Reader(connection, query, chosen).cells(experiments)
+        cells = _cells(connection, query, chosen, _columns(connection, query))
+        cells.core["experiment"] = [experiments[int(e)] for e in cells.core["experiment_id"]]
+        _digests(connection, query, chosen, cells)
+        _names_from_tags(connection, cells)
+        return cells
 
 
 def _experiments(connection: sa.Connection, query: Query) -> dict[int, str]:
@@ -62,7 +74,8 @@ def _chosen(query: Query, experiment_ids: list[int], conditions: list[Condition]
         run.run_uuid, run.name, run.experiment_id, run.status, run.start_time, run.end_time, run.artifact_uri
     ).where(run.experiment_id.in_(experiment_ids), run.lifecycle_stage == "active", *map(_clause, conditions))
     if query.limit is None and not query.order_by:
-        return chosen
+        # In the order of the other tables' keys, so that looking up a run's values walks through them once.
+        return chosen.order_by(run.run_uuid)
     order: list[sa.ColumnElement[Any]] = []
     if query.order_by:
         kind, _, key = query.order_by.partition(".")
@@ -124,103 +137,96 @@ def _compare(column: sa.ColumnElement[Any], condition: Condition) -> sa.ColumnEl
     return result
 
 
-class _Reader:
-    """Reads the chosen runs' values, one key at a time, into lists."""
+def _columns(connection: sa.Connection, query: Query) -> dict[str, sa.ColumnElement[Any]]:
+    """Column -> the expression that looks its value up for a row of ``runs``, for every key wanted that exists."""
+    found: dict[str, sa.ColumnElement[Any]] = {}
+    for kind, table in (("params", PARAMS), ("metrics", LATEST), ("tags", TAGS)):
+        wanted = query.wants(kind)
+        for key in _keys(connection, table) if wanted != () else ():
+            if key not in wanted if wanted is not None else kind == "metrics" and key.startswith("system/"):
+                continue
+            value: sa.ColumnElement[Any] = table.c.value
+            if table is LATEST:
+                value = sa.case((LATEST.c.is_nan == sa.true(), sa.literal(_NAN, sa.Float())), else_=value)
+            lookup = sa.select(value).where(table.c.key == key, table.c.run_uuid == RUNS.c.run_uuid)
+            found[f"{kind}.{key}"] = lookup.scalar_subquery()
+    return found
 
-    def __init__(self, connection: sa.Connection, query: Query, chosen: sa.Select[Any]) -> None:
-        self.connection = connection
-        self.query = query
-        self.chosen = chosen
-        self.rows: dict[str, int] = {}
-        self.narrow = bool(query.filter or query.limit is not None or query.experiments is not None)
 
-    def cells(self, experiments: dict[int, str]) -> Cells:
-        found: list[Any] = list(self.connection.execute(self.chosen))
-        ids, run_names, experiment_ids, status, start, end, artifact_uri = (
-            [row[i] for row in found] for i in range(len(self.chosen.selected_columns))
-        )
-        self.rows = {run_id: row for row, run_id in enumerate(ids)}
-        core = dict(
-            zip(CORE[:2], (ids, [n or None for n in run_names]), strict=True),
-            experiment=[experiments[e] for e in experiment_ids],
-            experiment_id=[str(e) for e in experiment_ids],
-            status=status,
-            start_time=start,
-            end_time=end,
-            artifact_uri=artifact_uri,
-        )
-        cells = Cells(len(ids), core)
-        if ids:
-            for kind, table in (("params", PARAMS), ("metrics", LATEST), ("tags", TAGS)):
-                for key in self._keys(kind, table):
-                    self._fill(cells, f"{kind}.{key}", table, key)
-            if self.query.wants("datasets") != ():
-                self._digests(cells)
-            if not all(run_names):
-                self._names_from_tags(cells)
-        return cells
+def _keys(connection: sa.Connection, table: sa.Table) -> list[str]:
+    """The distinct keys of a table, hopping from one to the next through its index instead of reading all of it."""
+    first = sa.select(sa.func.min(table.c.key).label("key")).cte("hop", recursive=True)
+    after = sa.select(sa.func.min(table.c.key)).where(table.c.key > first.c.key).scalar_subquery()
+    hop = first.union_all(sa.select(after).where(first.c.key.is_not(None)))
+    return [str(key) for key in connection.execute(sa.select(hop.c.key)).scalars() if key is not None]
 
-    def _keys(self, kind: str, table: sa.Table) -> tuple[str, ...]:
-        wanted = self.query.wants(kind)
-        if wanted is not None:
-            return wanted
-        every = self.connection.execute(sa.select(table.c.key).distinct()).scalars()
-        return tuple(sorted(str(k) for k in every if not (kind == "metrics" and str(k).startswith("system/"))))
 
-    def _of_chosen(self, column: sa.ColumnElement[Any]) -> list[sa.ColumnElement[bool]]:
-        """The condition that keeps other runs' values in the database, where that saves anything."""
-        if not self.narrow:
-            return []
-        if len(self.rows) <= 500:
-            return [column.in_(list(self.rows))]
-        return [column.in_(sa.select(self.chosen.subquery().c.run_uuid))]
+def _cells(
+    connection: sa.Connection, query: Query, chosen: sa.Select[Any], columns: dict[str, sa.ColumnElement[Any]]
+) -> Cells:
+    """Run the select: the core and the columns wanted, so many at a time as a database takes in one statement."""
+    lists: list[list[Any]] = [[] for _ in range(_NUM_CORE + len(columns))]
+    same: dict[Any, Any] = {}
+    names = list(columns)
+    for at in range(0, max(len(names), 1), _WIDTH):
+        batch = names[at : at + _WIDTH]
+        select = chosen.add_columns(*(columns[name] for name in batch))
+        first = 0 if at == 0 else _NUM_CORE
+        targets = [*lists[first:_NUM_CORE], *lists[_NUM_CORE + at : _NUM_CORE + at + len(batch)]]
+        for part in connection.execute(select).partitions(_FETCH):
+            for target, cells_of in zip(targets, list(zip(*part, strict=True))[first:], strict=True):
+                # One object for equal values: a parameter has few of them, a store has many runs.
+                target.extend([same.setdefault(v, v) for v in cells_of])
+        same.clear()
+    run_ids = lists[0]
+    core = {
+        "run_id": run_ids,
+        "run_name": [name or None for name in lists[1]],
+        "experiment": [],
+        "experiment_id": [str(e) for e in lists[2]],
+        **dict(zip(("status", "start_time", "end_time", "artifact_uri"), lists[3:_NUM_CORE], strict=True)),
+    }
+    cells = Cells(len(run_ids), core)
+    for name, values in zip(names, lists[_NUM_CORE:], strict=True):
+        if any(v is not None for v in values):
+            is_metric = name.startswith("metrics.")
+            cells.wide[name] = [math.nan if v == _NAN else v for v in values] if is_metric else values
+    return cells
 
-    def _fill(self, cells: Cells, name: str, table: sa.Table, key: str) -> None:
-        wanted = sa.select(table.c.run_uuid, table.c.value).where(
-            table.c.key == key, *self._of_chosen(table.c.run_uuid)
-        )
-        if table is LATEST:
-            wanted = wanted.add_columns(table.c.is_nan)
-        column: list[Any] = [None] * cells.num_runs
-        same: dict[Any, Any] = {}
-        row_of = self.rows.get
-        found = False
-        for row in self.connection.execute(wanted):
-            at = row_of(row[0])
-            if at is not None:
-                value = row[1]
-                found = True
-                # One object for equal texts: a parameter has few values, a store has many runs.
-                column[at] = same.setdefault(value, value) if table is not LATEST else float("nan") if row[2] else value
-        if found:
-            cells.wide[name] = column
 
-    def _digests(self, cells: Cells) -> None:
-        contexts = self.query.wants("datasets")
-        wanted = (
-            sa.select(INPUTS.c.destination_id, INPUT_TAGS.c.value, DATASETS.c.digest)
-            .join(DATASETS, INPUTS.c.source_id == DATASETS.c.dataset_uuid)
-            .join(INPUT_TAGS, INPUT_TAGS.c.input_uuid == INPUTS.c.input_uuid)
-            .where(INPUTS.c.destination_type == "RUN", INPUT_TAGS.c.name == "mlflow.data.context")
-            .where(*self._of_chosen(INPUTS.c.destination_id))
-        )
-        if contexts is not None:
-            wanted = wanted.where(INPUT_TAGS.c.value.in_(contexts))
-        digests: dict[tuple[int, str], set[str]] = {}
-        for run_id, context, digest in self.connection.execute(wanted):
-            at = self.rows.get(run_id)
-            if at is not None:
-                digests.setdefault((at, context), set()).add(digest)
-        for (at, context), found in digests.items():
-            cells.put(at, f"datasets.{context}", " ".join(sorted(found)))
+def _digests(connection: sa.Connection, query: Query, chosen: sa.Select[Any], cells: Cells) -> None:
+    contexts = query.wants("datasets")
+    if contexts == () or not cells.num_runs:
+        return
+    wanted = (
+        sa.select(INPUTS.c.destination_id, INPUT_TAGS.c.value, DATASETS.c.digest)
+        .join(DATASETS, INPUTS.c.source_id == DATASETS.c.dataset_uuid)
+        .join(INPUT_TAGS, INPUT_TAGS.c.input_uuid == INPUTS.c.input_uuid)
+        .where(INPUTS.c.destination_type == "RUN", INPUT_TAGS.c.name == "mlflow.data.context")
+    )
+    if contexts is not None:
+        wanted = wanted.where(INPUT_TAGS.c.value.in_(contexts))
+    if query.filter or query.limit is not None or query.experiments is not None:
+        wanted = wanted.where(INPUTS.c.destination_id.in_(sa.select(chosen.subquery().c.run_uuid)))
+    row_of = {run_id: row for row, run_id in enumerate(cells.core["run_id"])}
+    digests: dict[tuple[int, str], set[str]] = {}
+    for run_id, context, digest in connection.execute(wanted):
+        row = row_of.get(run_id)
+        if row is not None:
+            digests.setdefault((row, context), set()).add(digest)
+    for (row, context), found in digests.items():
+        cells.put(row, f"datasets.{context}", " ".join(sorted(found)))
 
-    def _names_from_tags(self, cells: Cells) -> None:
-        """Runs of MLflow 1 have their name in a tag only."""
+
+def _names_from_tags(connection: sa.Connection, cells: Cells) -> None:
+    """Runs of MLflow 1 have their name in a tag only."""
+    names = cells.core["run_name"]
+    nameless = {run_id: row for row, run_id in enumerate(cells.core["run_id"]) if names[row] is None}
+    if nameless:
         wanted = sa.select(TAGS.c.run_uuid, TAGS.c.value).where(TAGS.c.key == "mlflow.runName")
-        for run_id, name in self.connection.execute(wanted):
-            at = self.rows.get(run_id)
-            if at is not None and not cells.core["run_name"][at]:
-                cells.core["run_name"][at] = name
+        for run_id, name in connection.execute(wanted):
+            if run_id in nameless:
+                names[nameless[run_id]] = name
 
 
 def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
