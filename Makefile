@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/python -m trainers.run --study quickstart --leaderboard leaderboard.md
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -q --cov=tracking --cov=trainers --cov=reports --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov=tracking --cov=trainers --cov=reports --cov-report=term:skip-covered
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
