@@ -10,7 +10,9 @@ import math
 import statistics
 
 from trainers.config import Config
-from trainers.sagemaker import records
+from trainers.data.protobuf import is_protobuf_record
+from trainers.data.recordio import ImageRecord
+from trainers.sagemaker import record_pieces
 from trainers.sagemaker.findings import Finding, found
 from trainers.sagemaker.lint import Channel, Facts, label_fault, label_findings, picture_fault, picture_findings, some
 from trainers.sagemaker.objects import Object, Objects
@@ -50,10 +52,12 @@ def _contents(
     name = f"{channel.name}: {file.key}"
     try:
         seen, is_whole = _records(channel, file, objects)
-    except records.NotRecords as error:
+    except record_pieces.NotRecords as error:
         return [found("rec-format", f"{name}: {error}")]
     except _Truncated as error:
         return [found("rec-truncated", f"{name}: {error}")]
+    if not seen:
+        return [found("data-unchecked", f"{name}: no whole record fits into what was read")]
     if is_whole:
         facts.num_images, facts.all_labels = len(seen), True
     else:
@@ -65,15 +69,15 @@ def _contents(
         if index is not None and index.size <= _LONGEST_INDEX_BYTES:
             lines = objects.read(channel.bucket, index.key).split(b"\n")
             facts.num_images, facts.error = sum(1 for line in lines if line.strip()), 0.0
-    wrong = [r for r in seen if not r.is_picture]
-    if wrong:
-        return [_payload(name, wrong, len(seen))]
-    findings = _labels(name, seen, config, facts)
-    step = max(1, len(seen) // _DECODED)
+    images = [(r.offset, r.image) for r in seen if r.image is not None]
+    if len(images) < len(seen):
+        return [_payload(name, [r for r in seen if r.image is None], len(seen))]
+    findings = _labels(name, images, config, facts)
+    step = max(1, len(images) // _DECODED)
     faults = []
-    for number, record in enumerate(seen):
-        place = f"the record at byte {record.offset:,}"
-        fault = picture_fault(record.picture, place, config, is_whole=number % step == 0)
+    for number, (offset, image) in enumerate(images):
+        place = f"the record at byte {offset:,}"
+        fault = picture_fault(image.image, place, config, is_whole=number % step == 0)
         if fault is not None:
             faults.append((fault[0], place, fault[1]))
     return [*findings, *picture_findings(name, faults, len(seen))]
@@ -83,14 +87,14 @@ class _Truncated(ValueError):
     """The file ends inside a record."""
 
 
-def _records(channel: Channel, file: Object, objects: Objects) -> tuple[list[records.Record], bool]:
+def _records(channel: Channel, file: Object, objects: Objects) -> tuple[list[record_pieces.Record], bool]:
     """The records of the file's pieces, and whether those are all. Raises NotRecords, _Truncated."""
     whole = file.size <= WHOLE_BYTES
     head = objects.read(channel.bucket, file.key, 0, file.size if whole else PIECE_BYTES)
-    found_records, end = records.parse(head)
+    found_records, end = record_pieces.parse(head)
     if not found_records and not whole:  # one picture is larger than the piece
-        first_bytes = min(records.length_at(head), _LONGEST_RECORD_BYTES)
-        found_records, end = records.parse(objects.read(channel.bucket, file.key, 0, first_bytes))
+        first_bytes = min(record_pieces.length_at(head), _LONGEST_RECORD_BYTES)
+        found_records, end = record_pieces.parse(objects.read(channel.bucket, file.key, 0, first_bytes))
     if whole:
         if end != file.size:
             raise _Truncated(f"its last {file.size - end:,} bytes are no whole record")
@@ -101,21 +105,21 @@ def _records(channel: Channel, file: Object, objects: Objects) -> tuple[list[rec
         piece = objects.read(
             channel.bucket, file.key, start, file.size - start if number == NUM_PIECES - 1 else PIECE_BYTES
         )
-        at = records.first(piece, start)
+        at = record_pieces.first(piece, start)
         if at is None:
-            if max(r.size for r in found_records) < PIECE_BYTES // 2:
-                raise records.NotRecords(start)
+            if found_records and max(r.size for r in found_records) < PIECE_BYTES // 2:
+                raise record_pieces.NotRecords(start)
             continue  # one picture is larger than the piece
-        some_records, end = records.parse(piece[at - start :], at)
+        some_records, end = record_pieces.parse(piece[at - start :], at)
         found_records += some_records
         if number == NUM_PIECES - 1 and end != file.size:
             raise _Truncated(f"its last {file.size - end:,} bytes are no whole record")
     return found_records, False
 
 
-def _payload(name: str, wrong: list[records.Record], looked_at: int) -> Finding:
+def _payload(name: str, wrong: list[record_pieces.Record], looked_at: int) -> Finding:
     """Records that hold no picture: SageMaker's protobuf begins with a field's tag."""
-    protobuf = all(r.payload[:1] in (b"\x0a", b"\x12") for r in wrong)
+    protobuf = all(is_protobuf_record(r.payload) for r in wrong)
     return found(
         "rec-protobuf" if protobuf else "rec-payload",
         f"{name}: {len(wrong)} of {looked_at} records looked at hold no JPEG or PNG, the first at byte"
@@ -123,22 +127,23 @@ def _payload(name: str, wrong: list[records.Record], looked_at: int) -> Finding:
     )
 
 
-def _labels(name: str, seen: list[records.Record], config: Config, facts: Facts) -> list[Finding]:
+def _labels(name: str, images: list[tuple[int, ImageRecord]], config: Config, facts: Facts) -> list[Finding]:
     wanted = config.num_classes if config.multi_label and config.num_classes is not None else 0
-    packed = [r for r in seen if r.num_labels != wanted]
+    packed = [(offset, image) for offset, image in images if image.flag != wanted]
     if packed:
+        offset, image = packed[0]
         expected = f"{wanted} labels" if wanted else "one label"
         return [
             found(
                 "rec-labels",
-                f"{name}: {len(packed)} of {len(seen)} records looked at carry {len(packed[0].labels)} packed labels,"
-                f" the first at byte {packed[0].offset:,}; {expected} are expected",
+                f"{name}: {len(packed)} of {len(images)} records looked at carry {len(image.labels)} packed labels,"
+                f" the first at byte {offset:,}; {expected} are expected",
                 mend="" if not wanted else "Pack as many labels a picture as there are classes (--pack-label).",
             )
         ]
     if wanted:
         return []
-    labels = [(r.offset, r.labels[0]) for r in seen]
+    labels = [(offset, image.labels[0]) for offset, image in images]
     faults = [(f"byte {at:,}", fault) for at, label in labels if (fault := label_fault(label, config))]
     facts.labels = frozenset(int(label) for _, label in labels if label == label and abs(label) < 2**31)
     return label_findings("rec-label", name, faults, len(labels))

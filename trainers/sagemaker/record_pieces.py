@@ -1,19 +1,20 @@
-"""MXNet's RecordIO in pieces: whole records out of any part of a file, without the rest of it.
+"""RecordIO in pieces: whole records out of any part of a file in S3, without the rest of it.
 
-A record is a magic number, a word of 3 bits (which part of a split record) and 29 (its length), the payload, and zeros
-up to 4 bytes. The payload is ``<IfQQ`` (number of labels, label, two ids), more labels where there are, then a picture.
+The format is told in ``trainers.data.recordio``, which reads files; here are bytes that begin and end anywhere.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
-MAGIC = struct.pack("<I", 0xCED7230A)
-HEADER = struct.Struct("<IfQQ")
+from trainers.data.recordio import FIRST, LAST, MAX_LENGTH, WHOLE, ImageRecord, unpack_image
+from trainers.data.recordio import MAGIC as MAGIC_NUMBER
+
+MAGIC = MAGIC_NUMBER.to_bytes(4, "little")
 _FRAME = struct.Struct("<II")
-_WHOLE, _FIRST, _MIDDLE, _LAST = 0, 1, 2, 3
-PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
 
 
 class NotRecords(ValueError):
@@ -26,38 +27,17 @@ class NotRecords(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One record: where it lies (bytes, frame and padding included), its labels and its picture."""
+    """One record: where it lies and how much room it takes (bytes, frames and padding included), and its payload."""
 
     offset: int
     size: int
     payload: bytes
 
-    @property
-    def has_header(self) -> bool:
-        """Whether the payload is long enough for MXNet's image header and its labels."""
-        return len(self.payload) >= HEADER.size and len(self.payload) >= HEADER.size + 4 * self.num_labels
-
-    @property
-    def num_labels(self) -> int:
-        """The header's flag: 0 for the one label in it, else how many follow."""
-        return int(HEADER.unpack_from(self.payload)[0])
-
-    @property
-    def labels(self) -> tuple[float, ...]:
-        """The record's labels."""
-        if not self.num_labels:
-            return (float(HEADER.unpack_from(self.payload)[1]),)
-        return struct.unpack_from(f"<{self.num_labels}f", self.payload, HEADER.size)
-
-    @property
-    def picture(self) -> bytes:
-        """The encoded picture."""
-        return self.payload[HEADER.size + 4 * self.num_labels :]
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether a JPEG or PNG lies where MXNet expects it."""
-        return self.has_header and self.picture.startswith(PICTURES)
+    @cached_property
+    def image(self) -> ImageRecord | None:
+        """Labels and encoded picture; None where no JPEG or PNG lies where MXNet expects it."""
+        image = unpack_image(self.payload)
+        return image if image is not None and image.image.startswith(_PICTURES) else None
 
 
 def parse(data: bytes, base: int = 0) -> tuple[list[Record], int]:
@@ -97,7 +77,7 @@ def first(data: bytes, base: int = 0) -> int | None:
 def length_at(data: bytes) -> int:
     """How many bytes the first part of the record at the beginning of ``data`` takes, padding included."""
     _, word = _FRAME.unpack_from(data)
-    return _FRAME.size + -(-(int(word) & 0x1FFFFFFF) // 4) * 4
+    return _FRAME.size + -(-(int(word) & MAX_LENGTH) // 4) * 4
 
 
 def _record(data: bytes, at: int, base: int) -> tuple[int, bytes | None]:
@@ -111,13 +91,13 @@ def _record(data: bytes, at: int, base: int) -> tuple[int, bytes | None]:
         if data[at : at + 4] != MAGIC:
             raise NotRecords(base + at)
         word = _FRAME.unpack_from(data, at)[1]
-        kind, length = word >> 29, word & 0x1FFFFFFF
-        if kind > _LAST or (kind in (_WHOLE, _FIRST)) != (at == start):
+        kind, length = word >> 29, word & MAX_LENGTH
+        if kind > LAST or (kind in (WHOLE, FIRST)) != (at == start):
             raise NotRecords(base + at)
         begin = at + _FRAME.size
         at = begin + -(-length // 4) * 4
         if at > len(data):
             return at, None
         parts.append(data[begin : begin + length])
-        if kind in (_WHOLE, _LAST):
+        if kind in (WHOLE, LAST):
             return at, MAGIC.join(parts)
