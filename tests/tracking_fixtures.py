@@ -76,7 +76,9 @@ def write_full_journal(store: Store, tmp_path: Path, *, num_epochs: int = 3) -> 
     """A journal with an event of every kind, ended; its directory."""
     (tmp_path / "model").mkdir(exist_ok=True)
     (tmp_path / "model" / "weights.bin").write_bytes(b"w" * 1000)
-    journal = Journal.create(store.root, experiment="exp", run_name="full", start_time_ms=1_000)
+    journal = Journal.create(
+        store.root, experiment="exp", run_name="full", start_time_ms=1_000, tags={"mlflow.user": "ada"}
+    )
     journal.params({"num_layers": 44, "learning_rate": 0.1}, time_ms=1_001)
     for epoch in range(1, num_epochs + 1):
         journal.metrics({"train_loss": 1 / epoch, "train_accuracy": float("nan")}, step=epoch, time_ms=1_000 * epoch)

@@ -5,6 +5,7 @@ The only place that reads MLflow's messages; each is looked for by a named predi
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -12,9 +13,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 PROBE_TIMEOUT_S = 5.0
@@ -58,6 +63,18 @@ def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
         ) from error
 
 
+def open_client(uri: str) -> MlflowClient:
+    """MLflow's client for a tracking URI, importing MLflow at the first call.
+
+    MLflow reports its use over the network unless it is told not to before its import; nobody here was asked, so it is
+    told, unless MLFLOW_DISABLE_TELEMETRY says otherwise.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
 def check_writable(path: Path) -> None:
     """Raise StoreError where the database ``path`` could not be written or made; its folder is made."""
     try:
@@ -94,6 +111,18 @@ def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow from announcing that it makes a database."""
+    logger = logging.getLogger("mlflow.store.db.utils")
+    former = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(former)
 
 
 @contextmanager

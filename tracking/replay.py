@@ -75,6 +75,23 @@ def replayed_as(directory: Path, store: Store) -> str | None:
     return progress(directory, store).run_id
 
 
+def is_done(directory: Path, store: Store) -> bool:
+    """Whether this store has all that the journal holds now, as far as ``replay.json`` knows."""
+    return _is_all(directory, progress(directory, store))
+
+
+def is_elsewhere(directory: Path, store: Store) -> bool:
+    """Whether this store has nothing of the journal and another has all of a run that has ended."""
+    known = _all_progress(directory)
+    return store.public_uri not in known and any(
+        p.status not in (None, "RUNNING") and _is_all(directory, p) for p in known.values()
+    )
+
+
+def _is_all(directory: Path, known: Progress) -> bool:
+    return known.run_id is not None and next(read(directory, known.position), None) is None
+
+
 def replay(directory: Path, store: Store, client: MlflowClient | None = None) -> Outcome:
     """Bring everything the journal holds now into the store. Raises StoreError, JournalError, RunNotFound."""
     return Replayer(directory, store, client).advance()

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from tracking import names
+from tracking.ending import verdict
 from tracking.errors import JournalError, TrackingError
 from tracking.events import read
 from tracking.journal import Journal
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tracking.system import Sampler
 
 SYNC = "python -m tracking sync"
-_KILLED_CODES = (130, 143)
 
 
 class Run:
@@ -147,7 +147,7 @@ class Run:
     ) -> None:
         if self.status != "RUNNING":
             return
-        status, reason = _verdict(error)
+        status, reason = verdict(error)
         try:
             if error is not None and status == "FAILED" and not isinstance(error, SystemExit):
                 self._write_down(error, reason)
@@ -289,17 +289,3 @@ def _origin() -> dict[str, str]:
     except (KeyError, OSError):  # a container without a name for its user
         user = str(os.getuid())
     return {"mlflow.user": user, "mlflow.source.name": sys.argv[0] or "python", "mlflow.source.type": "LOCAL"}
-
-
-def _verdict(error: BaseException | None) -> tuple[str, str]:
-    """Status and reason for the way a block was left."""
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return "FINISHED", ""
-    if isinstance(error, KeyboardInterrupt):
-        return "KILLED", str(error) or "interrupted from the keyboard"
-    if isinstance(error, SystemExit):
-        if error.code in _KILLED_CODES:
-            return "KILLED", f"ended by a signal (exit code {error.code})"
-        return "FAILED", f"exited with {error.code!r}"
-    first = str(error).strip().splitlines()
-    return "FAILED", f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

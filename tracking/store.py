@@ -99,15 +99,16 @@ class Store:
         with border.translated(self.tracking_uri):
             if path is None:
                 self.check()
-                return self._open()
+                return border.open_client(self.tracking_uri)
             if schema.state(path) == "ready":
-                return self._open()
+                return border.open_client(self.tracking_uri)
             self.check()
             with border.locked(path):
                 # Whoever held the lock before may have made it.
                 if fault := schema.fault(path):
                     raise StoreError(fault)
-                return self._open()
+                with border.quiet():
+                    return border.open_client(self.tracking_uri)
 
     def experiment_id(self, name: str | None = None, *, create: bool = True) -> str:
         """The id of an experiment, None being the default one.
@@ -179,11 +180,6 @@ class Store:
             listed = ", ".join(d.name for d in found[:5])
             raise TrackingError(f"{run_id!r} could be {len(found)} journals: {listed}; give more of the id")
         return found[0]
-
-    def _open(self) -> MlflowClient:
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.tracking_uri)
 
     def _create_experiment(self, client: MlflowClient, name: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -1,0 +1,52 @@
+"""``python -m tracking``: bring journals into MLflow, mend what was left behind, open MLflow's pages.
+
+A subcommand is a module with ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``, listed
+in COMMANDS; it imports what is heavy inside ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tracking import command_repair, command_sync, command_ui
+from tracking.errors import TrackingError
+
+COMMANDS: tuple[Any, ...] = (command_sync, command_repair, command_ui)
+
+EPILOG = """\
+The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals lie in
+mlruns/journals. Exit codes: 0 done, 1 something could not be done, 2 bad input, 130 interrupted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code."""
+    top = argparse.ArgumentParser(prog="python -m tracking", description=__doc__.split("\n\n")[0], epilog=EPILOG)
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        parser = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        parser.set_defaults(command=command)
+    parsed = top.parse_args(arguments)
+    try:
+        return int(parsed.command.run(parsed))
+    except TrackingError as error:
+        print(f"tracking: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

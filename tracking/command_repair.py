@@ -1,0 +1,98 @@
+"""Mend what a killed program left behind.
+
+Runs whose process is gone without a word are closed as KILLED, their end being the last thing they wrote. A store that
+was left half made (several programs made it at once, or one was stopped) is put aside and made anew from the journals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tracking import border, schema
+from tracking.command_sync import bring_in
+from tracking.disk import is_held, writer
+from tracking.errors import StoreError
+from tracking.events import Event, journals, read
+from tracking.journal import Journal
+from tracking.store import Store, resolve
+
+NAME = "repair"
+HELP = "close runs whose process died, mend a half-made store"
+# A program that makes a store without our lock (MLflow's own) needs a few seconds for it.
+SETTLED_S = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``repair``."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--anywhere",
+        action="store_true",
+        help="also close runs that were written on another machine; be sure that they do not go on there",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Repair and say what was done."""
+    store = resolve()
+    made_anew = _mend_store(store, arguments.dry_run)
+    closed = [d for d in journals(store.root) if _close(d, arguments.dry_run, arguments.anywhere)]
+    if not made_anew and not closed:
+        print("nothing to repair")
+        return 0
+    if arguments.dry_run:
+        return 0
+    store.check()
+    return bring_in(journals(store.root) if made_anew else closed, store, everything=True)
+
+
+def _mend_store(store: Store, dry_run: bool) -> bool:
+    """Put a half-made sqlite store aside; whether there was one."""
+    path = store.database
+    if path is None or schema.state(path) != "half-made":
+        return False
+    age_s = time.time() - path.stat().st_mtime
+    if age_s < SETTLED_S:
+        raise StoreError(
+            f"{path} is half made but was written {age_s:.0f} s ago; if nobody is at it, repair in a minute"
+        )
+    if dry_run:
+        print(f"would put {path} aside and make it anew")
+        return True
+    with border.locked(path, timeout_s=5.0):
+        print(f"half-made store put aside: {schema.set_aside(path)}")
+    return True
+
+
+def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:
+    """Write KILLED at the end of a journal that nobody writes any more; whether that was so."""
+    if is_held(directory):
+        return False
+    last: Event | None = None
+    status = None
+    for event, _ in read(directory):
+        last = event
+        status = event["status"] if event["event"] == "status" else status
+    if last is None or status not in (None, "RUNNING"):
+        return False
+    owner = writer(directory)
+    host, pid = owner.get("host", "an unknown machine"), owner.get("pid", "?")
+    if host != socket.gethostname() and not anywhere:
+        print(
+            f"{directory.name[:8]} was written on {host}, so whether it goes on cannot be seen here; --anywhere closes it"
+        )
+        return False
+    when = datetime.fromtimestamp(last["time_ms"] / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    reason = f"process {pid} on {host} ended without a word; last written at {when}"
+    print(f"{directory.name[:8]}  {'would be ' if dry_run else ''}KILLED: {reason}")
+    if not dry_run:
+        journal = Journal.reopen(directory)
+        try:
+            journal.status("KILLED", reason=reason, end_time_ms=last["time_ms"], time_ms=last["time_ms"])
+        finally:
+            journal.close()
+    return True

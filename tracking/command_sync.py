@@ -1,0 +1,90 @@
+"""Bring journals into MLflow: runs that were made while it could not be reached, or elsewhere.
+
+Without DIR every journal of this directory is brought up to date; those that another store has in full already are
+left out. What is in MLflow already is never written twice, so it may be called at any time, also while runs go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tracking.disk import is_held
+from tracking.errors import StoreUnreachable, TrackingError
+from tracking.events import journals
+from tracking.store import Store, resolve
+
+NAME = "sync"
+HELP = "bring journals into MLflow"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``sync``."""
+    parser.add_argument(
+        "dir", nargs="*", type=Path, metavar="DIR", help="a run's journal directory, or a folder of such"
+    )
+    parser.add_argument("--all", action="store_true", help="also look whether MLflow still has the runs it was given")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sync and say what was done."""
+    store = resolve()
+    store.check()
+    return bring_in(_chosen(arguments.dir, store), store, everything=arguments.all or bool(arguments.dir))
+
+
+def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> int:
+    """Replay the journals, a line each on stdout; the exit code.
+
+    ``everything``: also those that this store, or another, is known to have.
+    """
+    from tracking.replay import is_done, is_elsewhere, replay
+
+    num_new = num_done = num_elsewhere = num_failed = 0
+    dead = []
+    for directory in directories:
+        if not everything and is_done(directory, store):
+            num_done += 1
+            continue
+        if not everything and is_elsewhere(directory, store):
+            num_elsewhere += 1
+            continue
+        try:
+            outcome = replay(directory, store)
+        except StoreUnreachable:
+            raise
+        except TrackingError as error:
+            num_failed += 1
+            print(f"tracking: {directory.name}: {error}", file=sys.stderr)
+            continue
+        status = outcome.status or "RUNNING"
+        if outcome.num_events:
+            num_new += 1
+            print(f"{directory.name[:8]}  ->  run {outcome.run_id}  {outcome.num_events} events  {status}")
+        else:
+            num_done += 1
+        for problem in outcome.problems:
+            print(f"tracking: {directory.name[:8]}: {problem}", file=sys.stderr)
+        if outcome.status in (None, "RUNNING") and not is_held(directory):
+            dead.append(directory)
+    print(f"{num_new} brought up to date, {num_done} were already, in {store.public_uri}")
+    if num_elsewhere:
+        print(f"{num_elsewhere} left out: another store has them; name their directories to bring them here as well")
+    if dead:
+        print(f"{len(dead)} ended without a word; `python -m tracking repair` closes them as KILLED")
+    return 1 if num_failed else 0
+
+
+def _chosen(asked: list[Path], store: Store) -> list[Path]:
+    """The journal directories meant. Raises TrackingError for one that holds none."""
+    if not asked:
+        return journals(store.root)
+    found: list[Path] = []
+    for directory in asked:
+        inside = [directory] if directory in journals(directory.parent) else journals(directory)
+        if not inside:
+            raise TrackingError(f"{directory} holds no journal; give a directory such as {store.root}/<journal id>")
+        found += inside
+    return found
