@@ -224,7 +224,7 @@ _DATA: dict[str, Rule] = {
         "training", "labels are whole numbers from 0 to num_classes-1", "Correct the list or --num-classes."
     ),
     "lst-path": _error("start", "what is not there counts as missing", "Correct the paths, relative to the channel."),
-    "lst-few": _error(
+    "set-below-batch": _error(
         "start", "fewer readable pictures than a batch", "Lower --mini-batch-size, or correct the paths."
     ),
     "lst-unlisted": _warning("", "they are downloaded, billed and not used", "List them, or move them away."),
@@ -251,6 +251,7 @@ _DATA: dict[str, Rule] = {
     ),
     "manifest-mode": _error("start", "a manifest is read through a pipe", "Set InputMode Pipe."),
     "manifest-format": _error("start", "each line is one JSON object with the attributes", "Correct the manifest."),
+    "upload-pending": Rule("note", "", "", ""),
     "data-unchecked": _unchecked("the object was not there or could not be read", "Look at it by hand."),
 }
 _BUDGET: dict[str, Rule] = {

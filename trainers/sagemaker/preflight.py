@@ -6,7 +6,7 @@ the moment it would strike and the money gone by then. It reads and never change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,13 +53,30 @@ class Report:
 
 
 def run(
-    request: Mapping[str, Any], config: Config, options: JobOptions, aws: Aws, *, num_jobs: int = 1
+    request: Mapping[str, Any],
+    config: Config,
+    options: JobOptions,
+    aws: Aws,
+    *,
+    num_jobs: int = 1,
+    pending: Collection[str] = (),
 ) -> list[Finding]:
-    """Every finding, worst first. ``num_jobs``: how many such jobs a study will want at once."""
-    return examine(request, config, options, aws, num_jobs=num_jobs).findings
+    """Every finding, worst first.
+
+    ``num_jobs``: how many such jobs a study will want at once. ``pending``: channels that are not uploaded yet.
+    """
+    return examine(request, config, options, aws, num_jobs=num_jobs, pending=pending).findings
 
 
-def examine(request: Mapping[str, Any], config: Config, options: JobOptions, aws: Aws, *, num_jobs: int = 1) -> Report:
+def examine(
+    request: Mapping[str, Any],
+    config: Config,
+    options: JobOptions,
+    aws: Aws,
+    *,
+    num_jobs: int = 1,
+    pending: Collection[str] = (),
+) -> Report:
     """The findings together with what they rest on."""
     region = options.region if options.region is not None else aws.region
     is_builtin = preflight_request.is_builtin(request)
@@ -76,7 +93,7 @@ def examine(request: Mapping[str, Any], config: Config, options: JobOptions, aws
             is_builtin=is_builtin,
             num_jobs=num_jobs,
         )
-        data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin)
+        data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
         asked_price = pool.submit(_price, region, kind, aws)
         findings += account.result()
         data_findings, facts = data.result()

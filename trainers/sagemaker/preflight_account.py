@@ -30,7 +30,7 @@ def check(
     try:
         caller = aws.call("sts", "GetCallerIdentity", patience_s=_PATIENCE_S)
     except TrainerError as error:
-        return [found("credentials", str(error))]
+        return [found("credentials", _short(error))]
     role = str(request.get("RoleArn", ""))
     questions: list[Callable[[], Iterator[Finding]]] = [
         lambda: _role(role, str(caller["Account"]), aws),
@@ -56,7 +56,7 @@ def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
         yield found("role-missing", f"there is no role {role}")
         return
     except TrainerError as error:
-        yield found("role-unchecked", f"{role}: {error}")
+        yield found("role-unchecked", f"{role}: {_short(error)}")
         return
     policy = answer["Role"].get("AssumeRolePolicyDocument", {})
     policy = json.loads(policy) if isinstance(policy, str) else policy
@@ -101,7 +101,7 @@ def _permissions(request: Mapping[str, Any], role: str, caller: str, aws: Aws) -
                 ResourceArns=resources,
             )
         except TrainerError as error:
-            yield found("permissions-unchecked", f"what {role.rpartition('/')[2]} may do: {error}")
+            yield found("permissions-unchecked", f"what {role.rpartition('/')[2]} may do: {_short(error)}")
             return
         for result in answer.get("EvaluationResults", []):
             yield from _denied(result, who, action, is_role=who == role)
@@ -140,7 +140,7 @@ def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Itera
         except errors.NotFound:
             yield found("bucket-missing", f"{use}: there is no bucket {bucket}")
         except TrainerError as error:
-            yield found("bucket-denied", f"{use}: bucket {bucket}: {error}")
+            yield found("bucket-denied", f"{use}: bucket {bucket}: {_short(error)}")
         else:
             if found_region and found_region != region:
                 yield found("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
@@ -155,7 +155,7 @@ def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
     except errors.NotFound:
         return
     except TrainerError as error:
-        yield found("name-unchecked", f"{name}: {error}")
+        yield found("name-unchecked", f"{name}: {_short(error)}")
     else:
         yield found("name-taken", f"there is a job {name} already")
 
@@ -180,11 +180,11 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
             "RepositoryNotFoundException",
             "ImageNotFoundException",
         ):
-            yield found("image-missing", f"{image}: {error}")
+            yield found("image-missing", f"{image}: {_short(error)}")
         else:
-            yield found("image-unchecked", f"{image}: {error}")
+            yield found("image-unchecked", f"{image}: {_short(error)}")
     except TrainerError as error:
-        yield found("image-unchecked", f"{image}: {error}")
+        yield found("image-unchecked", f"{image}: {_short(error)}")
 
 
 def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
@@ -212,7 +212,7 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
             if not wanted:
                 return
     except TrainerError as error:
-        yield found("quota-unchecked", f"{' and '.join(wanted)}: {error}")
+        yield found("quota-unchecked", f"{' and '.join(wanted)}: {_short(error)}")
         return
     yield from (found("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
 
@@ -220,3 +220,9 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
 def _several(value: Any) -> list[Any]:
     """IAM writes one item without its list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _short(error: Exception) -> str:
+    """An error's first line: behind a proxy AWS's answer may be a whole page."""
+    line = str(error).strip().splitlines()[0]
+    return line if len(line) <= 200 else line[:199] + "…"

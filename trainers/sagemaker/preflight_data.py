@@ -6,7 +6,7 @@ Enters: the request, the config, S3. Leaves: findings, and facts of each channel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,11 +24,21 @@ _IGNORED = (CODE_CHANNEL, "model")
 
 
 def check(
-    request: Mapping[str, Any], config: Config, objects: Objects, *, is_builtin: bool
+    request: Mapping[str, Any],
+    config: Config,
+    objects: Objects,
+    *,
+    is_builtin: bool,
+    pending: Collection[str] = (),
 ) -> tuple[list[Finding], dict[str, Facts]]:
-    """Findings and facts of all channels. Trouble with one channel leaves it unchecked and the others checked."""
+    """Findings and facts of all channels. Trouble with one channel leaves it unchecked and the others checked.
+
+    ``pending`` names channels that are uploaded when the job is launched: nothing is looked for in S3 yet.
+    """
     given = {channel.name: channel for channel in channels(request)}
     findings = _demanded(given, config, is_builtin)
+    findings += [found("upload-pending", f"{name}: goes to {given[name].uri}") for name in pending if name in given]
+    given = {name: channel for name, channel in given.items() if name not in pending}
     facts: dict[str, Facts] = {}
     # Pictures first: their lists are checked against what lies there.
     order = sorted(given.values(), key=lambda channel: channel.name in LISTS)

@@ -1,0 +1,362 @@
+"""The preflight against an account on the wire: what is well passes, what would fail is found, with code and cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_aws_answers import product
+from sagemaker_world import BUILTIN, ROLE, World, build, codes, quotas, trust, world
+
+from trainers.config import Config
+from trainers.sagemaker import findings as all_findings
+from trainers.sagemaker import preflight, request
+from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.request import Channel
+
+CODE = "s3://bucket-one/code/abc/code.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world")) as account:
+        yield account
+
+
+@pytest.fixture
+def account(shared: World) -> World:
+    shared.fresh()
+    return shared
+
+
+def _run(
+    account: World, channels: list[Channel], config: Config = BUILTIN, **options: Any
+) -> list[all_findings.Finding]:
+    return preflight.run(*build(channels, config, **options), account.aws)
+
+
+def test_a_sound_job_has_neither_errors_nor_warnings(account: World) -> None:
+    report = preflight.examine(*build(account.put_records()), account.aws)
+    assert codes(report.findings) == []
+    # What may not be asked is said: writing to the output, and simulated permissions.
+    assert set(codes(report.findings, "unchecked")) == {"output-unchecked", "permissions-unchecked"}
+    assert report.facts["train"].num_images == 12 and report.facts["validation"].num_images == 6
+    assert report.price is not None and report.price.source == "table"
+    assert report.usd is not None and report.usd_at_most == pytest.approx(3 * report.usd)
+
+
+def test_a_sound_list_job_has_none_either(account: World) -> None:
+    assert codes(_run(account, account.put_listed(), replace(BUILTIN, resize=32))) == []
+
+
+def test_nothing_in_the_account_changes(account: World) -> None:
+    channels = account.put_records()
+    before = [o["Key"] for o in account.fake.s3.list_objects_v2(Bucket="bucket-one")["Contents"]]
+    _run(account, channels)
+    assert [o["Key"] for o in account.fake.s3.list_objects_v2(Bucket="bucket-one")["Contents"]] == before
+    assert account.fake.jobs == {}
+    assert {operation for operation, _, _ in account.fake.calls} <= {"DescribeTrainingJob"}
+
+
+def test_every_code_has_a_rule_and_every_rule_is_used() -> None:
+    package = Path(all_findings.__file__).parent
+    text = "".join(path.read_text(encoding="utf-8") for path in package.glob("*.py") if path.name != "findings.py")
+    unknown = [code for code in re.findall(r'found\(\s*"([a-z-]+)"', text) if code not in all_findings.RULES]
+    assert unknown == []
+    assert [code for code in all_findings.RULES if f'"{code}"' not in text and code.count("-missing") == 0] == []
+
+
+def test_every_finding_has_a_rule_and_every_rule_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "sagemaker.md").read_text(encoding="utf-8")
+    assert [code for code in all_findings.RULES if f"`{code}`" not in text] == []
+    for code, rule in all_findings.RULES.items():
+        assert rule.severity == "note" or (rule.why and rule.mend), code
+        assert rule.severity not in ("unchecked", "note") or rule.when == "", code
+
+
+# Account
+
+
+def test_without_credentials_one_finding_says_so(account: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = account.put_records()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    built, config, options = build(channels)
+    found = preflight.run(built, config, options, Aws(region="us-east-1", clock=account.fake.clock))
+    assert codes(found) == ["credentials"]
+    assert codes(found, "unchecked") == []
+
+
+@pytest.mark.parametrize(
+    ("role", "code"),
+    [
+        ("arn:aws:iam::123456789012:role/nobody", "role-missing"),
+        ("arn:aws:iam::123456789012:role/lambda", "role-trust"),
+        ("arn:aws:iam::999999999999:role/trainer", "role-account"),
+    ],
+)
+def test_roles_that_the_job_cannot_take_on(account: World, role: str, code: str) -> None:
+    if role.endswith("lambda"):
+        account.fake.iam.create_role(RoleName="lambda", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
+    assert codes(_run(account, account.put_records(), role=role)) == [code]
+
+
+def test_permissions_that_iam_denies_are_found(account: World) -> None:
+    account.answers.decisions = {"s3:GetObject": "explicitDeny", "s3:PutObject": "implicitDeny"}
+    found = _run(account, account.put_records())
+    assert codes(found, "error") == ["role-permission"]
+    assert codes(found, "warning") == ["role-permission"]
+    assert f"s3:GetObject on arn:aws:s3:::bucket-one/{account.folder}/train/*" in found[0].what
+    assert "unless the bucket's own policy lets it" in found[1].what
+
+
+def test_a_caller_who_may_not_hand_on_the_role_is_told(account: World) -> None:
+    account.answers.decisions = {"iam:PassRole": "implicitDeny"}
+    found = _run(account, account.put_records())
+    assert codes(found) == ["pass-role"]
+    assert found[0].mend == "Ask for iam:PassRole."
+
+
+def test_permissions_granted_leave_nothing_unchecked(account: World) -> None:
+    account.answers.decisions = {}
+    assert codes(_run(account, account.put_records()), "unchecked") == ["output-unchecked"]
+    asked = {
+        form["ActionNames.member.1"]: form["PolicySourceArn"]
+        for name, form in account.answers.calls
+        if "Action" in form
+    }
+    assert asked["s3:GetObject"] == ROLE and asked["iam:PassRole"] != ROLE
+
+
+def test_a_bucket_that_is_not_there(account: World) -> None:
+    channels = account.put_records()
+    channels[1] = replace(channels[1], s3_uri="s3://bucket-none/validation/")
+    assert "bucket-missing" in codes(_run(account, channels))
+
+
+def test_a_bucket_in_another_region(account: World) -> None:
+    account.fake.s3.create_bucket(Bucket="bucket-west", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    found = _run(account, account.put_records(), output="s3://bucket-west/runs")
+    assert codes(found) == ["bucket-region"]
+    assert "bucket-west is in us-west-2, the job in us-east-1" in found[0].what
+
+
+def test_a_name_that_is_taken(account: World) -> None:
+    built, config, options = build(account.put_records())
+    account.aws.client("sagemaker").create_training_job(**built)
+    assert codes(preflight.run(built, config, options, account.aws)) == ["name-taken"]
+
+
+def test_quotas_are_asked_by_name(account: World) -> None:
+    channels = account.put_records()
+    account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 0.0})
+    found = _run(account, channels)
+    assert codes(found) == ["quota"]
+    assert "is 0 in this account, 1 needed" in found[0].what
+    spot = "ml.g4dn.xlarge for spot training job usage"
+    account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 0.0, spot: 1.0})
+    assert codes(_run(account, channels, spot=True)) == []
+    account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 1.0})
+    assert "quota-unchecked" in codes(_run(account, channels, spot=True), "unchecked")
+
+
+def test_a_study_is_told_how_many_run_at_a_time(account: World) -> None:
+    built = build(account.put_records())
+    found = preflight.run(*built, account.aws, num_jobs=8)
+    assert codes(found) == ["quota"] and found[0].severity == "warning"
+    assert "is 2, for 8 jobs: 2 at a time" in found[0].what
+
+
+def test_a_warm_pool_needs_a_quota_of_its_own(account: World) -> None:
+    account.answers.table["ListServiceQuotas"] = quotas(
+        {"ml.g4dn.xlarge for training job usage": 2.0, "ml.g4dn.xlarge for training warm pool usage": 0.0}
+    )
+    assert codes(_run(account, account.put_records(), keep_alive_min=10)) == ["warm-pool-quota"]
+
+
+def test_quotas_that_may_not_be_asked_are_said_to_be_unchecked(account: World) -> None:
+    del account.answers.table["ListServiceQuotas"]
+    found = _run(account, account.put_records())
+    assert codes(found) == []
+    assert "quota-unchecked" in codes(found, "unchecked")
+
+
+def test_our_own_image_must_be_in_the_registry(account: World) -> None:
+    account.put("code/abc/code.tar.gz", b"x")
+    config = Config(num_layers=20, image_shape="3,28,28")
+    account.answers.table["DescribeImages"] = ("RepositoryNotFoundException", "The repository does not exist")
+    assert "image-missing" in codes(_run(account, [], config, code_uri=CODE))
+    account.answers.table["DescribeImages"] = ("AccessDeniedException", "not authorized")
+    assert "image-unchecked" in codes(_run(account, [], config, code_uri=CODE), "unchecked")
+    account.answers.table["DescribeImages"] = {"imageDetails": [{"imageDigest": "sha256:0"}]}
+    assert codes(_run(account, [], config, code_uri=CODE)) == []
+    elsewhere = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"
+    assert codes(_run(account, [], config, code_uri=CODE, image=elsewhere)) == ["image-region"]
+
+
+# Request, machine, settings
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "code"),
+    [
+        ("ml.c5.2xlarge", False, "instance-cpu"),
+        ("ml.m5.large", False, "instance-cpu"),
+        ("ml.m5.large", True, "instance-slow"),
+        ("ml.g6.xlarge", False, "instance-family"),
+        ("ml.p4d.24xlarge", False, "instance-family"),
+        ("ml.g6.xlarge", True, "instance-cuda"),
+        ("ml.p5.48xlarge", True, "instance-cuda"),
+        ("ml.p2.xlarge", True, "instance-cuda"),
+        ("ml.p4d.24xlarge", True, None),
+        ("ml.g5.xlarge", False, None),
+        ("ml.p3.2xlarge", False, None),
+    ],
+)
+def test_machines_that_the_algorithm_or_cuda_refuse(account: World, kind: str, own: bool, code: str | None) -> None:
+    account.put("code/abc/code.tar.gz", b"x")
+    account.answers.table["ListServiceQuotas"] = quotas({f"{kind} for training job usage": 1.0})
+    account.answers.table["DescribeImages"] = {"imageDetails": []}
+    channels = [] if own else account.put_records()
+    # 8 GPUs need a picture each.
+    config = Config(num_layers=20, image_shape="3,28,28") if own else replace(BUILTIN, mini_batch_size=6)
+    found = _run(account, channels, config, instance_type=kind, code_uri=CODE if own else None)
+    assert [c for c in codes(found) if c.startswith("instance")] == ([code] if code else [])
+
+
+def test_a_type_nobody_knows_is_unchecked(account: World) -> None:
+    built, config, options = build([], Config(num_layers=20, image_shape="3,28,28"), code_uri=CODE)
+    built["ResourceConfig"]["InstanceType"] = "ml.x9.huge"
+    found = preflight.run(built, config, options, account.aws)
+    assert {"instance-unknown", "price-unknown"} <= set(codes(found, "unchecked"))
+    assert "request-limit" in codes(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"TrainingJobName": "bad_name"}, "TrainingJobName 'bad_name' has not the form"),
+        ({"TrainingJobName": "a" * 64}, "TrainingJobName has 64 characters, at most 63 are legal"),
+        ({"HyperParameters": {"epochs": "1" * 2501}}, "HyperParameters[epochs] has 2501 characters, at most 2500"),
+        ({"HyperParameters": {f"h{n}": "1" for n in range(101)}}, "HyperParameters has 101 items, at most 100"),
+        ({"Tags": [{"Key": f"k{n}", "Value": ""} for n in range(51)]}, "Tags has 51 items, at most 50"),
+        ({"Tags": [{"Key": "a,b", "Value": "1"}]}, "Tags[0].Key 'a,b' has not the form"),
+        ({"Tags": [{"Key": "a"}]}, "Tags[0].Value is missing"),
+        ({"RoleArn": None}, "RoleArn is missing"),
+        ({"Environment": {"1X": "1"}}, "Environment name '1X' has not the form"),
+        ({"Nonsense": 1}, "Nonsense is no field of the request"),
+        ({"RetryStrategy": {"MaximumRetryAttempts": 31}}, "RetryStrategy.MaximumRetryAttempts is 31, at most 30"),
+    ],
+)
+def test_limits_of_the_api_are_checked_before_it_is_called(account: World, change: dict[str, Any], said: str) -> None:
+    built, config, options = build(account.put_records())
+    found = preflight.run({**built, **change}, config, options, account.aws)
+    assert any(f.code == "request-limit" and said in f.what for f in found), [f.what for f in found]
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "code"),
+    [
+        ("StoppingCondition", {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 50}, "spot-wait"),
+        ("StoppingCondition", {}, "runtime-open"),
+        ("Tags", [{"Key": "aws:team", "Value": "x"}], "tag-reserved"),
+        ("Environment", {"MLFLOW_TRACKING_URI": "http://localhost:5000"}, "tracking-uri-local"),
+        ("Environment", {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}, "tracking-uri-local"),
+        (
+            "ResourceConfig",
+            {"InstanceType": "ml.g4dn.xlarge", "InstanceCount": 1, "VolumeKmsKeyId": "k"},
+            "volume-key",
+        ),
+        (
+            "ResourceConfig",
+            {"InstanceType": "ml.g4dn.xlarge", "InstanceCount": 1, "KeepAlivePeriodInSeconds": 60},
+            "spot-warm-pool",
+        ),
+    ],
+)
+def test_rules_between_fields(account: World, field: str, change: Any, code: str) -> None:
+    built, config, options = build(account.put_records(), spot=True)
+    assert code in codes(preflight.run({**built, field: change}, config, options, account.aws))
+
+
+def test_what_cannot_be_looked_at_is_said(account: World) -> None:
+    found = _run(account, account.put_records(), subnet=("subnet-1",), security_group=("sg-1",), kms_key="k")
+    assert {"vpc-unchecked", "kms-unchecked"} <= set(codes(found, "unchecked"))
+
+
+def test_the_algorithm_s_faults_are_among_the_findings(account: World) -> None:
+    config = replace(BUILTIN, num_layers=44, image_shape="3,32,32", num_classes=None, mini_batch_size=13)
+    found = _run(account, account.put_records(shape=(32, 32, 3)), config)
+    assert set(codes(found)) == {"depth-image-size", "num-classes-missing", "batch-too-large", "set-below-batch"}
+
+
+def test_our_container_does_not_have_this_machine_s_weights(account: World, tmp_path: Path) -> None:
+    weights = tmp_path / "mine.params"
+    weights.write_bytes(b"")
+    config = Config(num_layers=20, image_shape="3,28,28", init=str(weights))
+    assert "init-local" in codes(_run(account, [], config, code_uri=CODE))
+
+
+# Time, money, disk
+
+
+def test_each_fault_says_what_the_job_would_have_cost_by_then(account: World) -> None:
+    channels = account.put_listed(lists={"train": "0\t0\ta/0.png\n"})
+    report = preflight.examine(*build(channels, replace(BUILTIN, resize=32), role=ROLE + "x"), account.aws)
+    by_code = {f.code: f for f in report.findings}
+    assert by_code["role-missing"].cost_usd == 0.0
+    assert report.estimate is not None and report.price is not None
+    started_s = report.estimate.download_s + report.estimate.start_s
+    assert by_code["set-below-batch"].cost_usd == pytest.approx(started_s * 0.7364 / 3600)
+    text = all_findings.render(report.findings)
+    assert "set-below-batch: train has 1, --mini-batch-size 4" in text
+    assert "fails when the algorithm reads its input, 0.01 $ spent by then: " in text
+    assert text.endswith("not launched; --force goes on all the same\n")
+
+
+def test_the_estimate_is_said_with_its_price(account: World) -> None:
+    account.answers.table["GetProducts"] = {"PriceList": [product("ml.g4dn.xlarge", "us-east-1", "3.6")]}
+    report = preflight.examine(*build(account.put_records()), account.aws)
+    note = next(f for f in report.findings if f.code == "estimate")
+    assert note.severity == "note"
+    assert "about 2 min billed, 0.12 $ (anything up to 0.36 $) at 3.60 $/h (AWS price list of 2026-11-02" in note.what
+
+
+@pytest.mark.parametrize(("max_cost", "code"), [(0.8, "max-cost"), (2.0, "max-cost-tight"), (90.0, None)])
+def test_a_run_beyond_its_ceiling_is_found(account: World, max_cost: float, code: str | None) -> None:
+    # 12,000,000 pictures an epoch at 5,000 a second, five times, a bit for validation and 120 s beside: 2.56 $.
+    config = replace(BUILTIN, num_training_samples=12_000_000, mini_batch_size=4, epochs=5)
+    channels = [Channel("train", "s3://bucket-two/t/", request.RECORDIO)]
+    found = preflight.run(*build(channels, config, max_cost_usd=max_cost, max_runtime_s=86_400), account.aws)
+    assert [c for c in codes(found) if c.startswith("max-")] == ([code] if code else [])
+
+
+@pytest.mark.parametrize(
+    ("max_runtime_s", "code"), [(3600, "max-runtime"), (10_000, "max-runtime-tight"), (86_400, None)]
+)
+def test_a_run_beyond_its_time_is_found(account: World, max_runtime_s: int, code: str | None) -> None:
+    config = replace(BUILTIN, num_training_samples=12_000_000, epochs=5)
+    found = preflight.run(*build([], config, max_runtime_s=max_runtime_s), account.aws)
+    assert [c for c in codes(found) if c.startswith("max-")] == ([code] if code else [])
+
+
+@pytest.mark.parametrize(("volume_gb", "code"), [(2, "disk"), (3, "disk-tight"), (30, None)])
+def test_the_disk_must_hold_data_and_every_checkpoint(account: World, volume_gb: int, code: str | None) -> None:
+    # 18 layers are 47 MB; 5 checkpoints, 2 beside and 5 in the archive: 0.56 GB, and 2 GB for the system.
+    config = replace(
+        BUILTIN, num_layers=18, image_shape="3,224,224", resize=256, epochs=5, checkpoint_frequency=1, mini_batch_size=4
+    )
+    found = _run(account, account.put_records(), config, instance_type="ml.p3.2xlarge", volume_gb=volume_gb)
+    assert [c for c in codes(found) if c.startswith("disk")] == ([code] if code else [])
+    if code:
+        assert f"--volume-gb {4}" in next(f.mend for f in found if f.code == code)
+
+
+def test_the_price_of_a_region_that_is_not_shipped_is_said_to_be_another_s(account: World) -> None:
+    built, config, options = build([], region="sa-east-1")
+    note = next(f for f in preflight.run(built, config, options, account.aws) if f.code == "estimate")
+    assert "no price of sa-east-1 is shipped, us-east-1's stands in" in note.what
