@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracking import names
-from trainers import checkpoints, scores
+from trainers import checkpoints, precision, scores
 from trainers import mx as door
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.modelfiles import save_arrays
@@ -97,7 +97,8 @@ def fit(
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(net, config)
-    net.hybridize(static_alloc=True, static_shape=True)
+    graph = precision.computing_in(net, config.precision_dtype)
+    graph.hybridize(static_alloc=True, static_shape=True)
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     cross_entropy.hybridize()
     facts = {name: getattr(config, name) for name in _FACTS}
@@ -122,7 +123,7 @@ def fit(
                 mx.nd.waitall()
                 return
             with mx.autograd.record():
-                logits = net(to_array(images))
+                logits = graph(to_array(images))
                 loss = cross_entropy(logits, to_array(labels))
             loss.backward()
             trainer.step(len(labels))
@@ -132,7 +133,7 @@ def fit(
         mx.nd.waitall()
         trained_s = time.perf_counter() - started
 
-        seen = scores.score(net, validation, config.top_k)
+        seen = scores.score(graph, validation, config.top_k)
         best = all(seen.accuracy > row[names.VALIDATION_ACCURACY] for row in rows)
         if best:
             checkpoints.save_best(state_dir, epoch, net)

@@ -52,7 +52,14 @@ def save_arrays(path: Path, parameters: Mapping[str, Any], auxiliary: Container[
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data() for name, p in parameters.items()}
     with whole_file(path) as part:
-        mx.nd.save(str(part), arrays)
+        part.touch()  # Python's own error when the place cannot be written at all
+        try:
+            mx.nd.save(str(part), arrays)
+            complete = len(mx.nd.load(str(part))) == len(arrays)  # a tail lost on closing goes unreported
+        except mx.MXNetError as error:
+            raise OSError(errno.ENOSPC, str(error).splitlines()[-1], str(part)) from error
+        if not complete:
+            raise OSError(errno.ENOSPC, "written incompletely", str(part))
 
 
 def load_model(directory: str | Path) -> tuple[Any, dict[str, Any]]:

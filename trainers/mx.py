@@ -163,7 +163,7 @@ def _explain(error: BaseException) -> str:
     for library, package in _SYSTEM_LIBRARIES.items():
         if library in text:
             return f"MXNet needs the system library {library} ({text}). On Debian or Ubuntu: apt-get install {package}"
-    name = getattr(error, "name", None)
+    name = (getattr(error, "name", None) or "").split(".")[0]
     if isinstance(error, ImportError) and name in ("mxnet", "gluoncv"):
         return f"Training needs {name}, which is not installed. Install it: {INSTALL}"
     if name == "distutils":
