@@ -158,6 +158,7 @@ class Aws:
         """
         from botocore import xform_name
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError  # a proxy's page instead of AWS's answer
 
         given_up_at = None if patience_s is None else self.clock.now() + patience_s
         pause_s = _FIRST_PAUSE_S
@@ -165,7 +166,7 @@ class Aws:
             self.pace.wait(operation)
             try:
                 answer = getattr(self.client(service), xform_name(operation))(**arguments)
-            except (ClientError, BotoCoreError) as error:
+            except (ClientError, BotoCoreError, ResponseParserError) as error:
                 translated = translate(error, operation)
                 if isinstance(error, ClientError) and _code(error) in _THROTTLED:
                     self.pace.throttled(operation)
@@ -194,6 +195,26 @@ class Aws:
             if not page.get(name):
                 return
             token = {name: page[name]}
+
+    def s3(self, operation: str, **arguments: Any) -> Any:
+        """Call ``operation`` (``HeadObject``) of S3, which retries by itself. Raises AwsError."""
+        from botocore import xform_name
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self.client("s3"), xform_name(operation))(**arguments)
+        except (BotoCoreError, ClientError) as error:
+            raise translate(error, operation) from error
+
+    def read_object(self, bucket: str, key: str, span: str | None = None) -> bytes:
+        """An object of S3, or the bytes of it that ``span`` (``bytes=0-99``) names. Raises AwsError."""
+        from botocore.exceptions import BotoCoreError
+
+        answer = self.s3("GetObject", Bucket=bucket, Key=key, **({} if span is None else {"Range": span}))
+        try:
+            return bytes(answer["Body"].read())
+        except BotoCoreError as error:  # the connection broke on the way
+            raise translate(error, "GetObject") from error
 
     def _is_worth_waiting(self, error: Exception, translated: Exception, patience_s: float | None) -> bool:
         if isinstance(translated, errors.Unreachable):

@@ -1,0 +1,259 @@
+"""Many jobs in one loop: sent as quota allows, looked at in turn within AWS's rates, shown in MLflow as they go.
+
+``watch_many`` is the door. Jobs belong to AWS: a watcher that dies loses nothing, and another picks them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tracking.errors import TrackingError
+from tracking.journal import Journal
+from trainers.errors import TrainerError
+from trainers.sagemaker import failures, ledger, sending
+from trainers.sagemaker.aws import RATES_PER_S, Aws
+from trainers.sagemaker.errors import NoCredentials, NotAllowed, QuotaReached, Rejected, Unreachable
+from trainers.sagemaker.shower import Shower
+from trainers.sagemaker.watch import JobWatch
+from trainers.sagemaker.watch_news import Listener, Outcome, Silent
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+
+POLL_S = 15.0
+_WORKERS = 8
+# Describe and logs together may take this share of the rate that we allow ourselves.
+_USED_SHARE = 0.8
+_STOPPING_S = 180.0  # a stopped job is billed until its container has ended and its model is saved
+
+
+@dataclass
+class Watched:
+    """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again."""
+
+    watch: JobWatch
+    due_s: float = 0.0
+    trouble: str = ""
+    given_up: bool = False
+    cancelled: bool = False
+    ended_noticed_s: float | None = field(default=None)
+
+    @property
+    def entry(self) -> ledger.Entry:
+        """The job's line in the ledger as it stands."""
+        return self.watch.entry
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self.watch.outcome is not None or self.given_up
+
+
+class Fleet:
+    """Jobs that are watched together; ``step`` does what is due, ``run`` goes on until all are over."""
+
+    def __init__(
+        self,
+        entries: Sequence[ledger.Entry],
+        aws_of: Callable[[ledger.Entry], Aws],
+        *,
+        listener: Listener | None = None,
+        journals: dict[str, Journal] | None = None,
+        store: Store | None = None,
+        poll_s: float = POLL_S,
+        max_cost_usd: float | None = None,
+        on_round: Callable[[Fleet], None] = lambda fleet: None,
+    ) -> None:
+        """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
+
+        ``max_cost_usd`` holds for all jobs together: before it is spent the running ones are stopped, the waiting ones
+        not sent. ``on_round`` is called after each round, to draw.
+        """
+        self.listener: Listener = Silent() if listener is None else listener
+        opened = journals or {}
+        self.jobs = [
+            Watched(JobWatch(entry, aws_of(entry), journal=opened.get(entry.journal_id), listener=self.listener))
+            for entry in entries
+        ]
+        self.max_cost_usd, self._poll_s, self._on_round = max_cost_usd, poll_s, on_round
+        self._clock = self.jobs[0].watch.aws.clock if self.jobs else None
+        self._shower = Shower(store, [job.entry for job in self.jobs]) if store is not None else None
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two looks at a job: more of them when the rate would not do otherwise."""
+        running = sum(not job.is_over for job in self.jobs)
+        return max(self._poll_s, running / (RATES_PER_S["DescribeTrainingJob"] * _USED_SHARE))
+
+    def run(self) -> list[Outcome | None]:
+        """Watch until all jobs are over; the outcome of each, None where it had to be given up."""
+        try:
+            with ThreadPoolExecutor(min(_WORKERS, max(1, len(self.jobs))), "watch") as pool:
+                while not all(job.is_over for job in self.jobs):
+                    self.step(pool)
+        finally:
+            self.close()
+        return [job.watch.outcome for job in self.jobs]
+
+    def step(self, pool: ThreadPoolExecutor) -> None:
+        """Look at every job that is due, then wait for the next one."""
+        assert self._clock is not None
+        self._send_waiting()
+        now = self._clock.now()
+        due = [job for job in self.jobs if not job.is_over and job.entry.submitted_ms is not None and job.due_s <= now]
+        for _ in pool.map(self._look, due):
+            pass
+        self._hold_budget()
+        if self._shower is not None:
+            self._shower.wake()
+        self._on_round(self)
+        waiting = [job.due_s for job in self.jobs if not job.is_over]
+        if waiting:
+            self._clock.sleep(max(0.05, min(min(waiting) - self._clock.now(), self.interval_s)))
+
+    def cost_usd(self) -> float:
+        """Money spent so far by all jobs whose price is known."""
+        return sum(job.watch.cost_usd() or 0.0 for job in self.jobs)
+
+    def stop(self) -> None:
+        """Ask all jobs to end; those not sent yet will not be."""
+        for job in self.jobs:
+            if job.is_over or job.cancelled:
+                continue
+            if job.entry.submitted_ms is None:
+                job.watch.abandon("not launched: stopped while it waited for quota", "stopped")
+            else:
+                try:
+                    sending.stop(job.watch.aws, job.entry)
+                except Unreachable as error:
+                    self.listener.say(job.entry, f"not stopped yet: {error}")
+                    continue
+            job.cancelled = True
+
+    def close(self) -> None:
+        """Let go of every journal; bring MLflow up to date. The jobs go on."""
+        for job in self.jobs:
+            job.watch.close()
+        if self._shower is not None:
+            self._shower.finish()
+
+    def _send_waiting(self) -> None:
+        """Send what has not been sent, as far as the quota goes: after the first refusal the others wait as well."""
+        assert self._clock is not None
+        full: set[tuple[str, str]] = set()
+        for job in self.jobs:
+            entry = job.entry
+            if entry.submitted_ms is not None or job.is_over or job.due_s > self._clock.now():
+                continue
+            machine = (entry.region, entry.instance_type)
+            if machine in full:
+                job.due_s = self._clock.now() + sending.QUOTA_PAUSE_S
+                continue
+            try:
+                job.watch.entry = sending.send(job.watch.aws, entry)
+                job.trouble, job.due_s = "", self._clock.now()
+                self.listener.say(job.entry, "launched")
+            except QuotaReached as error:
+                full.add(machine)
+                job.due_s = self._clock.now() + sending.QUOTA_PAUSE_S
+                job.trouble = f"waits for quota: {error.quota} is {error.limit}, {error.used} in use"
+                if error.is_hopeless:
+                    job.watch.abandon(str(error), "quota", failures.classify(f"ResourceLimitExceeded {error}").advice)
+                    self.listener.say(job.entry, str(error))
+            except Unreachable as error:
+                self._later(job, str(error))
+            except (Rejected, NotAllowed) as error:
+                kind = "permission" if isinstance(error, NotAllowed) else "settings"
+                job.watch.abandon(str(error), kind)
+                self.listener.say(entry, str(error))
+
+    def _look(self, job: Watched) -> None:
+        assert self._clock is not None
+        try:
+            job.watch.poll()
+            job.trouble = ""
+            job.due_s = self._clock.now() + self.interval_s
+            if job.watch.has_ended and job.ended_noticed_s is None:
+                job.ended_noticed_s = self._clock.now()
+                self._quota_is_free()
+        except Unreachable as error:
+            self._later(job, str(error))
+        except (NotAllowed, NoCredentials) as error:
+            # Keys run out and are renewed while a job goes on; whoever may not look at all is told at once.
+            if isinstance(error, NotAllowed) and (error.code.startswith("Expired") or job.watch.description):
+                self._later(job, str(error))
+            else:
+                self._give_up(job, str(error))
+        except (TrackingError, TrainerError, OSError) as error:
+            self._give_up(job, str(error))
+
+    def _later(self, job: Watched, why: str) -> None:
+        assert self._clock is not None
+        if job.trouble != why:
+            self.listener.say(job.entry, f"{why} The job goes on; trying again.")
+        job.trouble, job.due_s = why, self._clock.now() + self.interval_s
+
+    def _give_up(self, job: Watched, why: str) -> None:
+        job.trouble, job.given_up = why, True
+        job.watch.close()
+        self.listener.say(job.entry, f"no longer watched: {why}")
+
+    def _quota_is_free(self) -> None:
+        for job in self.jobs:
+            if job.entry.submitted_ms is None:
+                job.due_s = 0.0
+
+    def _hold_budget(self) -> None:
+        if self.max_cost_usd is None or all(job.is_over or job.cancelled for job in self.jobs):
+            return
+        ahead = 0.0
+        for job in self.jobs:
+            price, entry = job.entry.price, job.entry
+            if price is not None and not job.is_over and entry.submitted_ms is not None and not job.watch.has_ended:
+                ahead += price["usd"] * entry.num_instances / 3600 * (self.interval_s + _STOPPING_S)
+        if self.cost_usd() + ahead >= self.max_cost_usd:
+            for job in self.jobs:
+                if not job.is_over and not job.cancelled:
+                    self.listener.say(job.entry, f"stopped: --max-cost {self.max_cost_usd:g} $ would be passed")
+            self.stop()
+
+
+def watch_many(
+    entries: Sequence[ledger.Entry],
+    *,
+    aws: Aws | None = None,
+    listener: Listener | None = None,
+    journals: dict[str, Journal] | None = None,
+    store: Store | None = None,
+    poll_s: float = POLL_S,
+    max_cost_usd: float | None = None,
+    on_round: Callable[[Fleet], None] = lambda fleet: None,
+) -> list[Outcome | None]:
+    """Send what was not sent, watch all to the end; the outcome of each in the same order.
+
+    ``aws`` is used for all jobs, without it each job's own region and profile. Interrupting leaves the jobs running.
+    """
+    doors: dict[tuple[str, str | None], Aws] = {}
+
+    def door(entry: ledger.Entry) -> Aws:
+        if aws is not None:
+            return aws
+        key = (entry.region, entry.profile)
+        if key not in doors:
+            doors[key] = Aws(region=entry.region, profile=entry.profile)
+        return doors[key]
+
+    fleet = Fleet(
+        entries,
+        door,
+        listener=listener,
+        journals=journals,
+        store=store,
+        poll_s=poll_s,
+        max_cost_usd=max_cost_usd,
+        on_round=on_round,
+    )
+    return fleet.run()

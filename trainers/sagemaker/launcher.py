@@ -1,0 +1,234 @@
+"""From a config to a training job: data and code to S3, the request, the run's journal, CreateTrainingJob exactly once.
+
+A job is written down (``ledger``) before it is sent (``sending``), so a launcher may die at any moment and another
+goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import names
+from tracking.journal import Journal
+from trainers.config import Config
+from trainers.errors import TrainerError
+from trainers.jobs import ENDED, State
+from trainers.sagemaker import ledger, phases, pricing, request
+from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.channels import channels_of
+from trainers.sagemaker.options import JobOptions
+from trainers.sagemaker.sending import send_when_possible, stop
+from trainers.sagemaker.upload import Uploads
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job as it would be launched. ``request`` is what CreateTrainingJob gets, but for the tag ``journal_id``.
+
+    ``datasets`` are the values of ``Journal.dataset`` for each split that could be read here.
+    """
+
+    config: Config
+    options: JobOptions
+    kind: str
+    request: Mapping[str, Any]
+    price: pricing.Price | None
+    datasets: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The training job's name."""
+        return str(self.request["TrainingJobName"])
+
+
+class SageMakerLauncher:
+    """Runs configs as training jobs; ``kind`` is ``sagemaker`` (our image) or ``sagemaker-builtin``."""
+
+    def __init__(
+        self,
+        options: JobOptions,
+        kind: str,
+        root: Path,
+        *,
+        experiment: str,
+        aws: Aws | None = None,
+        tags: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_news: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """``root`` is the journals' folder; ``tags`` go to every run; ``environment`` to our own container."""
+        self.aws = Aws(region=options.region, profile=options.profile) if aws is None else aws
+        self.options, self.kind, self.root, self.experiment = options, kind, root, experiment
+        self.tags, self.environment, self.on_news = dict(tags or {}), dict(environment or {}), on_news
+        self._number = 0
+        self._prices: dict[str, pricing.Price | None] = {}
+
+    def plan(self, config: Config, *, dry: bool = False) -> Plan:
+        """Make everything ready; with ``dry`` nothing is sent, not even data. Raises BadInput, AwsError."""
+        uploads = Uploads(self.aws, str(self.options.output), dry=dry, say=self.on_news)
+        config = replace(config, experiment=config.experiment or self.experiment)
+        config, channels, datasets = channels_of(config, self.options, self.kind, uploads)
+        price = self._price()
+        name = request.job_name(config, self.aws.clock.now(), self._number)
+        self._number += 1
+        made = request.build(
+            config,
+            self.options,
+            channels,
+            job_name=name,
+            code_uri=uploads.code() if self.kind == ledger.OWN else None,
+            environment=self.environment or None,
+            price=price,
+        )
+        return Plan(config, self.options, self.kind, made, price, datasets)
+
+    def record(self, plan: Plan) -> tuple[ledger.Entry, Journal]:
+        """Write the job down before it is sent: its journal, open, and its line in the ledger."""
+        now_ms = int(self.aws.clock.now() * 1000)
+        config = plan.config
+        run_name = config.run_name or plan.name
+        assert config.experiment is not None
+        journal = Journal.create(
+            self.root, experiment=config.experiment, run_name=run_name, start_time_ms=now_ms, tags=_origin()
+        )
+        tags = [*plan.request["Tags"], {"Key": names.JOURNAL_ID, "Value": journal.journal_id}]
+        resources = plan.request["ResourceConfig"]
+        entry = ledger.Entry(
+            name=plan.name,
+            kind=plan.kind,
+            region=self.aws.region,
+            profile=plan.options.profile,
+            request={**plan.request, "Tags": tags},
+            experiment=config.experiment,
+            run_name=run_name,
+            dataset=plan.options.train or config.dataset,
+            created_ms=now_ms,
+            price=None if plan.price is None else asdict(plan.price),
+            directory=journal.dir,
+        ).save()
+        journal.params(_params(plan), time_ms=now_ms)
+        for dataset in plan.datasets:
+            journal.dataset(**dataset, time_ms=now_ms)
+            journal.tags({f"{dataset['context']}_dataset_digest": dataset["digest"]}, time_ms=now_ms)
+        journal.tags(
+            {
+                names.LAUNCHER: plan.kind,
+                names.FINGERPRINT: config.fingerprint(),
+                names.JOB_NAME: plan.name,
+                names.REGION: entry.region,
+                names.INSTANCE_TYPE: resources["InstanceType"],
+                names.INSTANCE_COUNT: resources["InstanceCount"],
+                names.IMAGE_URI: plan.request["AlgorithmSpecification"]["TrainingImage"],
+                names.IMAGE_DIGEST: self._image_digest(plan),
+                names.PRICE: None if plan.price is None else str(plan.price),
+                **self.tags,
+                **config.tags,
+            },
+            time_ms=now_ms,
+        )
+        return entry, journal
+
+    def submit(self, config: Config) -> SageMakerJob:
+        """Launch one run, waiting for quota if need be. Raises BadInput when the place can't take it."""
+        entry, journal = self.record(self.plan(config))
+        journal.close()
+        entry = send_when_possible(self.aws, entry, on_news=self.on_news)
+        return SageMakerJob(self.aws, entry)
+
+    def _price(self) -> pricing.Price | None:
+        kind = self.options.instance_type
+        if kind not in self._prices:
+            try:
+                self._prices[kind] = pricing.price_per_hour(self.aws.region, kind, self.aws)
+            except pricing.NoPrice:
+                self._prices[kind] = None
+        return self._prices[kind]
+
+    def _image_digest(self, plan: Plan) -> str | None:
+        """What the image's tag points at now; None where the registry does not tell us."""
+        image = str(plan.request["AlgorithmSpecification"]["TrainingImage"])
+        registry, _, rest = image.partition("/")
+        if "@" in rest:
+            return rest.partition("@")[2]
+        repository, _, tag = rest.partition(":")
+        try:
+            answer = self.aws.call(
+                "ecr",
+                "BatchGetImage",
+                patience_s=0.0,
+                registryId=registry.partition(".")[0],
+                repositoryName=repository,
+                imageIds=[{"imageTag": tag or "latest"}],
+            )
+            return str(answer["images"][0]["imageId"]["imageDigest"])
+        except (TrainerError, LookupError):
+            return None
+
+
+class SageMakerJob:
+    """A training job; see ``trainers.jobs.Job``."""
+
+    def __init__(self, aws: Aws, entry: ledger.Entry) -> None:
+        self._aws, self.entry = aws, entry
+
+    @property
+    def id(self) -> str:
+        """The training job's name."""
+        return self.entry.name
+
+    def describe(self) -> dict[str, Any]:
+        """AWS's whole answer. Raises AwsError."""
+        return dict(self._aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName=self.entry.name))
+
+    def state(self) -> State:
+        """Asked of AWS each time."""
+        return phases.state(self.describe())
+
+    def wait(self, timeout_s: float | None = None, *, poll_s: float = 15.0) -> State:
+        """Block until the job has ended, or the time is over."""
+        clock = self._aws.clock
+        until = None if timeout_s is None else clock.now() + timeout_s
+        while (state := self.state()) not in ENDED:
+            left = poll_s if until is None else until - clock.now()
+            if left <= 0:
+                return state
+            clock.sleep(min(poll_s, left))
+        return state
+
+    def cancel(self) -> None:
+        """Ask the job to end; it keeps the model it has. One that has ended is left alone."""
+        stop(self._aws, self.entry)
+
+    def logs(self) -> Iterator[str]:
+        """The lines that CloudWatch has so far."""
+        from trainers.sagemaker.watch_logs import LogReader
+
+        for page in LogReader(self._aws, self.entry.name, {}).read(drain=True):
+            yield from (line.text for line in page)
+
+
+def _params(plan: Plan) -> dict[str, names.Value]:
+    """What is known of the run's settings now; our own container adds what its data decide."""
+    values = plan.config.params()
+    if plan.options.train is not None:
+        values["dataset"] = plan.options.train
+    elif plan.kind == ledger.OWN and "num_threads" in values:
+        del values["num_threads"]  # the container's machine has its own
+    return values
+
+
+def _origin() -> dict[str, str]:
+    import getpass
+    import sys
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = ""
+    return {"mlflow.source.name": sys.argv[0] or "python", **({"mlflow.user": user} if user else {})}

@@ -1,0 +1,76 @@
+"""What a finished job leaves behind, as metrics and tags of its run: times, billing, cost, machine, image, model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tracking import names
+from trainers.sagemaker import ledger, phases, pricing
+from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.errors import NotAllowed, NotFound
+from trainers.sagemaker.watch_events import best
+
+
+def facts(
+    entry: ledger.Entry,
+    description: Mapping[str, Any],
+    state: dict[str, Any],
+    cost: pricing.Cost | None,
+    price: pricing.Price | None,
+    model_uri: str,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics and tags of the job's end; what AWS did not say is left out."""
+    end = phases.end(description)
+    assert end is not None
+    metrics = phases.times(description, end.end_s)
+    if cost is not None:
+        metrics |= {names.BILLABLE_TIME_S: float(cost.billable_s), names.COST_USD: cost.usd}
+        if cost.spot_saving is not None:
+            metrics[names.SPOT_SAVING] = min(1.0, max(0.0, cost.spot_saving))
+    elif description.get("BillableTimeInSeconds") is not None:
+        metrics[names.BILLABLE_TIME_S] = float(description["BillableTimeInSeconds"])
+    elif "TrainingStartTime" not in description:
+        metrics |= {names.BILLABLE_TIME_S: 0.0, names.COST_USD: 0.0}  # no machine was ever had
+    if entry.kind == ledger.BUILTIN:
+        # Our own trainer says these itself.
+        metrics[names.TOTAL_TIME_S] = end.end_s - phases.seconds(description["CreationTime"])
+        found = best(state)
+        if found is not None:
+            metrics |= {names.BEST_EPOCH: float(found[0]), names.BEST_VALIDATION_ACCURACY: found[1]}
+    tags = {**origin(entry, description), names.JOB_PHASE: end.secondary}
+    if price is not None:
+        tags[names.PRICE] = str(price)
+    if model_uri:
+        tags[names.MODEL_URI] = model_uri
+    return metrics, tags
+
+
+def origin(entry: ledger.Entry, description: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say which job on which machines this run was."""
+    kind, count = phases.instances(description)
+    tags = {
+        names.JOB_NAME: entry.name,
+        names.JOB_ARN: str(description.get("TrainingJobArn", entry.arn)),
+        names.REGION: entry.region,
+        names.INSTANCE_TYPE: kind,
+        names.INSTANCE_COUNT: str(count),
+        names.IMAGE_URI: str(description.get("AlgorithmSpecification", {}).get("TrainingImage", "")),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
+    """Where the model lies; "" when there is none. AWS names a place whether or not something was put there."""
+    uri = str(description.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""))
+    if not uri.startswith("s3://"):
+        return ""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    try:
+        aws.s3("HeadObject", Bucket=bucket, Key=key)
+    except NotFound:
+        return ""
+    except NotAllowed:
+        # Whoever may not look is told where it should be, if the job says it went well.
+        return uri if description.get("TrainingJobStatus") == "Completed" else ""
+    return uri
