@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Literal
 
@@ -16,6 +15,7 @@ from trainers.data.dataset import Split
 from trainers.data.pictures import READERS, Indices, Pixels, to_channels
 from trainers.data.pool import make_pool, memory_limit_bytes
 from trainers.data.sizing import Fit, Sizing
+from trainers.data.threads import in_order
 from trainers.errors import BadData
 
 _AHEAD = 3  # batches decoded ahead when pictures do not fit into memory
@@ -81,21 +81,9 @@ class Batches:
             for place, indices in enumerate(parts):
                 yield self._make(number, place, indices)
         else:
-            with closing(self._ahead(number, parts)) as batches:
+            make = functools.partial(self._make, number)
+            with closing(in_order(lambda job: make(*job), enumerate(parts), READERS, _AHEAD)) as batches:
                 yield from batches
-
-    def _ahead(self, number: int, parts: list[Indices]) -> Generator[Batch, None, None]:
-        waiting: deque[Future[Batch]] = deque()
-        readers = ThreadPoolExecutor(READERS)
-        try:
-            for place, indices in enumerate(parts):
-                waiting.append(readers.submit(self._make, number, place, indices))
-                if len(waiting) >= _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            readers.shutdown(cancel_futures=True)
 
     def _make(self, number: int, place: int, indices: Indices) -> Batch:
         images = self._fetch(indices)

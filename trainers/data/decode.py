@@ -15,7 +15,7 @@ from trainers.errors import BadData
 # A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
 MAX_SIDE_PX = 32_000
 # Never the formats that Pillow hands to another program, such as EPS.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
 
 
@@ -64,6 +64,18 @@ def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
     return _pillow_decode(data, channels, name)
 
 
+def decodes(data: NDArray[np.uint8]) -> bool:
+    """True where OpenCV decodes the encoded picture (n,) whole; False where it must be looked at more closely."""
+    cv2 = opencv()
+    if cv2 is None or len(data) == 0:
+        return False
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error:
+        return False
+    return pixels is not None and _is_whole(data[:8].tobytes() + data[-64:].tobytes())
+
+
 def _is_whole(data: bytes) -> bool:
     """False when a JPEG or PNG lacks its end mark, which some OpenCV builds fill with grey without a word."""
     if data[:2] == b"\xff\xd8":
@@ -74,8 +86,9 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
+    Image = _pillow()
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
@@ -88,9 +101,16 @@ def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
     return pixels[:, :, None] if channels == 1 else pixels
 
 
-def _pillow_header(data: bytes, name: str) -> Header:
-    from PIL import Image
+@functools.cache
+def _pillow() -> Any:
+    """Pillow with the plugins it does not load by itself."""
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
+    return Image
+
+
+def _pillow_header(data: bytes, name: str) -> Header:
+    Image = _pillow()
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             bands = len(image.getbands())

@@ -53,9 +53,7 @@ def read_split_folders(folder: Path) -> Found:
 
 
 def _read(roots: Mapping[str, Path], source: Path) -> Found:
-    listed = {
-        split: {name: list(_pictures(root / name)) for name in class_folders(root)} for split, root in roots.items()
-    }
+    listed = {split: {name: list(walk(root / name)) for name in class_folders(root)} for split, root in roots.items()}
     names = sorted({name for classes in listed.values() for name, files in classes.items() if any(p for p, _ in files)})
     _demand_classes(source, listed, names)
     notes, splits = [], {}
@@ -101,7 +99,7 @@ def _remarks(split: str, classes: Mapping[str, object], names: list[str], others
     return notes
 
 
-def _pictures(folder: Path) -> Iterator[tuple[Path, bool]]:
+def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Every file below ``folder`` with whether its name is a picture's, sorted; a link is followed once."""
     seen = set()
 

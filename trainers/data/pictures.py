@@ -115,9 +115,12 @@ class EncodedPictures:
     def name(self, index: int) -> str:
         return self.source.name(int(self.rows[index]))
 
+    def read(self, index: int) -> bytes:
+        """The encoded bytes as stored."""
+        return self.source.read(int(self.rows[index]))
+
     def load(self, index: int, channels: int) -> Pixels:
-        row = int(self.rows[index])
-        return decode(self.source.read(row), channels, self.source.name(row))
+        return decode(self.read(index), channels, self.name(index))
 
 
 class _Survey:

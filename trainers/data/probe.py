@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -63,7 +63,7 @@ def _jpeg(data: bytes) -> Header | None:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if length < 2:
             return None
-        if marker in _FRAMES:
+        if marker in FRAMES:
             if at + 10 > end:
                 return None
             bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)

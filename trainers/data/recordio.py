@@ -1,8 +1,7 @@
-"""The RecordIO container and MXNet's image header in it: find the frames, read and write payloads.
+"""The RecordIO container: find the frames, read and write payloads.
 
 A record is a little-endian magic number, a word with a continuation flag (top 3 bits) and a length (29 bits), the
 payload, zeros up to 4 bytes. A payload that holds the magic number at a multiple of 4 is stored in parts, split there.
-An image's payload begins with ``IfQQ``: flag (0, or the number of labels that follow), label, id, second id.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.imagerecord import HEADER_BYTES
 from trainers.errors import BadData
 
 MAGIC = 0xCED7230A
 MAX_LENGTH = (1 << 29) - 1
-HEADER_BYTES = 24
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 _MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 _FRAME = struct.Struct("<II")
-_IMAGE = struct.Struct("<IfQQ")
 _SMALL_BYTES = 1 << 14  # records up to this size are read many at a time
 _WINDOW_BYTES = 1 << 20
 
@@ -150,10 +148,11 @@ class RecordFile:
                 ends = np.minimum(starts + frames.lengths[at:stop], len(data))
             else:
                 run = np.searchsorted(large, at)
-                stop = at
+                stop, taken = at, 0
                 pieces: list[bytes] = []
-                while stop < total and run < len(large) and large[run] == stop and len(pieces) < 1024:
+                while run < len(large) and large[run] == stop and taken < _WINDOW_BYTES << 2:
                     pieces.append(self._head(frames, stop, head_bytes))
+                    taken += len(pieces[-1])
                     stop, run = stop + 1, run + 1
                 data = b"".join(pieces)
                 ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
@@ -237,37 +236,18 @@ class Window:
         fields = np.dtype([("flag", "<u4"), ("label", "<f4"), ("id", "<u8"), ("id2", "<u8")])
         out = np.zeros((len(self.starts), HEADER_BYTES), np.uint8)
         long = np.flatnonzero(self.ends - self.starts >= HEADER_BYTES)
-        out[long] = self.data[self.starts[long, None] + np.arange(HEADER_BYTES)]
+        out[long] = gather(self.data, self.starts[long], HEADER_BYTES)
         return out.view(fields)[:, 0]
 
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image's record: its labels (one where ``flag`` is 0), id and encoded bytes."""
-
-    flag: int
-    labels: tuple[float, ...]
-    id: int
-    image: bytes
-
-
-def unpack_image(payload: bytes) -> ImageRecord | None:
-    """Read MXNet's image header; None where the payload is too short for what it announces."""
-    if len(payload) < HEADER_BYTES:
-        return None
-    flag, label, number, _ = _IMAGE.unpack_from(payload)
-    if flag == 0:
-        return ImageRecord(0, (label,), number, payload[HEADER_BYTES:])
-    end = HEADER_BYTES + 4 * flag
-    if end > len(payload):
-        return None
-    labels = tuple(np.frombuffer(payload, "<f4", flag, HEADER_BYTES).tolist())
-    return ImageRecord(flag, labels, number, payload[end:])
-
-
-def pack_image(label: int, number: int, image: bytes) -> bytes:
-    """A payload with flag 0 and an integral label, as the built-in reads it."""
-    return _IMAGE.pack(0, float(label), number, 0) + image
+def gather(data: NDArray[np.uint8], starts: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
+    """(n, count) bytes of ``data`` from each of ``starts`` on; four at a time where all lie on words, as records do."""
+    if count % 4 or (starts % 4).any():
+        some: NDArray[np.uint8] = data[starts[:, None] + np.arange(count)]
+        return some
+    words = data[: len(data) // 4 * 4].view("<u4")
+    picked: NDArray[np.uint32] = words[(starts // 4)[:, None] + np.arange(count // 4)]
+    return picked.view(np.uint8)
 
 
 def write(file: BinaryIO, payload: bytes) -> int:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from trainers.data import classmap
 from trainers.data.dataset import Split
 from trainers.data.found import WHOLE, Found
+from trainers.data.imagerecord import HEADER_BYTES, unpack_image
 from trainers.data.pictures import EncodedPictures
 from trainers.data.protobuf import is_protobuf_record
-from trainers.data.recordio import HEADER_BYTES, Frames, RecordFile, unpack_image
+from trainers.data.recordio import Frames, RecordFile
 from trainers.errors import BadData
 
 _ADVICE = {

@@ -36,18 +36,13 @@ class Sizing:
         """(N, 2) height, width after ``apply``, for pictures of ``sizes`` (N, 2 or more)."""
         if self.fit == "squash" or (self.resize is None and not self.own):
             return np.tile(np.array([self.height, self.width], np.int64), (len(sizes), 1))
-        heights, widths = sizes[:, 0], sizes[:, 1]
         if self.resize is None:
-            return np.stack([heights, widths], axis=1)
-        # The long side is cut down to a whole px, as MXNet's ImageRecordIter does.
-        tall = heights > widths
-        return np.stack(
-            [
-                np.where(tall, self.resize * heights // widths, self.resize),
-                np.where(tall, self.resize, self.resize * widths // heights),
-            ],
-            axis=1,
-        )
+            return sizes[:, :2].copy()
+        distinct, places = np.unique(sizes[:, :2], axis=0, return_inverse=True)
+        scaled = [shortest_side(int(height), int(width), self.resize) for height, width in distinct]
+        table = np.array(scaled, np.int64).reshape(-1, 2)
+        picked: NDArray[np.int64] = table[places.reshape(-1)]
+        return picked
 
     def apply(self, pixels: Pixels) -> Pixels:
         """(H, W, C) uint8 resized as above; the very same array when nothing is to be done.
@@ -76,6 +71,13 @@ class Sizing:
         else:
             advice = f"--resize {self.resize} must be at least {max(self.height, self.width)}"
         raise BadData(f"{name(first)}{more}: {width} x {height} px (w x h) is smaller than {wants}; {advice}")
+
+
+def shortest_side(height: int, width: int, resize: int) -> tuple[int, int]:
+    """(height, width) in px with the shortest side at ``resize``; the long one rounded down, as MXNet does."""
+    if height > width:
+        return resize * height // width, resize
+    return resize, resize * width // height
 
 
 def resized(pixels: Pixels, height: int, width: int, *, area: bool = False) -> Pixels:
