@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import functools
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,14 @@ def write_full_journal(store: Store, tmp_path: Path, *, num_epochs: int = 3) -> 
     journal.status("FAILED", reason="made up", end_time_ms=10_000, time_ms=10_000)
     journal.close()
     return journal.dir
+
+
+def half_made(path: Path) -> None:
+    """Leave at ``path`` what two programs that make a store at once leave: an early schema and a stray table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("experiments", "runs", "metrics", "_alembic_tmp_metrics"):
+            connection.execute(f"CREATE TABLE {table} (id INTEGER)")
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('a8c4a736bde6')")
+        connection.commit()

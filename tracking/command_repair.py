@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from tracking import border, schema
 from tracking.command_sync import bring_in
 from tracking.disk import is_held, writer
-from tracking.errors import StoreError
+from tracking.errors import StoreError, TrackingError
 from tracking.events import Event, journals, read
 from tracking.journal import Journal
 from tracking.store import Store, resolve
@@ -40,14 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Repair and say what was done."""
     store = resolve()
     made_anew = _mend_store(store, arguments.dry_run)
-    closed = [d for d in journals(store.root) if _close(d, arguments.dry_run, arguments.anywhere)]
+    closed, num_failed = [], 0
+    for directory in journals(store.root):
+        try:
+            if _close(directory, arguments.dry_run, arguments.anywhere):
+                closed.append(directory)
+        except TrackingError as error:
+            num_failed += 1
+            print(f"tracking: {directory.name}: {error}", file=sys.stderr)
     if not made_anew and not closed:
-        print("nothing to repair")
-        return 0
-    if arguments.dry_run:
-        return 0
-    store.check()
-    return bring_in(journals(store.root) if made_anew else closed, store, everything=True)
+        print("nothing to repair" if not num_failed else "nothing that could be repaired")
+    elif not arguments.dry_run:
+        store.check()
+        num_failed += bring_in(journals(store.root) if made_anew else closed, store, everything=True)
+    return 1 if num_failed else 0
 
 
 def _mend_store(store: Store, dry_run: bool) -> bool:
@@ -57,9 +64,7 @@ def _mend_store(store: Store, dry_run: bool) -> bool:
         return False
     age_s = time.time() - path.stat().st_mtime
     if age_s < SETTLED_S:
-        raise StoreError(
-            f"{path} is half made but was written {age_s:.0f} s ago; if nobody is at it, repair in a minute"
-        )
+        raise StoreError(f"{path} is half made, but was written {age_s:.0f} s ago: someone may be at it; wait a minute")
     if dry_run:
         print(f"would put {path} aside and make it anew")
         return True
@@ -82,9 +87,7 @@ def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:
     owner = writer(directory)
     host, pid = owner.get("host", "an unknown machine"), owner.get("pid", "?")
     if host != socket.gethostname() and not anywhere:
-        print(
-            f"{directory.name[:8]} was written on {host}, so whether it goes on cannot be seen here; --anywhere closes it"
-        )
+        print(f"{directory.name[:8]}  left open: it was written on {host} and may go on there; --anywhere closes it")
         return False
     when = datetime.fromtimestamp(last["time_ms"] / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     reason = f"process {pid} on {host} ended without a word; last written at {when}"

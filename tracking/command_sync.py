@@ -7,6 +7,7 @@ left out. What is in MLflow already is never written twice, so it may be called 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,9 +23,7 @@ HELP = "bring journals into MLflow"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sync``."""
-    parser.add_argument(
-        "dir", nargs="*", type=Path, metavar="DIR", help="a run's journal directory, or a folder of such"
-    )
+    parser.add_argument("dir", nargs="*", type=Path, metavar="DIR", help="a journal, or a folder of journals")
     parser.add_argument("--all", action="store_true", help="also look whether MLflow still has the runs it was given")
 
 
@@ -40,6 +39,8 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
 
     ``everything``: also those that this store, or another, is known to have.
     """
+    # A line for each run on a server would drown ours.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from tracking.replay import is_done, is_elsewhere, replay
 
     num_new = num_done = num_elsewhere = num_failed = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -24,9 +25,7 @@ STARTED_S = 120.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``ui``."""
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
     parser.add_argument("--open", action="store_true", help="open a browser as soon as the pages are there")
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="-- …", help=argparse.SUPPRESS)
@@ -75,8 +74,9 @@ def _check_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise TrackingError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --port"
+            f"cannot listen on {host} port {port}: {why}; choose another with --host or --port"
         ) from error
 
 

@@ -43,7 +43,7 @@ class Live:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             why = f" ({self.error})" if self.error else ""
-            return f"{self._store.public_uri} took longer than {timeout_s:.0f} s{why}"
+            return f"{self._store.public_uri} took longer than {timeout_s:g} s{why}"
         return str(self.error) if self.error else None
 
     def _follow(self) -> None:

@@ -157,7 +157,8 @@ class Replayer:
         self.run_id = self._progress.run_id = run.info.run_id
         self._progress.experiment_id = run.info.experiment_id
         self._save()
-        return Target(self._client, run, self._directory, attached=bool(start.get("attach_run_id")))
+        attached = bool(start.get("attach_run_id"))
+        return Target(self._client, run, self._directory, attached=attached, tracking_uri=self._store.tracking_uri)
 
     def _find(self, journal_id: str) -> Any:
         from mlflow.entities import ViewType

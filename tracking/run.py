@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from tracking import names
+from tracking.border import public
 from tracking.ending import verdict
 from tracking.errors import JournalError, TrackingError
 from tracking.events import read
@@ -180,7 +181,7 @@ class Run:
     def _say_kept(self, why: str) -> None:
         print(
             f"tracking: not all of this run is in MLflow yet: {why}\n"
-            f"tracking: nothing is lost, its journal is {self.dir}; bring it in later with: {SYNC}",
+            f"tracking: nothing is lost, its journal is {self.dir}; bring it in later with: {_sync_line()}",
             file=sys.stderr,
         )
 
@@ -280,6 +281,11 @@ def _run(journal: Journal, store: Store | None, flush_s: float | None, system_me
 
         sampler = Sampler(journal, first_step=step)
     return Run(journal, store, FLUSH_S if flush_s is None else flush_s, sampler)
+
+
+def _sync_line() -> str:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    return f"MLFLOW_TRACKING_URI={public(uri)} {SYNC}" if uri else SYNC
 
 
 def _origin() -> dict[str, str]:

@@ -55,7 +55,7 @@ class Store:
         """The sqlite file, or None for another kind of store."""
         if border.kind(self.tracking_uri) != "sqlite":
             return None
-        return Path(self.tracking_uri.split(":///", 1)[-1]).absolute()
+        return _database(self.tracking_uri)
 
     @property
     def public_uri(self) -> str:
@@ -79,6 +79,10 @@ class Store:
         path = self.database
         if path is None:
             return
+        if path.name == ":memory:":
+            raise StoreError(
+                f"{self.tracking_uri!r} lives in memory and is gone with the process; give it a file's path"
+            )
         if path.parent == folder and not path.exists() and _has_old_layout(folder):
             raise StoreError(
                 f"{folder} holds runs in MLflow's old file layout and no store yet. "
@@ -204,12 +208,16 @@ def resolve(directory: Path | None = None) -> Store:
     folder = (directory or Path.cwd()).absolute() / "mlruns"
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
     if border.kind(uri) == "sqlite":
-        path = Path(uri.split(":///", 1)[-1]).absolute()
-        uri = f"sqlite:///{path}"
+        path = _database(uri)
+        uri = uri if path.name == ":memory:" else f"sqlite:///{path}"
         artifacts: Path | None = (folder if path.parent == folder else path.parent) / "artifacts"
     else:
         artifacts = folder / "artifacts" if border.kind(uri) in border.DATABASES else None
     return Store(uri, artifacts, folder / "journals")
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.partition(":///")[2] or ":memory:").absolute()
 
 
 def _has_old_layout(folder: Path) -> bool:

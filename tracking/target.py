@@ -30,7 +30,7 @@ class Target:
     hold, in words.
     """
 
-    def __init__(self, client: MlflowClient, run: Any, directory: Path, *, attached: bool) -> None:
+    def __init__(self, client: MlflowClient, run: Any, directory: Path, *, attached: bool, tracking_uri: str) -> None:
         self.run_id: str = run.info.run_id
         self.problems: list[str] = []
         self._client = client
@@ -38,6 +38,7 @@ class Target:
         self._attached = attached
         self._params: dict[str, str] = dict(run.data.params)
         self._folder = _local_folder(run.info.artifact_uri)
+        self._out_of_reach = self._folder is not None and not _is_reachable(self._folder, tracking_uri)
 
     def send(self, events: list[Event]) -> None:
         """Write a batch: parameters, metrics and tags together, or one event of another kind."""
@@ -145,7 +146,12 @@ class Target:
         self._upload(source, event["artifact_path"], may_link=event.get("placed", False))
 
     def _upload(self, source: Path, folder: str, *, may_link: bool) -> None:
-        if self._folder is not None:
+        if self._out_of_reach:
+            self._problem(
+                f"artifacts stay in {self._directory}: the server keeps them in a folder of its own machine,"
+                f" {self._folder}; start it with --serve-artifacts"
+            )
+        elif self._folder is not None:
             _copy(source, self._folder / folder / source.name, may_link)
         elif source.is_dir():
             self._client.log_artifacts(self.run_id, str(source), f"{folder}/{source.name}".lstrip("/"))
@@ -174,6 +180,14 @@ def _local_folder(artifact_uri: str) -> Path | None:
     if kind(artifact_uri) != "file":
         return None
     return Path(unquote(urlsplit(artifact_uri).path) if artifact_uri.startswith("file:") else artifact_uri)
+
+
+def _is_reachable(folder: Path, tracking_uri: str) -> bool:
+    """Whether a server's artifact folder is one of this machine's: it is here, or can only be here."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https") or parts.hostname in ("localhost", "127.0.0.1", "::1"):
+        return True
+    return any(parent.is_dir() for parent in (folder, folder.parent, folder.parent.parent))
 
 
 def _copy(source: Path, target: Path, may_link: bool) -> None:

@@ -1,0 +1,132 @@
+"""A real tracking server on this machine: our ``ui`` serves it, our replayer writes to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tracking_fixtures import Stopped, StoppingStore, made_database, write_full_journal
+
+from tracking import run as tracked
+from tracking.replay import replay
+from tracking.store import Store, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The default store of a directory with ``python -m tracking ui`` on it, whose address is in the file ``url``."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "mlruns").mkdir()
+    shutil.copy(made_database(), folder / "mlruns" / "mlflow.db")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tracking", "ui", "--port", str(port)]
+        + ["--", "--serve-artifacts", "--artifacts-destination", str(folder / "proxied")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        while "ready: " not in said:
+            assert select.select([process.stdout], [], [], 120)[0], said
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        assert re.search(rf"coming up at http://127.0.0.1:{port} \(Ctrl-C ends them\)", said)
+        (folder / "url").write_text(f"http://127.0.0.1:{port}")
+        yield resolve(folder)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def remote(served: Store, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The server as a store, from another directory; its experiment ``far`` keeps artifacts behind the server."""
+    url = (served.root.parent.parent / "url").read_text()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    store = resolve()
+    client = store.client()
+    if client.get_experiment_by_name("far") is None:
+        client.create_experiment("far", artifact_location="mlflow-artifacts:/far")
+    return store
+
+
+def test_the_pages_show_runs_and_artifacts_of_the_store(served: Store, tmp_path: Path) -> None:
+    run_id = replay(write_full_journal(served, tmp_path), served).run_id
+    url = (served.root.parent.parent / "url").read_text()
+    with urllib.request.urlopen(f"{url}/", timeout=30) as page:
+        assert b"<title>MLflow</title>" in page.read()
+    with urllib.request.urlopen(f"{url}/get-artifact?path=model/weights.bin&run_uuid={run_id}", timeout=30) as answer:
+        assert answer.read() == b"w" * 1000
+
+
+def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Path) -> None:
+    with tracked.start(experiment="far", run_name="remote", live=remote, system_metrics=False) as run:
+        run.params({"num_layers": 44, "long": "x" * 7_000})
+        run.metrics({"loss": 0.5, "nan": float("nan")}, step=1)
+        run.dataset("train", name="digits", digest="abc", source="/d", num_images=5, num_classes=2)
+        (tmp_path / "model" / "deep").mkdir(parents=True)
+        (tmp_path / "model" / "deep" / "weights").write_text("w")
+        run.artifact(tmp_path / "model")
+        run.text("hello", "notes.txt", "texts")
+    assert run.mlflow_run_id is not None
+    found = remote.find_run(run.mlflow_run_id)
+    assert (found.info.status, found.data.params["num_layers"], found.data.metrics["loss"]) == ("FINISHED", "44", 0.5)
+    assert found.info.artifact_uri.startswith("mlflow-artifacts:")
+    assert [i.dataset.digest for i in found.inputs.dataset_inputs] == ["abc"]
+    client = remote.client()
+    for path in ("model/deep/weights", "texts/notes.txt", "params/long.txt"):
+        assert Path(client.download_artifacts(run.mlflow_run_id, path, str(tmp_path))).stat().st_size > 0
+    assert remote.journal_dir(run.mlflow_run_id[:8]) == run.dir
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, after: bool) -> None:
+    journals = []
+    for stop_at in range(20):
+        directory = write_full_journal(remote, tmp_path)
+        journals.append(directory.name)
+        stopping = StoppingStore(remote.tracking_uri, None, remote.root, stop_at=stop_at, after=after)
+        try:
+            replay(directory, stopping)
+        except Stopped:
+            replay(directory, remote)
+        else:
+            break
+    assert stop_at >= 8
+    client = remote.client()
+    for journal_id in journals:
+        found = list(remote.runs(None, f"tags.journal_id = '{journal_id}'"))
+        assert [(run.info.status, run.info.start_time, run.info.end_time) for run in found] == [
+            ("FAILED", 1_000, 10_000)
+        ]
+        for name in ("train_loss", "train_accuracy"):
+            history = client.get_metric_history(found[0].info.run_id, name)
+            assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]
