@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from reports import text
+from reports.checks import Finding, findings
 from reports.errors import ReportError
-from reports.source import Ask, column, open_store, read, split_words
+from reports.source import REPORT, Ask, column, open_store, read, split_words
 from reports.table import tabulate
 from tracking import names
 from tracking.frame import HasUri
@@ -25,32 +26,39 @@ UNKNOWN = ""
 class Page:
     """Scores that compare with one another: the same split of the same pictures.
 
-    ``digest`` is empty where the runs do not say which pictures their score is from.
+    ``digest`` is empty where the runs do not say which pictures their score is from; ``runs`` are the finished
+    candidates, ``table`` has a row for each of their configurations.
     """
 
     dataset: str
     digest: str
+    runs: pd.DataFrame
     table: pd.DataFrame
 
     @property
     def key(self) -> str:
-        return f"{self.digest or self.dataset}"
+        return self.digest or self.dataset
 
 
 @dataclass(frozen=True)
 class Board:
-    """Everything a leaderboard says; of ``runs``, all that were read, the next three are parts."""
+    """Everything a leaderboard says; of ``runs``, all that were read, the next four are parts."""
 
     ask: Ask
-    uri: str
+    store: HasUri
     runs: pd.DataFrame
-    table: pd.DataFrame
-    pages: list[Page]
+    finished: pd.DataFrame
     failed: pd.DataFrame
     running: pd.DataFrame
     sources: pd.DataFrame
-    note: str = ""
-    sections: dict[str, Any] = field(default_factory=dict)
+    table: pd.DataFrame
+    pages: list[Page]
+    findings: list[Finding]
+
+    @property
+    def note(self) -> str:
+        """Why the store had to be read the slow way; empty where it was not."""
+        return str(self.runs.attrs.get("note", ""))
 
 
 class LeaderboardFrame(pd.DataFrame):
@@ -69,6 +77,13 @@ class LeaderboardFrame(pd.DataFrame):
 
         return render(self.board, format)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the tables, the figures."""
+        from reports.html import fragment
+        from reports.page import document
+
+        return fragment(document(self.board))
+
 
 def leaderboard(
     store: HasUri | str | None = None,
@@ -78,14 +93,29 @@ def leaderboard(
     metric: str = names.TEST_ACCURACY,
     by: str | Sequence[str] | None = None,
     columns: str | Sequence[str] | None = None,
+    best: str = "",
+    at_step: int | None = None,
+    top: int = 100,
 ) -> LeaderboardFrame:
     """Rank the configurations of a store (default: this directory's) over their seeds.
 
-    Returns the table as a frame, best first on each page of comparable scores; ``.to_text("md")`` is the whole page.
-    Raises ReportError when there is nothing to rank or a name is unknown.
+    ``filter`` is in MLflow's language, ``metric`` what ranks, ``by`` the settings that make a row (default: the whole
+    configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
+    at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
+    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). Raises
+    ReportError when there is nothing to rank or a name is unknown.
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments
-    ask = Ask(None if named is None else tuple(named), filter, metric, split_words(by), split_words(columns))
+    ask = Ask(
+        None if named is None else tuple(named),
+        filter,
+        metric,
+        split_words(by),
+        split_words(columns),
+        best,
+        at_step,
+        top,
+    )
     board = build(open_store(store), ask)
     frame = LeaderboardFrame(board.table)
     frame.board = board
@@ -100,7 +130,9 @@ def leaderboard_text(
 
 
 def build(store: HasUri, ask: Ask) -> Board:
-    """Read, sort into pages, tabulate."""
+    """Read, sort into pages, tabulate, look for what is wrong."""
+    if ask.best and ask.at_step is not None:
+        raise ReportError(f"best {ask.best!r} and step {ask.at_step}: choose one of the two")
     runs = read(store, ask)
     if f"metrics.{ask.metric}" not in runs.columns and ask.metric != names.TEST_ACCURACY:
         known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
@@ -108,19 +140,21 @@ def build(store: HasUri, ask: Ask) -> Board:
     pretext = column(runs, f"tags.{names.PRETEXT}").notna()
     status = runs["status"]
     ended_badly = status.isin(["FAILED", "KILLED"])
-    finished = runs.loc[(status == "FINISHED") & ~pretext].copy()
+    report = column(runs, f"tags.{REPORT}").notna()
+    finished = runs.loc[(status == "FINISHED") & ~pretext & ~report].copy()
     finished["page"] = _page_keys(finished)
     table = tabulate(finished, ask)
     return Board(
-        ask,
-        store.tracking_uri,
-        runs,
-        table,
-        _pages(finished, table),
-        runs.loc[ended_badly],
-        runs.loc[~ended_badly & (status != "FINISHED")],
-        runs.loc[pretext & (status == "FINISHED")],
-        str(runs.attrs.get("note", "")),
+        ask=ask,
+        store=store,
+        runs=runs,
+        finished=finished,
+        failed=runs.loc[ended_badly],
+        running=runs.loc[~ended_badly & (status != "FINISHED")],
+        sources=runs.loc[pretext & (status == "FINISHED")],
+        table=table,
+        pages=_pages(finished, table),
+        findings=findings(runs, finished, table, ask),
     )
 
 
@@ -145,5 +179,5 @@ def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
         datasets = sorted({str(d) for d in runs.loc[runs["page"] == key, "dataset"].dropna()})
         rows = rows.reset_index(drop=True)
         rows.attrs = dict(table.attrs)
-        pages.append(Page(", ".join(datasets), digest, rows))
+        pages.append(Page(", ".join(datasets), digest, runs.loc[runs["page"] == key], rows))
     return sorted(pages, key=lambda p: (-int(p.table["rank"].notna().sum()), -len(p.table), p.key))

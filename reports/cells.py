@@ -1,28 +1,19 @@
-"""Which columns a table shows and what stands in their cells, as text; the renderers only lay them out."""
+"""Which columns a leaderboard's tables show and what stands in their cells; the renderers only lay them out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from reports import text
+from reports.document import Code, Column, Link, Span, Text
 from reports.source import Ask
-from tracking import names
+from tracking import border, names
 
-Row = Any
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a rendered table: its head, its side, its cells as text and the values they sort by."""
-
-    title: str
-    right: bool
-    cells: list[str]
-    values: list[Any]
+IMPOSSIBLE = "!"
+_CORE = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.TEST_ACCURACY)
 
 
 def decimals(table: pd.DataFrame, ask: Ask) -> int:
@@ -31,37 +22,91 @@ def decimals(table: pd.DataFrame, ask: Ask) -> int:
     return 2 if images is not None and images.min() >= 2000 else 1
 
 
-def core_columns(table: pd.DataFrame, ask: Ask) -> list[Column]:
+def ranking(table: pd.DataFrame, ask: Ask, uri: str) -> tuple[Column, ...]:
     """The ranking's columns; those no row has a value for are left out, the ranking metric never."""
     places = decimals(table, ask)
     columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
-    for name in table.attrs["settings"]:
-        known = names.PARAMS.get(name)
-        title = known.title if known else name
-        columns.append(_column(table, title, pd.api.types.is_numeric_dtype(table[name].dtype), name, text.number))
+    columns += _settings(table)
     for name, title in ((names.TRAIN_ACCURACY, "train"), ("validation", "validation"), (names.TEST_ACCURACY, "test")):
-        if name != names.TEST_ACCURACY and not table[name].notna().any():
-            continue
-        columns.append(_score(table, title, name, places))
-    if ask.metric not in (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.TEST_ACCURACY):
+        if name == names.TEST_ACCURACY or table[name].notna().any() or table[f"{name}_bad"].any():
+            columns.append(_score(table, title, name, places))
+    if ask.metric not in _CORE:
         columns.append(_metric(table, ask.metric, places))
     if table["low"].notna().any():
-        share = is_share(ask.metric)
-        show: Callable[[Any, Any], str] = (
-            (lambda a, b: text.interval(a, b, places))
-            if share
-            else (lambda a, b: text.MISSING if text.is_missing(a) else f"{text.number(a)}–{text.number(b)}")
-        )
-        cells = [show(a, b) for a, b in zip(table["low"], table["high"], strict=True)]
+        cells = [interval_text(a, b, ask.metric, places) for a, b in zip(table["low"], table["high"], strict=True)]
         columns.append(Column("95 % interval", True, cells, table["low"].tolist()))
     images = names.num_images(ask.split)
     if table[images].notna().any():
         columns.append(_column(table, "images", True, images, text.count))
+    if table["gap"].notna().any():
+        columns.append(_column(table, "gap", True, "gap", lambda v: text.points(v, places)))
     if (table["n"] > 1).any():
         columns.append(_column(table, "seeds", True, "n", text.count))
     columns += [_metric(table, m, places) for m in table.attrs["extra_metrics"]]
     columns.append(_column(table, "time", True, "time_s", text.duration))
-    return columns
+    columns.append(runs_column(table, uri))
+    return tuple(columns)
+
+
+def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
+    """What each row took: time, speed, money, size, place; None where nothing but the time is known."""
+    wanted: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("time", "time_s", text.duration),
+        ("images/s", names.IMAGES_PER_S, text.count),
+        ("billable time", names.BILLABLE_TIME_S, text.duration),
+        ("cost", names.COST_USD, text.money),
+        ("parameters", names.NUM_PARAMETERS, text.count),
+        ("model size", names.MODEL_SIZE_BYTES, text.size),
+    )
+    columns = [
+        _column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v))),
+        Column("configuration", False, table["label"].tolist(), table["label"].tolist()),
+        *(_column(table, title, True, name, show) for title, name, show in wanted if table[name].notna().any()),
+    ]
+    if table["where"].notna().any():
+        columns.append(
+            _column(table, "where", False, "where", lambda v: text.MISSING if text.is_missing(v) else str(v))
+        )
+    return tuple(columns) if len(columns) > 3 else None
+
+
+def labels(table: pd.DataFrame) -> list[str]:
+    """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
+    settings = [(name, table[name].tolist()) for name in table.attrs["settings"]]
+    said = []
+    for i, (run_ids, run_names) in enumerate(zip(table["run_ids"], table["run_names"], strict=True)):
+        words = [_setting_words(name, values[i]) for name, values in settings if not text.is_missing(values[i])]
+        said.append(", ".join(words) or text.one_line(run_names[0] or text.short(run_ids[0])))
+    pages = table["page"].tolist()
+    seen = pd.Series(list(zip(pages, said, strict=True))).duplicated(keep=False).tolist()
+    ids = [text.short(r[0]) for r in table["run_ids"]]
+    return [f"{words} ({run})" if twice else words for words, run, twice in zip(said, ids, seen, strict=True)]
+
+
+def _setting_words(name: str, value: Any) -> str:
+    shown = text.one_line(text.number(value))
+    if name in ("layers", "epochs"):
+        return f"{shown} {name if shown != '1' else name[:-1]}"
+    if name == "init":
+        return shown
+    known = names.PARAMS.get(name)
+    return f"{known.title if known else name} {shown}"
+
+
+def value_text(metric: str, value: Any, places: int = 1) -> str:
+    """A metric's value as a reader wants it: a share in percent, a time in minutes, dollars …"""
+    if is_share(metric):
+        return text.percent(value, places)
+    known = names.ALL.get(("metric", metric))
+    show = {"s": text.duration, "USD": text.money, "bytes": text.size}.get(known.unit if known else "", text.number)
+    return show(value)
+
+
+def interval_text(low: Any, high: Any, metric: str, places: int = 1) -> str:
+    """``95.7–98.9 %``, or two plain numbers for a metric that is no share."""
+    if is_share(metric):
+        return text.interval(low, high, places)
+    return text.MISSING if text.is_missing(low) else f"{value_text(metric, low)} – {value_text(metric, high)}"
 
 
 def is_share(metric: str) -> bool:
@@ -70,10 +115,36 @@ def is_share(metric: str) -> bool:
     return known is not None and known.high == 1 and "accuracy" in metric
 
 
-def run_text(run_ids: tuple[str, ...]) -> str:
-    """The first run's short id and how many more there are."""
-    head = text.short(run_ids[0])
-    return head if len(run_ids) == 1 else f"{head} +{len(run_ids) - 1}"
+def run_text(run_id: str, experiment_id: Any, uri: str) -> Link | Code:
+    """A run's short id, leading to the MLflow UI where the store is a server's."""
+    if uri.startswith(("http://", "https://")) and "@" not in uri:
+        return Link(text.short(run_id), f"{border.public(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}")
+    return Code(text.short(run_id))
+
+
+def runs_text(run_ids: Sequence[str], experiment_id: Any, uri: str, most: int = 3) -> Text:
+    """The first few runs and how many more there are."""
+    parts: list[Span] = []
+    for run_id in run_ids[:most]:
+        parts += [" ", run_text(run_id, experiment_id, uri)] if parts else [run_text(run_id, experiment_id, uri)]
+    if len(run_ids) > most:
+        parts.append(f" +{len(run_ids) - most}")
+    return tuple(parts)
+
+
+def runs_column(table: pd.DataFrame, uri: str) -> Column:
+    """The runs behind each row."""
+    cells = [runs_text(r, e, uri) for r, e in zip(table["run_ids"], table["experiment_id"], strict=True)]
+    return Column("runs" if (table["n"] > 1).any() else "run", False, cells, [r[0] for r in table["run_ids"]])
+
+
+def _settings(table: pd.DataFrame) -> list[Column]:
+    columns = []
+    for name in table.attrs["settings"]:
+        known = names.PARAMS.get(name)
+        right = pd.api.types.is_numeric_dtype(table[name].dtype)
+        columns.append(_column(table, known.title if known else name, right, name, text.number))
+    return columns
 
 
 def _metric(table: pd.DataFrame, name: str, places: int) -> Column:
@@ -81,14 +152,15 @@ def _metric(table: pd.DataFrame, name: str, places: int) -> Column:
     title = known.title if known else name
     if is_share(name):
         return _score(table, title, name, places)
-    show = {"s": text.duration, "USD": text.money, "bytes": text.size}.get(known.unit if known else "", text.number)
-    return _column(table, title, True, name, show)
+    return _column(table, title, True, name, lambda v: value_text(name, v))
 
 
 def _score(table: pd.DataFrame, title: str, name: str, places: int) -> Column:
+    """Mean and spread; a value that cannot be is a mark of its own, not a missing one."""
+    bad = table[f"{name}_bad"]
     cells = [
-        text.score(m, s, n, places)
-        for m, s, n in zip(table[name], table[f"{name}_spread"], table[f"{name}_n"], strict=True)
+        IMPOSSIBLE if wrong and text.is_missing(m) else text.score(m, s, n, places)
+        for m, s, n, wrong in zip(table[name], table[f"{name}_spread"], table[f"{name}_n"], bad, strict=True)
     ]
     return Column(title, True, cells, table[name].tolist())
 

@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports import document
+from reports.answer import sentence
 from reports.board import Board
+from reports.evidence import gather
+from reports.missing import gaps
 from reports.text import is_missing
+from tracking import names
 
 FORMAT = 1
+_INNER = ("page", "experiment_id")
 
 
 def plain(value: Any) -> Any:
@@ -44,11 +50,11 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def to_csv(board: Board) -> str:
     """Raw numbers, one row a configuration; lists are joined by spaces, missing values empty."""
     out = io.StringIO()
-    rows = [{k: v for k, v in r.items() if k != "page"} for r in records(board.table)]
+    rows = [{k: v for k, v in r.items() if k not in _INNER} for r in records(board.table)]
     digests = {key: page.digest for page in board.pages for key in page.table["page"]}
-    names = [str(c) for c in board.table.columns if c != "page"]
+    heads = [str(c) for c in board.table.columns if c not in _INNER]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["test_dataset_digest", *names])
+    writer.writerow([f"{board.ask.split}_dataset_digest", *heads])
     for row, page in zip(rows, board.table["page"], strict=True):
         cells = [" ".join(map(str, v)) if isinstance(v, list) else "" if v is None else v for v in row.values()]
         writer.writerow([digests[page], *cells])
@@ -56,23 +62,40 @@ def to_csv(board: Board) -> str:
 
 
 def to_json(board: Board) -> str:
-    """Keys sorted, two spaces, so that it diffs well."""
-    pages = [
-        {
-            "dataset": page.dataset,
-            "digest": page.digest,
-            "rows": [{k: v for k, v in row.items() if k != "page"} for row in records(page.table)],
-        }
-        for page in board.pages
-    ]
-    body = {
+    """The whole page, keys sorted, two spaces, so that it diffs well."""
+    return dumps(as_dict(board))
+
+
+def as_dict(board: Board) -> dict[str, Any]:
+    """The page as plain values: pages with their rows, what is missing, wrong, failed."""
+    pages = []
+    for number, page in enumerate(board.pages, 1):
+        verdict = gather(board, page, f"{number}-", with_figures=False).verdict
+        lacking = gaps(page.runs)[0] if board.ask.metric == names.TEST_ACCURACY else []
+        pages.append(
+            {
+                "dataset": page.dataset,
+                "digest": page.digest,
+                "answer": document.plain(sentence(page.table, page.dataset, board.ask, verdict)),
+                "significant": None if verdict is None else verdict.significant,
+                "p_value": None if verdict is None else plain(verdict.difference.p_value),
+                "rows": [{k: v for k, v in row.items() if k not in _INNER} for row in records(page.table)],
+                "missing": [{"run_id": g.run_id, "why": g.why, "command": g.command} for g in lacking],
+            }
+        )
+    return {
         "format": FORMAT,
         "metric": board.ask.metric,
         "pages": pages,
+        "findings": [{"text": f.text, "run_ids": list(f.run_ids)} for f in board.findings],
         "failed": _runs(board.failed),
         "running": _runs(board.running),
         "sources": _runs(board.sources),
     }
+
+
+def dumps(body: Any) -> str:
+    """JSON that is the same text for the same values."""
     return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

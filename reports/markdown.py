@@ -1,77 +1,115 @@
-"""The leaderboard as CommonMark with GitHub's tables, aligned so that it reads well in a terminal too."""
+"""A document as CommonMark with GitHub's tables, aligned so that it reads well in a terminal too.
+
+Whatever stands in a run's name or tag is shown and never acted upon: every text is escaped here, and only here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
-import pandas as pd
-
-from reports import text
-from reports.board import Board, Page
-from reports.cells import Column, core_columns, run_text
-from reports.text import markdown as md
-from tracking import names
-
-
-def table(heads: Sequence[str], rights: Sequence[bool], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table, padded. ``rows`` hold markdown already."""
-    widths = [max(3, *(text.width(r[i]) for r in (heads, *rows))) for i in range(len(heads))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(text.pad(c, w, r) for c, w, r in zip(cells, widths, rights, strict=True)) + " |"
-
-    rule = "| " + " | ".join("-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, rights, strict=True)) + " |"
-    return "\n".join([line(heads), rule, *(line(r) for r in rows)])
-
-
-def from_columns(columns: Sequence[Column]) -> str:
-    """A pipe table of rendered columns."""
-    rows = [[md(c) for c in cells] for cells in zip(*(c.cells for c in columns), strict=True)]
-    return table([md(c.title) for c in columns], [c.right for c in columns], rows)
+from reports.document import (
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Figure,
+    Heading,
+    Link,
+    Listing,
+    Paragraph,
+    Strong,
+    Table,
+    Text,
+    spans,
+)
+from reports.text import markdown as escaped
+from reports.text import one_line, pad, plural, width
 
 
-def leaderboard(board: Board) -> str:
-    """The whole page."""
-    parts = ["# Leaderboard"]
-    for page in board.pages:
-        parts += _page(page, board)
-    if len(board.pages) > 1:
-        parts.insert(1, f"{len(board.pages)} sets of test pictures; scores compare within one, never across.")
-    if len(board.sources):
-        listed = [
-            f"{md(n)} (`{text.short(r)}`)"
-            for r, n in zip(board.sources["run_id"], board.sources["run_name"], strict=True)
-        ]
-        parts.append(f"Sources for transfer, trained on a made-up task and no candidates: {text.join(listed)}.")
-    if len(board.running):
-        listed = [f"`{text.short(r)}`" for r in board.running["run_id"]]
-        parts.append(f"Still running: {text.join(listed)}.")
-    if len(board.failed):
-        parts += ["## Failed runs", _failed(board.failed)]
+def render(document: Document, figures: Mapping[str, str] | None = None) -> str:
+    """The document as text ending in one newline. ``figures``: figure's name -> path beside the text; others are left
+    out, with headings that would stand over nothing."""
+    blocks = [b for b in document.blocks if not (isinstance(b, Figure) and b.name not in (figures or {}))]
+    parts = [f"# {escaped(document.title)}"]
+    for i, block in enumerate(blocks):
+        following = blocks[i + 1] if i + 1 < len(blocks) else None
+        if isinstance(block, Heading) and (
+            following is None or (isinstance(following, Heading) and following.level <= block.level)
+        ):
+            continue
+        parts.append(_block(block, figures or {}))
     return "\n\n".join(parts) + "\n"
 
 
-def _page(page: Page, board: Board) -> list[str]:
-    digest = f"test data `{page.digest}`" if page.digest else "test data not recorded"
-    parts = [f"## {md(page.dataset or 'data not recorded')}, {digest}"]
-    columns = core_columns(page.table, board.ask)
-    columns.append(Column("run", False, [run_text(ids) for ids in page.table["run_ids"]], []))
-    parts.append(from_columns(columns))
-    missing = page.table.loc[page.table["rank"].isna()]
-    if len(missing) and board.ask.metric == names.TEST_ACCURACY:
-        commands = [f"python -m trainers.evaluate {run}" for ids in missing["run_ids"] for run in ids]
-        parts.append("Missing test accuracy, and the command that fills it:")
-        parts.append("```sh\n" + "\n".join(commands) + "\n```")
-    return parts
+def inline(text: Text, in_table: bool = False) -> str:
+    """Text with its marks, on one line."""
+    return "".join(_span(span, in_table) for span in spans(text))
 
 
-def _failed(runs: pd.DataFrame) -> str:
-    from reports.source import column
+def table(block: Table) -> str:
+    """A pipe table, its columns padded."""
+    heads = [inline(c.title, True) for c in block.columns]
+    rights = [c.right for c in block.columns]
+    rows = [[inline(cell, True) for cell in cells] for cells in zip(*(c.cells for c in block.columns), strict=True)]
+    widths = [max(3, *(width(r[i]) for r in (heads, *rows))) for i in range(len(heads))]
 
-    rows = [
-        [f"`{text.short(r)}`", md(n), s, md(text.MISSING if text.is_missing(why) else why)]
-        for r, n, s, why in zip(
-            runs["run_id"], runs["run_name"], runs["status"], column(runs, f"tags.{names.STATUS_REASON}"), strict=True
-        )
-    ]
-    return table(["run", "name", "status", "reason"], [False] * 4, rows)
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(pad(c, w, r) for c, w, r in zip(cells, widths, rights, strict=True)) + " |"
+
+    rule = "| " + " | ".join("-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, rights, strict=True)) + " |"
+    lines = [line(heads), rule, *(line(r) for r in rows)]
+    if block.more:
+        lines += ["", f"*… and {plural(block.more, 'row')} more; `--top 0` shows all.*"]
+    return "\n".join(lines)
+
+
+def _block(block: Block, figures: Mapping[str, str]) -> str:
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {inline(block.text)}"
+    if isinstance(block, Paragraph):
+        text = _at_line_start(inline(block.text))
+        return f"> **Warning:** {text}" if block.tone == "warning" else text
+    if isinstance(block, Bullets):
+        return "\n".join(f"- {_at_line_start(inline(item))}" for item in block.items)
+    if isinstance(block, Listing):
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", block.text)), default=0))
+        return f"{fence}{block.language}\n{block.text}\n{fence}"
+    if isinstance(block, Figure):
+        image = f"![{escaped(block.alt)}]({quote(figures[block.name])})"
+        return f"{image}\n\n*{escaped(block.caption)}*" if block.caption else image
+    return table(block)
+
+
+def _span(span: str | Strong | Code | Link, in_table: bool) -> str:
+    if isinstance(span, str):
+        return escaped(span) if span.strip() == span else _keeping_ends(span)
+    if isinstance(span, Strong):
+        return f"**{escaped(span.text)}**"
+    if isinstance(span, Link):
+        return f"[{_code(span.text, in_table)}](<{quote(span.url, safe=':/#?&=%@+,;~')}>)"
+    return _code(span.text, in_table)
+
+
+def _keeping_ends(text: str) -> str:
+    """Escaped text that keeps one space at the ends it has some."""
+    body = escaped(text)
+    if not body:
+        return " "
+    return f"{' ' if text[0].isspace() else ''}{body}{' ' if text[-1].isspace() else ''}"
+
+
+def _code(text: str, in_table: bool) -> str:
+    text = one_line(text)
+    if in_table and "|" in text:
+        # GitHub's tables split at a pipe even within code unless it is escaped; CommonMark would show the backslash.
+        return escaped(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") or not text else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _at_line_start(text: str) -> str:
+    """Text that cannot be taken for a heading, list, quote or rule."""
+    return re.sub(r"^(\d+)([.)])", r"\1\\\2", re.sub(r"^([#>+=-])", r"\\\1", text))

@@ -17,8 +17,10 @@ from reports.errors import ReportError
 from tracking import names
 from tracking.frame import HasUri, load
 
-_NOT_SETTINGS = {"seed", "random_seed", "random_state"}
+NOT_SETTINGS = {"seed", "random_seed", "random_state"}
 SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
+# On the runs that hold reports themselves (``--log``): they are nobody's candidates.
+REPORT = "report"
 _TAGS = (
     names.FINGERPRINT,
     names.INIT_LABEL,
@@ -27,6 +29,12 @@ _TAGS = (
     names.ERROR_TYPE,
     names.LAUNCHER,
     names.TEST_OVERLAP,
+    names.MODEL_URI,
+    names.INSTANCE_TYPE,
+    names.FAILURE_KIND,
+    names.ADVICE,
+    names.REPLAY_PROBLEMS,
+    REPORT,
 )
 
 
@@ -35,7 +43,8 @@ class Ask:
     """What a leaderboard is asked for.
 
     ``metric`` ranks. ``by`` are the settings that make a row (empty: the whole configuration). ``columns`` are extra
-    parameters, metrics or tags to show.
+    parameters, metrics or tags to show. ``best`` names the metric at whose best epoch the curves' values are taken,
+    ``at_step`` an epoch; without either the last value counts. ``top`` rows are shown a page (0: all).
     """
 
     experiments: tuple[str, ...] | None = None
@@ -43,6 +52,9 @@ class Ask:
     metric: str = names.TEST_ACCURACY
     by: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    best: str = ""
+    at_step: int | None = None
+    top: int = 100
 
     @property
     def split(self) -> str:
@@ -90,7 +102,7 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
     named = [c for word in (*ask.by, *ask.columns) for c in _candidates(word)]
     columns = [
         *SETTING_COLUMNS,
-        *(f"metrics.{m}" for m in dict.fromkeys((*METRICS, ask.metric))),
+        *(f"metrics.{m}" for m in dict.fromkeys((*METRICS, ask.metric, *([ask.best] if ask.best else [])))),
         *(f"tags.{t}" for t in (*_TAGS, f"{ask.split}_dataset_digest")),
         f"datasets.{ask.split}",
         *named,
@@ -107,6 +119,9 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
         runs = load(store, ask.experiments, ask.filter, [*columns, "params.*"])
         fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
         attrs = dict(runs.attrs)
+    if ask.best or ask.at_step is not None:
+        runs = _at_step(store, runs, ask)
+        attrs = dict(runs.attrs)
     runs["seed"] = column(runs, "params.seed")
     runs["init"] = _init(runs)
     runs["dataset"] = column(runs, "params.dataset")
@@ -116,6 +131,21 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
     runs["config"] = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
     runs.attrs = attrs
     return runs
+
+
+def _at_step(store: HasUri, runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+    from reports.curves import at_step
+
+    if ask.best and f"metrics.{ask.best}" not in runs.columns:
+        known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
+        raise ReportError(
+            f"no run has a metric {ask.best!r} to take the best of; there are: {', '.join(known) or 'none'}"
+        )
+    curves = [names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, ask.metric]
+    changed = at_step(store, runs, curves, best=ask.best, step=ask.at_step)
+    # The score of the kept checkpoint is no longer what the column shows.
+    best_validation = f"metrics.{names.BEST_VALIDATION_ACCURACY}"
+    return changed.drop(columns=[best_validation]) if best_validation in changed.columns else changed
 
 
 def column(runs: pd.DataFrame, name: str) -> pd.Series[Any]:
@@ -172,7 +202,7 @@ def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
     if not which.any():
         return pd.Series([None] * len(runs), index=runs.index, dtype=object)
     chosen = runs.loc[which]
-    params = [c for c in chosen.columns if c.startswith("params.") and c[7:] not in _NOT_SETTINGS]
+    params = [c for c in chosen.columns if c.startswith("params.") and c[7:] not in NOT_SETTINGS]
     cells = [_key_cells(c, chosen[c]) for c in params]
     keys = ["".join(row) for row in zip(*cells, strict=True)] if cells else [""] * len(chosen)
     digests = {key: "p" + hashlib.sha256(key.encode()).hexdigest()[:15] for key in set(keys)}

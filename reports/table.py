@@ -14,11 +14,17 @@ import numpy as np
 import pandas as pd
 
 from reports import stats
-from reports.source import METRICS, Ask, column, resolve_name
+from reports.cells import labels
+from reports.source import METRICS, NOT_SETTINGS, Ask, column, resolve_name
 from tracking import names
 
 LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
-_DERIVED = {"params.seed", "params.init", "params.use_pretrained_model", "params.dataset", "params.num_threads"}
+_DERIVED = {"params.init", "params.use_pretrained_model", "params.dataset", "params.num_threads"} | {
+    f"params.{name}" for name in NOT_SETTINGS
+}
+
+
+MOST_VARIED = 6
 
 
 def higher_is_better(metric: str) -> bool:
@@ -49,12 +55,12 @@ def _legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
 
 def varied(runs: pd.DataFrame) -> list[str]:
     """Settings that differ between configurations and are not shown anyway, in the vocabulary's order."""
+    foreign = sorted(c for c in runs.columns if c.startswith("params.") and c[7:] not in names.PARAMS)
     found = []
-    for name in names.PARAMS:
-        c = f"params.{name}"
+    for c in (*(f"params.{name}" for name in names.PARAMS), *foreign):
         if c in runs.columns and c not in LABELS and c not in _DERIVED and runs[c].nunique(dropna=False) > 1:
             found.append(c)
-    return found
+    return found[:MOST_VARIED]
 
 
 def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
@@ -78,8 +84,9 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
         "run_names": _lists(runs["run_name"], members),
         "seeds": _lists(runs["seed"], members),
         "experiment": runs["experiment"].to_numpy()[first],
+        "experiment_id": runs["experiment_id"].to_numpy()[first],
         "dataset": runs["dataset"].to_numpy()[first],
-        "where": [_common(row) for row in _lists(column(runs, f"tags.{names.LAUNCHER}"), members)],
+        "where": [_common(row) for row in _lists(_place(runs), members)],
     }
     for c in settings:
         if c.startswith("metrics."):
@@ -88,19 +95,23 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     wanted = [*METRICS, ask.metric, *(c[8:] for c in settings if c.startswith("metrics."))]
     for metric in dict.fromkeys(wanted):
         values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
-        data.update(_aggregate(metric, values.where(_legal(metric, values)).to_numpy(), codes, num_rows))
+        legal = _legal(metric, values)
+        data.update(_aggregate(metric, values.where(legal).to_numpy(), codes, num_rows))
+        data[f"{metric}_bad"] = np.bincount(codes[(~legal & values.notna()).to_numpy()], minlength=num_rows) > 0
     data.update(_aggregate("time_s", runs["time_s"].to_numpy(), codes, num_rows))
     table = pd.DataFrame(data)
     # The kept checkpoint is the best by validation: its score stands beside the test score of the same weights.
     best = table[names.BEST_VALIDATION_ACCURACY].notna()
-    for suffix in ("", "_spread", "_n"):
+    for suffix in ("", "_spread", "_n", "_bad"):
         kept = table[names.BEST_VALIDATION_ACCURACY + suffix]
         table["validation" + suffix] = kept.where(best, table[names.VALIDATION_ACCURACY + suffix])
     table["gap"] = table[names.TRAIN_ACCURACY] - table[names.TEST_ACCURACY]
     _interval(table, ask)
     table.attrs["settings"] = [_setting_name(c) for c in settings if not c.startswith("metrics.")]
     table.attrs["extra_metrics"] = [c[8:] for c in settings if c.startswith("metrics.")]
-    return _rank(table, ask)
+    table = _rank(table, ask)
+    table.insert(2, "label", labels(table))
+    return table
 
 
 def _setting_name(c: str) -> str:
@@ -119,6 +130,17 @@ def _codes(keys: Sequence[pd.Series[Any]]) -> tuple[np.ndarray[Any, np.dtype[np.
 def _lists(values: pd.Series[Any], members: list[Any]) -> list[tuple[Any, ...]]:
     plain = values.to_numpy(dtype=object)
     return [tuple(plain[m]) for m in members]
+
+
+def _place(runs: pd.DataFrame) -> pd.Series[Any]:
+    """Where each run ran: the launcher, and the machine in the cloud."""
+    places = []
+    for launcher, machine in zip(
+        column(runs, f"tags.{names.LAUNCHER}"), column(runs, f"tags.{names.INSTANCE_TYPE}"), strict=True
+    ):
+        known = [str(v) for v in (launcher, machine) if isinstance(v, str)]
+        places.append(", ".join(known) or None)
+    return pd.Series(places, index=runs.index, dtype=object)
 
 
 def _common(values: tuple[Any, ...]) -> str | None:

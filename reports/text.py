@@ -160,8 +160,8 @@ def markdown(value: Any) -> str:
         return text
     text = _ALWAYS.sub(r"\\\1", text)
     text = _UNDERSCORE.sub(r"\\_", text)
-    # GitHub turns bare addresses and @names into links; a zero-width space would survive copying, an entity does not.
-    return _SCHEME.sub(lambda m: m.group().replace(":", "&#58;").replace(".", "&#46;").replace("@", "&#64;"), text)
+    # GitHub turns bare addresses into links and tells the people behind @names, however the sign is written.
+    return _SCHEME.sub(lambda m: m.group().replace(":", "&#58;").replace(".", "&#46;").replace("@", "@\u2060"), text)
 
 
 def width(text: str) -> int:

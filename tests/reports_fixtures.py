@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
@@ -131,3 +133,81 @@ def trained(
         "curves": curves,
         "seconds": 60.0,
     }
+
+
+def predictions(
+    filler: Filler,
+    run_id: str,
+    right: float,
+    *,
+    split: str = "test",
+    images: int = 360,
+    classes: int = 10,
+    seed: int = 0,
+) -> None:
+    """Log predictions of which the share ``right`` is right; with the same ``seed`` networks fail on like pictures."""
+    generator = np.random.Generator(np.random.PCG64(12345))
+    label = generator.integers(0, classes, images)
+    hardness = generator.random(images)
+    noise = np.random.Generator(np.random.PCG64(seed)).random(images)
+    order = np.argsort(0.7 * hardness + 0.3 * noise, kind="stable")
+    hit = np.zeros(images, dtype=bool)
+    hit[order[: round(right * images)]] = True
+    wrong = (label + 1 + generator.integers(0, 2, images)) % classes
+    frame = pd.DataFrame(
+        {
+            "image_digest": [f"{i:064x}" for i in range(images)],
+            "key": [str(i) for i in range(images)],
+            "label": label.astype("int32"),
+            "predicted": np.where(hit, label, wrong).astype("int32"),
+            "probability": np.where(hit, 0.6 + 0.4 * (1 - hardness), 0.3 + 0.5 * noise).astype("float32"),
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{split}.parquet"
+        frame.to_parquet(path)
+        filler.client.log_artifact(run_id, str(path), "predictions")
+
+
+def demo(filler: Filler) -> dict[str, list[str]]:
+    """A store with a bit of everything the leaderboard has something to say about; run ids by what they are."""
+    made: dict[str, list[str]] = {}
+    for name, depth, init, epochs, scores in (
+        ("deep", 44, "scratch", 30, (0.969, 0.972, 0.975)),
+        ("deeper", 44, "scratch", 50, (0.975, 0.978, 0.981)),
+        ("transfer", 34, "transfer from rotation", 50, (0.983, 0.986, 0.983)),
+        ("shallow", 34, "scratch", 30, (0.961, 0.958)),
+    ):
+        for seed, score in enumerate(scores):
+            settings = trained(depth, init, epochs, seed, score)
+            settings["metrics"] |= {
+                "test_accuracy": round(score * 360) / 360,
+                "total_time_s": epochs * (2.1 if depth == 44 else 1.4) + seed,
+                "model_size_bytes": 2.7e6 if depth == 44 else 85.2e6,
+                "num_parameters": 661_000.0 if depth == 44 else 21_290_000.0,
+                "best_validation_accuracy": score - 0.003,
+            }
+            rise = [score - 0.5 * 0.86**e for e in range(1, epochs + 1)]
+            settings["curves"] = {
+                "train_accuracy": [min(v + 0.01, 1.0) for v in rise],
+                "validation_accuracy": [v - 0.004 - 0.002 * (e % 3) for e, v in enumerate(rise)],
+            }
+            run_id = filler.run(**settings)
+            predictions(filler, run_id, score, seed=depth + seed)
+            made.setdefault(name, []).append(run_id)
+    made["missing"] = [filler.run(**trained(34, "transfer from rotation", 100, 0, None))]
+    made["source"] = [filler.run("34 layers, rotation", params={"num_layers": 34}, tags={"pretext": "rotation"})]
+    made["failed"] = [
+        filler.run(
+            "44 layers, learning rate 1",
+            params={"num_layers": 44, "learning_rate": 1},
+            tags={
+                "status_reason": "the loss is not a number after step 12 of epoch 1",
+                "error_type": "TrainingDiverged",
+            },
+            status="FAILED",
+            seconds=12,
+        )
+    ]
+    made["running"] = [filler.run("still going", params={"num_layers": 20}, status="RUNNING")]
+    return made

@@ -59,7 +59,7 @@ def test_scores_on_different_test_pictures_never_share_a_ranking(filler: Filler)
     board = reports.leaderboard(filler.uri)
     assert board["rank"].tolist() == [1, 1]
     page = board.to_text()
-    assert page.index("test data `large`") != page.index("test data `small`")
+    assert page.index("test pictures `large`") != page.index("test pictures `small`")
 
 
 def test_pretext_running_and_failed_runs_are_listed_not_ranked(filler: Filler) -> None:
@@ -70,7 +70,7 @@ def test_pretext_running_and_failed_runs_are_listed_not_ranked(filler: Filler) -
     board = reports.leaderboard(filler.uri)
     assert len(board) == 1
     page = board.to_text()
-    assert "the source" in page and "Still running" in page and "the loss is nan" in page
+    assert "the source" in page and "Still RUNNING" in page and "the loss is nan" in page
 
 
 def test_an_impossible_score_is_not_ranked(filler: Filler) -> None:

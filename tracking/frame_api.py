@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracking import border
 from tracking.errors import StoreError
 from tracking.frame import CORE, Cells, Query, experiment_error
 
@@ -13,10 +14,14 @@ _CONTEXT = "mlflow.data.context"
 
 def read(uri: str, query: Query) -> Cells:
     """Every run the query asks for, however many pages that takes."""
-    from mlflow import MlflowClient
+    border.check_reachable(uri)
+    with border.translated(uri):
+        return _read(border.open_client(uri), query)
+
+
+def _read(client: Any, query: Query) -> Cells:
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri=uri)
     experiments = _experiments(client, query)
     runs: list[Any] = []
     token: str | None = None
@@ -31,6 +36,8 @@ def read(uri: str, query: Query) -> Cells:
                 page_token=token,
             )
         except MlflowException as error:
+            if not border.is_bad_value(error):
+                raise
             raise StoreError(f"reading with filter {query.filter!r}: {error.message}") from error
         runs.extend(page)
         token = page.token
@@ -43,15 +50,15 @@ def read(uri: str, query: Query) -> Cells:
 
 def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
     """``(run_id, metric, step, timestamp_ms, value)`` of every logged point."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    return [
-        (run_id, key, point.step, point.timestamp, point.value)
-        for run_id in run_ids
-        for key in keys
-        for point in client.get_metric_history(run_id, key)
-    ]
+    border.check_reachable(uri)
+    with border.translated(uri):
+        client = border.open_client(uri)
+        return [
+            (run_id, key, point.step, point.timestamp, point.value)
+            for run_id in run_ids
+            for key in keys
+            for point in client.get_metric_history(run_id, key)
+        ]
 
 
 def _experiments(client: Any, query: Query) -> dict[str, str]:

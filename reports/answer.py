@@ -1,0 +1,92 @@
+"""The answer in one sentence: what leads, by how much, whether the difference is more than chance, what it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports import cells, text
+from reports.document import Span, Strong
+from reports.significance import Verdict
+from reports.source import Ask
+from reports.table import higher_is_better
+from tracking import names
+
+
+def sentence(table: pd.DataFrame, dataset: str, ask: Ask, verdict: Verdict | None) -> tuple[Span, ...]:
+    """The answer for one page; ``table`` is best first, ``verdict`` compares its first two rows."""
+    ranked = table.loc[table["rank"].notna()]
+    known = names.ALL.get(("metric", ask.metric))
+    what = f"{known.title} accuracy" if known is not None and cells.is_share(ask.metric) else ask.metric
+    on = f" on {dataset}" if dataset else ""
+    if ranked.empty:
+        return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
+    places = cells.decimals(table, ask)
+    first = ranked.iloc[0]
+    score = Strong(cells.value_text(ask.metric, first[ask.metric], places))
+    if len(ranked) == 1:
+        alone = "the only one" if len(table) == 1 else f"the only one of {len(table)}"
+        return (
+            Strong(str(first["label"])),
+            f" is {alone} with a {what}{on}: ",
+            score,
+            f"{_basis(first, ask, places)}. {_took(first)}",
+        )
+    second = ranked.iloc[1]
+    lead = _lead(first, second, ask, places)
+    return (
+        Strong(str(first["label"])),
+        f" leads{on} with ",
+        score,
+        f" {what}{_basis(first, ask, places)}, {lead} {second['label']}"
+        f" ({cells.value_text(ask.metric, second[ask.metric], places)}); {_chance(first, second, ask, verdict)}."
+        f" {_took(first)}",
+    )
+
+
+def _basis(row: pd.Series[Any], ask: Ask, places: int) -> str:
+    """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``."""
+    parts = []
+    if not text.is_missing(row["low"]):
+        parts.append(f"95 % interval {cells.interval_text(row['low'], row['high'], ask.metric, places)}")
+    parts.append("one seed" if row["n"] == 1 else f"mean of {int(row['n'])} seeds")
+    images = row[names.num_images(ask.split)]
+    if not text.is_missing(images):
+        parts.append(f"{text.count(images)} pictures")
+    return f" ({', '.join(parts)})"
+
+
+def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, places: int) -> str:
+    ahead = abs(float(first[ask.metric]) - float(second[ask.metric]))
+    if ahead == 0:
+        return "level with"
+    if not cells.is_share(ask.metric):
+        return f"{text.number(ahead)} {'above' if higher_is_better(ask.metric) else 'below'}"
+    points = text.points(ahead, places).lstrip("+")
+    if float(points) == 0:
+        return "less than a tenth of a point ahead of" if places == 1 else "less than 0.01 points ahead of"
+    return f"{points} {'point' if float(points) == 1 else 'points'} ahead of"
+
+
+def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, verdict: Verdict | None) -> str:
+    if verdict is not None:
+        return f"the difference is {'' if verdict.significant else 'not '}significant ({verdict.words()})"
+    said = "whether that is more than chance cannot be tested without predictions of both on the same pictures"
+    if any(text.is_missing(row[c]) for row in (first, second) for c in ("low", "high")):
+        return said
+    apart = first["low"] > second["high"] or second["low"] > first["high"]
+    return f"{said}, but their intervals {'do not ' if apart else ''}overlap"
+
+
+def _took(row: pd.Series[Any]) -> str:
+    """``It took 52 s a run and cost $0.42.``"""
+    each = "" if row["n"] == 1 else " a run"
+    time, cost = row["time_s"], row[names.COST_USD]
+    if text.is_missing(time) and text.is_missing(cost):
+        return "What it cost was not recorded."
+    if text.is_missing(cost):
+        return f"It took {text.duration(time)}{each}; no cost was recorded."
+    if text.is_missing(time):
+        return f"It cost {text.money(cost)}{each}."
+    return f"It took {text.duration(time)}{each} and cost {text.money(cost)}."

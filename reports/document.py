@@ -1,0 +1,139 @@
+"""What a report is made of, before it is markdown or HTML: a title and blocks of text, tables and figures.
+
+Text is a plain string, shown as it is whatever it holds, or a tuple of strings, ``Strong``, ``Code`` and ``Link``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Words that matter most."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """An id, a name or a command as it is typed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """``text`` that leads to ``url``; shown as code."""
+
+    text: str
+    url: str
+
+
+Span: TypeAlias = str | Strong | Code | Link
+Text: TypeAlias = str | tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's or subsection's title; ``level`` 2 or 3."""
+
+    text: Text
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """``tone``: the page's answer, a note in small print or a warning; empty for ordinary text."""
+
+    text: Text
+    tone: Literal["", "answer", "note", "warning"] = ""
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list without order."""
+
+    items: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lines to copy into a terminal or a program."""
+
+    text: str
+    language: str = "sh"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column: its head, its side, the cells as text and what they sort by (None: last)."""
+
+    title: str
+    right: bool
+    cells: Sequence[Text]
+    values: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length. ``marked``: rows that stand out; ``more``: rows left out, so that the page says so."""
+
+    columns: tuple[Column, ...]
+    marked: tuple[int, ...] = ()
+    more: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.columns[0].cells)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing: ``name`` is the file's without its ending, ``svg`` stands alone, ``alt`` says what it shows."""
+
+    name: str
+    svg: str
+    alt: str
+    caption: str = ""
+
+
+Block: TypeAlias = Heading | Paragraph | Bullets | Listing | Table | Figure
+
+
+@dataclass
+class Document:
+    """A report."""
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+    def add(self, *blocks: Block | None) -> None:
+        """Append the blocks that are there."""
+        self.blocks += [b for b in blocks if b is not None]
+
+    def figures(self) -> Iterator[Figure]:
+        """The figures in their order."""
+        return (b for b in self.blocks if isinstance(b, Figure))
+
+
+def spans(text: Text) -> tuple[Span, ...]:
+    """Text as a tuple of spans."""
+    return (text,) if isinstance(text, str) else text
+
+
+def plain(text: Text) -> str:
+    """Text without its marks."""
+    return "".join(s if isinstance(s, str) else s.text for s in spans(text))
+
+
+def joined(texts: Sequence[Text], link: str = ", ", last: str = " and ") -> tuple[Span, ...]:
+    """Texts in a row: ``a, b and c``."""
+    result: list[Span] = []
+    for i, text in enumerate(texts):
+        if i:
+            result.append(last if i == len(texts) - 1 else link)
+        result.extend(spans(text))
+    return tuple(result)

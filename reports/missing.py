@@ -1,0 +1,69 @@
+"""What is missing: every configuration's run without a test accuracy, why, and the exact command that fills it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports import text
+from reports.source import column
+from tracking import names
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A run without a test accuracy."""
+
+    run_id: str
+    run_name: str
+    why: str
+    command: str
+
+
+MOST = 50
+
+
+def gaps(runs: pd.DataFrame) -> tuple[list[Gap], int]:
+    """The finished candidates that have no test accuracy, or an impossible one: the first ``MOST``, and how many."""
+    value = pd.to_numeric(column(runs, f"metrics.{names.TEST_ACCURACY}")).astype("float64")
+    lacking = runs.loc[~value.between(0, 1)]
+    found = []
+    for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
+        why, command = _why(run, float(score))
+        found.append(Gap(str(run["run_id"]), text.one_line(run["run_name"] or ""), why, command))
+    return found, len(lacking)
+
+
+def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
+    evaluate = f"python -m trainers.evaluate {run['run_id']}"
+    has_model = not text.is_missing(run.get(f"metrics.{names.MODEL_SIZE_BYTES}")) or not text.is_missing(
+        run.get(f"tags.{names.MODEL_URI}")
+    )
+    imported = str(run.get(f"tags.{names.LAUNCHER}")) == "import"
+    if score == score:
+        why = f"the value that was logged, {text.number(score)}, cannot be an accuracy"
+        return why, evaluate if has_model or not imported else _retrain(run)
+    if imported and not has_model:
+        return "imported without a test score and without a model, so it has to be trained again", _retrain(run)
+    if not text.is_missing(run.get("digest")):
+        return "it has a test split, which was left out (--no-test)", evaluate
+    return "no test score was logged", evaluate
+
+
+def _retrain(run: pd.Series[Any]) -> str:
+    """The command that trains the same configuration anew."""
+    words = ["python", "-m", "trainers.run"]
+    for name in (*names.HYPERPARAMETERS, *names.SETTINGS):
+        value = run.get(name.column)
+        if name.key in ("num_classes", "num_training_samples", "num_threads") or text.is_missing(value):
+            continue
+        if name.key == "use_pretrained_model":
+            if str(value) == "1" and text.is_missing(run.get("params.init")):
+                words += ["--init", "imagenet"]
+            continue
+        shown = str(value).lower() if name.type is bool else str(value)
+        words += [f"--{name.key.replace('_', '-')}", shown]
+    return shlex.join(words)
