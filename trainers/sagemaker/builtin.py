@@ -81,10 +81,20 @@ def log_events(line: str) -> dict[str, Any] | None:
 
 def best_epoch(accuracies: dict[int, float]) -> tuple[int, float] | None:
     """The epoch whose weights the built-in keeps, and its validation accuracy: the first of the highest."""
-    if not accuracies:
+    numbers = {epoch: value for epoch, value in sorted(accuracies.items()) if value == value}  # NaN is no best
+    if not numbers:
         return None
-    epoch = max(sorted(accuracies), key=lambda e: accuracies[e])
-    return epoch, accuracies[epoch]
+    epoch = max(numbers, key=lambda e: numbers[e])
+    return epoch, numbers[epoch]
+
+
+def agrees(accuracy: float, reported: float, *, mini_batch_size: int, num_images: int) -> bool:
+    """Whether an accuracy computed on exactly ``num_images`` is the one in the log, as far as that can be told.
+
+    The log's runs over whole batches, the last one filled up from the set's beginning, so that up to a batch of
+    pictures counts twice.
+    """
+    return abs(accuracy - reported) <= mini_batch_size / num_images + 1e-6
 
 
 def _epoch_event(line: str) -> dict[str, Any] | None:
@@ -164,21 +174,13 @@ def _network(config: Config) -> list[Fault]:
             Fault("network-open", "--num-layers and --image-shape must be known; the built-in's are 152 and 3,224,224.")
         ]
     channels, height, width = config.shape
-    small = depth in names.SMALL_IMAGE_DEPTHS
-    if small and height > SMALL_HEIGHT_PX:
+    # The other way round, a deep network for tiny pictures, no Config can say.
+    if depth in names.SMALL_IMAGE_DEPTHS and height > SMALL_HEIGHT_PX:
         found.append(
             Fault(
                 "depth-image-size",
                 f"--num-layers {depth} with --image-shape {shape}: above {SMALL_HEIGHT_PX} px the built-in has"
                 f" {_list(names.LARGE_IMAGE_DEPTHS)} layers only. Take one of them, or {channels},28,28.",
-            )
-        )
-    if not small and height <= SMALL_HEIGHT_PX:
-        found.append(
-            Fault(
-                "depth-image-size",
-                f"--num-layers {depth} with --image-shape {shape}: up to {SMALL_HEIGHT_PX} px the built-in has"
-                f" {_list(names.SMALL_IMAGE_DEPTHS)} layers only. Take one of them, or {channels},224,224.",
             )
         )
     if config.use_pretrained_model and (height, width) != (PRETRAINED_SIDE_PX, PRETRAINED_SIDE_PX):
