@@ -355,6 +355,15 @@ MODEL_URI = "model_uri"
 PRICE = "price"
 FAILURE_KIND = "failure_kind"
 ADVICE = "advice"
+IMPORTED_FROM = "imported_from"
+IMPORT_DIGEST = "import_digest"
+FLAGGED = "flagged"
+
+
+def as_written(metric: str) -> str:
+    """Tag: a score as somebody wrote it down, where a run comes from notes; the metric is the score as it was read."""
+    return f"{metric}_as_written"
+
 
 TAGS: tuple[Name, ...] = tuple(
     Name(key, "tag", str, title, help_)
@@ -386,6 +395,9 @@ TAGS: tuple[Name, ...] = tuple(
         (PRICE, "price", "an hour of one machine, with its source and date"),
         (FAILURE_KIND, "whose matter", "data, settings, permission, capacity, quota, disk, memory, aws and the like"),
         (ADVICE, "what to do", "about how the job ended"),
+        (IMPORTED_FROM, "from", "the file, and the place in it, that a run was read from"),
+        (IMPORT_DIGEST, "import", "hash of what was read, by which a second import knows what is new"),
+        (FLAGGED, "flagged", "scores that cannot be meant as they were written, and as what they were read"),
     )
 )
 
