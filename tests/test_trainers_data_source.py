@@ -6,27 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from trainers_data_fixtures import class_folders, picture
 
 from trainers.data import Batches, find_overlap, open_dataset
 from trainers.errors import BadData
-
-
-def picture(path: Path, value: int = 0, size: tuple[int, int] = (12, 10), colour: bool = True) -> Path:
-    """A picture of noise at ``path``, different for each ``value``; size is (height, width)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (*size, 3) if colour else size
-    cv2.imwrite(str(path), np.random.default_rng(value).integers(0, 256, shape, dtype=np.uint8))
-    return path
-
-
-def class_folders(root: Path, per_class: int = 10, classes: tuple[str, ...] = ("cat", "dog"), start: int = 0) -> Path:
-    for number, name in enumerate(classes):
-        for index in range(per_class):
-            picture(root / name / f"{index:03}.png", start + number * per_class + index)
-    return root
 
 
 def test_digits_are_whole_and_split_by_class() -> None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainers.errors import BadData, DiskFull
+from trainers.errors import BadData, DiskFull, TrainerError
 
 _LOCK = ".lock"
 
@@ -21,7 +21,7 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield an empty folder that becomes ``out`` when the block ends well, and is removed when it does not.
 
     What a killed process left is removed first. Raises BadData where ``out`` holds something already (unless
-    ``overwrite``) or cannot be written, DiskFull where there is no room.
+    ``overwrite``) or cannot be made, DiskFull where there is no room, TrainerError where writing fails otherwise.
     """
     out = Path(os.path.abspath(out))
     if out.is_dir() and any(out.iterdir()) and not overwrite:
@@ -43,9 +43,9 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
             (stage / _LOCK).unlink()
             _swap(stage, out)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFull(f"{out}: the disk is full; nothing was left behind. Free some room and start again") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull(f"{out}: no room on the disk; nothing was left behind. Free some and start again") from error
+        raise TrainerError(f"{out}: writing failed ({error.strerror}); nothing was left behind") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

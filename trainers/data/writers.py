@@ -41,10 +41,9 @@ class RecordWriter:
         self.num_bytes += recordio.write(self._records, pack_image(label, number, data))
 
     def close(self) -> None:
-        self._records.flush()
-        os.fsync(self._records.fileno())
-        for file in (self._records, self._offsets, self._list):
-            file.close()
+        with self._records, self._offsets, self._list:
+            self._records.flush()
+            os.fsync(self._records.fileno())
 
 
 class ListWriter:
