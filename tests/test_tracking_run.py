@@ -131,3 +131,15 @@ def test_attaching_leaves_status_and_times_as_they_were(store: Store) -> None:
     assert after.data.metrics["test_accuracy"] == 0.75
     assert after.data.tags["journal_id"] == run.journal_id
     assert len(list(store.runs())) == 1
+
+
+def test_texts_keep_their_place_and_any_characters(workdir: Path) -> None:
+    with tracked.start(live=False, system_metrics=False) as run:
+        assert run.text("one\n", "a.txt") == run.dir / "files" / "a.txt"
+        assert run.text("two", "b/c.txt", "deep") == run.dir / "files" / "deep" / "b" / "c.txt"
+        run.text("odd \ud800 tief", "a.txt")
+        with pytest.raises(TrackingError, match="leads out of the run"):
+            run.text("", "../../x.txt")
+    assert (run.dir / "files" / "a.txt").read_text() == "odd \\ud800 tief"
+    assert [e["artifact_path"] for e in events(run.dir, "artifact")] == ["", "deep/b", ""]
+    assert not list(run.dir.glob(".text-*"))

@@ -332,3 +332,11 @@ def test_foreign_errors_are_said_in_our_words(text: str, kind: type[Exception], 
     assert type(caught.value) is kind
     with pytest.raises(RuntimeError, match="something else"), border.translated("sqlite:////x/mlflow.db"):
         raise RuntimeError("something else")
+
+
+def test_a_driver_that_is_not_installed_is_named() -> None:
+    with (
+        pytest.raises(StoreError, match="needs the driver psycopg, which is not installed"),
+        border.translated("postgresql://me@db/x"),
+    ):
+        raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")

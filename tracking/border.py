@@ -9,9 +9,11 @@ import logging
 import os
 import re
 import socket
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -114,6 +116,17 @@ def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
 
 
 @contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Let one process of this machine at a time open a database server: the first one makes the tables."""
+    if kind(uri) not in DATABASES:
+        yield
+        return
+    name = f"tracking-{os.getuid()}-{sha256(uri.encode()).hexdigest()[:16]}"
+    with locked(Path(tempfile.gettempdir()) / name), quiet():
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep MLflow from announcing that it makes a database."""
     logger = logging.getLogger("mlflow.store.db.utils")
@@ -147,6 +160,11 @@ def is_bad_value(error: Exception) -> bool:
 def _translate(uri: str, error: Exception) -> TrackingError | None:
     text = str(error)
     where = public(uri)
+    if isinstance(error, ModuleNotFoundError):
+        return StoreError(
+            f"{where} needs the driver {error.name}, which is not installed; `pip install {error.name}`,"
+            " or name another in the URI, such as postgresql+psycopg2://"
+        )
     if _is_other_version(text):
         return StoreError(
             f"{where}: {text.split('.')[0]}; another version of MLflow made it:"

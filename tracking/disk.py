@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +89,20 @@ def hold(directory: Path) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise cannot_write(path, error) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        owner = writer(directory)
-        raise JournalError(
-            f"{directory} is being written by process {owner.get('pid', '?')} on {owner.get('host', '?')};"
-            " wait for it or end it first"
-        ) from None
+    for last in (*[False] * 10, True):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if not last:  # it may be somebody who only looks whether it is held
+                time.sleep(0.02)
+                continue
+            os.close(fd)
+            owner = writer(directory)
+            raise JournalError(
+                f"{directory} is being written by process {owner.get('pid', '?')} on {owner.get('host', '?')};"
+                " wait for it or end it first"
+            ) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
     return fd
@@ -130,20 +136,35 @@ def place(source: Path, target: Path, move: bool) -> None:
     """Put ``source`` at ``target`` so that no reader ever sees half of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f".{target.name}.{os.getpid()}.part"
-    if move:
-        shutil.move(source, part)
-    elif source.is_dir():
-        shutil.copytree(source, part)
+    try:
+        if move:
+            shutil.move(source, part)
+        elif source.is_dir():
+            shutil.copytree(source, part)
+        else:
+            shutil.copy2(source, part)
+        if target.is_dir():
+            remove(target)
+        part.replace(target)
+    except BaseException:
+        if not move:  # what was moved exists nowhere else
+            remove(part)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        shutil.copy2(source, part)
-    if target.is_dir():
-        shutil.rmtree(target)
-    part.replace(target)
+        path.unlink(missing_ok=True)
 
 
 def cannot_write(path: Path, error: OSError) -> JournalError:
-    why = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    """The error to raise where ``path`` could not be written, with the way out."""
+    full = error.errno in (*_FULL, errno.EFBIG) or os.strerror(errno.ENOSPC) in str(error)
+    why = error.strerror or (os.strerror(errno.ENOSPC) if full else str(error))
+    if full:
         way_out = "what was logged until here is kept; make room, then resume the run"
     else:
         way_out = "give a folder that can be written, or change its owner or permissions"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from tracking import names
 from tracking.border import public
+from tracking.disk import cannot_write
 from tracking.ending import verdict
-from tracking.errors import JournalError, TrackingError
+from tracking.errors import TrackingError
 from tracking.events import read
 from tracking.journal import Journal
 
@@ -116,16 +118,14 @@ class Run:
 
     def text(self, text: str, name: str, artifact_path: str = "") -> Path:
         """Keep a text as the artifact ``name`` (UTF-8)."""
-        scratch = self.dir / f".{os.getpid()}.text"
+        folder = Path(artifact_path) / name
         try:
-            scratch.mkdir(exist_ok=True)
-            (scratch / Path(name).name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            with tempfile.TemporaryDirectory(dir=self.dir, prefix=".text-") as scratch:
+                whole = Path(scratch) / folder.name
+                whole.write_text(text, encoding="utf-8", errors="backslashreplace")
+                return self._journal.artifact(whole, folder.parent.as_posix().removeprefix("."), move=True)
         except OSError as error:
-            raise JournalError(f"cannot write {self.dir / name}: {error.strerror}; make room") from error
-        folder = str(Path(artifact_path) / Path(name).parent) if Path(name).parent != Path(".") else artifact_path
-        kept = self._journal.artifact(scratch / Path(name).name, folder, move=True)
-        scratch.rmdir()
-        return kept
+            raise cannot_write(self.dir / name, error) from error
 
     def finish(self, status: str = "FINISHED", reason: str = "") -> None:
         """End the run; once it has ended, ending it again changes nothing."""

@@ -103,7 +103,8 @@ class Store:
         with border.translated(self.tracking_uri):
             if path is None:
                 self.check()
-                return border.open_client(self.tracking_uri)
+                with border.opening(self.tracking_uri):
+                    return border.open_client(self.tracking_uri)
             if schema.state(path) == "ready":
                 return border.open_client(self.tracking_uri)
             self.check()

@@ -49,13 +49,14 @@ class Sampler:
         # A run goes on without its machine's load when the journal is full or closed: whoever writes the run's own
         # events is told.
         with contextlib.suppress(TrackingError):
-            while True:
-                last = self._stop.is_set()
-                self._journal.metrics(machine.sample(), step=self._step)
-                self._step += 1
-                if last:
-                    return
-                self._stop.wait(self._interval_s)
+            self._take(machine)
+            while not self._stop.wait(self._interval_s):
+                self._take(machine)
+            self._take(machine)
+
+    def _take(self, machine: Machine) -> None:
+        self._journal.metrics(machine.sample(), step=self._step)
+        self._step += 1
 
 
 class Machine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from tracking import names
 from tracking.border import is_bad_value, kind
+from tracking.errors import StoreUnreachable
 from tracking.events import Event
 
 if TYPE_CHECKING:
@@ -199,16 +201,29 @@ def _copy(source: Path, target: Path, may_link: bool) -> None:
         return
     if target.exists() and target.samefile(source):
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
     try:
-        if not may_link:
-            raise OSError
-        os.link(source, part)
-    except OSError:  # another disk, or a file system without links
-        shutil.copy2(source, part)
-    part.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        if not (may_link and _link(source, part)):
+            shutil.copy2(source, part)
+        part.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise StoreUnreachable(
+            f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
+            " then `python -m tracking sync`"
+        ) from error
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Make a second name for a file; False on another disk, or where there are no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:
