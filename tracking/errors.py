@@ -4,6 +4,7 @@ TrackingError
 ├── StoreError           the store cannot be opened, written or understood
 │   └── StoreUnreachable   it may answer later: nothing is wrong with what was asked
 ├── RunNotFound          no run has the id that was given
+├── ModelError           a model cannot be read, saved, exported or promoted
 └── JournalError         a journal is damaged beyond a torn last line, in use, or cannot be written
 """
 
@@ -24,6 +25,10 @@ class StoreUnreachable(StoreError):
 
 class RunNotFound(TrackingError):
     """No run has the id that was given."""
+
+
+class ModelError(TrackingError):
+    """A model cannot be read, saved, exported or promoted."""
 
 
 class JournalError(TrackingError):

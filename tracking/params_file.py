@@ -1,0 +1,116 @@
+"""MXNet's ``.params`` files, read with NumPy alone: every length is checked against the file before it is believed.
+
+The format (little endian): ``0x112``, 0, the number of arrays, the arrays, the number of names, the names. An array is
+a magic word, its storage kind, its shape, the device it was on, its type and its bytes; files before MXNet 1.0 lack
+some of these.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracking.errors import ModelError
+
+_LIST = 0x112
+_V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+_TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "|u1", 4: "<i4", 5: "|i1", 6: "<i8", 7: "|b1"}
+_MAX_AXES = 32
+_MAX_ARRAYS = 1_000_000
+
+Array = NDArray[Any]
+
+
+def read(path: str | Path) -> dict[str, Array]:
+    """Every array of a file by its name, with the ``arg:`` or ``aux:`` that MXNet writes before it.
+
+    Raises ModelError for anything that is not a whole file of dense arrays.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            if path.stat().st_size < 24:
+                raise ModelError(f"{path} is no MXNet parameter file: {path.stat().st_size} bytes are too few.")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _Reader(content, str(path)).arrays()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}).") from error
+
+
+def weights(path: str | Path) -> dict[str, Array]:
+    """The arrays without ``arg:`` and ``aux:``. Raises ModelError."""
+    return {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in read(path).items()}
+
+
+class _Reader:
+    def __init__(self, content: mmap.mmap, name: str) -> None:
+        self._content, self._name, self._at = content, name, 0
+
+    def arrays(self) -> dict[str, Array]:
+        if self._take("<QQ") != (_LIST, 0):
+            raise self._error("it does not begin as one")
+        (count,) = self._take("<Q")
+        if count > _MAX_ARRAYS:
+            raise self._error(f"{count:,} arrays cannot be")
+        arrays = [self._array() for _ in range(count)]
+        (names,) = self._take("<Q")
+        if names != count:
+            raise self._error(f"{count} arrays have {names} names")
+        found = {self._text(): array for array in arrays}
+        if len(found) != count:
+            raise self._error("two arrays have the same name")
+        return found
+
+    def _array(self) -> Array:
+        (magic,) = self._take("<I")
+        if magic in (_V2, _V3):
+            (storage,) = self._take("<i")
+            if storage not in (-1, 0):
+                raise self._error("it holds a sparse array")
+            shape = self._shape(self._take("<i")[0], "q")
+        elif magic == _V1:
+            shape = self._shape(self._take("<I")[0], "q")
+        else:
+            shape = self._shape(magic, "I")
+        if not shape:
+            raise self._error("it holds an array without a shape")
+        self._take("<ii")  # the device it was on
+        (kind,) = self._take("<i")
+        if kind not in _TYPES:
+            raise self._error(f"type {kind} is unknown")
+        dtype = np.dtype(_TYPES[kind])
+        data = self._bytes(math.prod(shape) * dtype.itemsize)
+        return np.frombuffer(data, dtype).reshape(shape)
+
+    def _shape(self, num_axes: int, letter: str) -> tuple[int, ...]:
+        if not 0 <= num_axes <= _MAX_AXES:
+            raise self._error(f"an array of {num_axes} axes cannot be")
+        shape = self._take(f"<{num_axes}{letter}")
+        if any(side < 0 for side in shape):
+            raise self._error(f"an array of shape {shape} cannot be")
+        return shape
+
+    def _text(self) -> str:
+        data = self._bytes(self._take("<Q")[0])
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise self._error(f"{data[:40]!r} is no name") from None
+
+    def _take(self, form: str) -> tuple[Any, ...]:
+        return struct.unpack(form, self._bytes(struct.calcsize(form)))
+
+    def _bytes(self, count: int) -> bytes:
+        if count > len(self._content) - self._at:
+            raise self._error(f"{count:,} bytes are announced at byte {self._at:,}, the file ends before")
+        self._at += count
+        return self._content[self._at - count : self._at]
+
+    def _error(self, why: str) -> ModelError:
+        return ModelError(f"{self._name} is no MXNet parameter file that can be read here: {why}.")

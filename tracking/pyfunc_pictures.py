@@ -1,0 +1,217 @@
+"""From what a person has to the network's input: encoded pictures, paths and arrays to (C, H, W), sized as in training.
+
+Ships inside every saved model, so it needs NumPy and Pillow alone and trusts nothing: what is no picture, or would
+take too much memory, is refused before it is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .pyfunc_resize import resized
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000  # a picture above is refused unseen: a few kB of PNG can ask for gigabytes
+LARGE_PIXELS = 4_000_000  # of these one at a time is decoded: a dozen at once would fill a server's memory
+MAX_SIZED_PIXELS = 8_000_000
+MAX_FILE_BYTES = 256 * 2**20
+FORMATS = ("JPEG", "PNG")
+# A served model reads files only from this folder, and none where it is not set: whoever can ask it questions must
+# not find out what lies on its disk.
+ROOT_VARIABLE = "MODEL_PICTURES_ROOT"
+
+_one_at_a_time = threading.Lock()
+_DATA_URI = re.compile(r"data:[\w.+/-]*;base64,")
+# Red, green, blue in 1/32768. Arrays: rounded, as OpenCV does; colour in a PNG: cut down, as libpng does.
+_LUMA, _LUMA_OF_PNG = (9798, 19235, 3735), (9797, 19234, 3737)
+# How the first bytes of JPEG (FF D8 FF) and PNG look in base64.
+_BASE64_STARTS = ("/9j/", "iVBORw0KGgo")
+
+
+class BadPicture(ValueError):
+    """What was given is no picture that the network can be shown; the message says which and why."""
+
+
+class Sizing:
+    """How a picture comes to the network's size, from the model's facts. All sizes in px."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.channels, self.height, self.width = (int(side) for side in facts["image_shape"])
+        self.resize: int | None = facts.get("resize")
+        self.squash = facts.get("fit", "crop") == "squash"
+        self.area = facts.get("interpolation", "linear") == "area"
+        native = facts.get("native_size")
+        self.native = None if native is None else (int(native[0]), int(native[1]))
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """(H, W, 1 or 3) uint8 to (channels, height, width), contiguous."""
+        height, width = self._target(*pixels.shape[:2])
+        pixels = to_channels(resized(pixels, height, width, area=self.area), self.channels)
+        top, left = (height - self.height) // 2, (width - self.width) // 2
+        cropped = pixels[top : top + self.height, left : left + self.width]
+        return np.ascontiguousarray(cropped.transpose(2, 0, 1))
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        """Size before the crop. A picture of another size than all of training's is first brought to theirs."""
+        if self.squash:
+            return self.height, self.width
+        shortest = self.resize
+        if shortest is None:
+            if (height, width) == self.native or (
+                self.native is None and height >= self.height and width >= self.width
+            ):
+                return height, width
+            shortest = max(self.height, self.width) if self.native is None else min(self.native)
+        # The long side is cut down to a whole px, as in training.
+        if height > width:
+            target = shortest * height // width, shortest
+        else:
+            target = shortest, shortest * width // height
+        if target[0] < self.height or target[1] < self.width:
+            raise BadPicture(f"{width} x {height} px cannot fill the network's {self.width} x {self.height} px")
+        if target[0] * target[1] > max(MAX_SIZED_PIXELS, 4 * shortest**2):
+            raise BadPicture(f"{width} x {height} px is too long and thin")
+        return target
+
+
+def to_channels(pixels: Pixels, channels: int) -> Pixels:
+    """(…, 1 or 3) uint8 to ``channels``: luma (ITU-R 601, rounded as OpenCV does), or grey repeated."""
+    have = pixels.shape[-1]
+    if have == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    return _grey(pixels, _LUMA, 16384)
+
+
+def _grey(pixels: Pixels, weights: tuple[int, int, int], rounding: int) -> Pixels:
+    return np.asarray((pixels.astype(np.uint32) @ np.array(weights, np.uint32) + rounding) >> 15, np.uint8)[..., None]
+
+
+def read(item: Any, channels: int, *, served: bool) -> Pixels:
+    """One picture, however given, as (H, W, 1 or 3) uint8.
+
+    Bytes of a JPEG or PNG, the same in base64 (or a ``data:`` URI), a path, or an array (H, W) or (H, W, 1 or 3).
+    Raises BadPicture.
+    """
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        data = bytes(item)
+        if data[:4].decode("latin-1") in _BASE64_STARTS or data[:11].decode("latin-1") in _BASE64_STARTS:
+            data = _from_base64(data.decode("latin-1"))
+        return decode(data, channels)
+    if isinstance(item, str):
+        text = item.strip()
+        start = _DATA_URI.match(text[:100])
+        if start:
+            return decode(_from_base64(text[start.end() :]), channels)
+        if text.startswith(_BASE64_STARTS):
+            return decode(_from_base64(text), channels)
+        return decode(_from_file(Path(item), served=served), channels)
+    if isinstance(item, os.PathLike):
+        return decode(_from_file(Path(item), served=served), channels)
+    if isinstance(item, (np.ndarray, list)):
+        array = as_pixels(item)
+        if array.ndim == 2:
+            return array[:, :, None]
+        if array.ndim == 3 and array.shape[2] in (1, 3):
+            return array
+        raise BadPicture(f"an array of shape {array.shape}; one picture is (H, W, 3), or (H, W) in grey")
+    raise BadPicture(f"{type(item).__name__} is no picture; give bytes of a JPEG or PNG, base64 text, a path, an array")
+
+
+def as_pixels(values: Any) -> Pixels:
+    """Numbers as uint8. Raises BadPicture for anything but whole numbers from 0 to 255 in a regular array."""
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:  # how numbers in JSON arrive
+            array = np.array(array.tolist())
+    except (ValueError, TypeError):
+        raise BadPicture("rows of different length; an array of pixels is (N, H, W, 3)") from None
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "iuf" or array.size == 0:
+        raise BadPicture(f"an array of shape {array.shape} and type {array.dtype}; pixels are whole numbers 0..255")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 255):  # also where there is a NaN
+        raise BadPicture(f"pixels from {low:g} to {high:g}; they are whole numbers 0..255")
+    if array.dtype.kind == "f" and (array != np.rint(array)).any():
+        raise BadPicture("pixels that are no whole numbers; give them as uint8, 0..255, not scaled")
+    return array.astype(np.uint8)
+
+
+def decode(data: bytes, channels: int) -> Pixels:
+    """A JPEG or PNG to (H, W, 1 or 3) uint8, upright, alpha dropped; grey for a grey network. Raises BadPicture."""
+    from PIL import Image, ImageOps
+
+    try:
+        # Only these two decoders: each further one is a way in.
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadPicture(f"{width} x {height} px; at most {MAX_PIXELS:,} pixels are decoded")
+            if channels == 1 and image.format in ("JPEG", "MPO"):
+                image.draft("L", image.size)  # the luma the file holds, as training reads it
+            with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte
+                    upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
+                grey = upright.mode in ("1", "L", "LA")
+                pixels = np.asarray(upright.convert("L" if grey else "RGB"), np.uint8)
+    except BadPicture:
+        raise
+    except Image.DecompressionBombError:
+        raise BadPicture(f"too large; at most {MAX_PIXELS:,} pixels are decoded") from None
+    except Exception as error:  # Pillow's decoders raise whatever they like on hostile bytes
+        reason = str(error).split(" <_io", 1)[0]
+        raise BadPicture(f"not a readable JPEG or PNG ({type(error).__name__}: {reason})") from error
+    if grey:
+        return pixels[:, :, None]
+    return _grey(pixels, _LUMA_OF_PNG, 0) if channels == 1 else pixels
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadPicture("base64 text that is damaged") from None
+
+
+def _from_file(path: Path, *, served: bool) -> bytes:
+    shown = str(path)[:100]
+    if served:
+        root = os.environ.get(ROOT_VARIABLE)
+        if not root:
+            raise BadPicture(
+                f"{shown!r} is no JPEG or PNG in base64, and a served model reads no files unless {ROOT_VARIABLE}"
+                " names the folder it may read"
+            )
+        inside = Path(root).resolve()
+        try:
+            path = (inside / path).resolve()
+        except (OSError, ValueError, RuntimeError):
+            raise BadPicture(f"{shown!r} is no path") from None
+        if not path.is_relative_to(inside):
+            raise BadPicture(f"{shown!r} leads out of the folder of pictures")
+    try:
+        if not path.is_file():
+            raise BadPicture(f"{shown!r} is no file, and no JPEG or PNG in base64")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadPicture(f"{shown!r} has more than {MAX_FILE_BYTES:,} bytes")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        if isinstance(error, BadPicture):
+            raise
+        raise BadPicture(f"{shown!r} cannot be read") from None

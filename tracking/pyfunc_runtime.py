@@ -1,0 +1,74 @@
+"""A saved network, ready to answer: through onnxruntime, or through MXNet where there is no ONNX copy.
+
+Ships inside every saved model. A network is called with pixels (N, C, H, W) uint8 or float32, raw 0..255, and answers
+with (N, K) float32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+RUNTIMES = ("auto", "onnx", "mxnet")
+ONNX = "model.onnx"
+
+
+class Network(Protocol):
+    """``runtime`` is ``onnx`` or ``mxnet``."""
+
+    runtime: str
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]: ...
+
+
+class OnnxNetwork:
+    """The ONNX copy in onnxruntime, on the CPU; may be called from several threads at once."""
+
+    runtime = "onnx"
+
+    def __init__(self, model: str | Path | bytes, num_threads: int = 0) -> None:
+        """``num_threads`` 0: the physical cores. Raises ImportError without onnxruntime."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        (answer,) = self._session.run(None, {self._input: np.ascontiguousarray(pixels, np.float32)})
+        return np.asarray(answer)
+
+
+def load(directory: str | Path, runtime: str = "auto", num_threads: int = 0) -> Network:
+    """The network of a saved model's folder.
+
+    ``auto`` takes the ONNX copy where there is one and onnxruntime is installed, else MXNet. Raises ValueError for
+    another runtime than RUNTIMES, ImportError that says what is missing.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime {runtime!r}: legal are {', '.join(RUNTIMES)}")
+    path = Path(directory) / ONNX
+    if runtime == "onnx" and not path.is_file():
+        raise ImportError(f"{directory} has no ONNX copy; model.json says why. Take the runtime mxnet.")
+    missing: ImportError | None = None
+    if runtime != "mxnet" and path.is_file():
+        try:
+            return OnnxNetwork(path, num_threads)
+        except ImportError as error:
+            if runtime == "onnx":
+                raise ImportError(f"onnxruntime is needed: pip install onnxruntime ({error})") from error
+            missing = error
+    try:
+        from .gluon_symbol import SymbolNetwork
+
+        return SymbolNetwork(directory)
+    except ImportError as error:
+        also = "" if missing is None else f"; the ONNX copy needs onnxruntime, which is not there either ({missing})"
+        raise ImportError(f"MXNet is needed: pip install mxnet==1.9.1 'numpy<2' ({error}){also}") from error
