@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tracking import command_repair, command_sync, command_ui
+from tracking import command_import, command_repair, command_sync, command_ui
 from tracking.errors import TrackingError
 
-COMMANDS: tuple[Any, ...] = (command_sync, command_repair, command_ui)
+COMMANDS: tuple[Any, ...] = (command_sync, command_import, command_repair, command_ui)
 
 EPILOG = """\
 The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals lie in

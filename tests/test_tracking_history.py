@@ -1,0 +1,324 @@
+"""Results from notes, CSV and JSON: read as meant, flagged where that differs, imported once however often."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tracking_fixtures import store_fixture as store_fixture
+
+from tracking import history
+from tracking.__main__ import main
+from tracking.errors import TrackingError
+from tracking.events import journals
+from tracking.history import read_score
+from tracking.store import Store
+
+NOTES = """Example training status log:
+
+Start time
+End time
+Description
+Starting\tMay 08, 2019 07:47 UTC\tMay 08, 2019 07:51 UTC\tPreparing the instances for training
+Training\tMay 08, 2019 07:52 UTC\tMay 08, 2019 07:53 UTC\tTraining image download completed. Training in progress.
+Failed\t\tMay 08, 2019 07:53 UTC\tMay 08, 2019 07:53 UTC\tTraining job failed
+
+
+default image classification with 44 layers, 30 epochs:
+training accuracy:   0.994
+validation accuracy: 0.982
+test: ?
+
+
+default image classification with 44 layers, 50 epochs:
+training accuracy:   0.997
+validation accuracy: 0.987
+test: ?
+
+default image classification with 34 layers, 50 epochs, transfer learning w/ imagenet:
+training accuracy: 0.989\x20\x20
+validation accuracy: 0.988
+test: ?
+
+default image classification with 34 layers, 100 epochs, transfer learning w/ imagenet:
+training accuracy: 994
+validation accuracy: 983
+test: ?
+"""
+
+
+def _file(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _runs(store: Store) -> dict[str, object]:
+    return {run.info.run_name: run for run in store.runs()}
+
+
+def test_the_four_historical_results(tmp_path: Path) -> None:
+    reading = history.read_file(_file(tmp_path / "notes.txt", NOTES))
+    assert [dict(result.params) for result in reading.results] == [
+        {"num_layers": "44", "epochs": "30", "use_pretrained_model": "0", "init": "scratch"},
+        {"num_layers": "44", "epochs": "50", "use_pretrained_model": "0", "init": "scratch"},
+        {"num_layers": "34", "epochs": "50", "use_pretrained_model": "1", "init": "imagenet"},
+        {"num_layers": "34", "epochs": "100", "use_pretrained_model": "1", "init": "imagenet"},
+    ]
+    read = [[(s.written, s.value) for s in result.scores.values()] for result in reading.results]
+    assert read == [
+        [("0.994", 0.994), ("0.982", 0.982), ("?", None)],
+        [("0.997", 0.997), ("0.987", 0.987), ("?", None)],
+        [("0.989", 0.989), ("0.988", 0.988), ("?", None)],
+        [("994", 0.994), ("983", 0.983), ("?", None)],
+    ]
+    assert [len(result.flags) for result in reading.results] == [0, 0, 0, 2]
+    assert reading.remarks == ("notes.txt: lines 1 and 3 to 8 tell no result and were left out",)
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "flagged"),
+    [
+        ("0.994", 0.994, False),
+        ("1", 1.0, False),
+        ("0", 0.0, False),
+        (" .5 ", 0.5, False),
+        ("98.3 %", 0.983, False),
+        ("100%", 1.0, False),
+        ("0,994", 0.994, False),
+        ("98.3", 0.983, True),
+        ("99", 0.99, True),
+        ("994", 0.994, True),
+        ("9821", 0.9821, True),
+        ("?", None, False),
+        ("", None, False),
+        ("n/a", None, False),
+        ("-0.5", None, True),
+        ("101.5", None, True),
+        ("101%", None, True),
+        ("about 0.9", None, True),
+        ("nan", None, True),
+    ],
+)
+def test_scores_as_people_write_them(written: str, value: float | None, flagged: bool) -> None:
+    score = read_score(written)
+    assert score.value == value
+    assert bool(score.remark) == flagged
+    assert score.written == written.strip()
+
+
+def test_imported_notes_are_runs_with_both_values(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _file(workdir / "notes.txt", NOTES)
+    assert main(["import", "notes.txt"]) == 0
+    out = capsys.readouterr().out
+    assert "4 new, 0 changed, 0 known already" in out
+    assert "flagged: train_accuracy 994 was read as 0.994, since a share is at most 1" in out
+    runs = list(store.runs())
+    assert len(runs) == 4
+    (odd,) = [run for run in runs if run.data.params["epochs"] == "100"]
+    assert odd.data.metrics == {"train_accuracy": 0.994, "validation_accuracy": 0.983}
+    assert odd.data.tags["train_accuracy_as_written"] == "994"
+    assert odd.data.tags["test_accuracy_as_written"] == "?"
+    assert "983 was read as 0.983" in odd.data.tags["flagged"]
+    assert odd.data.tags["launcher"] == "import" and odd.data.tags["imported_from"] == "notes.txt, line 27"
+    assert odd.data.tags["init_label"] == "ImageNet, as the notes say"
+    assert odd.info.status == "FINISHED"
+    assert all("test_accuracy" not in run.data.metrics for run in runs)
+    assert sum("flagged" in run.data.tags for run in runs) == 1
+    history_of = store.client().get_metric_history(odd.info.run_id, "train_accuracy")
+    assert [(m.step, m.value) for m in history_of] == [(100, 0.994)]
+
+
+def test_importing_again_changes_nothing(store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _file(workdir / "notes.txt", NOTES)
+    assert main(["import", "notes.txt"]) == 0
+    before = {run.info.run_id: (run.data.to_dictionary(), run.info.end_time) for run in store.runs()}
+    os.utime(workdir / "notes.txt", (2_000_000_000, 2_000_000_000))  # touched, not edited
+    assert main(["import", "notes.txt"]) == 0
+    assert "0 new, 0 changed, 4 known already" in capsys.readouterr().out
+    shutil.rmtree(workdir / "mlruns" / "journals")  # another machine, or somebody tidied up
+    assert main(["import", "notes.txt"]) == 0
+    assert "0 new, 0 changed, 4 known already" in capsys.readouterr().out
+    assert {run.info.run_id: (run.data.to_dictionary(), run.info.end_time) for run in store.runs()} == before
+
+
+def test_an_edited_file_brings_what_is_new_onto_the_same_run(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _file(workdir / "notes.txt", NOTES)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert main(["import", "notes.txt"]) == 0
+    before = {run.info.run_id: run.info.start_time for run in store.runs()}
+    edited = NOTES.replace("0.982\ntest: ?", "0.981\ntest: 97.5 %") + "\n20 layers, 3 epochs:\nval acc = 0.5\n"
+    _file(path, edited)
+    os.utime(path, (1_600_000_100, 1_600_000_100))
+    assert main(["import", "notes.txt"]) == 0
+    assert "1 new, 1 changed, 3 known already" in capsys.readouterr().out
+    after = {run.info.run_id: run for run in store.runs()}
+    assert before.keys() < after.keys() and len(after) == 5
+    (changed,) = [run for run in after.values() if run.data.params["epochs"] == "30"]
+    assert changed.data.metrics == {"train_accuracy": 0.994, "validation_accuracy": 0.981, "test_accuracy": 0.975}
+    assert changed.info.start_time == before[changed.info.run_id] and changed.info.status == "FINISHED"
+    assert main(["import", "notes.txt"]) == 0
+    assert "0 new, 0 changed, 5 known already" in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _file(workdir / "notes.txt", NOTES)
+    assert main(["import", "notes.txt", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("would be imported") == 4
+    assert not (workdir / "mlruns").exists()
+
+
+def test_an_import_that_was_stopped_before_mlflow_is_picked_up(store: Store, workdir: Path) -> None:
+    reading = history.read_file(_file(workdir / "notes.txt", NOTES))
+    brought = list(history.bring_in(reading.results, store, experiment="old"))  # and nothing replayed
+    assert [b.what for b in brought] == ["new"] * 4
+    assert [b.what for b in history.bring_in(reading.results, store, experiment="old")] == ["known"] * 4
+    assert main(["sync"]) == 0
+    assert len(list(store.runs())) == 4 and len(journals(store.journals)) == 4
+
+
+def test_notes_in_other_words(tmp_path: Path) -> None:
+    text = (
+        "# Tuesday\nResNet-50 batch size 64, lr=0.05, adam, 12 epochs, seed 3\n"
+        "Train acc = 91%\nval accuracy: 0.9\nTest Accuracy: 0.88\ntest top-5: 0.99\ntest loss: 0.41\ntest: 0.87\n"
+        "20 layers, 5 epochs, from scratch:\nnothing yet\n"
+        "20 layers, 5 epochs, from scratch:\ntest: 0.5\n"
+        "20 layers, 5 epochs, from scratch:\ntest: 0.6\n"
+    )
+    reading = history.read_file(_file(tmp_path / "log.md", text))
+    first, *again = reading.results
+    assert dict(first.params) == {
+        "num_layers": "50",
+        "epochs": "12",
+        "mini_batch_size": "64",
+        "learning_rate": "0.05",
+        "optimizer": "adam",
+        "seed": "3",
+    }
+    assert {metric: score.value for metric, score in first.scores.items()} == {
+        "train_accuracy": 0.91,
+        "validation_accuracy": 0.9,
+        "test_accuracy": 0.88,
+        "test_top5_accuracy": 0.99,
+        "test_loss": 0.41,
+    }
+    assert [r.scores["test_accuracy"].value for r in again] == [0.5, 0.6]
+    assert len({r.journal_id for r in reading.results}) == 3
+    assert reading.remarks == ("log.md: lines 1 and 8 to 10 tell no result and were left out",)
+
+
+CSV = """run_name,Layers,Epochs,lr,Val Acc,metrics.test_accuracy,cost_usd,status,date,colour
+first,44,30,0.1,98.2%,0.975,0.31,finished,2019-05-08,blue
+second,34,50,,994,,,FAILED,2019-05-08T07:47:00Z,
+,20,3,0.01,?,0.5,,,,
+"""
+
+
+def test_a_table_becomes_runs(tmp_path: Path) -> None:
+    reading = history.read_file(_file(tmp_path / "runs.csv", CSV))
+    first, second, third = reading.results
+    assert dict(first.params) == {"num_layers": "44", "epochs": "30", "learning_rate": "0.1"}
+    assert {k: s.value for k, s in first.scores.items()} == {
+        "validation_accuracy": 0.982,
+        "test_accuracy": 0.975,
+        "cost_usd": 0.31,
+    }
+    assert first.tags == {"colour": "blue"} and first.start_ms == 1_557_273_600_000
+    assert (second.status, second.start_ms) == ("FAILED", 1_557_301_620_000)
+    assert second.flags == ["validation_accuracy 994 was read as 0.994, since a share is at most 1"]
+    assert "learning_rate" not in second.params
+    assert third.run_name == "runs.csv, line 4" and third.scores["validation_accuracy"].value is None
+    assert reading.remarks == ("runs.csv: kept as tags: colour",)
+
+
+def test_semicolons_and_tabs_separate_as_well(tmp_path: Path) -> None:
+    for suffix, delimiter in (("csv", ";"), ("tsv", "\t")):
+        path = _file(
+            tmp_path / f"runs.{suffix}",
+            delimiter.join(["name", "epochs", "test_acc"]) + "\n" + delimiter.join(["a", "3", "0,5"]),
+        )
+        (result,) = history.read_file(path).results
+        assert result.scores["test_accuracy"].value == 0.5
+
+
+def test_every_unreadable_cell_is_named(tmp_path: Path) -> None:
+    path = _file(tmp_path / "runs.csv", "name,epochs,seed,status,test_loss,date\na,many,1.5,DONE,low,soon\n")
+    with pytest.raises(TrackingError) as caught:
+        history.read_file(path)
+    text = str(caught.value)
+    assert text.startswith("5 cells cannot be read")
+    for said in (
+        "epochs 'many' is not a whole number",
+        "seed '1.5'",
+        "status 'DONE' is none of",
+        "test_loss 'low'",
+        "date 'soon'",
+    ):
+        assert f"runs.csv, line 2: {said}" in text
+
+
+def test_json_of_several_forms(store: Store, workdir: Path) -> None:
+    nested = (
+        '{"runs": [{"name": "a", "params": {"epochs": 3, "early_stopping": true, "own": 1},'
+        ' "metrics": {"train_accuracy": [0.1, null, 0.3], "test_accuracy": 0.25, "f1": 0.2}, "tags": {"who": "me"}}]}'
+    )
+    (result,) = history.read_file(_file(workdir / "a.json", nested)).results
+    assert dict(result.params) == {"epochs": "3", "early_stopping": "True", "own": "1"}
+    assert dict(result.series) == {"train_accuracy": [(1, 0.1), (3, 0.3)]}
+    assert (result.scores["f1"].value, dict(result.tags)) == (0.2, {"who": "me"})
+    assert main(["import", "a.json"]) == 0
+    (run,) = store.runs()
+    assert [(m.step, m.value) for m in store.client().get_metric_history(run.info.run_id, "train_accuracy")] == [
+        (1, 0.1),
+        (3, 0.3),
+    ]
+    lines = '{"id": "x", "epochs": 1, "test_accuracy": 0.5}\n\n{"id": "y", "epochs": 1, "test_accuracy": 0.6}\n'
+    assert len(history.read_file(_file(workdir / "b.jsonl", lines)).results) == 2
+    assert len(history.read_file(_file(workdir / "c.json", '{"epochs": 1, "test_accuracy": 0.5}')).results) == 1
+
+
+def test_an_id_keeps_a_row_the_same_run_when_its_settings_are_corrected(tmp_path: Path) -> None:
+    ids = [
+        history.read_file(_file(tmp_path / "r.csv", f"id,epochs,test_acc\n{row}\n")).results[0].journal_id
+        for row in ("7,3,0.5", "7,4,0.5", "8,3,0.5")
+    ]
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.txt", "dear diary\n", "holds no run that could be read"),
+        ("a.csv", "", "holds no run"),
+        ("a.csv", "name,epochs\na,1,2\n", "more cells than the header has columns"),
+        ("a.json", "{", "is no JSON"),
+        ("a.json", "[1]", "a list of objects is expected"),
+    ],
+)
+def test_files_without_results_are_refused(
+    workdir: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, said: str
+) -> None:
+    _file(workdir / name, text)
+    assert main(["import", name]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_cannot_be_opened_is_said(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", "none.txt"]) == 2
+    assert "none.txt: No such file" in capsys.readouterr().err
+    (workdir / "bytes.txt").write_bytes(b"\xff\xfe\xfa")
+    assert main(["import", "bytes.txt"]) == 2
+    assert "is no text in UTF-8" in capsys.readouterr().err
+    assert main(["import"]) == 2
+    assert "nothing to import" in capsys.readouterr().err
+
+
+def test_the_account_s_jobs_are_somebody_else_s_business(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", "--sagemaker", "--name-contains", "a b", "--since", "30d"]) == 0
+    assert "python -m trainers.jobs import --name-contains 'a b' --since 30d" in capsys.readouterr().out
+    assert main(["import", "--sagemaker", "notes.txt"]) == 2

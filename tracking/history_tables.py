@@ -1,0 +1,239 @@
+"""Results in CSV or JSON, from a spreadsheet or another tracker: one run a row or an object.
+
+Columns are the vocabulary's names, with or without ``params.``, ``metrics.``, ``tags.`` before them, or the usual
+other words (``layers``, ``lr``, ``val_acc``); what is in neither is kept as a tag. Empty means missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from tracking import names
+from tracking.errors import TrackingError
+from tracking.events import STATUSES
+from tracking.history import MISSING, Reading, Result, Score, read_score
+
+_OTHER_WORDS = {
+    "layers": "num_layers",
+    "depth": "num_layers",
+    "lr": "learning_rate",
+    "batch_size": "mini_batch_size",
+    "batch": "mini_batch_size",
+    "classes": "num_classes",
+    "pretrained": "use_pretrained_model",
+    "cost": names.COST_USD,
+}
+_NAME_KEYS = ("run_name", "name", "run")
+_ID_KEYS = ("run_id", "id")
+_SPLIT_WORDS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+_SCORE = re.compile(r"(training|train|validation|valid|val|testing|test)_(acc|accuracy|loss)")
+_METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)")
+_START, _END = ("start_time", "started", "date"), ("end_time", "ended")
+
+
+def read_csv(text: str, name: str) -> Reading:
+    """The rows of a table with a header line; commas, semicolons or tabs between the columns."""
+    first = text.splitlines()[0] if text.strip() else ""
+    delimiter = max(",;\t", key=first.count)
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    objects = []
+    for row in rows:
+        if None in row:
+            raise TrackingError(f"{name}, line {rows.line_num}: more cells than the header has columns")
+        if any((value or "").strip() for value in row.values()):
+            objects.append((f"{name}, line {rows.line_num}", row))
+    return _read(objects, name)
+
+
+def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
+    """A list of objects (or one, or ``{"runs": […]}``, or one a line), flat or with params, metrics and tags inside.
+
+    A metric may be a list: its values after epochs 1, 2, …
+    """
+    try:
+        if lines:
+            found: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            found = json.loads(text)
+    except ValueError as error:
+        raise TrackingError(f"{name} is no JSON: {error}") from error
+    if isinstance(found, dict):
+        found = found["runs"] if isinstance(found.get("runs"), list) else [found]
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise TrackingError(f"{name}: a list of objects is expected, one for each run")
+    return _read([(f"{name}, run {n}", _flat(item)) for n, item in enumerate(found, start=1)], name)
+
+
+def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
+    out = {key: value for key, value in item.items() if key not in ("params", "metrics", "tags")}
+    for kind in ("params", "metrics", "tags"):
+        inside = item.get(kind)
+        if isinstance(inside, Mapping):
+            out |= {f"{kind}.{key}": value for key, value in inside.items()}
+    return out
+
+
+def _read(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> Reading:
+    results: list[Result] = []
+    faults: list[str] = []
+    seen: dict[str, int] = {}
+    unknown: dict[str, None] = {}
+    for place, row in objects:
+        reader = _Row(place, row)
+        faults += reader.faults
+        unknown |= dict.fromkeys(reader.unknown)
+        identity = reader.identity
+        same = seen[identity] = seen.get(identity, 0) + 1
+        if reader.scores or reader.series or reader.params:
+            results.append(reader.result(f"{name} {identity} {same}"))
+    if faults:
+        listed = "\n  - ".join(faults)
+        raise TrackingError(listed if len(faults) == 1 else f"{len(faults)} cells cannot be read:\n  - {listed}")
+    remarks = (f"{name}: kept as tags: {', '.join(unknown)}",) if unknown else ()
+    return Reading(tuple(results), remarks)
+
+
+class _Row:
+    """One run's cells, each in its place."""
+
+    def __init__(self, place: str, row: Mapping[str, Any]) -> None:
+        self.place = place
+        self.params: dict[str, str] = {}
+        self.scores: dict[str, Score] = {}
+        self.series: dict[str, list[tuple[int, float]]] = {}
+        self.tags: dict[str, str] = {}
+        self.facts: dict[str, str] = {}
+        self.unknown: list[str] = []
+        self.faults: list[str] = []
+        for column, value in row.items():
+            if isinstance(value, list):
+                self._series(str(column), value)
+            elif value is not None and str(value).strip().lower() not in ("", "null", "none", "nan"):
+                self._cell(str(column), str(value).strip())
+
+    @property
+    def identity(self) -> str:
+        """An id where the row has one, else its name and settings."""
+        for key in _ID_KEYS:
+            if key in self.facts:
+                return f"id {self.facts[key]}"
+        settings = " ".join(f"{key}={value}" for key, value in sorted(self.params.items()))
+        return f"{self._name()} {settings}".strip()
+
+    def result(self, key: str) -> Result:
+        """The run."""
+        start_ms, end_ms = (self._time(words) for words in (_START, _END))
+        return Result(
+            key=key,
+            place=self.place,
+            run_name=self._name() or self.place,
+            params=self.params,
+            scores=self.scores,
+            series=self.series,
+            tags=self.tags,
+            status=self.facts.get("status", "FINISHED"),
+            start_ms=start_ms,
+            end_ms=end_ms,
+        )
+
+    def _name(self) -> str:
+        return next((self.facts[key] for key in _NAME_KEYS if key in self.facts), "")
+
+    def _cell(self, column: str, text: str) -> None:
+        kind, key = _key(column)
+        if kind == "" and key in (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status"):
+            self._fact(key, text)
+        elif kind in ("", "params") and key in names.PARAMS:
+            if text.lower() not in MISSING:
+                self._param(key, text)
+        elif kind == "params":
+            self.params[key] = text
+        elif kind in ("", "metrics") and _is_metric(key):
+            self._metric(key, text)
+        elif kind == "metrics":
+            self._metric(key, text)
+        elif kind == "tags":
+            self.tags[key] = text
+        else:
+            self.tags[key] = text
+            self.unknown.append(column)
+
+    def _fact(self, key: str, text: str) -> None:
+        if key == "status":
+            text = text.upper()
+            if text not in STATUSES:
+                self._fault(key, text, f"none of {', '.join(STATUSES)}")
+        elif key in (*_START, *_END) and _time_ms(text) is None:
+            self._fault(key, text, "no time such as 2019-05-08 or 2019-05-08T07:47Z")
+        self.facts[key] = text
+
+    def _param(self, key: str, text: str) -> None:
+        try:
+            self.params[key] = str(names.parse(names.PARAMS[key], text))
+        except (ValueError, OverflowError):
+            kind = {bool: "true or false", int: "a whole number", float: "a number"}[names.PARAMS[key].type]
+            self._fault(key, text, f"not {kind}")
+
+    def _metric(self, key: str, text: str) -> None:
+        if key.endswith("accuracy"):
+            self.scores[key] = read_score(text)
+        elif text.lower() in MISSING:
+            self.scores[key] = Score(text, None)
+        else:
+            try:
+                self.scores[key] = Score(text, float(text))
+            except ValueError:
+                self._fault(key, text, "not a number")
+
+    def _series(self, column: str, values: list[Any]) -> None:
+        _, key = _key(column)
+        try:
+            self.series[key] = [(n, float(v)) for n, v in enumerate(values, start=1) if v is not None]
+        except (TypeError, ValueError):
+            self._fault(key, str(values)[:40], "not a list of numbers")
+
+    def _time(self, words: Iterable[str]) -> int | None:
+        text = next((self.facts[key] for key in words if key in self.facts), None)
+        return None if text is None else _time_ms(text)
+
+    def _fault(self, key: str, text: str, why: str) -> None:
+        self.faults.append(f"{self.place}: {key} {text!r} is {why}")
+
+
+def _key(column: str) -> tuple[str, str]:
+    """``("metrics", "validation_accuracy")`` of ``metrics.Val Acc``."""
+    kind, dot, rest = column.partition(".")
+    if not dot or kind.strip().lower() not in ("params", "metrics", "tags"):
+        kind, rest = "", column
+    key = re.sub(r"[\s-]+", "_", rest.strip()).strip("_")
+    if kind.strip().lower() == "tags":
+        return "tags", key
+    key = _OTHER_WORDS.get(key.lower(), key.lower())
+    match = _SCORE.fullmatch(key)
+    if match is not None:
+        word = "accuracy" if match[2].startswith("acc") else "loss"
+        key = f"{_SPLIT_WORDS.get(match[1], match[1])}_{word}"
+    return kind.strip().lower(), key
+
+
+def _is_metric(key: str) -> bool:
+    return ("metric", key) in names.ALL or _METRIC.fullmatch(key) is not None
+
+
+def _time_ms(text: str) -> int | None:
+    """An ISO time as milliseconds since 1970 (UTC where it says nothing else), or such a number as it is."""
+    if text.isdigit() and len(text) >= 12:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return round(moment.timestamp() * 1000)
