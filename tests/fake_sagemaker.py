@@ -216,6 +216,7 @@ def environment(fake: FakeSageMaker, region: str = "us-east-1") -> dict[str, str
         "AWS_ENDPOINT_URL": fake.moto_url,
         "AWS_ENDPOINT_URL_SAGEMAKER": fake.url,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": fake.url,
+        "AWS_ENDPOINT_URL_PRICING": fake.url,  # where nobody may ask
         "AWS_ACCESS_KEY_ID": "fake",
         "AWS_SECRET_ACCESS_KEY": "fake",
         "AWS_DEFAULT_REGION": region,

@@ -32,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
                 scope = re.search(r"Credential=[^/]+/\d+/([a-z0-9-]+)/", self.headers.get("Authorization", ""))
                 answer = fake.answer(operation, scope[1] if scope else "us-east-1", json.loads(body or b"{}"))
                 self._send(200, json.dumps(answer).encode())
+            elif service == "AWSPriceListService":
+                raise Refused("AccessDeniedException", f"User is not authorized to perform: pricing:{operation}")
             else:
                 name = f"Logs.{operation}"
                 fake.let_pass(name)

@@ -126,3 +126,9 @@ class LocalLauncher:
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
             )
         return LocalJob(process, log)
+
+
+if __name__ == "__main__":
+    from trainers.jobs_main import main
+
+    sys.exit(main())

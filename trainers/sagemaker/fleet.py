@@ -17,7 +17,7 @@ from trainers.sagemaker import failures, ledger, sending
 from trainers.sagemaker.aws import RATES_PER_S, Aws
 from trainers.sagemaker.errors import NoCredentials, NotAllowed, QuotaReached, Rejected, Unreachable
 from trainers.sagemaker.shower import Shower
-from trainers.sagemaker.watch import JobWatch
+from trainers.sagemaker.watch import SETTLE_S, JobWatch
 from trainers.sagemaker.watch_news import Listener, Outcome, Silent
 
 if TYPE_CHECKING:
@@ -69,15 +69,25 @@ class Fleet:
     ) -> None:
         """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
 
-        ``max_cost_usd`` holds for all jobs together: before it is spent the running ones are stopped, the waiting ones
-        not sent. ``on_round`` is called after each round, to draw.
+        ``poll_s`` between two looks at a job; all other waiting keeps its proportion to it. ``max_cost_usd`` holds for
+        all jobs together: before it is spent the running ones are stopped, the waiting ones not sent. ``on_round`` is
+        called after each round, to draw.
         """
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
         self.jobs = [
-            Watched(JobWatch(entry, aws_of(entry), journal=opened.get(entry.journal_id), listener=self.listener))
+            Watched(
+                JobWatch(
+                    entry,
+                    aws_of(entry),
+                    journal=opened.get(entry.journal_id),
+                    listener=self.listener,
+                    settle_s=SETTLE_S * poll_s / POLL_S,
+                )
+            )
             for entry in entries
         ]
+        self._quota_pause_s = sending.QUOTA_PAUSE_S * poll_s / POLL_S
         self.max_cost_usd, self._poll_s, self._on_round = max_cost_usd, poll_s, on_round
         self._clock = self.jobs[0].watch.aws.clock if self.jobs else None
         self._shower = Shower(store, [job.entry for job in self.jobs]) if store is not None else None
@@ -150,7 +160,7 @@ class Fleet:
                 continue
             machine = (entry.region, entry.instance_type)
             if machine in full:
-                job.due_s = self._clock.now() + sending.QUOTA_PAUSE_S
+                job.due_s = self._clock.now() + self._quota_pause_s
                 continue
             try:
                 job.watch.entry = sending.send(job.watch.aws, entry)
@@ -158,7 +168,7 @@ class Fleet:
                 self.listener.say(job.entry, "launched")
             except QuotaReached as error:
                 full.add(machine)
-                job.due_s = self._clock.now() + sending.QUOTA_PAUSE_S
+                job.due_s = self._clock.now() + self._quota_pause_s
                 job.trouble = f"waits for quota: {error.quota} is {error.limit}, {error.used} in use"
                 if error.is_hopeless:
                     job.watch.abandon(str(error), "quota", failures.classify(f"ResourceLimitExceeded {error}").advice)

@@ -29,6 +29,7 @@ CODE_FILE, DATA_FILE = "code.tar.gz", "data.tar"
 PACKAGES = ("tracking", "trainers")
 _PACKING = "1"  # goes into the hash: another way of packing makes other objects
 _CHUNK = 1 << 20
+_READABLE = (b"\xff\xd8\xff", b"\x89PNG")  # what the built-in decodes
 
 
 class Uploads:
@@ -139,26 +140,26 @@ def code_archive() -> bytes:
 
 
 def pack(split: Split, path: Path, config: Any) -> None:
-    """Write a split as RecordIO. Raises BadData for a picture that cannot be read, DiskFull."""
-    import cv2
-
+    """Write a split as RecordIO. Raises BadData for a picture that cannot be read."""
     from trainers.data import recordio
+    from trainers.data.encode import encode
+    from trainers.data.imagerecord import pack_image
     from trainers.data.pictures import EncodedPictures
+    from trainers.data.sizing import resized
 
     channels, height, width = config.shape
     pictures = split.pictures
     with path.open("wb") as file:
         for index, label in enumerate(split.labels):
+            image = b""
             if isinstance(pictures, EncodedPictures):
                 image = pictures.source.read(int(pictures.rows[index]))
-            else:
+            if not image.startswith(_READABLE):
                 pixels = pictures.load(index, channels)
-                if pixels.shape[0] < height or pixels.shape[1] < width:
-                    pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-                good, buffer = cv2.imencode(".png", pixels[..., ::-1] if channels == 3 else pixels)
-                assert good, pictures.name(index)
-                image = buffer.tobytes()
-            recordio.write(file, recordio.pack_image(int(label), index, image))
+                if not pictures.own and (pixels.shape[0] < height or pixels.shape[1] < width):
+                    pixels = resized(pixels, height, width, area=False)
+                image, _ = encode(pixels, None)
+            recordio.write(file, pack_image(int(label), index, image))
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from tracking import names
-from tracking.events import read
 from tracking.journal import Journal
 from trainers.errors import TrainerError
 from trainers.jobs import ENDED as ENDED_STATES
@@ -22,14 +21,14 @@ from trainers.jobs import State
 from trainers.sagemaker import builtin, failures, ledger, phases, pricing, watch_end
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.errors import NotAllowed, NotFound
+from trainers.sagemaker.watch_end import STATE_FILE
 from trainers.sagemaker.watch_events import Taker
 from trainers.sagemaker.watch_journal import RemoteJournal
 from trainers.sagemaker.watch_logs import Line, LogReader
 from trainers.sagemaker.watch_news import Listener, Outcome, Silent
 
-STATE_FILE = "watch.json"
 LOG_FILE = "log.txt"
-# Lines arrive after the last status; a job is closed when none has come for so long.
+# Lines arrive after the last status; a job's log is complete when none has come for so long.
 SETTLE_S, LONGEST_SETTLE_S = 20.0, 120.0
 _KNOWN_SOON_S = 60.0  # a job just made may be unknown for a moment
 
@@ -38,9 +37,19 @@ class JobWatch:
     """One job between its submission and its last line. ``poll`` looks once; ``outcome`` is set when all is done."""
 
     def __init__(
-        self, entry: ledger.Entry, aws: Aws, *, journal: Journal | None = None, listener: Listener | None = None
+        self,
+        entry: ledger.Entry,
+        aws: Aws,
+        *,
+        journal: Journal | None = None,
+        listener: Listener | None = None,
+        settle_s: float = SETTLE_S,
     ) -> None:
-        """``journal``: the open one of a job just launched; otherwise it is reopened by the first poll."""
+        """``journal``: the open one of a job just launched; otherwise it is reopened by the first poll.
+
+        ``settle_s`` without a new line after the end, and the log counts as complete.
+        """
+        self._settle_s = settle_s
         self.entry, self.aws = entry, aws
         self.listener: Listener = Silent() if listener is None else listener
         self.description: dict[str, Any] = {}
@@ -55,6 +64,12 @@ class JobWatch:
         if self.outcome is not None:
             return self.outcome.state
         return phases.state(self.description) if self.description else "waiting"
+
+    @property
+    def phase(self) -> str:
+        """What the job does, in a word; "" before the first look."""
+        found = phases.phases(self.description)
+        return found[-1].name if found else ""
 
     @property
     def has_ended(self) -> bool:
@@ -76,7 +91,7 @@ class JobWatch:
         """Money spent so far, None without a price."""
         if self.outcome is not None:
             return self.outcome.cost_usd
-        price = self._price()
+        price = watch_end.price_of(self.entry, self.description)
         if price is None:
             return None
         count = phases.instances(self.description)[1] if self.description else self.entry.num_instances
@@ -112,7 +127,7 @@ class JobWatch:
             self._journal = None
 
     def abandon(self, reason: str, kind: str, advice: str = "") -> None:
-        """End the run of a job that was not and will not be launched: ``stopped`` is KILLED, other kinds are FAILED."""
+        """End the run of a job that there is not and will not be: ``stopped`` is KILLED, other kinds are FAILED."""
         self._open()
         if self.outcome is None:
             now_ms = int(self.aws.clock.now() * 1000)
@@ -159,7 +174,9 @@ class JobWatch:
             born_s = (self.entry.submitted_ms or 0) / 1000
             if self.aws.clock.now() - born_s < _KNOWN_SOON_S:
                 return None
-            self._close_unknown()
+            self.abandon(
+                "SageMaker no longer knows this job: it was deleted, or never made.", "stopped", "Launch it anew."
+            )
             return None
         answer.pop("ResponseMetadata", None)
         return dict(answer)
@@ -221,7 +238,8 @@ class JobWatch:
         ended_s = self._state.setdefault("ended_seen_s", now)
         if news or "last_news_s" not in self._state:
             self._state["last_news_s"] = now
-        return bool(now - self._state["last_news_s"] >= SETTLE_S or now - ended_s >= LONGEST_SETTLE_S)
+        quiet_s, since_end_s = now - self._state["last_news_s"], now - ended_s
+        return bool(quiet_s >= self._settle_s or since_end_s >= LONGEST_SETTLE_S)
 
     # ending
 
@@ -237,7 +255,7 @@ class JobWatch:
         elif end.status == "KILLED":
             failure = failures.of_stop(end.secondary, has_model=bool(model_uri))
         cost = None
-        price = self._price()
+        price = watch_end.price_of(self.entry, self.description)
         if price is not None:
             cost = pricing.job_cost(self.description, price)
         billable = self.description.get("BillableTimeInSeconds")
@@ -266,15 +284,9 @@ class JobWatch:
             end_ms,
         )
 
-    def _close_unknown(self) -> None:
-        reason = "SageMaker no longer knows this job: it was deleted, or never made."
-        now_ms = int(self.aws.clock.now() * 1000)
-        self._close(Outcome(self.entry.name, "killed", reason, "stopped", "Launch it anew."), "KILLED", reason, now_ms)
-        self._save()
-
     def _close(self, outcome: Outcome, status: str, reason: str, end_ms: int) -> None:
         assert self._journal is not None
-        if not _has_status(self.entry.directory, status):
+        if not watch_end.has_status(self.entry.directory, status):
             self._journal.status(status, reason=reason, end_time_ms=end_ms, time_ms=end_ms)
         self._state["outcome"] = asdict(outcome)
         self._save()
@@ -282,26 +294,8 @@ class JobWatch:
         self.outcome = outcome
         self.close()
 
-    def _price(self) -> pricing.Price | None:
-        kind = phases.instances(self.description)[0] if self.description else self.entry.instance_type
-        if self.entry.price is not None and kind == self.entry.instance_type:
-            return pricing.Price(**self.entry.price)
-        try:
-            return pricing.price_per_hour(self.entry.region, kind)
-        except pricing.NoPrice:
-            return None
-
     def _save(self) -> None:
         path: Path = self.entry.directory / STATE_FILE
         part = path.with_suffix(".part")
         part.write_text(json.dumps(self._state), encoding="utf-8")
         os.replace(part, path)
-
-
-def _has_status(directory: Path, status: str) -> bool:
-    """Whether the journal already ends so: a watcher died after writing it."""
-    last = None
-    for event, _ in read(directory):
-        if event["event"] == "status":
-            last = event["status"]
-    return last == status

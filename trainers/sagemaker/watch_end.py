@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tracking import names
+from tracking.events import read
 from trainers.sagemaker import ledger, phases, pricing
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.errors import NotAllowed, NotFound
 from trainers.sagemaker.watch_events import best
+from trainers.sagemaker.watch_news import Outcome
+
+STATE_FILE = "watch.json"
 
 
 def facts(
@@ -58,6 +64,35 @@ def origin(entry: ledger.Entry, description: Mapping[str, Any]) -> dict[str, str
         names.IMAGE_URI: str(description.get("AlgorithmSpecification", {}).get("TrainingImage", "")),
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def price_of(entry: ledger.Entry, description: Mapping[str, Any]) -> pricing.Price | None:
+    """The price that the launch wrote down, or the shipped one of the machine that the job got instead."""
+    kind = phases.instances(description)[0] if description else entry.instance_type
+    if entry.price is not None and kind == entry.instance_type:
+        return pricing.Price(**entry.price)
+    try:
+        return pricing.price_per_hour(entry.region, kind)
+    except pricing.NoPrice:
+        return None
+
+
+def has_status(directory: Path, status: str) -> bool:
+    """Whether the journal already ends so: a watcher died after writing it."""
+    last = None
+    for event, _ in read(directory):
+        if event["event"] == "status":
+            last = event["status"]
+    return last == status
+
+
+def stored_outcome(entry: ledger.Entry) -> Outcome | None:
+    """How the job ended as far as it is written down here, without asking anybody."""
+    try:
+        kept = json.loads((entry.directory / STATE_FILE).read_text(encoding="utf-8")).get("outcome")
+    except (OSError, ValueError):
+        return None
+    return None if kept is None else Outcome(**kept)
 
 
 def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
