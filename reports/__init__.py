@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from reports.board import LeaderboardFrame as LeaderboardFrame
     from reports.board import leaderboard as leaderboard
     from reports.board import leaderboard_text as leaderboard_text
+    from reports.card import run_card as run_card
+    from reports.comparison import compare as compare
+    from reports.paper import Paper as Paper
 
-_HOMES = {"leaderboard": "board", "leaderboard_text": "board", "LeaderboardFrame": "board"}
+_HOMES = {
+    "LeaderboardFrame": "board",
+    "Paper": "paper",
+    "compare": "comparison",
+    "leaderboard": "board",
+    "leaderboard_text": "board",
+    "run_card": "card",
+}
 
-__all__ = ["LeaderboardFrame", "ReportError", "leaderboard", "leaderboard_text"]
+__all__ = ["LeaderboardFrame", "Paper", "ReportError", "compare", "leaderboard", "leaderboard_text", "run_card"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,3 +35,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"reports.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -80,7 +80,7 @@ def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, verdict: Ve
 
 
 def _took(row: pd.Series[Any]) -> str:
-    """``It took 52 s a run and cost $0.42.``"""
+    """``It took 52 s a run and cost 0.42 USD.``"""
     each = "" if row["n"] == 1 else " a run"
     time, cost = row["time_s"], row[names.COST_USD]
     if text.is_missing(time) and text.is_missing(cost):

@@ -98,6 +98,8 @@ def value_text(metric: str, value: Any, places: int = 1) -> str:
     if is_share(metric):
         return text.percent(value, places)
     known = names.ALL.get(("metric", metric))
+    if metric.startswith("num_") or metric.endswith("_num_images"):
+        return text.count(value)
     show = {"s": text.duration, "USD": text.money, "bytes": text.size}.get(known.unit if known else "", text.number)
     return show(value)
 

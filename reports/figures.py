@@ -36,7 +36,13 @@ class Point:
     front: bool
 
 
-def learning_curves(name: str, curves: Sequence[Curve], first: str = "validation", second: str = "train") -> Figure:
+def learning_curves(
+    name: str,
+    curves: Sequence[Curve],
+    first: str = "validation",
+    second: str = "train",
+    caption: str = "Learning curves, means over seeds.",
+) -> Figure:
     """Scores (fractions) over epochs, a colour a network, each curve named where it ends.
 
     The first steep fifth of training may run out of the picture, so that the ends can be told apart.
@@ -79,7 +85,7 @@ def learning_curves(name: str, curves: Sequence[Curve], first: str = "validation
         if c.first
     )
     alt = f"Learning curves, {first} accuracy by epoch. {said}."
-    return Figure(name, drawing.svg(alt), alt, "Learning curves, means over seeds.")
+    return Figure(name, drawing.svg(alt), alt, caption)
 
 
 def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit: str, score_title: str) -> Figure:
@@ -234,7 +240,7 @@ def differences(name: str, rows: Sequence[tuple[str, float, float, float]], titl
     ends = [v for _, *numbers in rows for v in numbers if math.isfinite(v)] + [0.0]
     ticks = [t / 100 for t in svg.nice_ticks(100 * min(ends), 100 * max(ends))]
     bottom = 30.0 + 30 * len(rows)
-    left = 16 + 6.6 * max(text.width(svg.cut(label, 40)) for label, *_ in rows)
+    left = 16 + 6.6 * max(text.width(svg.cut(label, 56)) for label, *_ in rows)
     x = svg.Scale(ticks[0], ticks[-1], left, _WIDTH - 20)
     for tick in ticks:
         drawing.line(x(tick), 16, x(tick), bottom, "soft" if tick == 0 else "grid")
@@ -242,7 +248,7 @@ def differences(name: str, rows: Sequence[tuple[str, float, float, float]], titl
     for i, (label, estimate, low, high) in enumerate(rows):
         y = 38 + 30.0 * i
         clear = not (low <= 0 <= high)
-        drawing.text(left - 12, y + 4, svg.cut(label, 40), "ink" if clear else "soft", anchor="end")
+        drawing.text(left - 12, y + 4, svg.cut(label, 56), "ink" if clear else "soft", anchor="end")
         drawing.line(x(low), y, x(high), y, "good" if clear else "soft", 1.6)
         said = f"{label}: {text.points(estimate)} points, {text.points(low)} to {text.points(high)}"
         drawing.dot(x(estimate), y, 4.5, "good" if clear else "soft", hollow=not clear, title=said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,25 +46,31 @@ def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
     imported = str(run.get(f"tags.{names.LAUNCHER}")) == "import"
     if score == score:
         why = f"the value that was logged, {text.number(score)}, cannot be an accuracy"
-        return why, evaluate if has_model or not imported else _retrain(run)
+        return why, evaluate if has_model or not imported else retrain(_settings(run))
     if imported and not has_model:
-        return "imported without a test score and without a model, so it has to be trained again", _retrain(run)
+        return "imported without a test score and without a model, so it has to be trained again", retrain(
+            _settings(run)
+        )
     if not text.is_missing(run.get("digest")):
         return "it has a test split, which was left out (--no-test)", evaluate
     return "no test score was logged", evaluate
 
 
-def _retrain(run: pd.Series[Any]) -> str:
+def _settings(run: pd.Series[Any]) -> dict[str, Any]:
+    known = {name: run.get(f"params.{name}") for name in names.PARAMS}
+    return {name: value for name, value in known.items() if not text.is_missing(value)}
+
+
+def retrain(params: Mapping[str, Any]) -> str:
     """The command that trains the same configuration anew."""
     words = ["python", "-m", "trainers.run"]
-    for name in (*names.HYPERPARAMETERS, *names.SETTINGS):
-        value = run.get(name.column)
-        if name.key in ("num_classes", "num_training_samples", "num_threads") or text.is_missing(value):
+    for key, name in names.PARAMS.items():
+        if key not in params or key in ("num_classes", "num_training_samples", "num_threads"):
             continue
-        if name.key == "use_pretrained_model":
-            if str(value) == "1" and text.is_missing(run.get("params.init")):
+        value = params[key]
+        if key == "use_pretrained_model":
+            if str(value) == "1" and "init" not in params:
                 words += ["--init", "imagenet"]
             continue
-        shown = str(value).lower() if name.type is bool else str(value)
-        words += [f"--{name.key.replace('_', '-')}", shown]
+        words += [f"--{key.replace('_', '-')}", str(value).lower() if name.type is bool else str(value)]
     return shlex.join(words)

@@ -24,6 +24,7 @@ _DERIVED = {"params.init", "params.use_pretrained_model", "params.dataset", "par
 }
 
 
+_DECIDED = {"params.image_shape", "params.num_classes", "params.num_training_samples", "params.resize"}
 MOST_VARIED = 6
 
 
@@ -54,12 +55,20 @@ def _legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def varied(runs: pd.DataFrame) -> list[str]:
-    """Settings that differ between configurations and are not shown anyway, in the vocabulary's order."""
+    """Settings that differ between configurations and are not shown anyway, in the vocabulary's order.
+
+    What data and depth decide is left out where they decide it.
+    """
     foreign = sorted(c for c in runs.columns if c.startswith("params.") and c[7:] not in names.PARAMS)
     found = []
     for c in (*(f"params.{name}" for name in names.PARAMS), *foreign):
-        if c in runs.columns and c not in LABELS and c not in _DERIVED and runs[c].nunique(dropna=False) > 1:
-            found.append(c)
+        if c not in runs.columns or c in LABELS or c in _DERIVED or runs[c].nunique(dropna=False) < 2:
+            continue
+        if c in _DECIDED:
+            shown = [runs[s].astype(object) for s in (*LABELS, "page") if s in runs.columns]
+            if runs[c].astype(object).groupby(shown, dropna=False).nunique(dropna=False).max() < 2:
+                continue
+        found.append(c)
     return found[:MOST_VARIED]
 
 

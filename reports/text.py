@@ -100,11 +100,11 @@ def duration(seconds: Any) -> str:
 
 
 def money(usd: Any) -> str:
-    """``$0.0042`` below a cent's tenth, ``$3.06`` otherwise."""
+    """``0.0042 USD`` below ten cents, ``3.06 USD`` otherwise."""
     if is_missing(usd):
         return MISSING
     x = float(usd)
-    return f"${x:.4f}" if 0 < x < 0.1 else f"${x:,.2f}"
+    return f"{x:.4f} USD" if 0 < x < 0.1 else f"{x:,.2f} USD"
 
 
 def size(num_bytes: Any) -> str:
@@ -148,7 +148,7 @@ def one_line(value: Any) -> str:
 
 
 _PLAIN = re.compile(r"[0-9A-Za-z %.,:+±–−-]*\Z")
-_ALWAYS = re.compile(r"([\\`*\[\]<>|~$&])")
+_ALWAYS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z]))")
 _UNDERSCORE = re.compile(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto):|\bwww\.|@")
 
