@@ -157,8 +157,10 @@ def _export(directory: Path, facts: dict[str, Any], pictures: Pictures | None, a
     notes = {"class_names": json.dumps(facts["class_names"], ensure_ascii=False), "input": facts["input"]}
     content = onnx_export.convert(graph, params_file.weights(directory / WEIGHTS), (channels, height, width), **notes)
     known: dict[str, Any] = {"opset": onnx_export.OPSET, "ir_version": onnx_export.IR_VERSION, "num_images": 0}
+    with open(directory / ONNX, "wb") as file:
+        file.writelines(content)
     try:
-        network = OnnxNetwork(content)
+        network = OnnxNetwork(directory / ONNX)
     except ImportError:
         raise ModelError("onnxruntime is not installed, so the ONNX copy could not be tried.") from None
     except Exception as error:  # onnxruntime's own errors have no common root
@@ -176,7 +178,6 @@ def _export(directory: Path, facts: dict[str, Any], pictures: Pictures | None, a
             "max_difference": agreement.max_difference,
             "max_logit_difference": agreement.max_logit_difference,
         }
-    (directory / ONNX).write_bytes(content)
     return known
 
 

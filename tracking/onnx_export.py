@@ -38,8 +38,8 @@ class Agreement:
     max_logit_difference: float
 
 
-def convert(graph: Graph, arrays: Mapping[str, Array], image_shape: tuple[int, int, int], **notes: str) -> bytes:
-    """The ONNX file of a graph: ``data`` (batch, C, H, W) float32 in, ``logits`` (batch, K) out.
+def convert(graph: Graph, arrays: Mapping[str, Array], image_shape: tuple[int, int, int], **notes: str) -> wire.Pieces:
+    """The ONNX file of a graph, in pieces: ``data`` (batch, C, H, W) float32 in, ``logits`` (batch, K) out.
 
     ``arrays`` are the weights by name; ``notes`` are kept in the file. Raises ModelError for an operator without a
     translation, missing weights, or more than the 2 GiB that the format holds.
@@ -65,8 +65,8 @@ def convert(graph: Graph, arrays: Mapping[str, Array], image_shape: tuple[int, i
         version="1",
         notes=notes,
     )
-    if len(content) > MAX_BYTES:
-        raise ModelError(f"The network takes {len(content):,} bytes as ONNX; the format ends at {MAX_BYTES:,}.")
+    if (size := wire.num_bytes(content)) > MAX_BYTES:
+        raise ModelError(f"The network takes {size:,} bytes as ONNX; the format ends at {MAX_BYTES:,}.")
     return content
 
 
@@ -124,7 +124,7 @@ class _Writer:
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = arrays
         self._names = {"data", "logits", *arrays}
-        self.nodes: list[bytes] = []
+        self.nodes: list[wire.Pieces] = []
         self.used: dict[str, Array] = {}
 
     def add(self, op: str, name: str, inputs: list[str], **attributes: wire.Attribute) -> str:

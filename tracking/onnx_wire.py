@@ -3,6 +3,8 @@
 Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); protobuf's wire format
 is a number and a length before each value. Written here, the file does not depend on which version of the onnx
 package, or of protobuf, happens to be installed.
+
+A message is a list of pieces, so that weights of hundreds of megabytes are never copied.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ _FLOAT, _INT, _STRING, _FLOATS, _INTS = 1, 2, 3, 6, 7
 _ELEMENTS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10, "float64": 11}
 
 Attribute = float | int | str | Sequence[int] | Sequence[float]
+Pieces = list[bytes | memoryview]
 
 
 def element(dtype: Any) -> int:
@@ -24,45 +27,59 @@ def element(dtype: Any) -> int:
     return _ELEMENTS[np.dtype(dtype).name]
 
 
-def model(graph: bytes, *, opset: int, ir_version: int, producer: str, version: str, notes: Mapping[str, str]) -> bytes:
+def num_bytes(pieces: Pieces) -> int:
+    """Length of a message."""
+    return sum(len(piece) for piece in pieces)
+
+
+def model(
+    graph: Pieces, *, opset: int, ir_version: int, producer: str, version: str, notes: Mapping[str, str]
+) -> Pieces:
     """A ModelProto; ``notes`` are its free metadata."""
-    return b"".join(
-        [
-            _number(1, ir_version),
-            _text(2, producer),
-            _text(3, version),
-            _part(7, graph),
-            _part(8, _number(2, opset)),
-            *(_part(14, _text(1, key) + _text(2, value)) for key, value in notes.items()),
-        ]
-    )
+    head = _number(1, ir_version) + _text(2, producer) + _text(3, version)
+    tail = _part(8, [_number(2, opset)])
+    for key, value in notes.items():
+        tail += _part(14, [_text(1, key), _text(2, value)])
+    return [head, *_part(7, graph), *tail]
 
 
 def graph(
-    name: str, nodes: Iterable[bytes], initializers: Iterable[bytes], inputs: Iterable[bytes], outputs: Iterable[bytes]
-) -> bytes:
+    name: str,
+    nodes: Iterable[Pieces],
+    initializers: Iterable[Pieces],
+    inputs: Iterable[Pieces],
+    outputs: Iterable[Pieces],
+) -> Pieces:
     """A GraphProto of encoded parts."""
-    fields = ((1, nodes), (5, initializers), (11, inputs), (12, outputs))
-    return _text(2, name) + b"".join(_part(field, part) for field, parts in fields for part in parts)
+    pieces: Pieces = [_text(2, name)]
+    for field, parts in ((1, nodes), (5, initializers), (11, inputs), (12, outputs)):
+        for part in parts:
+            pieces += _part(field, part)
+    return pieces
 
 
-def node(op: str, name: str, inputs: Sequence[str], output: str, attributes: Mapping[str, Attribute]) -> bytes:
+def node(op: str, name: str, inputs: Sequence[str], output: str, attributes: Mapping[str, Attribute]) -> Pieces:
     """A NodeProto with one output."""
-    parts = [*(_text(1, one) for one in inputs), _text(2, output), _text(3, name), _text(4, op)]
-    return b"".join(parts + [_part(5, _attribute(key, value)) for key, value in attributes.items()])
+    pieces: Pieces = [*(_text(1, one) for one in inputs), _text(2, output), _text(3, name), _text(4, op)]
+    for key, value in attributes.items():
+        pieces += _part(5, [_attribute(key, value)])
+    return pieces
 
 
-def tensor(name: str, array: NDArray[Any]) -> bytes:
+def tensor(name: str, array: NDArray[Any]) -> Pieces:
     """A TensorProto with the array's bytes."""
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     dims = b"".join(_number(1, side) for side in array.shape)
-    return dims + _number(2, element(array.dtype)) + _text(8, name) + _part(9, little.tobytes())
+    content = little.reshape(-1).view(np.uint8).data
+    return [dims + _number(2, element(array.dtype)) + _text(8, name), *_part(9, [content])]
 
 
-def value(name: str, dtype: Any, shape: Sequence[int | str]) -> bytes:
+def value(name: str, dtype: Any, shape: Sequence[int | str]) -> Pieces:
     """A ValueInfoProto: an input or output; a side that is free has a name instead of a number."""
-    sides = b"".join(_part(1, _text(2, side) if isinstance(side, str) else _number(1, side)) for side in shape)
-    return _text(1, name) + _part(2, _part(1, _number(1, element(dtype)) + _part(2, sides)))
+    sides: Pieces = []
+    for side in shape:
+        sides += _part(1, [_text(2, side) if isinstance(side, str) else _number(1, side)])
+    return [_text(1, name), *_part(2, _part(1, [_number(1, element(dtype)), *_part(2, sides)]))]
 
 
 def _attribute(key: str, content: Attribute) -> bytes:
@@ -83,11 +100,12 @@ def _number(field: int, content: int) -> bytes:
 
 
 def _text(field: int, content: str) -> bytes:
-    return _part(field, content.encode())
+    encoded = content.encode()
+    return _varint(field << 3 | 2) + _varint(len(encoded)) + encoded
 
 
-def _part(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
+def _part(field: int, pieces: Pieces) -> Pieces:
+    return [_varint(field << 3 | 2) + _varint(num_bytes(pieces)), *pieces]
 
 
 def _varint(content: int) -> bytes:

@@ -8,7 +8,6 @@ some of these.
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,16 @@ Array = NDArray[Any]
 
 
 def read(path: str | Path) -> dict[str, Array]:
-    """Every array of a file by its name, with the ``arg:`` or ``aux:`` that MXNet writes before it.
+    """Every array of a file by its name, with the ``arg:`` or ``aux:`` that MXNet writes before it; read-only.
 
     Raises ModelError for anything that is not a whole file of dense arrays.
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            if path.stat().st_size < 24:
-                raise ModelError(f"{path} is no MXNet parameter file: {path.stat().st_size} bytes are too few.")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _Reader(content, str(path)).arrays()
+        content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror or error}).") from error
+    return _Reader(content, str(path)).arrays()
 
 
 def weights(path: str | Path) -> dict[str, Array]:
@@ -49,7 +45,7 @@ def weights(path: str | Path) -> dict[str, Array]:
 
 
 class _Reader:
-    def __init__(self, content: mmap.mmap, name: str) -> None:
+    def __init__(self, content: bytes, name: str) -> None:
         self._content, self._name, self._at = content, name, 0
 
     def arrays(self) -> dict[str, Array]:
@@ -85,8 +81,9 @@ class _Reader:
         if kind not in _TYPES:
             raise self._error(f"type {kind} is unknown")
         dtype = np.dtype(_TYPES[kind])
-        data = self._bytes(math.prod(shape) * dtype.itemsize)
-        return np.frombuffer(data, dtype).reshape(shape)
+        count = math.prod(shape)
+        start = self._advance(count * dtype.itemsize)
+        return np.frombuffer(self._content, dtype, count, start).reshape(shape)
 
     def _shape(self, num_axes: int, letter: str) -> tuple[int, ...]:
         if not 0 <= num_axes <= _MAX_AXES:
@@ -107,10 +104,16 @@ class _Reader:
         return struct.unpack(form, self._bytes(struct.calcsize(form)))
 
     def _bytes(self, count: int) -> bytes:
-        if count > len(self._content) - self._at:
-            raise self._error(f"{count:,} bytes are announced at byte {self._at:,}, the file ends before")
+        start = self._advance(count)
+        return self._content[start : self._at]
+
+    def _advance(self, count: int) -> int:
+        """Go on by ``count`` bytes; where they begin."""
+        start = self._at
+        if count > len(self._content) - start:
+            raise self._error(f"{count:,} bytes are announced at byte {start:,}, the file ends before")
         self._at += count
-        return self._content[self._at - count : self._at]
+        return start
 
     def _error(self, why: str) -> ModelError:
         return ModelError(f"{self._name} is no MXNet parameter file that can be read here: {why}.")
