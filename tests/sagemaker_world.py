@@ -16,7 +16,7 @@ import pytest
 from fake_aws_answers import Answers, answering
 
 from trainers.config import Config
-from trainers.data import recordio
+from trainers.data import imagerecord, recordio
 from trainers.sagemaker import request
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.findings import Finding
@@ -121,7 +121,7 @@ def records(
     """A RecordIO file of ``count`` pictures whose labels go round."""
     file = io.BytesIO()
     for number in range(count):
-        payload = recordio.pack_image(0, number, picture(first + number, shape))
+        payload = imagerecord.pack_image(0, number, picture(first + number, shape))
         header = np.frombuffer(payload[:24], np.uint8).copy()
         header[4:8] = np.frombuffer(np.float32(labels[number % len(labels)]).tobytes(), np.uint8)
         recordio.write(file, header.tobytes() + payload[24:])

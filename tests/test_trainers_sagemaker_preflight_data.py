@@ -11,7 +11,7 @@ import pytest
 from sagemaker_world import BUILTIN, World, build, codes, picture, records, world
 
 from trainers.config import Config
-from trainers.data import recordio
+from trainers.data import imagerecord, recordio
 from trainers.sagemaker import preflight, request
 from trainers.sagemaker.findings import Finding
 from trainers.sagemaker.request import Channel
@@ -327,7 +327,8 @@ def test_small_pictures_matter_without_resize_only(account: World) -> None:
 def _folders(account: World, **counts: int) -> list[Channel]:
     for name, count in counts.items():
         for number in range(count):
-            account.put(f"{account.folder}/train/{name}/{number}.png", picture(1000 * len(name) + ord(name[0]) + 200 * number))
+            seed = ord(name[0]) + 200 * number
+            account.put(f"{account.folder}/train/{name}/{number}.png", picture(seed))
     return [Channel("train", f"s3://bucket-one/{account.folder}/train/")]
 
 
@@ -454,7 +455,7 @@ def _with_payload(picture_bytes: bytes) -> bytes:
 
     out = io.BytesIO()
     for number in range(12):
-        recordio.write(out, recordio.pack_image(number % 3, number, picture_bytes))
+        recordio.write(out, imagerecord.pack_image(number % 3, number, picture_bytes))
     return out.getvalue()
 
 

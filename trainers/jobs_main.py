@@ -273,6 +273,9 @@ def _parser() -> argparse.ArgumentParser:
     command("stop", _stop, "end jobs; they keep the model they have", "+")
     wait = command("wait", _wait, "block until jobs have ended", "+")
     wait.add_argument("--timeout", type=float, metavar="S", help=f"at most so many seconds (exit code {TIME_IS_OVER})")
+    from trainers.sagemaker import history
+
+    history.add_arguments(command("import", history.run, "bring the account's finished jobs into MLflow", None))
     for made in (watch, logs, wait):
         made.add_argument("--poll", type=float, default=15.0, metavar="S", help="seconds between looks (default 15)")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def adopt(aws: Aws, name: str, root: Path, *, profile: str | None, experiment: s
     experiment, run_name = tags.get("experiment") or experiment, tags.get("run_name") or name
     begin = functools.partial(Journal.create, root, experiment=experiment, run_name=run_name, start_time_ms=created_ms)
     try:
-        journal = begin(journal_id=tags.get(names.JOURNAL_ID))
+        journal = begin(journal_id=tags.get(names.JOURNAL_ID) or _own_id(described))
     except JournalError:  # that one is here, but says nothing of a job
         journal = begin()
     kept = {key: described[key] for key in _KEPT if key in described}
@@ -69,6 +70,12 @@ def adopt(aws: Aws, name: str, root: Path, *, profile: str | None, experiment: s
     journal.tags({names.LAUNCHER: entry.kind, names.JOB_NAME: name, **own}, time_ms=created_ms)
     journal.close()
     return entry
+
+
+def _own_id(described: Mapping[str, Any]) -> str:
+    """The same on every machine that takes this job over, so that on a shared server it stays one run."""
+    identity = f"{described['TrainingJobArn']} {phases.seconds(described['CreationTime']):.0f}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def _tags(aws: Aws, arn: str) -> dict[str, str]:

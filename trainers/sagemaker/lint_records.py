@@ -10,8 +10,8 @@ import math
 import statistics
 
 from trainers.config import Config
+from trainers.data.imagerecord import ImageRecord
 from trainers.data.protobuf import is_protobuf_record
-from trainers.data.recordio import ImageRecord
 from trainers.sagemaker import record_pieces
 from trainers.sagemaker.findings import Finding, found
 from trainers.sagemaker.lint import Channel, Facts, label_fault, label_findings, picture_fault, picture_findings, some

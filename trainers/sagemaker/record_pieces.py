@@ -9,7 +9,8 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 
-from trainers.data.recordio import FIRST, LAST, MAX_LENGTH, WHOLE, ImageRecord, unpack_image
+from trainers.data.imagerecord import ImageRecord, unpack_image
+from trainers.data.recordio import FIRST, LAST, MAX_LENGTH, WHOLE
 from trainers.data.recordio import MAGIC as MAGIC_NUMBER
 
 MAGIC = MAGIC_NUMBER.to_bytes(4, "little")
