@@ -96,7 +96,7 @@ def package(
     if onnx:
         try:
             facts["onnx"] = _export(directory, facts, pictures, ask)
-        except (ModelError, ImportError) as error:
+        except (ModelError, ImportError, OSError) as error:
             (directory / ONNX).unlink(missing_ok=True)
             facts["onnx"] = {"problem": str(error)}
     else:

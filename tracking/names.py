@@ -270,6 +270,7 @@ COST_USD = "cost_usd"
 SPOT_SAVING = "spot_saving"
 NUM_PARAMETERS = "num_parameters"
 MODEL_SIZE_BYTES = "model_size_bytes"
+ONNX_MAX_DIFFERENCE = "onnx_max_difference"
 
 
 def num_images(split: str) -> str:
@@ -325,6 +326,14 @@ METRICS: tuple[Name, ...] = (
     _metric(SPOT_SAVING, "spot saving", "share of the on-demand cost that spot capacity saved", low=0, high=1),
     _metric(NUM_PARAMETERS, "parameters", "trainable weights", low=1),
     _metric(MODEL_SIZE_BYTES, "model size", "of the saved weights", unit="bytes", low=1, better="lower"),
+    _metric(
+        ONNX_MAX_DIFFERENCE,
+        "ONNX difference",
+        "of a probability, ONNX copy against MXNet",
+        low=0,
+        high=1,
+        better="lower",
+    ),
 )
 
 # Tags. The dotted ones are this project's; MLflow's own start with "mlflow.".
@@ -339,6 +348,7 @@ STATUS_REASON = "status_reason"
 ERROR_TYPE = "error_type"
 RESUMED = "resumed"
 REPLAY_PROBLEMS = "replay_problems"
+ONNX_PROBLEM = "onnx_problem"
 TEST_DATASET_DIGEST = "test_dataset_digest"
 VALIDATION_DATASET_DIGEST = "validation_dataset_digest"
 TRAIN_DATASET_DIGEST = "train_dataset_digest"
@@ -379,6 +389,7 @@ TAGS: tuple[Name, ...] = tuple(
         (ERROR_TYPE, "error", "the exception's class"),
         (RESUMED, "resumed", "how often the run was continued"),
         (REPLAY_PROBLEMS, "problems", "what of the journal MLflow could not hold, in words"),
+        (ONNX_PROBLEM, "ONNX problem", "why the model has no ONNX copy"),
         (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
         (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),

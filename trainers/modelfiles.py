@@ -13,10 +13,12 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracking.model_format import META as META
+from tracking.model_format import SYMBOL as SYMBOL
+from tracking.model_format import WEIGHTS as WEIGHTS
 from trainers import mx as door
 from trainers.errors import BadInput, DiskFull
 
-SYMBOL, WEIGHTS, META = "model-symbol.json", "model-0000.params", "model.json"
 _FORMAT = 1
 
 
@@ -51,6 +53,9 @@ def save_arrays(path: Path, parameters: Mapping[str, Any], auxiliary: Container[
     mx = door.load()
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data() for name, p in parameters.items()}
+    # A forward pass still under way turns convolution weights over into another layout, and a file written meanwhile
+    # holds garbage in their place.
+    mx.nd.waitall()
     with whole_file(path) as part:
         part.touch()  # Python's own error when the place cannot be written at all
         try:

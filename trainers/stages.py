@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
 from tracking.events import read
-from trainers import fit, modelfiles, nets, pictures, progress, provenance, record_scores, weights
+from trainers import fit, modelfiles, nets, pictures, progress, provenance, record_scores, run_model, weights
 from trainers.config import Config
 from trainers.config_text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from trainers.sources import Source
 
 _EVALUATION_BATCH = 256
-# State (weights and momentum), the best checkpoint and the saved model, each once more while it is being replaced.
-_COPIES_OF_WEIGHTS = 2 * (2 + 1 + 1)
+# State (weights and momentum), the best checkpoint, the saved model and its ONNX copy, each once more while it is being
+# replaced.
+_COPIES_OF_WEIGHTS = 2 * (2 + 1 + 2)
 
 
 class Stages:
@@ -137,7 +138,7 @@ class Stages:
         return history
 
     def _former_epochs(self) -> list[dict[str, Any]]:
-        """The epochs of a resumed run. One whose state was kept but not yet logged when the run was killed is logged."""
+        """The epochs a resumed run has behind it; one that was kept but not logged when the run was killed is logged."""
         history = fit.history(self.state_dir)
         logged = {
             event["step"]
@@ -187,17 +188,15 @@ class Stages:
         return result
 
     def _save_model(self, net: Any, epoch: int) -> None:
-        config, folder = self.config, self.files / "model"
-        meta = {
-            "class_names": list(self.dataset.class_names),
-            "resize": config.resize,
-            "fit": "crop",
-            "epoch": epoch,
-            "dataset": config.dataset,
-        }
-        modelfiles.save_model(net, folder, meta)
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        self.run.metrics({names.MODEL_SIZE_BYTES: size}, step=epoch)
+        folder = self.files / "model"
+        known = run_model.save(net, folder, self.config, self.dataset, epoch)["onnx"]
+        values = {names.MODEL_SIZE_BYTES: (folder / modelfiles.WEIGHTS).stat().st_size}
+        if "problem" in known:
+            print(f"note: the model has no ONNX copy: {known['problem']}")
+            self.run.tags({names.ONNX_PROBLEM: known["problem"]})
+        else:
+            values[names.ONNX_MAX_DIFFERENCE] = known["max_difference"]
+        self.run.metrics(values, step=epoch)
         self.run.artifact(folder)
 
     def _batches(self, split: Split, **how: Any) -> Batches:
