@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -469,3 +470,32 @@ def _protobuf(count: int) -> bytes:
         entry = b"\x0a\x06values" + value
         recordio.write(out, b"\x0a" + bytes([len(entry)]) + entry)
     return out.getvalue()
+
+
+# Data on this machine
+
+
+def test_local_data_are_checked_before_they_are_sent(account: World, tmp_path: Path) -> None:
+    for name, count in (("cat", 6), ("dog", 6)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "pets" / name / f"{number}.png").write_bytes(picture(ord(name[0]) + 200 * number))
+    channels = [Channel("data", "s3://bucket-one/uploads/data/0123/")]
+    told: dict[str, Any] = {"pending": ("data", "code"), "local": [tmp_path / "pets"]}
+    built = build(channels, OWN, code_uri=CODE)
+    assert codes(preflight.run(*built, account.aws, **told)) == []
+    (tmp_path / "pets" / "dog" / "3.png").write_bytes(picture(3)[:60])
+    found = preflight.run(*built, account.aws, **told)
+    broken = [f for f in found if "3.png" in f.what and f.code.startswith("local-")]
+    assert broken and broken[0].severity in ("error", "warning") and broken[0].mend
+    report = preflight.examine(*built, account.aws, **told, counts={"train": 10_000, "validation": 1000})
+    assert report.usd is not None and report.usd > 0
+    assert preflight.examine(*built, account.aws, **told).usd is None
+
+
+def test_a_whole_data_set_in_s3_may_have_any_layout(account: World) -> None:
+    for split in ("train", "validation"):
+        for number in range(4):
+            account.put(f"{account.folder}/{split}/cat/{number}.png", picture(ord(split[0]) + 200 * number))
+    channels = [Channel("data", f"s3://bucket-one/{account.folder}/")]
+    assert codes(_run(account, channels, OWN, code_uri=CODE)) == []

@@ -6,19 +6,29 @@ the moment it would strike and the money gone by then. It reads and never change
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from trainers.config import Config
-from trainers.sagemaker import estimate, instances, preflight_account, preflight_data, preflight_request, pricing
+from trainers.sagemaker import (
+    estimate,
+    instances,
+    preflight_account,
+    preflight_data,
+    preflight_local,
+    preflight_request,
+    pricing,
+)
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.findings import Finding, found, priced
 from trainers.sagemaker.lint import Facts, channels
 from trainers.sagemaker.objects import Objects
 from trainers.sagemaker.options import JobOptions
 
+_COUNTED = ("train", "validation")
 _SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 
 
@@ -60,12 +70,12 @@ def run(
     *,
     num_jobs: int = 1,
     pending: Collection[str] = (),
+    local: Sequence[Path] = (),
+    counts: Mapping[str, int] | None = None,
 ) -> list[Finding]:
-    """Every finding, worst first.
-
-    ``num_jobs``: how many such jobs a study will want at once. ``pending``: channels that are not uploaded yet.
-    """
-    return examine(request, config, options, aws, num_jobs=num_jobs, pending=pending).findings
+    """Every finding, worst first. See ``examine`` for what else may be told."""
+    told: dict[str, Any] = {"num_jobs": num_jobs, "pending": pending, "local": local, "counts": counts}
+    return examine(request, config, options, aws, **told).findings
 
 
 def examine(
@@ -76,8 +86,15 @@ def examine(
     *,
     num_jobs: int = 1,
     pending: Collection[str] = (),
+    local: Sequence[Path] = (),
+    counts: Mapping[str, int] | None = None,
 ) -> Report:
-    """The findings together with what they rest on."""
+    """The findings together with what they rest on.
+
+    ``num_jobs``: how many such jobs a study will want at once. ``pending``: channels that are not uploaded yet, and
+    ``local``: the paths of this machine they come from, which are checked in their stead. ``counts``: split → number
+    of pictures, where the caller knows (for the estimate).
+    """
     region = options.region if options.region is not None else aws.region
     is_builtin = preflight_request.is_builtin(request)
     objects = Objects(aws)
@@ -95,6 +112,8 @@ def examine(
         )
         data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
         asked_price = pool.submit(_price, region, kind, aws)
+        if local:
+            findings += preflight_local.check(local, config)
         findings += account.result()
         data_findings, facts = data.result()
         findings += data_findings
@@ -103,7 +122,7 @@ def examine(
     if any(finding.code == "credentials" for finding in findings):
         findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
     is_listed = _is_listed(request, is_builtin)
-    guess = _estimate(config, kind, count, facts, is_listed)
+    guess = _estimate(config, kind, count, facts, is_listed, counts or {})
     findings += _disk(request, config, facts, kind, is_listed)
     report = Report([], facts, price, guess, count, objects.num_reads, objects.num_lists, objects.num_bytes_read)
     findings += _budget(request, options, report)
@@ -128,20 +147,24 @@ def _price(region: str, kind: str, aws: Aws) -> tuple[pricing.Price | None, list
 
 
 def _estimate(
-    config: Config, kind: str, count: int, facts: Mapping[str, Facts], is_listed: bool
+    config: Config,
+    kind: str,
+    count: int,
+    facts: Mapping[str, Facts],
+    is_listed: bool,
+    counts: Mapping[str, int],
 ) -> estimate.Estimate | None:
-    """The job's time, where the number of training pictures is known from the data or the settings."""
-    learnt = {name: facts[name].num_images if name in facts else None for name in ("train", "validation")}
+    """The job's time, where the number of training pictures is known from the data, the caller or the settings."""
+    learnt = {name: counts.get(name, facts[name].num_images if name in facts else None) for name in _COUNTED}
     num_train = learnt["train"] if learnt["train"] is not None else config.num_training_samples
     if num_train is None:
         return None
-    num_validation = learnt["validation"] if learnt["validation"] is not None else num_train // 10
     return estimate.estimate(
         config,
         kind,
         num_instances=count,
         num_train=num_train,
-        num_validation=num_validation,
+        num_validation=learnt["validation"] if learnt["validation"] is not None else num_train // 10,
         num_bytes=sum(f.num_bytes for f in facts.values()),
         is_listed=is_listed,
     )

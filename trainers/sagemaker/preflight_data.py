@@ -20,6 +20,7 @@ from trainers.sagemaker.request import CODE_CHANNEL, RECORDIO
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")
+WHOLE = "data"  # our own trainer's channel of a whole data set, of any layout it reads
 _IGNORED = (CODE_CHANNEL, "model")
 
 
@@ -111,7 +112,7 @@ def _by_layout(
         if not holds_pictures:
             return [], facts  # an archive or a data set's own files: our trainer says what is wrong with them
         findings = lint_pictures.check_names(channel, facts)
-        if not any(o.suffix == ".lst" for o in facts.objects):
+        if channel.name != WHOLE and not any(o.suffix == ".lst" for o in facts.objects):
             findings += lint_pictures.check_folders(channel, facts, config)
         return findings + lint_pictures.check_sample(channel, facts, objects, config), facts
     if channel.content_type == RECORDIO:
