@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trainers import cloud
 from trainers import study as studies
 from trainers.config import Config
 from trainers.config_checks import local_faults, nearest
@@ -69,11 +70,11 @@ def _main(argv: list[str]) -> int:
         faults.append("--study has its own presets and settings; give it without --preset and --config.")
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
         faults.append("--resume goes on with a run's own settings; give it alone.")
+    if arguments.on == "local":
+        faults += cloud.foreign(arguments)
     if faults:
         raise BadConfig(faults)
     if arguments.on != "local":
-        from trainers import cloud
-
         return cloud.main(arguments, flags, base, file)
     if arguments.resume:
         return _resume(arguments.resume)
@@ -232,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--again", action="store_true", help="run a study's runs although they were done before")
     how.add_argument("--leaderboard", metavar="FILE.md", help="write the study's leaderboard there as well")
     add_flags(parser)
+    cloud.add_flags(parser)
     return parser
 
 

@@ -130,6 +130,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         job.add_argument(f"--{key.replace('_', '-')}", dest=key, metavar=metavar, default=None, help=text, **more)
 
 
+def flags() -> tuple[str, ...]:
+    """The options that have a flag, as attributes of the parsed arguments."""
+    return tuple(_FLAGS)
+
+
 def read(
     arguments: argparse.Namespace | None = None,
     config_file: Path | None = None,

@@ -1,0 +1,120 @@
+"""``python -m trainers.run --on sagemaker-builtin`` end to end against the fake: check, ask, launch, watch, rank."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_sagemaker import FakeSageMaker, Plan, ScaledClock
+from sagemaker_fixtures import ROLE, account
+
+from tracking import names
+from tracking.store import resolve
+from trainers import run
+from trainers.rehearsal import _some_of_each
+
+QUICK = Plan(starting_s=20, downloading_s=10, image_s=10, epoch_s=20, uploading_s=5, log_lag_s=1)
+JOB = [
+    "--on=sagemaker-builtin",
+    f"--role={ROLE}",
+    "--output=s3://bucket-one/jobs",
+    "--region=us-east-1",
+    "--train=s3://bucket-one/data/train/",
+    "--validation=s3://bucket-one/data/validation/",
+    "--num-layers=18",
+    "--image-shape=3,224,224",
+    "--num-classes=2",
+    "--num-training-samples=640",
+    "--epochs=2",
+    "--poll=0.1",
+]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
+    with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
+        yield fake
+
+
+def test_a_dry_run_prints_the_request_and_sends_nothing(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run.main([*JOB, "--dry-run"])
+    captured = capsys.readouterr()
+    request = json.loads(captured.out)
+    assert request["HyperParameters"]["num_layers"] == "18" and request["RoleArn"] == ROLE
+    assert request["StoppingCondition"]["MaxRuntimeInSeconds"] > 0
+    assert code in (0, 2) and captured.err.strip()
+    assert not fake.jobs
+
+
+def test_preflight_errors_stop_the_launch(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fake's channels hold no RecordIO, which costs minutes of a rented machine to find out there."""
+    assert run.main([*JOB, "--yes"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert not fake.jobs
+
+
+def test_a_job_is_not_launched_unless_somebody_agrees(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*JOB, "--force"]) == 2  # nobody at the keyboard
+    captured = capsys.readouterr()
+    assert "--yes" in captured.err and "estimate" in captured.err
+    assert not fake.jobs
+
+
+def test_a_launched_job_becomes_a_run_with_its_cost(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*JOB, "--yes", "--force", "--run-name=cats"]) == 0
+    said = capsys.readouterr().out
+    assert "Training" in said or "training" in said
+    (logged,) = resolve().runs()
+    assert logged.info.status == "FINISHED" and logged.data.params["num_layers"] == "18"
+    assert logged.data.metrics[names.COST_USD] > 0 and logged.data.tags[names.LAUNCHER] == "sagemaker-builtin"
+    assert names.TEST_ACCURACY not in logged.data.metrics
+
+
+def test_a_study_becomes_jobs_and_ends_with_the_leaderboard(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'cats'\nlearning_rate = [0.1, 0.01]\n")
+    assert run.main([*JOB, "--yes", "--force", "--study=two.toml", "--leaderboard=board.md"]) == 0
+    assert len(fake.jobs) == 2
+    assert "# Leaderboard" in Path("board.md").read_text()
+    assert {one.data.tags[names.STUDY] for one in resolve().runs()} == {"two"}
+
+
+def test_detached_jobs_go_on_without_us(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*JOB, "--yes", "--force", "--detach"]) == 0
+    assert "python -m trainers.jobs watch" in capsys.readouterr().out
+    assert len(fake.jobs) == 1
+
+
+def test_a_jobs_flags_are_refused_for_a_local_run(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--spot", "--detach", "--dry-run"]) == 2
+    assert "--spot is for --on sagemaker" in capsys.readouterr().err
+
+
+def test_account_facts_that_are_missing_come_at_once(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(workdir / "none"))
+    assert run.main(["--on=sagemaker", "--num-layers=20"]) == 2
+    said = capsys.readouterr().err
+    assert "--role" in said and "--output" in said and "--region" in said
+
+
+def test_a_rehearsal_has_every_class() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 2)
+    chosen = _some_of_each(labels, 9)
+    assert len(chosen) == 9 and set(labels[chosen]) == {0, 1, 2}
+    assert list(np.bincount(labels[chosen])) == [4, 3, 2]
+
+
+@pytest.mark.mxnet
+def test_a_rehearsal_runs_the_container_on_a_few_batches(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    argv = ["--on=sagemaker", "--rehearse", "--num-layers=20", "--dataset=digits", "--mini-batch-size=16"]
+    assert run.main(argv) == 0
+    assert "ran to its end" in capfd.readouterr().out
+    assert not (workdir / "mlruns").exists()  # a rehearsal leaves no run behind
