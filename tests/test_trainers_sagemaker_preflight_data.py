@@ -354,6 +354,16 @@ def test_folders_that_are_no_classes(account: World) -> None:
     assert finding.severity == "warning" and "1 pictures lie in no class's folder" in finding.what
 
 
+def test_test_pictures_among_the_training_pictures(account: World) -> None:
+    channels = _folders(account, cat=3, dog=4)
+    account.put(f"{account.folder}/test/cat/9.png", picture(ord("c")))  # training picture cat/0.png
+    account.put(f"{account.folder}/test/dog/9.png", picture(9))
+    channels.append(Channel("test", f"s3://bucket-one/{account.folder}/test/"))
+    assert codes(_run(account, channels, OWN, code_uri=CODE)) == ["test-overlap"]
+    allowed = replace(OWN, allow_overlap=True)
+    assert codes(_run(account, channels, allowed, code_uri=CODE)) == ["split-overlap"]
+
+
 def test_channels_to_be_uploaded_are_not_looked_for(account: World) -> None:
     channels = [Channel("train", "s3://bucket-one/uploads/data/0123/")]
     built, config, options = build(channels, OWN, code_uri="s3://bucket-one/uploads/code/0123/code.tar.gz")

@@ -242,6 +242,9 @@ _DATA: dict[str, Rule] = {
         "result", "grey and colour differ from image_shape", "Change --image-shape's channels."
     ),
     "folder-classes": _error("start", "one sub-folder for each class is needed", "Sort the pictures into folders."),
+    "test-overlap": _error(
+        "start", "our trainer stops when test pictures are among the training pictures", "Remove them."
+    ),
     "split-overlap": _warning("result", "the score is better than the network", "Remove them from one of the two."),
     "manifest-attributes": _error(
         "start", "the pipe delivers empty batches", "Name picture and label attribute, in this order."

@@ -52,7 +52,7 @@ def check(
         lists = [channel for channel in order if channel.name in LISTS]
         for found_here in pool.map(lambda channel: _list(channel, given, facts, objects, config), lists):
             findings += found_here
-    findings += _between(request, given, facts)
+    findings += _between(request, given, facts, stops_at_overlap=not is_builtin and not config.allow_overlap)
     findings += _against(config, given, facts, is_builtin)
     return findings, facts
 
@@ -181,7 +181,9 @@ def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
     ]
 
 
-def _between(request: Mapping[str, Any], given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[Finding]:
+def _between(
+    request: Mapping[str, Any], given: Mapping[str, Channel], facts: Mapping[str, Facts], *, stops_at_overlap: bool
+) -> list[Finding]:
     """One prefix inside another, pictures in two splits, class numbers that differ."""
     findings = []
     splits = [given[name] for name in ("train", "validation", "test") if name in given]
@@ -190,7 +192,8 @@ def _between(request: Mapping[str, Any], given: Mapping[str, Channel], facts: Ma
             if _is_inside(one.uri, other.uri) or _is_inside(other.uri, one.uri):
                 findings.append(found("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
             else:
-                findings += _shared(one.name, other.name, facts)
+                stops = stops_at_overlap and (one.name, other.name) == ("train", "test")
+                findings += _shared(one.name, other.name, facts, "test-overlap" if stops else "split-overlap")
     output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
     for channel in given.values():
         if channel.kind == "S3Prefix" and output and _is_inside(output + "/", channel.uri):
@@ -209,7 +212,7 @@ def _between(request: Mapping[str, Any], given: Mapping[str, Channel], facts: Ma
     return findings
 
 
-def _shared(one: str, other: str, facts: Mapping[str, Facts]) -> list[Finding]:
+def _shared(one: str, other: str, facts: Mapping[str, Facts], code: str) -> list[Finding]:
     """Equal bytes under two splits, as far as S3's checksums tell (not for objects sent in parts)."""
     sums = {
         (o.etag, o.size): o.key for o in facts[one].objects if o.size and o.suffix in PICTURES and "-" not in o.etag
@@ -219,7 +222,7 @@ def _shared(one: str, other: str, facts: Mapping[str, Facts]) -> list[Finding]:
         return []
     return [
         found(
-            "split-overlap",
+            code,
             f"{len(twice):,} pictures are in {one} and in {other}, such as {twice[0][0]} = {twice[0][1]}",
         )
     ]
