@@ -46,15 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(
-    run_id: str, *, store: Store, split: str = "test", dataset: str | None = None, image_root: str | None = None
+    run_id: str,
+    *,
+    store: Store,
+    split: str = "test",
+    dataset: str | None = None,
+    image_root: str | None = None,
+    runtime: str = "auto",
 ) -> Scores:
     """Score one tracked run on ``split`` and write the scores to it.
 
-    ``dataset`` (default: the run's own) says where the pictures come from. Raises BadInput when there is no such run,
+    ``dataset`` (default: the run's own) says where the pictures come from, ``runtime`` what computes: mxnet, onnx, or
+    auto for the faster of those that can be had. Raises BadInput when there is no such run,
     no model or no such split, and BadData when the classes are not those that the network knows.
     """
     from tracking import run as tracked
-    from trainers import experiment, modelfiles, record_scores, scores, sources
+    from trainers import experiment, modelfiles, record_scores, runtimes, sources
     from trainers.data import Batches
 
     run = store.find_run(run_id)
@@ -64,19 +71,20 @@ def evaluate(
         raise BadInput(f"run {run_id} learned {config.pretext}, not the labels; it has no test score.")
     if dataset is not None:
         config = replace(config, dataset=dataset, image_root=image_root)
-    experiment.fix_threads(None)
+    num_threads = experiment.fix_threads(None)
     opened, _ = experiment.load_data(replace(config, num_classes=None, num_training_samples=None))
     pictures = opened.splits.get(split)
     if pictures is None:
         raise BadInput(f"{config.dataset} has no {split} split; it has {', '.join(opened.splits)}.")
-    net, meta = modelfiles.load_model(source.model_dir)
+    scorer = runtimes.scorer(source.model_dir, runtime, num_threads)
+    meta = modelfiles.read_meta(source.model_dir)
     if list(meta["class_names"]) != list(opened.class_names):
         raise BadData(
             f"{config.dataset} has the classes {_few(opened.class_names)}, the network of run {run_id} knows"
             f" {_few(meta['class_names'])}: its scores would mean nothing."
         )
     batches = Batches(pictures, image_shape=config.shape, resize=config.resize, batch_size=_BATCH)
-    result = scores.score(net, batches)
+    result = scorer(batches)
     with tracked.attach(run.info.run_id, root=store.journals, live=store) as attached:
         attached.dataset(
             context=split,
@@ -122,6 +130,7 @@ def _main(arguments: argparse.Namespace) -> int:
                 split=arguments.split,
                 dataset=arguments.dataset,
                 image_root=arguments.image_root,
+                runtime=arguments.runtime,
             )
         except (BadInput, TrackingError) as error:
             if len(run_ids) == 1:
@@ -150,6 +159,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--experiment", metavar="NAME", help="with --missing: only runs of this experiment")
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="default test")
     parser.add_argument("--dataset", metavar="DATA", help="other pictures of the same classes (default: the run's own)")
+    parser.add_argument(
+        "--runtime",
+        choices=("auto", "mxnet", "onnx"),
+        default="auto",
+        help="what computes the answers (default auto: the ONNX copy where there is one, it is faster; else MXNet)",
+    )
     parser.add_argument("--image-root", metavar="DIR", help="folder that the paths of a list or manifest start from")
     return parser
 

@@ -5,7 +5,7 @@ The arithmetic is NumPy's in float64, shared by training (per batch) and evaluat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,15 @@ def score(net: Any, batches: Pictures, top_k: int | None = 5) -> Scores:
     if waiting is None:
         raise BadData("There is not one picture to score: the split is empty.")
     logits.append(waiting.asnumpy()[: len(labels[-1])])
+    return of_logits(np.concatenate(logits), np.concatenate(labels), top_k)
+
+
+def score_arrays(network: Callable[[NDArray[Any]], NDArray[Any]], batches: Pictures, top_k: int | None = 5) -> Scores:
+    """As ``score``, for a network that takes and gives NumPy arrays, such as an ONNX copy."""
+    answers = [(network(images), labels) for images, labels in batches.epoch(0)]
+    if not answers:
+        raise BadData("There is not one picture to score: the split is empty.")
+    logits, labels = zip(*answers, strict=True)
     return of_logits(np.concatenate(logits), np.concatenate(labels), top_k)
 
 
