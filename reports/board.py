@@ -20,6 +20,8 @@ from tracking import names
 from tracking.frame import HasUri
 
 UNKNOWN = ""
+# Begins the key of a page whose pictures were not recorded; no digest begins so.
+_NO_DIGEST = " "
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def leaderboard(
     )
     board = build(open_store(store), ask)
     frame = LeaderboardFrame(board.table)
+    frame.attrs = dict(board.table.attrs)
     frame.board = board
     return frame
 
@@ -165,7 +168,7 @@ def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
     only = known.loc[known["nunique"] == 1, "first"]
     digest = digest.where(digest.notna(), runs["config"].map(only))
     keys = [
-        f"\x00{'' if text.is_missing(data) else data}" if text.is_missing(found) else str(found)
+        f"{_NO_DIGEST}{'' if text.is_missing(data) else data}" if text.is_missing(found) else str(found)
         for found, data in zip(digest, runs["dataset"], strict=True)
     ]
     return pd.Series(keys, index=runs.index, dtype=object)
@@ -175,7 +178,7 @@ def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
     """The page with most ranked rows first, then by key."""
     pages = []
     for key, rows in table.groupby("page", sort=True):
-        digest = UNKNOWN if str(key).startswith("\x00") else str(key)
+        digest = UNKNOWN if str(key).startswith(_NO_DIGEST) else str(key)
         datasets = sorted({str(d) for d in runs.loc[runs["page"] == key, "dataset"].dropna()})
         rows = rows.reset_index(drop=True)
         rows.attrs = dict(table.attrs)

@@ -78,6 +78,8 @@ def _state(run: Run) -> list[Block]:
         Paragraph(f"{metric} is {text.number(value, 6)}, which it cannot be; the value is left out.", "warning")
         for metric, value in run.impossible
     ]
+    if names.FLAGGED in run.tags:
+        blocks.append(Paragraph(f"{text.one_line(run.tags[names.FLAGGED])}.", "warning"))
     overlap = run.tags.get(names.TEST_OVERLAP)
     if overlap and overlap != "0":
         blocks.append(Paragraph(f"{overlap} test pictures were trained on, so the test score flatters.", "warning"))

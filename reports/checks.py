@@ -31,6 +31,7 @@ def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, as
     """Everything found, worst first. ``runs`` are all, ``finished`` the candidates, ``table`` their configurations."""
     return [
         *_impossible(runs),
+        *_flagged(runs),
         *_unreadable(runs),
         *_digests(finished),
         *_pictures(finished),
@@ -55,6 +56,16 @@ def _impossible(runs: pd.DataFrame) -> list[Finding]:
             legal = f", which is {text.join([w for w in (low, high) if w])}"
         found.append(Finding(f"{metric} is {text.number(value, 6)}{legal}; the value is left out.", (run_id,)))
     return found
+
+
+def _flagged(runs: pd.DataFrame) -> list[Finding]:
+    """Scores from notes that cannot be meant as they were written: as written, and as read."""
+    told = column(runs, f"tags.{names.FLAGGED}")
+    return [
+        Finding(f"{text.one_line(said)}.", (str(run),))
+        for run, said in zip(runs["run_id"], told, strict=True)
+        if isinstance(said, str)
+    ]
 
 
 def _unreadable(runs: pd.DataFrame) -> list[Finding]:

@@ -73,4 +73,6 @@ def retrain(params: Mapping[str, Any]) -> str:
                 words += ["--init", "imagenet"]
             continue
         words += [f"--{key.replace('_', '-')}", str(value).lower() if name.type is bool else str(value)]
+    if "dataset" not in params:
+        words += ["--dataset", "PATH"]
     return shlex.join(words)

@@ -67,8 +67,11 @@ def _title(page: Page, board: Board) -> tuple[Span, ...]:
     split = board.ask.split
     images = page.table[names.num_images(split)].dropna()
     count = f"{text.count(images.max())} " if len(images) else ""
-    head: list[Span] = [f"{page.dataset}: " if page.dataset else "", f"{count}{split} pictures "]
-    return (*head, Code(page.digest)) if page.digest else (*head, "(which ones was not recorded)")
+    data = f"{page.dataset}: " if page.dataset else ""
+    if not page.digest:
+        said = f"{data}{count}{split} pictures, not recorded which"
+        return (said if data or count else f"{split.capitalize()} pictures not recorded",)
+    return (f"{data}{count}{split} pictures ", Code(page.digest))
 
 
 def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
@@ -156,7 +159,7 @@ def _findings(board: Board) -> list[Heading | Bullets]:
     uri = border.public(board.store.tracking_uri)
     items: list[tuple[Span, ...]] = []
     for finding in board.findings:
-        said = finding.text[0].upper() + finding.text[1:]
+        said = _sentence(finding.text)
         if not finding.run_ids:
             items.append((said,))
             continue
@@ -164,6 +167,11 @@ def _findings(board: Board) -> list[Heading | Bullets]:
         more = [f"{len(finding.run_ids) - 4} more"] if len(finding.run_ids) > 4 else []
         items.append((*joined([*((i,) for i in ids), *more]), f": {said}"))
     return [Heading("What looks wrong"), Bullets(tuple(items))]
+
+
+def _sentence(said: str) -> str:
+    """With a capital, unless it begins with a name as it is typed."""
+    return said if "_" in said.split(" ", 1)[0] else said[0].upper() + said[1:]
 
 
 def _failed(board: Board) -> list[Heading | Paragraph | Table]:

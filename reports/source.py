@@ -34,6 +34,7 @@ _TAGS = (
     names.FAILURE_KIND,
     names.ADVICE,
     names.REPLAY_PROBLEMS,
+    names.FLAGGED,
     REPORT,
 )
 
@@ -191,6 +192,8 @@ def _init(runs: pd.DataFrame) -> pd.Series[Any]:
 def _time(runs: pd.DataFrame) -> pd.Series[Any]:
     """Seconds: the logged total, else training alone, else from start to end."""
     seconds = (runs["end_time"] - runs["start_time"]).dt.total_seconds()
+    # A run from notes that tell no times begins and ends at once.
+    seconds = seconds.where(seconds > 0)
     for name in (names.TRAINING_TIME_S, names.TOTAL_TIME_S):
         logged = pd.to_numeric(column(runs, f"metrics.{name}"))
         seconds = logged.where(logged.notna(), seconds)

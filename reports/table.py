@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import stats
+from reports import stats, text
 from reports.cells import labels
 from reports.source import METRICS, NOT_SETTINGS, Ask, column, resolve_name
 from tracking import names
@@ -80,7 +80,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(num_rows))
     first = order[starts]
-    members = np.split(order, starts[1:])
+    members = np.split(order, starts[1:]) if num_rows else []
 
     shown = by if by else [c for c in LABELS if c in runs.columns]
     extra = [resolve_name(runs, word) for word in ask.columns]
@@ -193,11 +193,21 @@ def _rank(table: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     better = higher_is_better(ask.metric)
     value = table[ask.metric].to_numpy()
     sortable = np.where(np.isnan(value), np.inf, -value if better else value)
+    # Ties, and what is not ranked, by their settings; the run's id decides between equal ones.
+    columns = [_sortable(table[name]) for name in reversed(table.attrs["settings"])]
     ids = np.array([row[0] for row in table["run_ids"]], dtype=object).astype(str)
-    order = np.lexsort((ids, sortable, table["page"].to_numpy()))
+    order = np.lexsort((ids, *columns, sortable, table["page"].to_numpy().astype(str)))
     settings = table.attrs
     table = table.iloc[order].reset_index(drop=True)
     table.attrs = dict(settings)
     ranks = table.groupby("page")[ask.metric].rank(method="min", ascending=not better)
     table.insert(0, "rank", ranks.astype("Int64"))
     return table
+
+
+def _sortable(values: pd.Series[Any]) -> Any:
+    """Ranks of a setting's values, numbers by size and texts by their letters, missing ones last."""
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        numbers = values.to_numpy(dtype="float64", na_value=np.nan)
+        return np.where(np.isnan(numbers), np.inf, numbers)
+    return np.unique(["\U0010ffff" if text.is_missing(v) else str(v) for v in values], return_inverse=True)[1]
