@@ -84,9 +84,10 @@ def check(
         check_looks(part, job.image_shape, job.resize, findings)
         _check_job(part, job, findings)
     counted = [part for part in parts if len(part)]
+    spare = None
     if counted:
         check_labels(counted, job.num_classes, findings)
-    spare = None if fast else check_duplicates(counted, findings)
+        spare = None if fast else check_duplicates(counted, findings)
     if job.image_shape and job.resize and job.resize < max(job.image_shape[1:]):
         shape = ",".join(str(side) for side in job.image_shape)
         findings.add("resize-small", paths[0], f"resize {job.resize}, image_shape {shape}")

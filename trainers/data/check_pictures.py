@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.decode import MAX_PIXELS, MAX_SIDE_PX
+from trainers.data.decode import too_large
 from trainers.data.findings import Findings
 from trainers.data.part import Part
 from trainers.data.probe_many import FORMATS
@@ -28,7 +28,7 @@ def check_looks(part: Part, shape: tuple[int, int, int] | None, resize: int | No
     heads = looks.heads
     height, width = heads["height"].astype(np.int64), heads["width"].astype(np.int64)
     formats = heads["format"]
-    huge = (height * width > MAX_PIXELS) | (np.maximum(height, width) > MAX_SIDE_PX)
+    huge = too_large(heads["height"], heads["width"], looks.sizes)
     known = (height > 0) & (width > 0)
     foreign = (formats != _JPEG) & (formats != _PNG) & (formats > 0)
     unreadable = np.zeros(len(part), bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from trainers.errors import BadData
 
 # A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
 MAX_SIDE_PX = 32_000
+_PNG_CHUNK = struct.Struct(">I4s")
 # Never the formats that Pillow hands to another program, such as EPS.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
@@ -29,6 +31,10 @@ def opencv() -> Any | None:
     return cv2
 
 
+# More pixels than this per byte are an empty surface or a trap; below the first figure nobody minds.
+HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000
+
+
 def header(data: bytes, name: str) -> Header:
     """Size and channels without decoding. BadData names the picture when it is none or is absurdly large."""
     found = probe(data)
@@ -39,9 +45,20 @@ def header(data: bytes, name: str) -> Header:
             f"{name}: {found.width} x {found.height} px is more than this project decodes"
             f" ({MAX_SIDE_PX} px a side, {MAX_PIXELS:,} in all); scale it down or take it out"
         )
+    if found.height * found.width > max(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
+        raise BadData(
+            f"{name}: {found.width} x {found.height} px in {len(data):,} bytes is a trap, not a picture; take it out"
+        )
     if min(found.height, found.width) < 1:
         raise BadData(f"{name}: the header gives {found.width} x {found.height} px; take the picture out")
     return found
+
+
+def too_large(height: NDArray[np.int32], width: NDArray[np.int32], num_bytes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) which pictures ``header`` would refuse for their size in px."""
+    pixels = height.astype(np.int64) * width
+    trap = pixels > np.maximum(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * num_bytes)
+    return (pixels > MAX_PIXELS) | (np.maximum(height, width) > MAX_SIDE_PX) | trap
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
@@ -51,13 +68,13 @@ def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
     """
     header(data, name)
     cv2 = opencv()
-    if cv2 is not None:
+    if cv2 is not None and _is_whole(memoryview(data)):
         flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
         except cv2.error:
             pixels = None
-        if pixels is not None and _is_whole(data):
+        if pixels is not None:
             if channels == 1:
                 return np.asarray(pixels, np.uint8)[:, :, None]
             return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
@@ -67,22 +84,32 @@ def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
 def decodes(data: NDArray[np.uint8]) -> bool:
     """True where OpenCV decodes the encoded picture (n,) whole; False where it must be looked at more closely."""
     cv2 = opencv()
-    if cv2 is None or len(data) == 0:
+    if cv2 is None or len(data) == 0 or not _is_whole(data.data):
         return False
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
     except cv2.error:
         return False
-    return pixels is not None and _is_whole(data[:8].tobytes() + data[-64:].tobytes())
 
 
-def _is_whole(data: bytes) -> bool:
-    """False when a JPEG or PNG lacks its end mark, which some OpenCV builds fill with grey without a word."""
-    if data[:2] == b"\xff\xd8":
-        return b"\xff\xd9" in data[-64:]
-    if data[:4] == b"\x89PNG":
-        return b"IEND" in data[-64:]
-    return True
+def _is_whole(data: memoryview) -> bool:
+    """False for a JPEG or PNG without its end mark, and for a PNG whose chunks are longer than it is.
+
+    Some OpenCV builds fill the rest of such a JPEG with grey, without a word; and OpenCV believes a PNG's chunk
+    lengths: a hundred bytes made it busy for a quarter of a minute.
+    """
+    start = bytes(data[:4])
+    if start[:2] == b"\xff\xd8":
+        return b"\xff\xd9" in bytes(data[-64:])
+    if start != b"\x89PNG":
+        return True
+    at, end = 8, len(data)
+    while at + 12 <= end:
+        length, kind = _PNG_CHUNK.unpack_from(data, at)
+        if kind == b"IEND":
+            return bool(length == 0)
+        at += 12 + length
+    return False
 
 
 def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
@@ -114,7 +141,9 @@ def _pillow_header(data: bytes, name: str) -> Header:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             bands = len(image.getbands())
-            return Header(str(image.format).lower(), image.height, image.width, 1 if bands < 3 else 3)
+            moves = bool(getattr(image, "is_animated", False))
+            form = str(image.format).lower()
+            return Header(form, image.height, image.width, 1 if bands < 3 else 3, bands, animated=moves)
     except Exception as error:
         raise BadData(_corrupt(name, error)) from error
 

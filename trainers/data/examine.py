@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainers.data import decode
 from trainers.data.imagerecord import HEADER_BYTES
 from trainers.data.pictures import READERS, Encoded
-from trainers.data.probe_many import FORMATS, HEAD, Heads, as_row, moves, probe_many
+from trainers.data.probe_many import FORMATS, HEAD, Heads, as_row, probe_many
 from trainers.data.recordio import Frames, RecordFile, Window
 from trainers.data.threads import in_order
 from trainers.errors import BadData
@@ -110,9 +110,7 @@ def _look(chunk: _Chunk, *, deep: bool, hashes: bool) -> list[Looks]:
     count = len(heads)
     digests = np.zeros(count, f"V{_DIGEST_BYTES}") if hashes else None
     faults = dict(chunk.faults)
-    too_large = (heads["height"].astype(np.int64) * heads["width"] > decode.MAX_PIXELS) | (
-        np.maximum(heads["height"], heads["width"]) > decode.MAX_SIDE_PX
-    )
+    too_large = decode.too_large(heads["height"], heads["width"], chunk.ends - chunk.starts)
     for at in range(count) if deep or hashes else ():
         index = chunk.first + at
         view = chunk.data[chunk.starts[at] : chunk.ends[at]]
@@ -136,7 +134,7 @@ def _decode_fault(view: NDArray[np.uint8], heads: Heads, at: int, too_large: boo
     data = view.tobytes()
     try:
         if not known:
-            heads[at] = as_row(decode.header(data, ""), moves(data))
+            heads[at] = as_row(decode.header(data, ""))
         decode.decode(data, 3, "")
     except BadData as error:
         return str(error).removeprefix(": ").removesuffix("; mend it or take it out")

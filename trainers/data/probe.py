@@ -26,6 +26,7 @@ class Header:
     bits: int = 8
     alpha: bool = False
     orientation: int = 1
+    animated: bool = False
 
 
 def probe(data: bytes) -> Header | None:
@@ -42,9 +43,11 @@ def _png(data: bytes) -> Header | None:
         return None
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     components = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour)
-    if components is None:
+    if components is None or max(width, height) >= 1 << 31:
         return None
-    return Header("png", height, width, 1 if colour in (0, 4) else 3, components, bits, alpha=colour in (4, 6))
+    channels = 1 if colour in (0, 4) else 3
+    animated = data[37:41] == b"acTL"  # stands first after the header, as far as is known
+    return Header("png", height, width, channels, components, bits, alpha=colour in (4, 6), animated=animated)
 
 
 def _jpeg(data: bytes) -> Header | None:

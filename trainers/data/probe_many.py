@@ -44,6 +44,7 @@ def probe_many(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     first = gather(data, starts[long], 8).view("<u8")[:, 0]
     jpeg = (first & 0xFFFFFF) == 0xFFD8FF
     png = first == int.from_bytes(b"\x89PNG\r\n\x1a\n", "little")
+    heads["format"][long[jpeg]], heads["format"][long[png]] = _JPEG, _PNG
     _read_png(heads, data, starts, ends, long[png])
     slow = _walk_jpeg(heads, data, starts, ends, long[jpeg])
     others = np.setdiff1d(np.arange(len(starts)), long[jpeg | png], assume_unique=True)
@@ -56,21 +57,23 @@ def row(data: bytes) -> tuple[int, int, int, int, int, bool, int, bool]:
     """HEAD of one picture."""
     found = probe(data)
     if found is None:
-        return (_signature(data), 0, 0, 0, 0, False, 1, moves(data))
-    return as_row(found, moves(data))
+        return (_signature(data), 0, 0, 0, 0, False, 1, False)
+    return as_row(found)
 
 
-def moves(data: bytes) -> bool:
-    """Whether a PNG, GIF or WebP is an animation."""
-    if data[:4] == b"\x89PNG":
-        return data[37:41] == b"acTL"
-    return (data[:4] == b"GIF8" and data.count(b"\x21\xf9\x04") > 1) or (data[:4] == b"RIFF" and b"ANIM" in data[:64])
-
-
-def as_row(found: Header, animated: bool) -> tuple[int, int, int, int, int, bool, int, bool]:
+def as_row(found: Header) -> tuple[int, int, int, int, int, bool, int, bool]:
     """HEAD of a picture whose header was read elsewhere."""
     place = FORMATS.index(found.format) if found.format in FORMATS else 0
-    return (place, found.height, found.width, found.components, found.bits, found.alpha, found.orientation, animated)
+    return (
+        place,
+        found.height,
+        found.width,
+        found.components,
+        found.bits,
+        found.alpha,
+        found.orientation,
+        found.animated,
+    )
 
 
 def _signature(data: bytes) -> int:
@@ -99,7 +102,6 @@ def _read_png(
     colour = chunk[:, 13]
     good = (sides < 2**31).all(axis=1) & (_PNG_COMPONENTS[colour] > 0)
     rows, sides, colour, bits = rows[good], sides[good], colour[good], chunk[good, 12]
-    heads["format"][rows] = _PNG
     heads["width"][rows], heads["height"][rows] = sides[:, 0], sides[:, 1]
     heads["components"][rows] = _PNG_COMPONENTS[colour]
     heads["bits"][rows] = bits
@@ -142,7 +144,6 @@ def _walk_jpeg(
 
 
 def _fill_frame(heads: Heads, data: NDArray[np.uint8], rows: NDArray[np.int64], at: NDArray[np.int64]) -> None:
-    heads["format"][rows] = _JPEG
     heads["bits"][rows] = data[at + 4]
     heads["height"][rows] = data[at + 5].astype(np.int32) * 256 + data[at + 6]
     heads["width"][rows] = data[at + 7].astype(np.int32) * 256 + data[at + 8]
