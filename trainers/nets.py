@@ -111,8 +111,12 @@ def num_parameters(net: Classifier) -> int:
 
 
 def to_array(values: np.ndarray[Any, Any]) -> Any:
-    """NumPy to a float32 MXNet array. It may share the memory, so hand over what nobody will write to again."""
-    return mx.nd.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    """NumPy to a float32 MXNet array on the current device (``with mx.gpu(0):``).
+
+    On the processor it may share the memory, so hand over what nobody will write to again.
+    """
+    shared = mx.nd.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return shared.as_in_context(mx.current_context())
 
 
 def _body(num_layers: int, num_classes: int, resnet_version: str) -> Any:

@@ -45,7 +45,9 @@ def channels_of(
         return _builtin(config, channels, local, uploads)
     for name, path in local.items():
         channels.append(Channel(name, uploads.tree(path) if path.is_dir() else uploads.file(path, name)))
-    return config, channels or _whole(config, uploads), ()
+    if channels:
+        return replace(config, dataset=str(options.train)), channels, ()
+    return config, _whole(config, uploads), ()
 
 
 def _builtin(

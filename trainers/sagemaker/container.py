@@ -13,21 +13,18 @@ import os
 import shutil
 import signal
 import sys
-import tarfile
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracking.store import Store
-    from trainers.config import Config
 
 BASE_VARIABLE, BASE = "SAGEMAKER_BASE_DIR", "/opt/ml"
 SENT_CODE = "TRAINERS_CODE"  # set for the process that runs the code that came with the job
-CODE, DATA, SPLITS = "code", "data", ("train", "validation", "test")
+CODE = "code"
 FAILURE_CHARACTERS = 1024  # more is cut off by SageMaker
 LAST_MOMENT_S = 105  # after SIGTERM; SIGKILL comes at 120
 RESERVE_BYTES = 1 << 16
@@ -60,12 +57,13 @@ def train(base: Path) -> int:
     from tracking import run as tracked
     from tracking.events import journals
     from trainers import experiment
+    from trainers.sagemaker.container_data import place_data
     from trainers.sagemaker.request import config_from
 
     values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
     config = config_from({key: _plain(text) for key, text in values.items() if not key.startswith("sagemaker_")})
+    named, store = config.dataset, _store(base)
     config = place_data(config, base)
-    store, live = _store(base)
     former = [directory for directory in journals(store.root) if (directory / "files" / "config.toml").is_file()]
     done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
     if done:  # the machine was taken back between the run's end and its upload
@@ -74,88 +72,39 @@ def train(base: Path) -> int:
     for directory in journals(store.root):
         if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
             shutil.rmtree(directory)
-    with _device():
+    with _device(), _shown_live(store, base, named):
         if going:
             print(f"going on with run {going[0].name} after an interruption", flush=True)
-            outcome = experiment.resume(going[0].name, store=store, live=live)
+            outcome = experiment.resume(going[0].name, store=store, live=False)
         else:
-            outcome = experiment.run(config, store=store, live=live, tags={})
+            outcome = experiment.run(config, store=store, live=False, tags={})
     return _leave(base, store.root / outcome.journal_id, outcome.exit_code)
 
 
-def place_data(config: Config, base: Path) -> Config:
-    """The config with the channels' folders in place of the user's paths.
-
-    Channel ``data`` holds the whole data set; ``train``, ``validation`` and ``test`` (with ``_lst``) are its splits;
-    each as files or packed as ``data.tar``. Without channels the data set is one that comes by its name.
-    """
-    root = base / "input" / "data"
-    channels = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    if DATA in channels:
-        return _with_folder(config, _unpacked(base, DATA))
-    splits = [name for name in channels if name.removesuffix("_lst") in SPLITS]
-    if not splits:
-        return config
-    together = base / "work" / "splits"
-    shutil.rmtree(together, ignore_errors=True)
-    together.mkdir(parents=True)
-    for name in splits:
-        (together / name).symlink_to(_unpacked(base, name))
-    return replace(config, dataset=str(together), image_root=None)
-
-
-def _unpacked(base: Path, channel: str) -> Path:
-    """Where a channel's files lie, taken out of ``data.tar`` if they came so."""
-    folder = base / "input" / "data" / channel
-    if not (folder / "data.tar").is_file():
-        return folder
-    extract(folder / "data.tar", base / "work" / channel)
-    return base / "work" / channel
-
-
-def _with_folder(config: Config, folder: Path) -> Config:
-    """A data set by name keeps it (``mnist:DIR``); a single file (``.rec``, ``.lst``) is meant itself."""
-    from trainers.data.catalog import SOURCES
-
-    name, colon, _ = config.dataset.partition(":")
-    if name in SOURCES and (colon or config.dataset == name):
-        return replace(config, dataset=f"{name}:{folder}")
-    file = folder / Path(config.dataset).name
-    if Path(config.dataset).suffix and file.is_file():
-        return replace(config, dataset=str(file), image_root=str(folder))
-    return replace(config, dataset=str(folder), image_root=None)
-
-
-def extract(archive: Path, target: Path) -> None:
-    """Unpack plain files and folders; BadData for anything that would lie elsewhere or is no file."""
-    from trainers.errors import BadData
-
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            path = target / member.name
-            inside = not os.path.isabs(member.name) and ".." not in Path(member.name).parts
-            if not inside or not (member.isfile() or member.isdir()):
-                raise BadData(f"{archive}: {member.name!r} is no plain file inside the archive; pack it anew")
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = tar.extractfile(member)
-            assert content is not None
-            with path.open("wb") as out:
-                shutil.copyfileobj(content, out)
-
-
-def _store(base: Path) -> tuple[Store, bool]:
-    """Where the journal lies, and whether it is shown live: only a server that the job's maker named can be reached."""
+def _store(base: Path) -> Store:
+    """Where the run's journal lies. MLflow is filled from it elsewhere."""
     from tracking.store import Store
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    live = uri.startswith(("http://", "https://", "arn:"))
-    root = base / "checkpoints" / "journals"
-    return Store(uri if live else f"sqlite:///{base / 'work' / 'mlflow.db'}", None, root), live
+    return Store(f"sqlite:///{base / 'work' / 'mlflow.db'}", None, base / "checkpoints" / "journals")
+
+
+@contextmanager
+def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
+    """Where the job's maker named a server and a run on it, what is logged is shown there as it comes."""
+    uri, run_id = os.environ.get("MLFLOW_TRACKING_URI", ""), os.environ.get("MLFLOW_RUN_ID", "")
+    if not run_id or not uri.startswith(("http://", "https://", "arn:")):
+        yield
+        return
+    from trainers.sagemaker.relay import Relay
+
+    relay = Relay(store.root, base / "work" / "relay", tracking_uri=uri, run_id=run_id, dataset=dataset)
+    relay.start()
+    try:
+        yield
+    finally:
+        why = relay.finish()
+        if why is not None:
+            print(f"not all was shown live: {why}; the journal in S3 has it", flush=True)
 
 
 def _device() -> AbstractContextManager[Any]:
@@ -188,7 +137,7 @@ def _leave(base: Path, directory: Path, code: int) -> int:
 
 def _best_so_far(base: Path, directory: Path) -> None:
     """A job that is stopped leaves the best network it had; without a whole epoch there is none."""
-    from trainers import experiment, fit, modelfiles, nets
+    from trainers import experiment, fit, modelfiles, nets, weights
     from trainers.config_text import build, from_toml
 
     state, file = directory / "state", directory / "files" / "config.toml"
@@ -197,7 +146,7 @@ def _best_so_far(base: Path, directory: Path) -> None:
     dataset, config = experiment.load_data(build(from_toml(file)))
     assert config.num_layers is not None and config.num_classes is not None
     net = nets.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
-    net.initialize()
+    weights.initialise(net, "scratch", seed=config.seed)
     fit.load_best(net, state)
     meta = {"class_names": list(dataset.class_names), "resize": config.resize, "fit": "crop", "dataset": config.dataset}
     modelfiles.save_model(net, base / "model", meta)
@@ -246,8 +195,11 @@ def _run_sent_code(base: Path) -> None:
     archive = base / "input" / "data" / CODE / "code.tar.gz"
     if SENT_CODE in os.environ or not archive.is_file():
         return
+    from trainers.sagemaker.container_data import extract
+
     target = base / "code"
     extract(archive, target)
+    os.chdir(target)  # with -m the working directory comes before everything else
     path = os.pathsep.join(part for part in (str(target), os.environ.get("PYTHONPATH", "")) if part)
     os.environ |= {SENT_CODE: str(target), "PYTHONPATH": path}
     sys.stdout.flush()

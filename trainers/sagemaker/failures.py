@@ -57,7 +57,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         ),
     ),
     (
-        r"No space left on device|disk (is )?full|ENOSPC|not enough (disk )?space",
+        r"No space left on device|DiskFull|disk (is )?full|ENOSPC|not enough (disk )?space",
         Failure(
             "disk",
             "The disk was too small for data, checkpoints and model. Give more --volume-gb, or a machine with a larger"

@@ -5,6 +5,8 @@ Everything keeps the time at which it happened, by which a thing that was alread
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from tracking import names
@@ -15,8 +17,8 @@ from trainers.errors import BadInput
 from trainers.sagemaker import builtin
 from trainers.sagemaker.ledger import Entry
 
-# Where the container sees its data; in the journal stands what the user named.
-_CONTAINER = "/opt/ml/"
+# Where the container sees its data (/opt/ml, or where that was moved); in the journal stands what the user named.
+_CONTAINER = re.compile(r"/ml/(work|input/data)/")
 # The launcher's word counts for these, not the container's.
 _LAUNCHERS_TAGS = (names.LAUNCHER, names.FINGERPRINT, names.JOURNAL_ID, names.STUDY, names.STUDY_RUN)
 
@@ -24,9 +26,12 @@ _LAUNCHERS_TAGS = (names.LAUNCHER, names.FINGERPRINT, names.JOURNAL_ID, names.ST
 class Taker:
     """Writes to ``journal`` and keeps in ``state`` what the end needs: accuracies, last step, artifacts to come."""
 
-    def __init__(self, entry: Entry, journal: Journal, state: dict[str, Any]) -> None:
+    def __init__(
+        self, entry: Entry, journal: Journal, state: dict[str, Any], *, known_params: Mapping[str, str] | None = None
+    ) -> None:
+        """``known_params`` were written elsewhere and are left out here."""
         self._entry, self._journal, self._state = entry, journal, state
-        self._params: dict[str, str] = {}
+        self._params: dict[str, str] = dict(known_params or {})
         self._known: set[tuple[Any, ...]] = set()
         self._datasets: set[str] = set()
         self._artifacts: set[tuple[str, str]] = set()
@@ -80,9 +85,10 @@ class Taker:
         elif kind == "dataset" and event["context"] not in self._datasets:
             facts = {key: event[key] for key in ("context", "digest", "num_images", "num_classes")}
             source = str(event["source"])
-            named = self._entry.dataset if _CONTAINER in source and self._entry.dataset else source
-            name = self._entry.dataset if _CONTAINER in str(event["name"]) else event["name"]
-            self._journal.dataset(**facts, name=name, source=named, profile=event.get("profile"), time_ms=time_ms)
+            if self._entry.dataset and _CONTAINER.search(source):
+                source = self._entry.dataset
+            facts |= {"name": event["name"], "source": source, "profile": event.get("profile")}
+            self._journal.dataset(**facts, time_ms=time_ms)
             self._datasets.add(event["context"])
         elif kind == "artifact":
             self._state.setdefault("artifacts", []).append([event["path"], event["artifact_path"], time_ms])

@@ -1,0 +1,355 @@
+"""The container's side of the contract: unit by unit, and as a real process on the fake's machines."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_sagemaker import FakeSageMaker, Plan, ScaledClock
+from sagemaker_fixtures import account, launcher, metrics, statuses, tags
+
+from tracking import names
+from tracking.events import read
+from tracking.store import Store
+from trainers.config import Config
+from trainers.errors import BadData
+from trainers.sagemaker import container, container_data, ledger
+from trainers.sagemaker.fleet import watch_many
+from trainers.sagemaker.request import hyperparameters
+from trainers.sagemaker.sending import stop
+
+pytestmark = pytest.mark.mxnet
+REPOSITORY = Path(__file__).parent.parent
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/image-classification-tracking:latest"
+QUICK = Plan(starting_s=10, downloading_s=5, image_s=5, uploading_s=5, log_lag_s=1)
+SPEED = 10.0  # of the fake's clock; the containers are real and take their time
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
+    with account(tmp_path / "fake", monkeypatch, ScaledClock(SPEED), default=QUICK, grace_s=60) as fake:
+        yield fake
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """90 pictures of 28x28 px, two classes that differ in brightness."""
+    cv2 = pytest.importorskip("cv2")
+    random = np.random.default_rng(0)
+    for number in range(90):
+        folder = tmp_path / "pets" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        low, high = (0, 140) if number % 2 else (110, 255)
+        cv2.imwrite(str(folder / f"{number}.png"), random.integers(low, high, (28, 28, 3), dtype=np.uint8))
+    return tmp_path / "pets"
+
+
+def config(pets: Path, **changes: Any) -> Config:
+    """Small enough for a few seconds."""
+    settings = {"num_layers": 20, "epochs": 3, "mini_batch_size": 16, "learning_rate": 0.05, "run_name": "pets"}
+    return Config(**{**settings, "dataset": str(pets), "image_shape": "3,28,28", **changes})
+
+
+def launched(fake: FakeSageMaker, root: Path, *configs: Config, **options: Any) -> list[ledger.Entry]:
+    """Own-image jobs, written down and not yet sent."""
+    where = launcher(fake, root, ledger.OWN, train=None, validation=None, image=IMAGE, **options)
+    entries = []
+    for one in configs:
+        entry, journal = where.record(where.plan(one))
+        journal.close()
+        entries.append(entry)
+    return entries
+
+
+def watched(fake: FakeSageMaker, entries: list[ledger.Entry], **how: Any) -> list[Any]:
+    from trainers.sagemaker.aws import Aws
+
+    return watch_many(entries, aws=Aws(region="us-east-1", clock=fake.clock), poll_s=3, **how)
+
+
+def model(fake: FakeSageMaker, uri: str) -> dict[str, bytes]:
+    """The members of a model.tar.gz."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    content = fake.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        members = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
+        return {name: stream.read() for name, stream in members.items() if stream is not None}
+
+
+def weights(members: dict[str, bytes], folder: Path) -> dict[str, bytes]:
+    """Every array of the model's weights, as bytes."""
+    from trainers.mx import load
+
+    mx = load()
+    folder.mkdir()
+    (folder / "weights.params").write_bytes(members["model-0000.params"])
+    return {name: array.asnumpy().tobytes() for name, array in mx.nd.load(str(folder / "weights.params")).items()}
+
+
+def printed(fake: FakeSageMaker, entry: ledger.Entry) -> str:
+    return (entry.directory / "files" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_job_in_our_image_is_a_run_like_any_other(fake: FakeSageMaker, tmp_path: Path, pets: Path) -> None:
+    """And one that loses its machine in the middle ends with the very same weights."""
+    entries = launched(fake, tmp_path / "journals", config(pets)) + launched(
+        fake, tmp_path / "journals", config(pets, run_name="pets-spot"), spot=True
+    )
+    fake.plan("pets-spot*", replace(QUICK, interrupted_on=r"^\s+1/3", spot_wait_s=5))
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
+    plain, spot = watched(fake, entries, store=store)
+    entry, taken = entries
+    assert plain.state == "finished", printed(fake, entry)
+    assert spot.state == "finished", printed(fake, taken)
+
+    # What the launcher knew, what the container found out, what AWS says: one run.
+    params: dict[str, str] = {}
+    for event, _ in read(entry.directory):
+        params |= event["values"] if event["event"] == "param" else {}
+    assert (
+        params["dataset"] == str(pets) and params["num_classes"] == "2" and params["num_training_samples"] == "62"
+    )  # 45 a class, less 9 for test and 5 for validation
+    assert [step for step, _ in metrics(entry.directory, names.VALIDATION_ACCURACY)][:3] == [1, 2, 3]
+    assert len(metrics(entry.directory, names.TEST_ACCURACY)) == 1
+    assert metrics(entry.directory, names.COST_USD)[0][1] > 0 and metrics(entry.directory, "training_s")[0][1] > 0
+    assert statuses(entry.directory) == [("FINISHED", "")]
+    found = tags(entry.directory)
+    assert found[names.LAUNCHER] == "sagemaker" and len(found[names.TEST_DATASET_DIGEST]) == 32
+    assert found[names.FINGERPRINT] == tags(taken.directory)[names.FINGERPRINT]
+    datasets = [event for event, _ in read(entry.directory) if event["event"] == "dataset"]
+    assert {event["source"] for event in datasets} == {str(pets)}
+    for name in ("config.toml", "predictions/test.parquet", "model/model.json", "figures/learning_curves.png"):
+        assert (entry.directory / "files" / name).is_file(), name
+    (run,) = [run for run in store.runs() if run.data.tags["mlflow.runName"] == "pets"]
+    assert run.info.status == "FINISHED" and names.TEST_ACCURACY in run.data.metrics
+    assert "replay_problems" not in run.data.tags
+    paths = {item.path for item in store.client().list_artifacts(run.info.run_id)}
+    assert {"model", "predictions", "figures", "config.toml", "log.txt"} <= paths
+
+    # The interruption: two attempts, one run, the same weights to the last bit, nothing logged twice.
+    assert fake.job(taken.name).attempt == 2 and "going on with run" in printed(fake, taken)
+    a = weights(model(fake, plain.model_uri), tmp_path / "a")
+    assert a == weights(model(fake, spot.model_uri), tmp_path / "b") and len(a) > 20
+    for name in (names.TRAIN_LOSS, names.VALIDATION_ACCURACY, names.TEST_ACCURACY):
+        assert metrics(entry.directory, name) == metrics(taken.directory, name)
+    assert statuses(taken.directory) == [("FINISHED", "")]
+
+
+@pytest.mark.slow
+def test_stopped_and_failed_jobs_keep_what_they_have(fake: FakeSageMaker, tmp_path: Path, pets: Path) -> None:
+    """A stop leaves the best network so far; pictures that cannot be read are the user's matter, and it says so."""
+    broken = tmp_path / "broken"
+    shutil.copytree(pets, broken)
+    (broken / "cat" / "1.png").write_bytes(b"no picture at all")
+    root = tmp_path / "journals"
+    entries = launched(fake, root, config(pets, epochs=200), config(broken, run_name="broken"))
+
+    def stop_after_two_epochs(fleet: Any) -> None:
+        job = fleet.jobs[0]
+        if job.watch.progress.get("epoch", 0) >= 2 and not job.cancelled:
+            job.cancelled = True
+            stop(job.watch.aws, job.entry)
+
+    stopped, failed = watched(fake, entries, on_round=stop_after_two_epochs)
+    assert (stopped.state, stopped.kind) == ("killed", "stopped"), printed(fake, entries[0])
+    members = model(fake, stopped.model_uri)
+    assert "model.json" in members, printed(fake, entries[0])
+    assert json.loads(members["model.json"])["class_names"] == ["cat", "dog"]
+    assert len(metrics(entries[0].directory, names.VALIDATION_ACCURACY)) >= 2
+    assert [status for status, _ in statuses(entries[0].directory)] == ["KILLED"]
+
+    assert (failed.state, failed.kind) == ("failed", "data")
+    assert failed.reason.startswith("AlgorithmError: BadData: ") and failed.reason.endswith(", exit code: 2")
+    assert "1.png" in failed.reason and failed.model_uri == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("short_of", ["disk", "network"])
+def test_a_machine_without(fake: FakeSageMaker, tmp_path: Path, pets: Path, short_of: str) -> None:
+    if subprocess.run(["unshare", "-rmn", "true"], capture_output=True).returncode:
+        pytest.skip("needs unprivileged namespaces")
+    if short_of == "disk":
+        fake.plan("*", replace(QUICK, disk_mb=3))
+        entries = launched(fake, tmp_path / "journals", config(pets, num_layers=110))
+        (outcome,) = watched(fake, entries)
+        assert (outcome.state, outcome.kind) == ("failed", "disk"), outcome
+        assert "--volume-gb" in outcome.advice
+        return
+    fake.plan("*", replace(QUICK, no_network=True))
+    where = launcher(fake, tmp_path / "journals", ledger.OWN, train=None, validation=None, image=IMAGE)
+    where.environment = {"MLFLOW_TRACKING_URI": "http://tracking.example.org", "MLFLOW_RUN_ID": "0" * 32}
+    entry, journal = where.record(where.plan(config(pets, epochs=1)))
+    journal.close()
+    (outcome,) = watched(fake, [entry])
+    assert outcome.state == "finished", printed(fake, entry)
+    assert "not all was shown live" in printed(fake, entry)
+    assert len(metrics(entry.directory, names.TEST_ACCURACY)) == 1  # it came through S3
+
+
+def test_a_network_is_made_and_fed_on_the_machine_s_device() -> None:
+    """A GPU is taken by making it the default device; another one of the processor's shows that everything follows."""
+    from trainers import nets, weights
+    from trainers.mx import load
+
+    mx = load()
+    with mx.cpu(1):
+        net = nets.build(20, 2, (3, 28, 28), "v1")
+        weights.initialise(net, "scratch", seed=0)
+        out = net(nets.to_array(np.zeros((1, 3, 28, 28), np.float32)))
+    assert out.context == mx.cpu(1)
+    assert {parameter.list_ctx()[0] for parameter in net.collect_params().values()} == {mx.cpu(1)}
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty /opt/ml somewhere else."""
+    folder = tmp_path / "ml"
+    for name in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+        (folder / name).mkdir(parents=True)
+    monkeypatch.setenv(container.BASE_VARIABLE, str(folder))
+    return folder
+
+
+def test_hyperparameters_come_back_as_the_same_config(base: Path) -> None:
+    from trainers.sagemaker.request import config_from
+
+    given = Config(
+        num_layers=44,
+        epochs=7,
+        lr_scheduler_step="2,4",
+        early_stopping=True,
+        tags={"a": "b c"},
+        dataset="digits",
+        seed=3,
+    )
+    text = hyperparameters(given)
+    assert all(isinstance(value, str) for value in text.values())
+    assert config_from(text) == given
+    quoted = {key: json.dumps(value) for key, value in text.items()}  # as the SageMaker SDK sends them
+    assert config_from({key: container._plain(value) for key, value in quoted.items()}) == given
+
+
+def test_channels_become_the_data(base: Path) -> None:
+    data = base / "input" / "data"
+    (data / "data" / "cat").mkdir(parents=True)
+    assert container_data.place_data(Config(dataset="/home/me/photos"), base).dataset == str(data / "data")
+    assert container_data.place_data(Config(dataset="mnist:/home/me/mnist"), base).dataset == f"mnist:{data / 'data'}"
+    (data / "data" / "all.lst").write_text("0\t0\tcat/1.png\n")
+    listed = container_data.place_data(Config(dataset="/home/me/all.lst"), base)
+    assert (listed.dataset, listed.image_root) == (str(data / "data" / "all.lst"), str(data / "data"))
+
+
+def test_an_archived_channel_is_unpacked_and_split_channels_are_put_together(base: Path) -> None:
+    data = base / "input" / "data"
+    for split in ("train", "validation"):
+        (data / split).mkdir()
+        with tarfile.open(data / split / "data.tar", "w") as archive:
+            info = tarfile.TarInfo(f"cat/{split}.png")
+            info.size = 3
+            archive.addfile(info, io.BytesIO(b"png"))
+    placed = Path(container_data.place_data(Config(dataset="digits"), base).dataset)
+    assert (placed / "train" / "cat" / "train.png").read_bytes() == b"png"
+    assert sorted(path.name for path in placed.iterdir()) == ["train", "validation"]
+
+
+def test_without_channels_the_data_come_by_their_name(base: Path) -> None:
+    assert container_data.place_data(Config(dataset="digits"), base).dataset == "digits"
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/../../outside"])
+def test_an_archive_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    with pytest.raises(BadData, match="no plain file inside the archive"):
+        container_data.extract(tmp_path / "bad.tar", tmp_path / "target")
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+        archive.addfile(link)
+    with pytest.raises(BadData, match="no plain file inside the archive"):
+        container_data.extract(tmp_path / "bad.tar", tmp_path / "target")
+
+
+def process(base: Path, code: str = "", **variables: str) -> subprocess.Popen[str]:
+    """The entry point as a process of its own; ``code`` runs before it."""
+    start = (
+        f"import sys, signal, threading\n{code}\nfrom trainers.sagemaker import container\nsys.exit(container.main())"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", start, "train"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "SAGEMAKER_BASE_DIR": str(base), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_wrong_setting_is_in_the_failure_file(base: Path) -> None:
+    (base / "input/config/hyperparameters.json").write_text(json.dumps({"num_layers": "45", "epochs": "x"}))
+    done = process(base)
+    out, _ = done.communicate(timeout=120)
+    failure = (base / "output" / "failure").read_text()
+    assert done.returncode == 2, out
+    assert failure.startswith("BadConfig: ") and "--epochs" in failure and len(failure) <= 1024
+
+
+def test_any_error_is_in_the_failure_file_and_cut_to_size(base: Path) -> None:
+    (base / "input/config/hyperparameters.json").write_text("not JSON" + "x" * 2000)
+    done = process(base)
+    out, _ = done.communicate(timeout=120)
+    assert done.returncode == 1 and "Traceback" in out
+    assert (base / "output" / "failure").read_text().startswith("JSONDecodeError: ")
+
+
+def test_another_word_than_train_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert container.main(["serve"]) == 2
+    assert "train" in capsys.readouterr().out
+
+
+def test_the_code_that_came_with_the_job_is_what_runs(base: Path) -> None:
+    (base / "input" / "data" / "code").mkdir()
+    with tarfile.open(base / "input" / "data" / "code" / "code.tar.gz", "w:gz") as archive:
+        for name, text in (
+            ("trainers/__init__.py", ""),
+            ("trainers/sagemaker/__init__.py", ""),
+            ("trainers/sagemaker/container.py", "import sys; print('newer code', *sys.argv[1:]); sys.exit(7)"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    done = process(base)
+    out, _ = done.communicate(timeout=120)
+    assert done.returncode == 7 and "newer code train" in out
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_sigterm_ends_it_in_time(base: Path, stubborn: bool) -> None:
+    """At once where Python gets to run; where a long call does not let it, before SageMaker loses patience."""
+    code = "from trainers.sagemaker import container\ncontainer.LAST_MOMENT_S = 0.5\n"
+    if stubborn:  # a handler that never returns stands for a native call that does not
+        code += "def train(base):\n  signal.signal(signal.SIGTERM, lambda *_: threading.Event().wait())\n"
+    else:
+        code += "def train(base):\n"
+    code += "  print('under way', flush=True)\n  threading.Event().wait()\ncontainer.train = train\n"
+    started = process(base, code)
+    assert started.stdout is not None and "under way" in started.stdout.readline()
+    began = time.monotonic()
+    started.send_signal(signal.SIGTERM)
+    out, _ = started.communicate(timeout=60)
+    assert started.returncode == 143, out
+    assert time.monotonic() - began < 20
+    assert (base / "output" / "failure").exists() == stubborn

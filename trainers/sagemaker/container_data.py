@@ -1,0 +1,85 @@
+"""Inside the container: channels as the data set that the run reads, archives unpacked safely."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainers.config import Config
+
+DATA, SPLITS = "data", ("train", "validation", "test")
+
+
+def place_data(config: Config, base: Path) -> Config:
+    """The config with the channels' folders in place of the user's paths.
+
+    Channel ``data`` holds the whole data set; ``train``, ``validation`` and ``test`` (with ``_lst``) are its splits;
+    each as files or packed as ``data.tar``. Without channels the data set is one that comes by its name.
+    """
+    root = base / "input" / "data"
+    channels = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    if DATA in channels:
+        return _with_folder(config, _unpacked(base, DATA, _basename(config)))
+    splits = [name for name in channels if name.removesuffix("_lst") in SPLITS]
+    if not splits:
+        return config
+    together = base / "work" / _basename(config)
+    shutil.rmtree(together, ignore_errors=True)
+    together.mkdir(parents=True)
+    for name in splits:
+        (together / name).symlink_to(_unpacked(base, name, f"channels/{name}"))
+    return replace(config, dataset=str(together), image_root=None)
+
+
+def _basename(config: Config) -> str:
+    """What the data's folder is called: as at the user's, since data sets are named after their folder."""
+    return Path(config.dataset.rstrip("/")).name or DATA
+
+
+def _unpacked(base: Path, channel: str, name: str) -> Path:
+    """Where a channel's files lie: taken out of ``data.tar`` if they came so, to the folder ``name``."""
+    folder = base / "input" / "data" / channel
+    if not (folder / "data.tar").is_file():
+        return folder
+    extract(folder / "data.tar", base / "work" / name)
+    return base / "work" / name
+
+
+def _with_folder(config: Config, folder: Path) -> Config:
+    """A data set by name keeps it (``mnist:DIR``); a single file (``.rec``, ``.lst``) is meant itself."""
+    from trainers.data.catalog import SOURCES
+
+    name, colon, _ = config.dataset.partition(":")
+    if name in SOURCES and (colon or config.dataset == name):
+        return replace(config, dataset=f"{name}:{folder}")
+    file = folder / Path(config.dataset).name
+    if Path(config.dataset).suffix and file.is_file():
+        return replace(config, dataset=str(file), image_root=str(folder))
+    return replace(config, dataset=str(folder), image_root=None)
+
+
+def extract(archive: Path, target: Path) -> None:
+    """Unpack plain files and folders; BadData for anything that would lie elsewhere or is no file."""
+    from trainers.errors import BadData
+
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = target / member.name
+            inside = not os.path.isabs(member.name) and ".." not in Path(member.name).parts
+            if not inside or not (member.isfile() or member.isdir()):
+                raise BadData(f"{archive}: {member.name!r} is no plain file inside the archive; pack it anew")
+            if member.isdir():
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = tar.extractfile(member)
+            assert content is not None
+            with path.open("wb") as out:
+                shutil.copyfileobj(content, out)
