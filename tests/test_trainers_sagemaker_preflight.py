@@ -294,6 +294,13 @@ def test_the_algorithm_s_faults_are_among_the_findings(account: World) -> None:
     assert set(codes(found)) == {"depth-image-size", "num-classes-missing", "batch-too-large", "set-below-batch"}
 
 
+def test_what_the_data_say_mends_what_is_missing(account: World) -> None:
+    config = replace(BUILTIN, num_classes=None, num_training_samples=None)
+    mend = {f.code: f.mend for f in _run(account, account.put_records(), config)}
+    assert mend["num-training-samples-missing"] == "Give --num-training-samples 12."
+    assert mend["num-classes-missing"] == "Give --num-classes 3: the labels go up to 2."
+
+
 def test_our_container_does_not_have_this_machine_s_weights(account: World, tmp_path: Path) -> None:
     weights = tmp_path / "mine.params"
     weights.write_bytes(b"")

@@ -121,6 +121,7 @@ def examine(
         findings += price_findings
     if any(finding.code == "credentials" for finding in findings):
         findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
+    findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
     is_listed = _is_listed(request, is_builtin)
     guess = _estimate(config, kind, count, facts, is_listed, counts or {})
     findings += _disk(request, config, facts, kind, is_listed)
@@ -132,6 +133,18 @@ def examine(
         else {moment: pricing.cost_usd(billed_s, count, price.usd) for moment, billed_s in guess.billed_by().items()}
     )
     return replace(report, findings=priced(findings, spent))
+
+
+def _informed(finding: Finding, train: Facts) -> Finding:
+    """What the data say of a number that is missing, as the way to mend it."""
+    if finding.code == "num-training-samples-missing" and train.num_images is not None:
+        about = "" if not train.error else " (about; count them)"
+        return replace(finding, mend=f"Give --num-training-samples {train.num_images}{about}.")
+    if finding.code == "num-classes-missing" and train.labels:
+        highest = max(train.labels)
+        seen = "the labels" if train.all_labels else "the labels looked at"
+        return replace(finding, mend=f"Give --num-classes {highest + 1}: {seen} go up to {highest}.")
+    return finding
 
 
 def _machines(request: Mapping[str, Any]) -> tuple[str, int]:
