@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import border, names, schema
 from tracking.errors import RunNotFound, StoreError, TrackingError
-from tracking.events import journals
+from tracking.events import journals, read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -179,6 +179,7 @@ class Store:
                 for d in journals(self.root)
                 if d.name.startswith(run_id) or (replayed_as(d, self) or "").startswith(run_id)
             ]
+        found = [d for d in found if not _is_attached(d)]
         if not found:
             raise RunNotFound(f"no journal of run {run_id!r} in {self.root}; it was written elsewhere")
         if len(found) > 1:
@@ -219,6 +220,12 @@ def resolve(directory: Path | None = None) -> Store:
 
 def _database(uri: str) -> Path:
     return Path(uri.partition(":///")[2] or ":memory:").absolute()
+
+
+def _is_attached(directory: Path) -> bool:
+    """Whether a journal only adds to a run that another one was written for."""
+    start = next((event for event, _ in read(directory)), {})
+    return bool(start.get("attach_run_id"))
 
 
 def _has_old_layout(folder: Path) -> bool:
