@@ -1,0 +1,207 @@
+"""Which model is in use: a registered model's alias, moved only to a better one, and back.
+
+The challenger's score on the validation split decides, on the same pictures as the champion's; a paired test can be
+asked for. What replaced what, and why, is written on the model's version.
+"""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tracking.border import translated
+from tracking.candidates import Candidate, higher_is_better, of_run
+from tracking.errors import ModelError
+from tracking.paired import Paired, paired
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from tracking.store import Store
+
+LEVEL = 0.05
+_MAX_HISTORY_CHARACTERS = 4000
+
+
+@dataclass(frozen=True)
+class Move:
+    """What became of an alias: from which version (None: it was not set) to which; ``why`` in words."""
+
+    name: str
+    alias: str
+    former: str | None
+    version: str | None
+    moved: bool
+    why: str
+
+
+def promote(
+    store: Store,
+    challenger: Candidate,
+    name: str,
+    alias: str = "champion",
+    *,
+    significant: bool = False,
+    force: bool = False,
+) -> Move:
+    """Register the challenger's model under ``name`` and give it the alias, if it is better than who has it.
+
+    ``significant``: also demand that McNemar's exact test on the validation pictures tells them apart (p < 0.05).
+    ``force``: move it whatever the scores say. ``Move.moved`` is False where the challenger was refused. Raises
+    ModelError, StoreError.
+    """
+    client = store.client()
+    with translated(store.tracking_uri):
+        former = _holder(client, name, alias)
+        if former is not None and former.model_id == challenger.model_id:
+            return Move(name, alias, former.version, former.version, False, "it has the alias already")
+        allowed, why = (True, "the first")
+        if former is not None:
+            allowed, why = _judge(client, challenger, former, significant)
+        if not allowed and not force:
+            return Move(name, alias, None if former is None else former.version, None, False, why)
+        if not allowed:
+            why = f"forced, although {why}"
+        version = _version(client, challenger, name)
+        client.set_registered_model_alias(name, alias, version)
+        _write_down(client, name, alias, version, None if former is None else former.version, f"{challenger}; {why}")
+        _note_score(client, name, version, challenger)
+        return Move(name, alias, None if former is None else former.version, version, True, why)
+
+
+def demote(store: Store, name: str, alias: str = "champion") -> Move:
+    """Give the alias back to the version that had it before; without one it is taken away. Raises ModelError."""
+    client = store.client()
+    with translated(store.tracking_uri):
+        holder = _holder(client, name, alias)
+        if holder is None:
+            raise ModelError(f"no version of {name!r} has the alias {alias!r}.")
+        former = holder.tags.get(_former_tag(alias))
+        if former is None:
+            client.delete_registered_model_alias(name, alias)
+            _history(client, name, f"{alias}: taken from version {holder.version}, nobody had it before")
+            return Move(name, alias, holder.version, None, True, "nobody had it before")
+        try:
+            client.get_model_version(name, former)
+        except Exception as error:
+            if not _is_absent(error):
+                raise
+            raise ModelError(
+                f"version {former} of {name!r}, which had the alias {alias!r} before, was deleted; promote another run."
+            ) from error
+        client.set_registered_model_alias(name, alias, former)
+        _history(client, name, f"{alias}: back from version {holder.version} to {former}")
+        return Move(name, alias, holder.version, former, True, f"back to who had it before version {holder.version}")
+
+
+def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant: bool) -> tuple[bool, str]:
+    """Whether the challenger may replace the version ``former``, and why or why not."""
+    try:
+        champion = of_run(client, client.get_run(former.run_id), challenger.metric)
+        score, digest = champion.score, champion.digest
+    except Exception as error:
+        if not isinstance(error, ModelError) and not _is_absent(error):
+            raise
+        champion = None  # its run is gone; what it was promoted with is not
+        noted = former.tags.get(f"score.{challenger.metric}")
+        if noted is None:
+            return False, f"version {former.version} has no {challenger.metric} to compare with ({error})"
+        score, digest = float(noted), former.tags.get("score.digest") or None
+    if digest != challenger.digest:
+        return False, (
+            f"version {former.version} was scored on other pictures ({digest} against {challenger.digest}); the two"
+            " scores do not compare"
+        )
+    by = f"{challenger.metric} {challenger.score:.4f} against {score:.4f} of version {former.version}"
+    ahead = challenger.score - score if higher_is_better(challenger.metric) else score - challenger.score
+    if ahead <= 0:
+        return False, f"{by} is not better"
+    if not significant:
+        return True, by
+    if champion is None:
+        return False, f"the run of version {former.version} is gone, and with it the answers for a paired test"
+    test = _paired(client, challenger, champion)
+    told = f"right alone on {test.only_first} pictures, wrong alone on {test.only_second}, p = {test.p_value:.3g}"
+    if test.p_value >= LEVEL or test.only_first <= test.only_second:
+        return False, f"{by}, but the two cannot be told apart: {told}"
+    return True, f"{by}; {told}"
+
+
+def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) -> Paired:
+    split = challenger.metric.split("_", 1)[0]
+    return paired(client, challenger.run_id, champion.run_id, f"predictions/{split}.parquet")
+
+
+def _holder(client: MlflowClient, name: str, alias: str) -> Any:
+    """The version that has the alias, None where there is none."""
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except Exception as error:
+        if _is_absent(error):
+            return None
+        raise
+
+
+def _version(client: MlflowClient, challenger: Candidate, name: str) -> str:
+    """The version of the challenger's model, made where it was not registered before."""
+    try:
+        client.get_registered_model(name)
+    except Exception as error:
+        if not _is_absent(error):
+            raise
+        client.create_registered_model(name)
+    for version in client.search_model_versions(f"name = '{name}' and run_id = '{challenger.run_id}'"):
+        if version.model_id == challenger.model_id:
+            return str(version.version)
+    made = client.create_model_version(
+        name, f"models:/{challenger.model_id}", run_id=challenger.run_id, model_id=challenger.model_id
+    )
+    return str(made.version)
+
+
+def _write_down(client: MlflowClient, name: str, alias: str, version: str, former: str | None, because: str) -> None:
+    """The audit: on the version who gave it the alias, when and why, and what it replaced; the history on the model."""
+    replaced = "nothing" if former is None else f"version {former}"
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    text = f"{now} {_user()}: {alias}, replaced {replaced}; {because}"
+    client.set_model_version_tag(name, version, f"alias.{alias}.audit", text)
+    if former is None:
+        if _former_tag(alias) in client.get_model_version(name, version).tags:
+            client.delete_model_version_tag(name, version, _former_tag(alias))
+    else:
+        client.set_model_version_tag(name, version, _former_tag(alias), former)
+    _history(client, name, f"{alias}: version {version} for {replaced}; {because}", now)
+
+
+def _note_score(client: MlflowClient, name: str, version: str, challenger: Candidate) -> None:
+    client.set_model_version_tag(name, version, f"score.{challenger.metric}", repr(challenger.score))
+    client.set_model_version_tag(name, version, "score.digest", challenger.digest or "")
+
+
+def _history(client: MlflowClient, name: str, line: str, now: str | None = None) -> None:
+    """Add a line to the registered model's ``audit`` tag; the oldest go where it grows too long for MLflow."""
+    now = now or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    lines = [*client.get_registered_model(name).tags.get("audit", "").splitlines(), f"{now} {_user()}: {line}"]
+    while len(lines) > 1 and sum(map(len, lines)) + len(lines) > _MAX_HISTORY_CHARACTERS:
+        del lines[0]
+    client.set_registered_model_tag(name, "audit", "\n".join(lines))
+
+
+def _former_tag(alias: str) -> str:
+    return f"alias.{alias}.former"
+
+
+def _is_absent(error: Exception) -> bool:
+    """MLflow says an alias that is not set, or a model that does not exist, in two ways."""
+    code = getattr(error, "error_code", "")
+    return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in str(error))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return str(os.getuid())
