@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import resource
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,11 +56,14 @@ def mutations(data: bytes, rounds: int, seed: int) -> Iterator[bytes]:
 
 @pytest.fixture
 def bounded_memory() -> Iterator[None]:
+    """Python's own memory, and what the process grew to with that of OpenCV and Pillow."""
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     yield
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < MEMORY_BYTES
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 5 * MEMORY_BYTES // 1024
 
 
 def read_all(path: Path) -> None:

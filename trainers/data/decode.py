@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def decodes(data: NDArray[np.uint8]) -> bool:
 
 
 def _is_whole(data: memoryview) -> bool:
-    """False for a JPEG or PNG without its end mark, and for a PNG whose chunks are longer than it is.
+    """False for a JPEG or PNG without its end mark, and for a PNG with a broken chunk.
 
     Some OpenCV builds fill the rest of such a JPEG with grey, without a word; and OpenCV believes a PNG's chunk
     lengths: a hundred bytes made it busy for a quarter of a minute.
@@ -106,9 +107,12 @@ def _is_whole(data: memoryview) -> bool:
     at, end = 8, len(data)
     while at + 12 <= end:
         length, kind = _PNG_CHUNK.unpack_from(data, at)
+        after = at + 12 + length
+        if after > end or zlib.crc32(data[at + 4 : after - 4]).to_bytes(4, "big") != bytes(data[after - 4 : after]):
+            return False
         if kind == b"IEND":
-            return bool(length == 0)
-        at += 12 + length
+            return True
+        at = after
     return False
 
 

@@ -144,8 +144,8 @@ def _draw(
     if shown < len(found.class_names):
         detail += f"; the first {shown} classes are shown"
     figure.text(16 / width, 1 - 58 / height, detail, fontsize=11, color="#555555", va="center")
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=dpi, metadata={"Software": None})
     except OSError as error:
         raise BadData(f"--out {out}: cannot be written ({error.strerror})") from error
