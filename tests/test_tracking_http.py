@@ -107,26 +107,15 @@ def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Pa
     assert remote.journal_dir(run.mlflow_run_id[:8]) == run.dir
 
 
-@pytest.mark.parametrize("after", [False, True])
-def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, after: bool) -> None:
-    journals = []
-    for stop_at in range(20):
-        directory = write_full_journal(remote, tmp_path)
-        journals.append(directory.name)
-        stopping = StoppingStore(remote.tracking_uri, None, remote.root, stop_at=stop_at, after=after)
-        try:
-            replay(directory, stopping)
-        except Stopped:
-            replay(directory, remote)
-        else:
-            break
-    assert stop_at >= 8
-    client = remote.client()
-    for journal_id in journals:
-        found = list(remote.runs(None, f"tags.journal_id = '{journal_id}'"))
-        assert [(run.info.status, run.info.start_time, run.info.end_time) for run in found] == [
-            ("FAILED", 1_000, 10_000)
-        ]
-        for name in ("train_loss", "train_accuracy"):
-            history = client.get_metric_history(found[0].info.run_id, name)
-            assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]
+@pytest.mark.parametrize(("stop_at", "after"), [(0, True), (2, True), (3, True), (5, False), (7, True), (8, False)])
+def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, stop_at: int, after: bool) -> None:
+    directory = write_full_journal(remote, tmp_path)
+    stopping = StoppingStore(remote.tracking_uri, None, remote.root, stop_at=stop_at, after=after)
+    with pytest.raises(Stopped):
+        replay(directory, stopping)
+    replay(directory, remote)
+    found = list(remote.runs(None, f"tags.journal_id = '{directory.name}'"))
+    assert [(run.info.status, run.info.start_time, run.info.end_time) for run in found] == [("FAILED", 1_000, 10_000)]
+    for name in ("train_loss", "train_accuracy"):
+        history = remote.client().get_metric_history(found[0].info.run_id, name)
+        assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]

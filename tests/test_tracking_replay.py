@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ for directory, fatal in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    deaths = [0, 1, 2, 3, 4, 6, 8, 1000]
+    deaths = [0, 1, 3, 5, 8, 1000]
     directories = [write_full_journal(store, tmp_path) for _ in deaths]
     arguments = [str(word) for pair in zip(directories, deaths, strict=True) for word in pair]
     done = subprocess.run(
@@ -151,6 +152,43 @@ for directory, fatal in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     for directory in directories:
         replay(directory, store)
     assert snapshot(store) == [EXPECTED] * len(directories)
+
+
+def test_stopped_again_and_again_it_gets_there(store: Store, tmp_path: Path) -> None:
+    directory = write_full_journal(store, tmp_path)
+    num_stops = 0
+    for _ in range(50):
+        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=3, after=True)
+        try:
+            replay(directory, stopping)
+            break
+        except Stopped:
+            num_stops += 1
+    assert 2 <= num_stops < 49
+    assert snapshot(store) == [EXPECTED]
+
+
+def test_asynchronous_logging_is_not_believed(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it MLflow says done before anything is written, and the position kept beside the journal would be a lie."""
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    before = {thread.name for thread in threading.enumerate()}
+    replay(write_full_journal(store, tmp_path), store)
+    assert {thread.name for thread in threading.enumerate()} == before
+    assert snapshot(store) == [EXPECTED]
+
+
+def test_a_server_that_keeps_artifacts_in_its_own_folders_is_said(store: Store, tmp_path: Path) -> None:
+    class Far(Store):
+        def client(self) -> Any:
+            return store.client()
+
+    store.client().create_experiment("exp", artifact_location="file:///server/own/folder")
+    far = Far("http://mlflow.example:5000", None, store.root)
+    outcome = replay(write_full_journal(store, tmp_path), far)
+    [problem] = outcome.problems
+    assert "the server keeps them in a folder of its own machine, /server/own/folder/" in problem
+    assert "start it with --serve-artifacts" in problem
+    assert (outcome.status, Path("/server").exists()) == ("FAILED", False)
 
 
 def test_two_processes_at_once_make_one_run(store: Store, tmp_path: Path) -> None:

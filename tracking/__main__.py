@@ -17,6 +17,12 @@ from tracking.errors import TrackingError
 COMMANDS: tuple[Any, ...] = (command_sync, command_import, command_repair, command_ui)
 
 EPILOG = """\
+examples:
+  python -m tracking ui                    open the pages of this directory's runs
+  python -m tracking sync                  after training offline: bring every run in
+  python -m tracking repair                after a crash: close what died as KILLED
+  python -m tracking COMMAND --help        everything about one command
+
 The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals lie in
 mlruns/journals. Exit codes: 0 done, 1 something could not be done, 2 bad input, 130 interrupted.
 """
@@ -24,7 +30,12 @@ mlruns/journals. Exit codes: 0 done, 1 something could not be done, 2 bad input,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    top = argparse.ArgumentParser(prog="python -m tracking", description=__doc__.split("\n\n")[0], epilog=EPILOG)
+    top = argparse.ArgumentParser(
+        prog="python -m tracking",
+        description="Bring journals into MLflow, mend what was left behind, open MLflow's pages.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         parser = commands.add_parser(

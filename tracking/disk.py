@@ -144,8 +144,12 @@ def place(source: Path, target: Path, move: bool) -> None:
         else:
             shutil.copy2(source, part)
         if target.is_dir():
-            remove(target)
-        part.replace(target)
+            former = part.with_suffix(".former")
+            target.rename(former)
+            part.rename(target)
+            remove(former)
+        else:
+            part.replace(target)
     except BaseException:
         if not move:  # what was moved exists nowhere else
             remove(part)

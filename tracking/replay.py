@@ -241,6 +241,11 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def _json_length(value: object) -> int:
+    text = str(value)
+    return len(text) if text.isascii() else 6 * len(text)  # as \uXXXX
+
+
 _LOGGED_TOGETHER = ("param", "metric", "tag")
 # MLflow takes 1000 metrics, 100 parameters, 100 tags and 1 MB in one request.
 _MAX_METRICS, _MAX_PARAMS, _MAX_TAGS, _MAX_CHARACTERS = 900, 90, 90, 500_000
@@ -255,7 +260,7 @@ def _batches(events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[list[Ev
     for event, position in events:
         kind = event["event"]
         values = event.get("values", {})
-        added = {kind: len(values), "characters": sum(len(k) + len(str(v)) for k, v in values.items())}
+        added = {kind: len(values), "characters": sum(len(k) + _json_length(v) for k, v in values.items())}
         full = any(size[k] + n > limits[k] for k, n in added.items() if k in size)
         if batch and (full or kind not in _LOGGED_TOGETHER):
             yield batch, end

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -86,7 +87,7 @@ class Target:
             part = {k: v[: _PER_CALL[k]] for k, v in kinds.items()}
             kinds = {k: v[_PER_CALL[k] :] for k, v in kinds.items()}
             try:
-                self._client.log_batch(self.run_id, **part)
+                self._client.log_batch(self.run_id, **part, synchronous=True)
             except MlflowException as error:
                 if not is_bad_value(error):
                     raise
@@ -94,7 +95,7 @@ class Target:
                 # One bad apple must not keep the rest, nor the run's end, out of the store.
                 for one in single:
                     try:
-                        self._client.log_batch(self.run_id, **one)
+                        self._client.log_batch(self.run_id, **one, synchronous=True)
                     except MlflowException as cause:
                         if not is_bad_value(cause):
                             raise
@@ -112,11 +113,7 @@ class Target:
                 self._client.delete_tag(self.run_id, tag)  # it says why an earlier attempt ended
             return
         if event.get("reason"):
-            self._client.set_tag(
-                self.run_id,
-                names.STATUS_REASON,
-                self._fitting("tags", names.STATUS_REASON, event["reason"], MAX_TAG_CHARACTERS),
-            )
+            self._set_tag(names.STATUS_REASON, event["reason"])
         self._client.set_terminated(self.run_id, event["status"], event["end_time_ms"])
 
     def _on_dataset(self, event: Event) -> None:
@@ -142,6 +139,8 @@ class Target:
 
     def _on_artifact(self, event: Event) -> None:
         source = self._directory / event["path"]
+        if not source.exists():
+            time.sleep(0.1)  # a folder that is being replaced is away for a moment
         if not source.exists():
             self._problem(f"artifact {event['path']} is gone from {self._directory}")
             return
@@ -174,7 +173,13 @@ class Target:
     def _problem(self, text: str) -> None:
         if text not in self.problems:
             self.problems.append(text)
-            self._client.set_tag(self.run_id, names.REPLAY_PROBLEMS, "\n".join(self.problems)[:MAX_TAG_CHARACTERS])
+            self._set_tag(names.REPLAY_PROBLEMS, "\n".join(self.problems))
+
+    def _set_tag(self, name: str, value: str) -> None:
+        # Explicitly now: MLFLOW_ENABLE_ASYNC_LOGGING would report success before anything is written.
+        self._client.set_tag(
+            self.run_id, name, self._fitting("tags", name, value, MAX_TAG_CHARACTERS), synchronous=True
+        )
 
 
 def _local_folder(artifact_uri: str) -> Path | None:
