@@ -206,7 +206,7 @@ def test_our_own_image_must_be_in_the_registry(account: World) -> None:
     [
         ("ml.c5.2xlarge", False, "instance-cpu"),
         ("ml.m5.large", False, "instance-cpu"),
-        ("ml.m5.large", True, "instance-slow"),
+        ("ml.m5.large", True, "instance-no-driver"),
         ("ml.g6.xlarge", False, "instance-family"),
         ("ml.p4d.24xlarge", False, "instance-family"),
         ("ml.g6.xlarge", True, "instance-cuda"),
@@ -226,6 +226,12 @@ def test_machines_that_the_algorithm_or_cuda_refuse(account: World, kind: str, o
     config = Config(num_layers=20, image_shape="3,28,28") if own else replace(BUILTIN, mini_batch_size=6)
     found = _run(account, channels, config, instance_type=kind, code_uri=CODE if own else None)
     assert [c for c in codes(found) if c.startswith("instance")] == ([code] if code else [])
+
+
+def test_an_image_of_one_s_own_may_train_on_a_cpu(account: World) -> None:
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
+    found = _run(account, [], Config(num_layers=20), code_uri=CODE, instance_type="ml.m5.large", image=image)
+    assert "instance-slow" in codes(found, "warning")
 
 
 def test_a_type_nobody_knows_is_unchecked(account: World) -> None:

@@ -180,6 +180,9 @@ _ACCOUNT: dict[str, Rule] = {
     "instance-cpu": _error("create", "the built-in runs on GPUs only", "Take ml.g4dn.xlarge or another GPU."),
     "instance-family": _error("create", "AWS lists P2, P3, G4dn and G5 for the built-in", "Take one of those."),
     "instance-cuda": _error("start", "CUDA 11.2 cannot drive its GPU", "Take a g4dn, g5, p3 or p4d machine."),
+    "instance-no-driver": _error(
+        "start", "MXNet for CUDA does not load without a GPU's driver", "Take a GPU machine, or an --image for CPUs."
+    ),
     "instance-slow": _warning("result", "MXNet trains on the CPU, ten times slower or more", "Take a GPU machine."),
     "instance-unknown": _unchecked("no facts about the type ship with this project", "Check its GPU and disk by hand."),
     "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),

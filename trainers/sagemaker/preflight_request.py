@@ -119,7 +119,10 @@ def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> It
     kind = request.get("ResourceConfig", {}).get("InstanceType", "")
     machine = instances.find(kind)
     if instances.is_cpu(kind):
-        yield found("instance-cpu" if is_builtin else "instance-slow", f"{kind} has no GPU")
+        image = images.registry(request.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
+        needs_driver = image is not None and image.repository == images.OWN_REPOSITORY
+        code = "instance-cpu" if is_builtin else "instance-no-driver" if needs_driver else "instance-slow"
+        yield found(code, f"{kind} has no GPU")
     elif is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
         yield found("instance-family", f"{kind} is not among the families that AWS lists")
     elif machine is None:
