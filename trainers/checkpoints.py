@@ -8,8 +8,10 @@ order of the pictures and their augmentation follow from the seed and the epoch'
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import struct
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from trainers.modelfiles import whole_file
 
 _log = logging.getLogger(__name__)
 _WEIGHT, _OPTIMIZER, _META = "weight:", "optimizer", "meta"
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, NotImplementedError, struct.error, zipfile.BadZipFile)
 Row = dict[str, Any]
 
 
@@ -64,7 +67,7 @@ def load(folder: Path) -> State | None:
             arrays = _read(path)
             meta = json.loads(arrays.pop(_META).tobytes())
             optimizer = arrays.pop(_OPTIMIZER).tobytes()
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             damaged.append(f"{path} ({error})")
             continue
         if damaged:
@@ -97,7 +100,7 @@ def load_best(folder: Path, epoch: int, net: Any) -> None:
     path = folder / f"best-{epoch:04d}.npz"
     try:
         arrays = _read(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise TrainerError(f"The best checkpoint, {path}, cannot be read ({error}). Train the run anew.") from error
     set_arrays(net, arrays, path)
 
@@ -136,12 +139,16 @@ def _optimizer_states(trainer: Any, folder: Path) -> bytes:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-    with whole_file(path) as part, open(part, "wb") as file:
-        np.savez(file, **arrays)
+    # As np.savez does it, which leaves its archive open, and loud, when the disk is full.
+    with whole_file(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, array in arrays.items():
+            data = io.BytesIO()
+            np.save(data, array, allow_pickle=False)
+            archive.writestr(f"{name}.npy", data.getbuffer())
 
 
 def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 

@@ -20,6 +20,7 @@ from trainers import mx as door
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.modelfiles import save_arrays
 from trainers.nets import to_array
+from trainers.optimizers import learning_rate, trainer_for
 
 if TYPE_CHECKING:
     from trainers.config import Config
@@ -96,7 +97,7 @@ def fit(
     Raises TrainingDiverged, DiskFull, and BadInput when the state belongs to other settings.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(net, config)
+    trainer = trainer_for(net, config)
     graph = precision.computing_in(net, config.precision_dtype)
     graph.hybridize(static_alloc=True, static_shape=True)
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
@@ -171,12 +172,6 @@ def load_best(net: Classifier, state_dir: Path) -> int:
     return epoch
 
 
-def learning_rate(config: Config, epoch: int) -> float:
-    """In force during ``epoch`` (from 1): multiplied by the factor once for each step that lies behind."""
-    behind = sum(epoch > step for step in config.lr_steps)
-    return float(config.learning_rate * config.lr_scheduler_factor**behind)
-
-
 def stops_early(accuracies: list[float], config: Config) -> bool:
     """Whether early stopping ends training after the validation ``accuracies`` of the epochs so far.
 
@@ -192,22 +187,6 @@ def stops_early(accuracies: list[float], config: Config) -> bool:
         waited = 0 if gain > 0 and gain >= config.early_stopping_tolerance * best else waited + 1
         best = max(best, accuracy)
     return waited >= config.early_stopping_patience
-
-
-def _trainer(net: Classifier, config: Config) -> Any:
-    """The optimizer with the settings it knows; weight decay where the built-in has it."""
-    options: dict[str, Any] = {"learning_rate": config.learning_rate, "wd": 0.0}
-    if config.optimizer in ("sgd", "nag"):
-        options |= {"momentum": config.momentum, "wd": config.weight_decay}
-    elif config.optimizer == "adam":
-        options |= {"beta1": config.beta_1, "beta2": config.beta_2, "epsilon": config.eps}
-    else:
-        options |= {"gamma1": config.gamma, "epsilon": config.eps, "centered": False}
-    parameters = net.collect_params()
-    for name, parameter in parameters.items():
-        # As MXNet's symbolic optimizers do, which the built-in is made of; Gluon by itself decays everything.
-        parameter.wd_mult = 1.0 if name.endswith(("_weight", "_gamma")) else 0.0
-    return mx.gluon.Trainer(parameters, config.optimizer, options)
 
 
 class _Tally:
