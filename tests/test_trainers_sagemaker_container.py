@@ -353,3 +353,48 @@ def test_sigterm_ends_it_in_time(base: Path, stubborn: bool) -> None:
     assert started.returncode == 143, out
     assert time.monotonic() - began < 20
     assert (base / "output" / "failure").exists() == stubborn
+
+
+def test_the_dockerfile_starts_what_the_fake_starts() -> None:
+    lines = (REPOSITORY / "docs" / "Dockerfile").read_text().splitlines()
+    (entry,) = (line for line in lines if line.startswith("ENTRYPOINT "))
+    assert json.loads(entry.removeprefix("ENTRYPOINT ")) == ["python", "-m", "trainers.sagemaker.container"]
+    copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert copied and all((REPOSITORY / word).exists() for word in copied)
+
+
+def test_the_run_is_shown_live_in_the_launcher_s_run(tmp_path: Path) -> None:
+    """What the launcher said stands, the rest comes as it happens; the watcher's replay adds nothing to it."""
+    from tracking.journal import Journal
+    from tracking.replay import Replayer
+    from trainers.sagemaker.relay import Relay
+
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
+    ours = Journal.create(store.root, experiment="pets", run_name="cats")
+    ours.params({"dataset": "photos/", "epochs": 2})
+    here = Replayer(ours.dir, store)
+    run_id = here.advance().run_id
+
+    theirs = Journal.create(tmp_path / "container", experiment="pets", run_name="cats")
+    relay = Relay(
+        tmp_path / "container", tmp_path / "relay", tracking_uri=store.tracking_uri, run_id=run_id, dataset="photos/"
+    )
+    relay.start()
+    theirs.params({"dataset": "/opt/ml/work/photos", "epochs": 2, "num_classes": 3})
+    for epoch in (1, 2):
+        theirs.metrics({names.VALIDATION_ACCURACY: epoch / 4}, step=epoch)
+    theirs.status("KILLED")  # an interruption is not the run's end
+    assert relay.finish() is None
+    run = store.client().get_run(run_id)
+    assert run.data.params == {"dataset": "photos/", "epochs": "2", "num_classes": "3"}
+    assert run.data.metrics[names.VALIDATION_ACCURACY] == 0.5 and run.info.status == "RUNNING"
+    assert "replay_problems" not in run.data.tags
+
+    for event, _ in read(theirs.dir):
+        if event["event"] == "metric":
+            ours.metrics(event["values"], step=event["step"], time_ms=event["time_ms"])
+    here.advance()
+    history = store.client().get_metric_history(run_id, names.VALIDATION_ACCURACY)
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
+    ours.close()
+    theirs.close()
