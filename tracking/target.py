@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from tracking import names
+from tracking import artifacts, names
 from tracking.border import is_bad_value, kind
-from tracking.errors import StoreUnreachable
-from tracking.events import Event
+from tracking.events import Event, read
+from tracking.logged_models import LoggedModels, is_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +36,9 @@ class Target:
         self._directory = directory
         self._attached = attached
         self._params: dict[str, str] = dict(run.data.params)
-        self._folder = _local_folder(run.info.artifact_uri)
-        self._out_of_reach = self._folder is not None and not _is_reachable(self._folder, tracking_uri)
+        self._folder = artifacts.local_folder(run.info.artifact_uri)
+        self._out_of_reach = self._folder is not None and not artifacts.is_reachable(self._folder, tracking_uri)
+        self._models = LoggedModels(client, run)
 
     def send(self, events: list[Event]) -> None:
         """Write a batch: parameters, metrics and tags together, or one event of another kind."""
@@ -64,7 +61,8 @@ class Target:
         for event in events:
             for name, value in event["values"].items():
                 if event["event"] == "metric":
-                    metrics.append(Metric(name, float(value), event["time_ms"], event["step"]))
+                    metric = Metric(name, float(value), event["time_ms"], event["step"])
+                    metrics.append(self._models.link(metric))
                 elif event["event"] == "tag":
                     tags[name] = self._fitting("tags", name, value, MAX_TAG_CHARACTERS)
                 else:
@@ -136,6 +134,7 @@ class Target:
         )
         tag = InputTag("mlflow.data.context", context)
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
+        self._models.note_dataset(context, name, event["digest"])
 
     def _on_artifact(self, event: Event) -> None:
         source = self._directory / event["path"]
@@ -144,7 +143,16 @@ class Target:
         if not source.exists():
             self._problem(f"artifact {event['path']} is gone from {self._directory}")
             return
-        self._upload(source, event["artifact_path"], may_link=event.get("placed", False))
+        if is_model(source) and not event["artifact_path"] and not self._out_of_reach:
+            self._log_model(source)
+        else:
+            self._upload(source, event["artifact_path"], may_link=event.get("placed", False))
+
+    def _log_model(self, folder: Path) -> None:
+        """A model and, with the epoch it is of, the scores that were logged before it."""
+        model_id, step = self._models.upload(folder, self._params)
+        self._log([e for e, _ in read(self._directory) if e["event"] == "metric" and e["step"] == step])
+        self._models.finish(model_id, step)
 
     def _upload(self, source: Path, folder: str, *, may_link: bool) -> None:
         if self._out_of_reach:
@@ -153,7 +161,7 @@ class Target:
                 f" {self._folder}; start it with --serve-artifacts"
             )
         elif self._folder is not None:
-            _copy(source, self._folder / folder / source.name, may_link)
+            artifacts.copy(source, self._folder / folder / source.name, may_link=may_link)
         elif source.is_dir():
             self._client.log_artifacts(self.run_id, str(source), f"{folder}/{source.name}".lstrip("/"))
         else:
@@ -180,55 +188,6 @@ class Target:
         self._client.set_tag(
             self.run_id, name, self._fitting("tags", name, value, MAX_TAG_CHARACTERS), synchronous=True
         )
-
-
-def _local_folder(artifact_uri: str) -> Path | None:
-    """The folder behind an artifact URI on this machine, None for any other."""
-    if kind(artifact_uri) != "file":
-        return None
-    return Path(unquote(urlsplit(artifact_uri).path) if artifact_uri.startswith("file:") else artifact_uri)
-
-
-def _is_reachable(folder: Path, tracking_uri: str) -> bool:
-    """Whether a server's artifact folder is one of this machine's: it is here, or can only be here."""
-    parts = urlsplit(tracking_uri)
-    if parts.scheme not in ("http", "https") or parts.hostname in ("localhost", "127.0.0.1", "::1"):
-        return True
-    return any(parent.is_dir() for parent in (folder, folder.parent, folder.parent.parent))
-
-
-def _copy(source: Path, target: Path, may_link: bool) -> None:
-    """Copy a file or folder, whole files at a time; ``may_link`` where the source is never written in place."""
-    if source.is_dir():
-        for inner in sorted(source.rglob("*")):
-            if inner.is_file():
-                _copy(inner, target / inner.relative_to(source), may_link)
-        return
-    if target.exists() and target.samefile(source):
-        return
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        if not (may_link and _link(source, part)):
-            shutil.copy2(source, part)
-        part.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise StoreUnreachable(
-            f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
-            " then `python -m tracking sync`"
-        ) from error
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Make a second name for a file; False on another disk, or where there are no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        return False
-    return True
 
 
 def _source(source: str) -> tuple[str, dict[str, Any]]:
