@@ -55,9 +55,9 @@ def write_document(document: Document, path: Path, format: str) -> None:
 
     folder = path.with_name(f"{path.stem}-figures")
     figures = {figure.name: f"{folder.name}/{figure.name}.svg" for figure in document.figures()}
+    save(path, as_markdown(document, figures))
     for figure in document.figures():
         save(folder / f"{figure.name}.svg", figure.svg + "\n")
-    save(path, as_markdown(document, figures))
 
 
 def save(path: Path, text: str) -> None:

@@ -229,10 +229,8 @@ def test_a_grouping_that_mixes_says_what_it_mixes(filler: Filler) -> None:
     filler.run(**trained(44, learning_rate=0.2))
     board = reports.leaderboard(filler.uri, by="num_layers")
     assert board["n"].tolist() == [2]
-    assert findings(filler, by="num_layers") == [
-        "num_layers 44: seed 0 was run more than once, so n counts runs, not seeds.",
-        "grouped by num_layers, rows mix runs that differ in learning_rate as well.",
-    ] or any("rows mix runs that differ in learning_rate" in f for f in findings(filler, by="num_layers"))
+    found = findings(filler, by="num_layers")
+    assert "grouped by num_layers, rows mix runs that differ in learning_rate as well." in found
 
 
 def test_unreadable_running_and_unrecorded_are_said(filler: Filler) -> None:
@@ -279,9 +277,7 @@ def test_epoch_chosen_by_best_or_step_and_never_quietly_by_test(filler: Filler) 
     assert first[["train_accuracy", "validation", "test_accuracy"]].values.tolist() == [[0.7, 0.6, 0.9]]
     assert reports.leaderboard(filler.uri, at_step=9)["validation"].isna().all()
     assert "Warning" not in best.to_text()
-    assert "**Warning:** The epoch was chosen by test\\_accuracy" in board_text(filler, best="test_accuracy") or (
-        "**Warning:** The epoch was chosen by test_accuracy" in board_text(filler, best="test_accuracy")
-    )
+    assert "**Warning:** The epoch was chosen by test_accuracy, so" in board_text(filler, best="test_accuracy")
 
 
 def test_columns_by_metric_and_top(filler: Filler) -> None:

@@ -1,0 +1,140 @@
+"""One run's card: what is there is told, what is not is left out, what is wrong is said first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from reports_fixtures import Filler, new_store, predictions, trained
+
+import reports
+from reports import perclass
+from reports.document import Figure, Heading, plain
+from reports.predictions import Predictions
+
+
+@pytest.fixture
+def filler(tmp_path: Path) -> Filler:
+    return new_store(tmp_path)
+
+
+def headings(paper: reports.Paper) -> list[str]:
+    return [plain(b.text) for b in paper.document.blocks if isinstance(b, Heading)]
+
+
+def test_a_full_run(filler: Filler) -> None:
+    settings = trained(44, test=0.975, optimizer="adam", momentum=0.9, beta_1=0.9)
+    settings["metrics"] |= {
+        "best_validation_accuracy": 0.98,
+        "best_epoch": 2.0,
+        "test_loss": 0.08,
+        "test_top5_accuracy": 1.0,
+        "validation_num_images": 200.0,
+        "model_size_bytes": 2.7e6,
+        "billable_time_s": 300.0,
+        "cost_usd": 0.0042,
+        "starting_s": 61.0,
+        "training_s": 200.0,
+    }
+    settings["tags"] |= {"instance_type": "ml.p3.2xlarge"}
+    run_id = filler.run(**settings)
+    predictions(filler, run_id, 0.975)
+    for context, count in (("test", 360), ("train", 1257)):
+        data = Dataset(
+            "digits", f"dd-{context}", "local", '{"uri": "somewhere"}', profile=json.dumps({"num_images": count})
+        )
+        filler.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+    environment = {
+        "python": "3.11",
+        "packages": {"mlflow": "3.17"},
+        "git": {"commit": "abc123", "dirty": True},
+        "argv": ["x"],
+    }
+    filler.client.log_text(run_id, json.dumps(environment), "environment.json")
+    filler.client.log_text(run_id, "num_layers = 44\n", "config.toml")
+    filler.client.log_text(run_id, json.dumps({"class_names": [f"digit {i}" for i in range(10)]}), "model/model.json")
+    paper = reports.run_card(run_id[:8], filler.uri)
+    assert headings(paper) == [
+        *("Scores", "Data", "Learning curve", "By class", "Calibration", "What it took", "Settings", "Environment"),
+        *("How to repeat it", "How to load the model"),
+    ]
+    text = paper.to_text()
+    # Wilson for 351 of 360: 95.3 % to 98.7 %.
+    assert "44 layers, scratch, 30 epochs on digits: **97.5 % (95.3–98.7 %)** test accuracy on 360 pictures" in text
+    assert "The kept checkpoint is that of epoch 2." in text
+    assert "| train | digits |    1,257 |" in text and "`dd-test`" in text
+    assert "Without effect beside these: momentum." in text and "`beta_1`" in text
+    assert "starting" in text and "ml.p3.2xlarge" in text and "0.0042 USD" in text
+    assert "git checkout abc123" in text and "python -m trainers.run --config config.toml" in text
+    assert "not committed" in text
+    assert f"mlflow artifacts download --run-id {run_id} --artifact-path model --dst-path ." in text
+    assert "digit 3" in text
+    assert [f.name for f in paper.document.figures()] == ["curves", "confusion", "calibration"]
+    assert paper.data["test_accuracy_low"] == pytest.approx(0.9532, abs=1e-4)
+    assert paper.to_text() == reports.run_card(run_id, filler.uri).to_text()
+
+
+def test_a_bare_foreign_run(filler: Filler) -> None:
+    run_id = filler.run("theirs", params={"lr": 0.1}, metrics={"acc": 0.5})
+    paper = reports.run_card(run_id, filler.uri)
+    assert headings(paper) == ["Settings", "How to repeat it"]
+    assert f"What fills it: `python -m trainers.evaluate {run_id}`" in paper.to_text()
+
+
+def test_what_is_wrong_comes_first(filler: Filler) -> None:
+    settings = trained(44, test=994.0)
+    settings["tags"] |= {
+        "status_reason": "the loss is not a number",
+        "advice": "lower the learning rate",
+        "test_overlap_images": "2",
+        "flagged": "train_accuracy 994 was read as 0.994",
+    }
+    run_id = filler.run(**settings, status="FAILED")
+    top = reports.run_card(run_id, filler.uri).to_text().partition("## ")[0]
+    assert "> **Warning:** FAILED: the loss is not a number (lower the learning rate)" in top
+    assert "> **Warning:** test_accuracy is 994, which it cannot be; the value is left out." in top
+    assert "2 test pictures were trained on" in top and "train_accuracy 994 was read as 0.994" in top
+    assert "! 994" in reports.run_card(run_id, filler.uri).to_text()
+
+
+def test_a_source_is_no_candidate(filler: Filler) -> None:
+    run_id = filler.run(
+        "source", params={"num_layers": 34}, tags={"pretext": "rotation"}, metrics={"test_accuracy": 0.9}
+    )
+    assert (
+        "learned a made-up task (rotation), a source for transfer and no candidate"
+        in reports.run_card(run_id, filler.uri).to_text()
+    )
+
+
+def test_a_run_is_found_by_its_journal_too(filler: Filler) -> None:
+    run_id = filler.run(tags={"journal_id": "feed" * 8})
+    assert reports.run_card("feedfeed", filler.uri).data["run_id"] == run_id
+
+
+def test_per_class_numbers_by_hand() -> None:
+    # Labels 0 0 0 1 1, predicted 0 0 1 1 0: of class 0 two of three are found, two of three claims are true.
+    none = np.array([""] * 5, dtype=object)
+    one = Predictions(none, none, np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0]), np.ones(5))
+    counts = perclass.confusion(one, 3)
+    assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
+    table = perclass.table(counts, ["a", "b", "c"])
+    assert [list(c.cells) for c in table.columns] == [
+        ["a", "b", "c"],
+        ["3", "2", "0"],
+        ["66.7 %", "50.0 %", "–"],
+        ["20.8–93.9 %", "9.5–90.5 %", "–"],
+        ["66.7 %", "50.0 %", "–"],
+        ["b (1)", "a (1)", "–"],
+    ]
+
+
+def test_figures_have_alternative_texts(filler: Filler) -> None:
+    run_id = filler.run(**trained(44))
+    predictions(filler, run_id, 0.95)
+    for block in reports.run_card(run_id, filler.uri).document.blocks:
+        if isinstance(block, Figure):
+            assert len(block.alt) > 40
