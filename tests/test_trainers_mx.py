@@ -150,3 +150,24 @@ def test_gluoncv_loads_beside_pytorch_2_and_under_a_newer_numpy(tmp_path: Path) 
     """
     done = run_python(code, tmp_path)
     assert done.stdout.split() == ["gluoncv.model_zoo.cifarresnet", "1.9.1", "2.13.0"], done.stderr
+
+
+def test_loading_the_networks_leaves_pictures_that_are_cut_off_unreadable(tmp_path: Path) -> None:
+    code = (
+        "import io, numpy as np\n"
+        "from PIL import Image, ImageFile\n"
+        "from trainers import mx\n"
+        "mx.zoo('cifarresnet')\n"
+        "assert ImageFile.LOAD_TRUNCATED_IMAGES is False\n"
+        "whole = io.BytesIO()\n"
+        "Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(whole, 'PNG')\n"
+        "from trainers.data.decode import decode\n"
+        "from trainers.errors import BadData\n"
+        "try:\n"
+        "    decode(whole.getvalue()[:60], 3, 'cut.png')\n"
+        "except BadData:\n"
+        "    raise SystemExit(0)\n"
+        "raise SystemExit('a cut-off picture was decoded')\n"
+    )
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr

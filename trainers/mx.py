@@ -118,7 +118,7 @@ def load() -> Any:
 def zoo(name: str) -> Any:
     """A module of ``gluoncv.model_zoo``, such as ``cifarresnet`` or ``model_store``; errors as ``load``."""
     load()
-    with quiet(), _hidden("torch"):
+    with quiet(), _hidden("torch"), _strict_pictures():
         try:
             return importlib.import_module(f"gluoncv.model_zoo.{name}")
         except (ImportError, OSError, AttributeError) as error:
@@ -156,6 +156,21 @@ def _hidden(module: str) -> Iterator[None]:
             del sys.modules[module]
         else:
             sys.modules[module] = kept  # type: ignore[assignment]
+
+
+@contextmanager
+def _strict_pictures() -> Iterator[None]:
+    """Undo what importing gluoncv does to Pillow: from then on it would fill cut-off pictures with grey, silently."""
+    try:
+        from PIL import ImageFile
+    except ImportError:
+        yield
+        return
+    kept = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = kept
 
 
 def _explain(error: BaseException) -> str:
