@@ -362,6 +362,7 @@ INSTANCE_COUNT = "instance_count"
 IMAGE_URI = "image_uri"
 IMAGE_DIGEST = "image_digest"
 MODEL_URI = "model_uri"
+EVALUATION_CHECK = "evaluation_check"
 PRICE = "price"
 FAILURE_KIND = "failure_kind"
 ADVICE = "advice"
@@ -402,6 +403,7 @@ TAGS: tuple[Name, ...] = tuple(
         (INSTANCE_COUNT, "machines", "how many the job had"),
         (IMAGE_URI, "image", "the container image the job ran"),
         (IMAGE_DIGEST, "image digest", "content of that image; a tag may be moved"),
+        (EVALUATION_CHECK, "check", "whether a score computed here agrees with the job's own log"),
         (MODEL_URI, "model", "where the job left its model"),
         (PRICE, "price", "an hour of one machine, with its source and date"),
         (FAILURE_KIND, "whose matter", "data, settings, permission, capacity, quota, disk, memory, aws and the like"),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import TrackingError
@@ -20,6 +20,8 @@ from trainers.errors import BadData, BadInput, TrainerError
 
 if TYPE_CHECKING:
     from tracking.store import Store
+    from trainers.data import Dataset
+    from trainers.data.sizing import Fit
     from trainers.scores import Scores
 
 _BATCH = 256
@@ -53,18 +55,22 @@ def evaluate(
     dataset: str | None = None,
     image_root: str | None = None,
     runtime: str = "auto",
+    fit: Fit = "crop",
+    model: str | None = None,
 ) -> Scores:
     """Score one tracked run on ``split`` and write the scores to it.
 
     ``dataset`` (default: the run's own) says where the pictures come from, ``runtime`` what computes: mxnet, onnx, or
-    auto for the faster of those that can be had. Raises BadInput when there is no such run,
-    no model or no such split, and BadData when the classes are not those that the network knows.
+    auto for the faster of those that can be had. A job of the built-in algorithm is scored from its archive (``model``:
+    where it is, if the run does not say), its pictures brought to size as ``fit`` says. Raises BadInput when there is
+    no such run, no model or no such split, and BadData when the classes are not those that the network knows.
     """
-    from tracking import run as tracked
-    from trainers import experiment, modelfiles, record_scores, runtimes, sources
+    from trainers import experiment, modelfiles, runtimes, sources
     from trainers.data import Batches
 
     run = store.find_run(run_id)
+    if run.data.tags.get(names.LAUNCHER) == "sagemaker-builtin" or model is not None:
+        return _evaluate_builtin(run, store, split, dataset, image_root, fit, model)
     source = sources.find(run.info.run_id, store)
     config = source.config
     if config.pretext:
@@ -85,6 +91,49 @@ def evaluate(
         )
     batches = Batches(pictures, image_shape=config.shape, resize=config.resize, batch_size=_BATCH)
     result = scorer(batches)
+    _write(run, store, opened, split, result, int(meta.get("epoch", config.epochs)))
+    return result
+
+
+def _evaluate_builtin(
+    run: Any, store: Store, split: str, dataset: str | None, image_root: str | None, fit: Fit, model: str | None
+) -> Scores:
+    """The same for a job of SageMaker's built-in algorithm, which never saw a test split."""
+    from trainers import builtin_scores, experiment
+    from trainers.data import open_dataset
+
+    dataset = dataset or run.data.params.get("dataset")
+    if dataset is None:
+        raise BadInput(
+            f"run {run.info.run_id} is a job of the built-in algorithm: say by --dataset where the pictures are."
+        )
+    experiment.fix_threads(None)
+    opened = open_dataset(dataset, image_root=image_root)
+    pictures = opened.splits.get(split)
+    if pictures is None:
+        raise BadInput(f"{dataset} has no {split} split; it has {', '.join(opened.splits)}.")
+    loaded = builtin_scores.of_run(run, model)
+    result = builtin_scores.score(loaded, opened, pictures, fit)
+    verdict = builtin_scores.check(loaded, opened, run, fit)
+    print(verdict)
+    _write(run, store, opened, split, result, loaded.epoch, {names.EVALUATION_CHECK: verdict})
+    return result
+
+
+def _write(
+    run: Any,
+    store: Store,
+    opened: Dataset,
+    split: str,
+    result: Scores,
+    epoch: int,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Add the scores of ``split`` to an existing run; its status and times stay as they are."""
+    from tracking import run as tracked
+    from trainers import record_scores
+
+    pictures = opened.splits[split]
     with tracked.attach(run.info.run_id, root=store.journals, live=store) as attached:
         attached.dataset(
             context=split,
@@ -94,11 +143,9 @@ def evaluate(
             num_images=len(pictures),
             num_classes=len(opened.class_names),
         )
-        attached.tags({f"{split}_dataset_digest": pictures.digest})
-        epoch = int(meta.get("epoch", config.epochs))
+        attached.tags({f"{split}_dataset_digest": pictures.digest, **(tags or {})})
         name = str(run.info.run_name)
         record_scores.record(attached, split, pictures, result, opened.class_names, step=epoch, run_name=name)
-    return result
 
 
 def missing(store: Store, experiment: str | None = None) -> list[str]:
@@ -116,6 +163,8 @@ def _main(arguments: argparse.Namespace) -> int:
     from tracking import store as stores
 
     store = stores.resolve()
+    if arguments.model is not None and not arguments.runs:
+        return _score_only(arguments)
     if bool(arguments.runs) == arguments.missing:
         raise BadInput("give the ids of the runs to evaluate, or --missing for every run without a test score.")
     run_ids = missing(store, arguments.experiment) if arguments.missing else arguments.runs
@@ -130,6 +179,8 @@ def _main(arguments: argparse.Namespace) -> int:
                 split=arguments.split,
                 dataset=arguments.dataset,
                 image_root=arguments.image_root,
+                fit=arguments.fit,
+                model=arguments.model,
                 runtime=arguments.runtime,
             )
         except (BadInput, TrackingError) as error:
@@ -140,6 +191,24 @@ def _main(arguments: argparse.Namespace) -> int:
             continue
         print(f"{run_id[:8]}  {arguments.split} accuracy {result.accuracy:.4f} on {result.num_images:,} pictures")
     return 1 if failed else 0
+
+
+def _score_only(arguments: argparse.Namespace) -> int:
+    """An archive without a run: its score is said and written nowhere."""
+    from trainers import builtin_scores, experiment
+    from trainers.data import open_dataset
+
+    if arguments.dataset is None:
+        raise BadInput("--model needs --dataset: the pictures to score it on.")
+    experiment.fix_threads(None)
+    opened = open_dataset(arguments.dataset, image_root=arguments.image_root)
+    pictures = opened.splits.get(arguments.split)
+    if pictures is None:
+        raise BadInput(f"{arguments.dataset} has no {arguments.split} split; it has {', '.join(opened.splits)}.")
+    loaded = builtin_scores.load(arguments.model)
+    result = builtin_scores.score(loaded, opened, pictures, arguments.fit)
+    print(f"{arguments.split} accuracy {result.accuracy:.4f} on {result.num_images:,} pictures; no run to write it to")
+    return 0
 
 
 def _few(class_names: Sequence[str]) -> str:
@@ -166,6 +235,15 @@ def _parser() -> argparse.ArgumentParser:
         help="what computes the answers (default auto: the ONNX copy where there is one, it is faster; else MXNet)",
     )
     parser.add_argument("--image-root", metavar="DIR", help="folder that the paths of a list or manifest start from")
+    parser.add_argument(
+        "--model", metavar="PLACE", help="archive of the built-in algorithm: s3://…/model.tar.gz, file, folder"
+    )
+    parser.add_argument(
+        "--fit",
+        choices=("crop", "squash"),
+        default="crop",
+        help="the built-in's pictures: crop as its own validation (default) or squash as its endpoint",
+    )
     return parser
 
 
