@@ -87,9 +87,6 @@ def test_a_run_keeps_its_artifacts(finished: tuple[Path, str]) -> None:
         "config.toml",
         "environment.json",
         "log.txt",
-        "model/model-symbol.json",
-        "model/model-0000.params",
-        "model/model.json",
         "figures/confusion_matrix.png",
         "figures/learning_curves.png",
         "predictions/validation.parquet",
@@ -100,6 +97,21 @@ def test_a_run_keeps_its_artifacts(finished: tuple[Path, str]) -> None:
     accuracy = (table["label"] == table["predicted"]).mean()
     assert len(table) == 359 and accuracy == pytest.approx(only_run(finished[0]).data.metrics["test_accuracy"])
     assert "2/2" in (folder / "log.txt").read_text()
+
+
+def test_a_run_logs_its_model_with_the_scores_of_its_epoch(finished: tuple[Path, str]) -> None:
+    client, logged = stores.resolve(finished[0]).client(), only_run(finished[0])
+    (output,) = logged.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, str(model.status)) == ("model", "READY") and output.step == logged.data.metrics["best_epoch"]
+    files = {file.path for file in client.list_logged_model_artifacts(output.model_id)}
+    assert files >= {"MLmodel", "model-symbol.json", "model-0000.params", "model.json", "model.onnx", "code"}
+    scores = {metric.key: metric for metric in model.metrics}
+    assert scores["test_accuracy"].value == logged.data.metrics["test_accuracy"]
+    assert scores["test_accuracy"].dataset_digest == logged.data.tags[names.TEST_DATASET_DIGEST]
+    assert scores["validation_accuracy"].value == logged.data.metrics["best_validation_accuracy"]
+    assert not any(key.startswith("system/") for key in scores)
+    assert logged.data.metrics["onnx_max_difference"] <= 1e-4
 
 
 def test_the_resolved_config_can_be_fed_back(finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:

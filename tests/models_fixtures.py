@@ -1,0 +1,91 @@
+"""Networks with settled statistics and real photographs for the tests of saved models."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Depth, version, input: every family of trainers/nets.py, basic and bottleneck blocks, colour and grey.
+FAMILIES = (
+    (20, "v1", (3, 28, 28)),
+    (20, "v2", (3, 28, 28)),
+    (20, "v1", (1, 28, 28)),
+    (18, "v1", (3, 32, 32)),
+    (18, "v2", (3, 32, 32)),
+    (18, "v1b", (3, 32, 32)),
+    (50, "v1", (3, 32, 32)),
+    (50, "v2", (3, 32, 32)),
+    (50, "v1b", (3, 32, 32)),
+)
+CLASS_NAMES = ["cat", "dog", "naïve owl", "4"]
+
+
+@functools.cache
+def photographs() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two real photographs, (427, 640, 3) uint8, that come with scikit-learn."""
+    from sklearn.datasets import load_sample_images
+
+    china, flower = load_sample_images().images
+    return china, flower
+
+
+def crops(count: int, shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """(count, H, W, C) uint8: pieces of the photographs."""
+    channels, height, width = shape
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        photo = photographs()[number % 2]
+        top, left = (
+            int(rng.integers(0, have - want)) for have, want in zip(photo.shape[:2], (height, width), strict=True)
+        )
+        found.append(photo[top : top + height, left : left + width, :channels])
+    return np.ascontiguousarray(np.stack(found))
+
+
+@functools.cache
+def network(num_layers: int, version: str, shape: tuple[int, int, int], num_classes: int = 4) -> Any:
+    """A network whose batch statistics fit photographs, so that its answers are moderate, as a trained one's are."""
+    from trainers import nets, weights
+
+    net = nets.build(num_layers, num_classes, shape, version)
+    weights.initialise(net, "scratch", seed=1)
+    pictures = nets.to_array(crops(16, shape, seed=9).transpose(0, 3, 1, 2))
+    for _ in range(12):
+        with nets.mx.autograd.train_mode():
+            net(pictures).wait_to_read()
+    scale = 4 / float(abs(net(pictures)).max().asscalar())
+    net.head.weight.set_data(net.head.weight.data() * scale)
+    return net
+
+
+def ask(net: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The network's logits for (N, H, W, C) uint8."""
+    from trainers import nets
+
+    answer: NDArray[np.float32] = net(nets.to_array(pictures.transpose(0, 3, 1, 2))).asnumpy()
+    return answer
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Softmax (N, K) in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def by_class(table: Any, class_names: list[str]) -> NDArray[np.float64]:
+    """The column ``probabilities`` of an answer as (N, K)."""
+    return np.array([[row[name] for name in class_names] for row in table["probabilities"]])
+
+
+def save(net: Any, path: Path, **how: Any) -> Path:
+    """Save a network as a model, with real pictures."""
+    from tracking import gluon
+
+    pictures = crops(4, net.shape).transpose(0, 3, 1, 2)
+    gluon.save_model(net, path, **{"class_names": CLASS_NAMES, "pictures": pictures, **how})
+    return path
