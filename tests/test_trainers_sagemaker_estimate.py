@@ -72,11 +72,11 @@ def test_machines_with_a_disk_of_their_own(kind: str, own_disk: bool) -> None:
     assert instances.has_own_disk(kind) == own_disk
 
 
-def test_gpus_and_what_cuda_11_2_drives() -> None:
+def test_gpus_and_what_mxnet_for_cuda_11_drives() -> None:
     counts = {kind: instances.find(kind) for kind in ("ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3.16xlarge")}
     assert [machine.num_gpus for machine in counts.values() if machine] == [4, 8, 8]
     driven = {
-        family: machine.cuda_112
+        family: machine.cuda_11
         for family, kind in (
             ("p2", "ml.p2.xlarge"),
             ("p3", "ml.p3.2xlarge"),
@@ -105,7 +105,7 @@ def test_the_default_machine_is_the_cheapest_gpu_that_can_do_it() -> None:
         kind
         for kind in pricing._USD_PER_HOUR
         if (machine := instances.find(kind)) is not None
-        and machine.cuda_112
+        and machine.cuda_11
         and instances.family(kind) in instances.BUILTIN_FAMILIES
     ]
     prices = {kind: pricing.price_per_hour("us-east-1", kind).usd for kind in usable}

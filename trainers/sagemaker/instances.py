@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SMALLEST_GPU = "ml.g4dn.xlarge"  # the cheapest hour that the built-in algorithm and CUDA 11.2 both take
+SMALLEST_GPU = "ml.g4dn.xlarge"  # the cheapest hour that the built-in algorithm and MXNet for CUDA 11 both take
 DEFAULT_VOLUME_GB = 30
-# CUDA 11.2, which the MXNet wheel (mxnet-cu112) and AWS's last MXNet images are built with, knows these and no others:
-# older ones were left out of the build (K80), newer ones came after it (L4, H100).
-CUDA_112_CAPABILITIES = (7.0, 7.5, 8.0, 8.6)
+# MXNet's builds for CUDA 11 (11.2 in AWS's last MXNet images, 11.7 in docs/Dockerfile) hold code for 5.0, 6.0, 7.0, 8.0
+# and 8.6: older GPUs (K80) were left out, newer ones (L4, H100) came after it.
+CUDA_11_CAPABILITIES = (7.0, 7.5, 8.0, 8.6)
 BUILTIN_FAMILIES = ("p2", "p3", "p3dn", "g4dn", "g5")  # the ones AWS's page lists: P2, P3, G4dn, G5
 
 
@@ -103,9 +103,9 @@ class Instance:
     disk_gb: int | None
 
     @property
-    def cuda_112(self) -> bool:
-        """Whether a CUDA 11.2 build of MXNet can drive its GPUs."""
-        return self.gpu is not None and self.gpu.capability in CUDA_112_CAPABILITIES
+    def cuda_11(self) -> bool:
+        """Whether MXNet for CUDA 11 can drive its GPUs."""
+        return self.gpu is not None and self.gpu.capability in CUDA_11_CAPABILITIES
 
 
 def find(instance_type: str) -> Instance | None:

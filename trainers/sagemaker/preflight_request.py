@@ -127,10 +127,10 @@ def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> It
         yield found("instance-family", f"{kind} is not among the families that AWS lists")
     elif machine is None:
         yield found("instance-unknown", f"nothing is known of {kind}")
-    elif not is_builtin and not machine.cuda_112:
+    elif not is_builtin and not machine.cuda_11:
         assert machine.gpu is not None
         gpu = f"its {machine.gpu.name} has compute capability {machine.gpu.capability}"
-        yield found("instance-cuda", f"{kind}: {gpu}, CUDA 11.2 drives 7.0 to 8.6")
+        yield found("instance-cuda", f"{kind}: {gpu}, MXNet for CUDA 11 drives 7.0 to 8.6")
     if config.precision_dtype == "float16" and not is_builtin and instances.is_cpu(kind):
         yield found("precision", "--precision-dtype float16 on a CPU", mend="Take float32 or bfloat16.")
 
