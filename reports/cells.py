@@ -72,15 +72,26 @@ def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
 
 def labels(table: pd.DataFrame) -> list[str]:
     """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
-    settings = [(name, table[name].tolist()) for name in table.attrs["settings"]]
-    said = []
-    for i, (run_ids, run_names) in enumerate(zip(table["run_ids"], table["run_names"], strict=True)):
-        words = [_setting_words(name, values[i]) for name, values in settings if not text.is_missing(values[i])]
-        said.append(", ".join(words) or text.one_line(run_names[0] or text.short(run_ids[0])))
+    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["settings"]]
+    said = [", ".join([w for w in words if w]) for words in zip(*parts, strict=True)] if parts else [""] * len(table)
+    for i, words in enumerate(said):
+        if not words:
+            said[i] = text.one_line(table["run_names"].iloc[i][0] or text.short(table["run_ids"].iloc[i][0]))
     pages = table["page"].tolist()
     seen = pd.Series(list(zip(pages, said, strict=True))).duplicated(keep=False).tolist()
     ids = [text.short(r[0]) for r in table["run_ids"]]
     return [f"{words} ({run})" if twice else words for words, run, twice in zip(said, ids, seen, strict=True)]
+
+
+def _setting_column(name: str, values: list[Any]) -> list[str]:
+    """The words of a setting in each row, empty where it is missing; each value is put into words once."""
+    known: dict[Any, str] = {}
+    words = []
+    for value in values:
+        if value not in known:
+            known[value] = "" if text.is_missing(value) else _setting_words(name, value)
+        words.append(known[value])
+    return words
 
 
 def _setting_words(name: str, value: Any) -> str:

@@ -156,10 +156,12 @@ def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> lis
     row_of = {run: i for i, ids in enumerate(table["run_ids"]) for run in ids}
     rows = here["run_id"].map(row_of)
     params = [c for c in here.columns if c.startswith("params.") and c[7:] not in NOT_SETTINGS]
+    first = (~rows.duplicated()).to_numpy().nonzero()[0]
+    place = pd.Series(first, index=rows.to_numpy()[first]).reindex(rows).to_numpy()
     differing: dict[int, list[str]] = {}
     for name in params:
-        spread = here[name].astype(object).groupby(rows).nunique(dropna=False)
-        for row in spread.index[spread > 1]:
+        codes = pd.factorize(here[name])[0]
+        for row in sorted(set(rows[codes != codes[place]])):
             differing.setdefault(int(row), []).append(name[7:])
     if ask.by and differing:
         most = sorted({name for listed in differing.values() for name in listed})

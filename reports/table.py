@@ -80,7 +80,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(num_rows))
     first = order[starts]
-    members = np.split(order, starts[1:]) if num_rows else []
+    members = (order, [*starts.tolist(), len(order)])
 
     shown = by if by else [c for c in LABELS if c in runs.columns]
     extra = [resolve_name(runs, word) for word in ask.columns]
@@ -136,9 +136,11 @@ def _codes(keys: Sequence[pd.Series[Any]]) -> tuple[np.ndarray[Any, np.dtype[np.
     return codes, int(codes.max()) + 1 if len(codes) else 0
 
 
-def _lists(values: pd.Series[Any], members: list[Any]) -> list[tuple[Any, ...]]:
-    plain = values.to_numpy(dtype=object)
-    return [tuple(plain[m]) for m in members]
+def _lists(values: pd.Series[Any], members: tuple[Any, list[int]]) -> list[tuple[Any, ...]]:
+    """The values of each row's runs: ``members`` are the runs in the rows' order and where each row begins and ends."""
+    order, ends = members
+    plain = values.to_numpy(dtype=object)[order].tolist()
+    return [tuple(plain[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
 
 
 def _place(runs: pd.DataFrame) -> pd.Series[Any]:

@@ -32,8 +32,9 @@ __all__ = ["Unsuitable", "histories", "read", "suits"]
 
 
 _FETCH = 5000
-_WIDTH = 200
-_NUM_CORE = 7
+# SQLite joins 64 tables at most.
+_WIDTH = 60
+_CORE = ("run_id", "run_name", "experiment_id", "status", "start_time", "end_time", "artifact_uri")
 # What stands for NaN on the way out of the database: MLflow never stores an infinity.
 _NAN = math.inf
 
@@ -46,7 +47,7 @@ def read(uri: str, query: Query) -> Cells:
     with connect(uri) as connection:
         experiments = _experiments(connection, query)
         chosen = _chosen(query, sorted(experiments), conditions)
-        cells = _cells(connection, query, chosen, _columns(connection, query))
+        cells = _cells(connection, query, chosen)
         cells.core["experiment"] = [experiments[int(e)] for e in cells.core["experiment_id"]]
         _digests(connection, query, chosen, cells)
         _names_from_tags(connection, cells)
@@ -74,7 +75,6 @@ def _chosen(query: Query, experiment_ids: list[int], conditions: list[Condition]
         run.run_uuid, run.name, run.experiment_id, run.status, run.start_time, run.end_time, run.artifact_uri
     ).where(run.experiment_id.in_(experiment_ids), run.lifecycle_stage == "active", *map(_clause, conditions))
     if query.limit is None and not query.order_by:
-        # In the order of the other tables' keys, so that looking up a run's values walks through them once.
         return chosen.order_by(run.run_uuid)
     order: list[sa.ColumnElement[Any]] = []
     if query.order_by:
@@ -137,19 +137,14 @@ def _compare(column: sa.ColumnElement[Any], condition: Condition) -> sa.ColumnEl
     return result
 
 
-def _columns(connection: sa.Connection, query: Query) -> dict[str, sa.ColumnElement[Any]]:
-    """Column -> the expression that looks its value up for a row of ``runs``, for every key wanted that exists."""
-    found: dict[str, sa.ColumnElement[Any]] = {}
+def _columns(connection: sa.Connection, query: Query) -> list[tuple[str, sa.Table, str]]:
+    """``(column, table, key)`` of every column wanted whose key is anywhere in the store."""
+    found: list[tuple[str, sa.Table, str]] = []
     for kind, table in (("params", PARAMS), ("metrics", LATEST), ("tags", TAGS)):
         wanted = query.wants(kind)
         for key in _keys(connection, table) if wanted != () else ():
-            if key not in wanted if wanted is not None else kind == "metrics" and key.startswith("system/"):
-                continue
-            value: sa.ColumnElement[Any] = table.c.value
-            if table is LATEST:
-                value = sa.case((LATEST.c.is_nan == sa.true(), sa.literal(_NAN, sa.Float())), else_=value)
-            lookup = sa.select(value).where(table.c.key == key, table.c.run_uuid == RUNS.c.run_uuid)
-            found[f"{kind}.{key}"] = lookup.scalar_subquery()
+            if key in wanted if wanted is not None else not (kind == "metrics" and key.startswith("system/")):
+                found.append((f"{kind}.{key}", table, key))
     return found
 
 
@@ -161,37 +156,62 @@ def _keys(connection: sa.Connection, table: sa.Table) -> list[str]:
     return [str(key) for key in connection.execute(sa.select(hop.c.key)).scalars() if key is not None]
 
 
-def _cells(
-    connection: sa.Connection, query: Query, chosen: sa.Select[Any], columns: dict[str, sa.ColumnElement[Any]]
-) -> Cells:
-    """Run the select: the core and the columns wanted, so many at a time as a database takes in one statement."""
-    lists: list[list[Any]] = [[] for _ in range(_NUM_CORE + len(columns))]
-    same: dict[Any, Any] = {}
-    names = list(columns)
-    for at in range(0, max(len(names), 1), _WIDTH):
-        batch = names[at : at + _WIDTH]
-        select = chosen.add_columns(*(columns[name] for name in batch))
-        first = 0 if at == 0 else _NUM_CORE
-        targets = [*lists[first:_NUM_CORE], *lists[_NUM_CORE + at : _NUM_CORE + at + len(batch)]]
-        for part in connection.execute(select).partitions(_FETCH):
-            for target, cells_of in zip(targets, list(zip(*part, strict=True))[first:], strict=True):
-                # One object for equal values: a parameter has few of them, a store has many runs.
-                target.extend([same.setdefault(v, v) for v in cells_of])
-        same.clear()
-    run_ids = lists[0]
-    core = {
-        "run_id": run_ids,
-        "run_name": [name or None for name in lists[1]],
-        "experiment": [],
-        "experiment_id": [str(e) for e in lists[2]],
-        **dict(zip(("status", "start_time", "end_time", "artifact_uri"), lists[3:_NUM_CORE], strict=True)),
-    }
-    cells = Cells(len(run_ids), core)
-    for name, values in zip(names, lists[_NUM_CORE:], strict=True):
-        if any(v is not None for v in values):
-            is_metric = name.startswith("metrics.")
-            cells.wide[name] = [math.nan if v == _NAN else v for v in values] if is_metric else values
+def _cells(connection: sa.Connection, query: Query, chosen: sa.Select[Any]) -> Cells:
+    """The core of the runs chosen, in their order, and the columns wanted of them."""
+    rows: list[Any] = list(connection.execute(chosen))
+    core = {name: [row[i] for row in rows] for i, name in enumerate(_CORE)}
+    core["run_name"] = [name or None for name in core["run_name"]]
+    core["experiment_id"] = [str(e) for e in core["experiment_id"]]
+    cells = Cells(len(rows), core)
+    if rows:
+        row_of = {run_id: row for row, run_id in enumerate(core["run_id"])}
+        columns = _columns(connection, query)
+        for at in range(0, len(columns), _WIDTH):
+            _fill(connection, chosen, columns[at : at + _WIDTH], row_of, cells)
     return cells
+
+
+def _fill(
+    connection: sa.Connection,
+    chosen: sa.Select[Any],
+    columns: list[tuple[str, sa.Table, str]],
+    row_of: dict[str, int],
+    cells: Cells,
+) -> None:
+    """Join a run's values to it, a column each, for as many columns as a database joins in one statement."""
+    runs = chosen.subquery("chosen")
+    joined: sa.FromClause = runs
+    wanted: list[sa.ColumnElement[Any]] = [runs.c.run_uuid]
+    for number, (_, table, key) in enumerate(columns):
+        one = table.alias(f"value_{number}")
+        joined = joined.outerjoin(one, sa.and_(one.c.key == key, one.c.run_uuid == runs.c.run_uuid))
+        value: sa.ColumnElement[Any] = one.c.value
+        if table is LATEST:
+            value = sa.case((one.c.is_nan == sa.true(), sa.literal(_NAN, sa.Float())), else_=value)
+        wanted.append(value)
+    # In the order of the other tables' keys, so that looking the values up walks through them once.
+    select: sa.Select[Any] = sa.select(*wanted).select_from(joined).order_by(runs.c.run_uuid)
+    order: list[int] = []
+    lists: list[list[Any]] = [[] for _ in columns]
+    same: dict[Any, Any] = {}
+    for part in connection.execute(select).partitions(_FETCH):
+        ids, *transposed = zip(*part, strict=True)
+        order += [row_of[run_id] for run_id in ids]
+        for (_, table, _), target, values in zip(columns, lists, transposed, strict=True):
+            # One object for equal texts: a parameter has few of them, a store has many runs.
+            target.extend(values if table is LATEST else [same.setdefault(v, v) for v in values])
+    as_asked = order == list(range(cells.num_runs))
+    for (name, table, _), found in zip(columns, lists, strict=True):
+        if found.count(None) == len(found):
+            continue
+        if table is LATEST and _NAN in found:
+            found = [math.nan if v == _NAN else v for v in found]
+        if not as_asked:
+            placed = [None] * cells.num_runs
+            for row, v in zip(order, found, strict=True):
+                placed[row] = v
+            found = placed
+        cells.wide[name] = found
 
 
 def _digests(connection: sa.Connection, query: Query, chosen: sa.Select[Any], cells: Cells) -> None:

@@ -1,6 +1,6 @@
 """How fast the leaderboard reads a large store: time and memory beside ``mlflow.search_runs`` on the same file.
 
-``python tests/benchmarks/bench_reports.py [--runs 10000] [--large]``: fills a SQLite store by direct SQL (15 parameters,
+``python tests/benchmarks/bench_reports.py [--runs 10000] [--large]`` fills a SQLite store by direct SQL (15 parameters,
 10 metrics and 6 tags a run), then measures each reader in a process of its own, imports excluded. ``--large`` adds
 100,000 runs (some minutes; MLflow's own search alone takes two to three).
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 LIMITS = {10_000: (1.5, 250), 100_000: (12.0, 1000)}
 PARAMS = (
     *(
@@ -42,7 +43,7 @@ TAGS = ("config_fingerprint", "test_dataset_digest", "launcher", "init_label", "
 
 _READERS = {
     "leaderboard": """
-import reports.board as b, reports.markdown, reports.render, tracking.frame_sql, tracking.frame_api
+import reports.board as b, reports.markdown, reports.page, reports.render, tracking.frame_sql, tracking.frame_api
 def work(uri): return len(b.leaderboard(uri).to_text("md"))
 """,
     "frame, every column": """
