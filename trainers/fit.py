@@ -99,7 +99,6 @@ def fit(
     state_dir.mkdir(parents=True, exist_ok=True)
     trainer = trainer_for(net, config)
     graph = precision.computing_in(net, config.precision_dtype)
-    graph.hybridize(static_alloc=True, static_shape=True)
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     cross_entropy.hybridize()
     facts = {name: getattr(config, name) for name in _FACTS}

@@ -102,7 +102,9 @@ def build(num_layers: int, num_classes: int, shape: tuple[int, int, int], resnet
         faults.append(f"input shape {shape}: give (C, H, W) with 1 or 3 channels and sides of at least 8 px.")
     if faults:
         raise BadInput(" ".join(faults))
-    return Classifier(num_layers, num_classes, shape, resnet_version)
+    net = Classifier(num_layers, num_classes, shape, resnet_version)
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
 
 
 def num_parameters(net: Classifier) -> int:

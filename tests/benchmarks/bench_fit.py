@@ -1,0 +1,109 @@
+"""Training end to end against the bare MXNet step on the same net: 44 layers, 28x28, batch 128, crop augmentation.
+
+The bare step is forward, backward and update on one batch that already lies in MXNet's memory; end to end is
+``trainers.fit`` with its data, augmentation, counting and progress. Both in turns in one process, epoch by epoch; the
+ratio is the median over the turns, so that a busy neighbour strikes both alike.
+
+    python tests/benchmarks/bench_fit.py [--epochs 8] [--num-layers 44] [--batch 128] [--precision-dtype float32]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from trainers import mx as door  # noqa: E402
+
+AT_LEAST = 0.95
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--num-layers", type=int, default=44)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--precision-dtype", default="float32")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")  # others' deprecations
+
+    num_threads = door.prepare()
+    from trainers import fit, nets, weights
+    from trainers.config import Config
+    from trainers.data import Batches, open_dataset
+
+    data = open_dataset("digits")
+    config = Config(
+        num_layers=asked.num_layers,
+        num_classes=10,
+        image_shape="3,28,28",
+        mini_batch_size=asked.batch,
+        epochs=asked.epochs + 1,
+        learning_rate=0.01,
+        augmentation_type="crop",
+        precision_dtype=asked.precision_dtype,
+    )
+    train = Batches(data.train, config.shape, asked.batch, augmentation="crop", shuffle=True, last="discard")
+    validation = Batches(data.validation, config.shape, asked.batch)
+    net = nets.build(asked.num_layers, 10, config.shape)
+    weights.initialise(net, "scratch", seed=0)
+    bare = bare_step(config, *next(train.epoch(0)))
+    steps = len(train)
+
+    print(f"{asked.num_layers} layers, 28x28, batch {asked.batch}, {asked.precision_dtype}, {num_threads} thread(s)")
+    ratios, ends, bares, whole = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        records = fit.fit(net, train, validation, config, state_dir=Path(folder), on_batch=lambda _: None)
+        next(records)  # compiles
+        bare(2)
+        for turn, record in enumerate(records, start=1):
+            before = bare(steps)
+            ends.append(record.images_per_s)
+            bares.append(train.num_images / before)
+            whole.append(train.num_images / record.epoch_time_s)
+            ratios.append(ends[-1] / bares[-1])
+            print(f"  turn {turn}: end to end {ends[-1]:6.1f}, bare {bares[-1]:6.1f} images/s, ratio {ratios[-1]:.3f}")
+    ratio = statistics.median(ratios)
+    print(
+        f"end to end / bare MXNet step: {ratio:.3f} (median of {len(ratios)}; at least {AT_LEAST} wanted);"
+        f" best {max(ends):.0f} and {max(bares):.0f} images/s;"
+        f" with validation and state {statistics.median(whole):.0f} images/s"
+    )
+
+
+def bare_step(config: object, images: object, labels: object) -> Callable[[int], float]:
+    """A function that takes so many steps and answers with their seconds."""
+    from trainers import nets, optimizers, precision, weights
+
+    mx = nets.mx
+    net = nets.build(config.num_layers, 10, config.shape)
+    weights.initialise(net, "scratch", seed=0)
+    graph = precision.computing_in(net, config.precision_dtype)
+    graph.hybridize(static_alloc=True, static_shape=True)
+    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    loss_of.hybridize()
+    trainer = optimizers.trainer_for(net, config)
+    pictures, answers = nets.to_array(images), nets.to_array(labels)
+
+    def take(steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            with mx.autograd.record():
+                loss = loss_of(graph(pictures), answers)
+            loss.backward()
+            trainer.step(len(labels))
+        mx.nd.waitall()
+        return time.perf_counter() - started
+
+    return take
+
+
+if __name__ == "__main__":
+    main()
