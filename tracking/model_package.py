@@ -228,7 +228,7 @@ def _description(directory: Path, facts: dict[str, Any], module: str) -> dict[st
             "python_function": {
                 "loader_module": module,
                 "code": "code",
-                "config": {"runtime": "auto", "num_threads": 0},
+                "config": {"runtime": "auto", "num_threads": 0, "output": "table"},
                 "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
                 "python_version": platform.python_version(),
             },

@@ -20,6 +20,7 @@ from .pyfunc_runtime import load
 
 COLUMN = "image"
 TOP_K = "top_k"
+OUTPUTS = ("table", "class_name")
 _BATCH = 64
 _FORMAT = 1
 # Set by MLflow's scoring server before it asks for an answer.
@@ -29,8 +30,17 @@ _SERVED = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
 class PictureModel:
     """A saved classifier. ``predict`` takes whatever a picture may be given as; see there."""
 
-    def __init__(self, directory: str | Path, *, runtime: str = "auto", num_threads: int = 0) -> None:
-        """``runtime``: ``auto``, ``onnx`` or ``mxnet``; ``num_threads`` 0: onnxruntime decides."""
+    def __init__(
+        self, directory: str | Path, *, runtime: str = "auto", num_threads: int = 0, output: str = "table"
+    ) -> None:
+        """``runtime``: ``auto``, ``onnx`` or ``mxnet``; ``num_threads`` 0: onnxruntime decides.
+
+        ``output``: ``table``, or ``class_name`` for the names alone: what ``mlflow.models.evaluate`` expects of a
+        classifier.
+        """
+        if output not in OUTPUTS:
+            raise ValueError(f"output {output!r}: legal are {', '.join(OUTPUTS)}")
+        self.output = output
         self.facts: dict[str, Any] = json.loads((Path(directory) / "model.json").read_text(encoding="utf-8"))
         if self.facts.get("format") != _FORMAT:
             raise ValueError(f"{directory} has format {self.facts.get('format')!r}; this reads format {_FORMAT}")
@@ -40,6 +50,8 @@ class PictureModel:
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """A DataFrame, one row a picture: ``class_name``, ``probability``, ``probabilities`` (by class name).
+
+        With the output ``class_name`` an array of the names alone.
 
         ``model_input``: pixels (N, H, W, 3), (N, H, W, 1) or (N, H, W), whole numbers 0..255; or one picture or a
         list, array, Series, DataFrame column or ``{"image": …}`` of pictures, each bytes of a JPEG or PNG, the same
@@ -54,9 +66,12 @@ class PictureModel:
         except BadPicture as error:
             raise _bad_request(str(error)) from error
         best = probabilities.argmax(axis=1)
+        class_names = [self.class_names[index] for index in best]
+        if self.output == "class_name":
+            return np.array(class_names)
         return pandas.DataFrame(
             {
-                "class_name": [self.class_names[index] for index in best],
+                "class_name": class_names,
                 "probability": probabilities[np.arange(len(best)), best],
                 "probabilities": [self._named(row, top_k) for row in probabilities],
             }
@@ -102,9 +117,14 @@ class PictureModel:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> PictureModel:
-    """MLflow's way in. ``model_config``: ``runtime`` and ``num_threads``."""
+    """MLflow's way in. ``model_config``: ``runtime``, ``num_threads`` and ``output``, as for ``PictureModel``."""
     config = dict(model_config or {})
-    return PictureModel(path, runtime=str(config.get("runtime", "auto")), num_threads=int(config.get("num_threads", 0)))
+    return PictureModel(
+        path,
+        runtime=str(config.get("runtime", "auto")),
+        num_threads=int(config.get("num_threads", 0)),
+        output=str(config.get("output", "table")),
+    )
 
 
 def _unwrapped(given: Any) -> Any:
