@@ -1,4 +1,4 @@
-"""``python -m tracking``: bring journals into MLflow, mend what was left behind, open MLflow's pages.
+"""``python -m tracking``: bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.
 
 A subcommand is a module with ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``, listed
 in COMMANDS; it imports what is heavy inside ``run``.
@@ -11,16 +11,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tracking import command_import, command_repair, command_sync, command_ui
+from tracking import command_demote, command_import, command_promote, command_repair, command_sync, command_ui
 from tracking.errors import TrackingError
 
-COMMANDS: tuple[Any, ...] = (command_sync, command_import, command_repair, command_ui)
+COMMANDS: tuple[Any, ...] = (
+    command_sync,
+    command_import,
+    command_repair,
+    command_promote,
+    command_demote,
+    command_ui,
+)
 
 EPILOG = """\
 examples:
   python -m tracking ui                    open the pages of this directory's runs
   python -m tracking sync                  after training offline: bring every run in
   python -m tracking repair                after a crash: close what died as KILLED
+  python -m tracking promote RUN --name M  give a run's model the alias champion, if it is better
   python -m tracking COMMAND --help        everything about one command
 
 The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals lie in
@@ -32,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
     top = argparse.ArgumentParser(
         prog="python -m tracking",
-        description="Bring journals into MLflow, mend what was left behind, open MLflow's pages.",
+        description="Bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
