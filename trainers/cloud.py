@@ -130,25 +130,56 @@ def _launcher(options: JobOptions, place: str, store: Store, study: studies.Stud
 def _preflight(plans: list[Plan], launcher: SageMakerLauncher, options: JobOptions) -> tuple[Report, bool]:
     """Findings on standard error, so that a dry run's JSON stands alone on standard output; one job speaks for all."""
     from trainers.sagemaker import findings, preflight
-    from trainers.sagemaker.options import is_s3
+    from trainers.sagemaker.options import CHANNELS, is_s3
 
-    pending = {
-        name
-        for name in ("train", "validation", "test", "train_lst", "validation_lst")
-        if not is_s3(str(getattr(options, name) or ""))
-    }
-    if not is_s3(plans[0].config.dataset):
-        pending.add("data")
-    pending.add("code")
+    given = {name: str(getattr(options, name)) for name in CHANNELS if getattr(options, name) is not None}
+    # What is not in S3 yet can't be looked at there; its files are looked at here.
+    pending = {"data", "code", *(name for name in CHANNELS if not is_s3(given.get(name, "")))}
+    local = [Path(path).expanduser() for path in given.values() if not is_s3(path)]
+    if is_s3(plans[0].config.dataset):
+        pending.discard("data")
+    elif not given:
+        local = _data_here(plans[0].config)
     report = None
     seen: list[Any] = []
     for plan in plans:
-        one = preflight.examine(plan.request, plan.config, options, launcher.aws, num_jobs=len(plans), pending=pending)
+        one = preflight.examine(
+            plan.request,
+            plan.config,
+            options,
+            launcher.aws,
+            num_jobs=len(plans),
+            pending=pending,
+            local=local,
+            counts=_counts(plan, options),
+        )
+        local = []  # the data is the same for all jobs: looked at once
         seen += [finding for finding in one.findings if finding not in seen]
         report = report or one
     assert report is not None
     print(findings.render(seen), file=sys.stderr)
     return report, findings.has_errors(seen)
+
+
+def _data_here(config: Config) -> list[Path]:
+    """The data set's path on this machine; none for one that comes by its name."""
+    from trainers.data import catalog
+
+    name, path = catalog.split_spec(config.dataset)
+    return [path] if path is not None and name is None else []
+
+
+def _counts(plan: Plan, options: JobOptions) -> dict[str, int]:
+    """Split -> number of pictures, where the data set lies here; the estimate of time and price rests on it."""
+    from trainers import experiment
+    from trainers.sagemaker.options import is_s3
+
+    if plan.datasets:
+        return {str(known["context"]): int(known["num_images"]) for known in plan.datasets}
+    if options.train is not None or is_s3(plan.config.dataset):
+        return {}
+    dataset, _ = experiment.load_data(plan.config)
+    return {name: len(split) for name, split in dataset.splits.items()}
 
 
 def _consent(plans: list[Plan], report: Report, options: JobOptions) -> bool:
