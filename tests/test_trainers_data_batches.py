@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -176,6 +178,49 @@ def test_upright_means_upright(tmp_path: Path) -> None:
     assert split.pictures.sizes().tolist() == [[24, 16, 3]]
     images, _ = collect(Batches(split, (3, 24, 16), 1))
     assert images[0, :, :10].min() > 200 and images[0, :, 14:].max() < 50
+
+
+def test_orientation_is_read_from_exif_alone(tmp_path: Path) -> None:
+    """A PNG's eXIf and a JPEG's XMP are left alone: readers differ on them, and so would sizes and pixels."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.png", exif=exif)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    Image.fromarray(pixels).save(tmp_path / "1.jpg", xmp=xmp)
+    files = Files([tmp_path / "0.png", tmp_path / "1.jpg"])
+    split = Split(EncodedPictures(files), np.zeros(2, np.int64), ["0", "1"])
+    assert split.pictures.sizes().tolist() == [[16, 24, 3]] * 2
+    images, _ = collect(Batches(split, (3, 16, 24), 2))
+    assert (images[0] == pixels.transpose(2, 0, 1)).all()
+
+
+def test_pillow_does_where_opencv_is_missing(tmp_path: Path) -> None:
+    for index in range(20):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.random.default_rng(index).integers(0, 256, (9, 8, 3), np.uint8))
+    code = (
+        "import sys, pathlib, hashlib, numpy as np\n"
+        "if len(sys.argv) > 2: sys.modules['cv2'] = None\n"
+        "from trainers.data import Batches, Split\n"
+        "from trainers.data.pictures import EncodedPictures, Files\n"
+        "files = Files([pathlib.Path(sys.argv[1]) / f'{index}.png' for index in range(20)])\n"
+        "split = Split(EncodedPictures(files), np.zeros(20, np.int64), [''] * 20)\n"
+        "batches = Batches(split, (3, 8, 8), 8, augmentation='crop', shuffle=True)\n"
+        "print(hashlib.sha256(b''.join(images.tobytes() for images, _ in batches.epoch(0))).hexdigest())\n"
+        "print(('cv2' in sys.modules) and sys.modules['cv2'] is not None)\n"
+        "try: next(Batches(split, (3, 8, 8), 8, augmentation='crop_color').epoch(0))\n"
+        "except ValueError as error: print(error)\n"
+    )
+    outputs = []
+    for extra in ([], ["without"]):
+        arguments = [sys.executable, "-c", code, str(tmp_path), *extra]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+        outputs.append(done.stdout.splitlines())
+    assert outputs[0][0] == outputs[1][0]
+    assert outputs[0][1:] == ["True"]
+    assert outputs[1][1] == "False" and "need OpenCV: pip install opencv-python-headless" in outputs[1][2]
 
 
 @pytest.mark.parametrize(

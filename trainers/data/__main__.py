@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0: done (check: clean), 1: failed (check: problems found), 2: bad input, 130: interrupted."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(arguments))
+        code = int(arguments.command(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -87,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pack(arguments: argparse.Namespace) -> int:
     from trainers.data.pack import Options, pack
-    from trainers.data.report import packed_json, packed_text
+    from trainers.data.pack_report import packed_json, packed_text
 
     started = time.perf_counter()
     options = Options(
@@ -110,7 +116,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from trainers.data.check import Job, check
-    from trainers.data.report import checked_json, checked_text
+    from trainers.data.check_report import checked_json, checked_text
 
     job = Job(
         num_classes=arguments.num_classes,

@@ -175,8 +175,9 @@ def shift_colour(images: Pixels, hls: NDArray[np.int16]) -> Pixels:
     if cv2 is None:
         raise BadData("crop_color and crop_color_transform need OpenCV: pip install opencv-python-headless")
     tall = np.ascontiguousarray(images).reshape(count * height, width, 3)
-    values = cv2.cvtColor(tall, cv2.COLOR_RGB2HLS).reshape(count, height * width, 3).astype(np.int16)
-    values += hls[:, None, :]
-    np.clip(values, 0, np.array([180, 255, 255], np.int16), out=values)
+    values = cv2.cvtColor(tall, cv2.COLOR_RGB2HLS).reshape(count, height, width * 3).astype(np.int16)
+    values += np.tile(hls, width)[:, None, :]  # whole rows: three values at a time would take five times as long
+    np.maximum(values, 0, out=values)
+    np.minimum(values, np.tile(np.array([180, 255, 255], np.int16), width), out=values)
     out = cv2.cvtColor(values.astype(np.uint8).reshape(tall.shape), cv2.COLOR_HLS2RGB)
     return np.asarray(out, np.uint8).reshape(images.shape)

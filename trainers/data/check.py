@@ -81,6 +81,8 @@ def check(
             part.name = str(part.path)
         if len(part) == 0 and part.kind.startswith(("list", "folder", "manifest")):
             findings.add("no-pictures", part.path)
+        if len(part) and part.class_names is None:
+            findings.add("class-names-missing", part.path)
         check_looks(part, job.image_shape, job.resize, findings)
         _check_job(part, job, findings)
     counted = [part for part in parts if len(part)]

@@ -106,10 +106,10 @@ def check_folder(
     for label, class_name in enumerate(class_names):
         for file, is_picture in walk(path / class_name) if (path / class_name).is_dir() else ():
             if is_picture:
-                paths.append(str(file))
+                paths.append(file)
                 labels.append(label)
             else:
-                findings.add("folder-other-files", path, str(file))
+                findings.add("folder-other-files", path, file)
     looks = look_at_files(Files(paths), deep=not fast, hashes=not fast, threads=threads)
     return Part(
         name,

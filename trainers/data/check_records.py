@@ -69,6 +69,8 @@ def _check_headers(path: Path, name: str, file: RecordFile, frames: Frames, look
         record = unpack_image(file.payload(frames, int(index)))
         labels[index] = record.labels[0] if record is not None and record.flag == 1 else np.nan
     findings.add_all("rec-multi-label", path, several, lambda index: f"record {index}: flag {flags[index]}")
+    nothing = np.setdiff1d(np.flatnonzero(np.isnan(looks.records["label"]) & (flags == 0)), short)
+    findings.add_all("label-not-integral", path, nothing, lambda index: f"record {index}: label nan")
     ids, counts = np.unique(np.delete(looks.records["id"], short), return_counts=True)
     again = np.flatnonzero(counts > 1)
     findings.add_all("rec-duplicate-id", path, again, lambda at: f"id {ids[at]} in {counts[at]} records")

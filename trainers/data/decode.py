@@ -6,6 +6,7 @@ import functools
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,23 +64,48 @@ def too_large(height: NDArray[np.int32], width: NDArray[np.int32], num_bytes: ND
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
-    """Decode to (H, W, channels) uint8 RGB or grey, upright (EXIF orientation applied), alpha dropped.
+    """Decode to (H, W, channels) uint8 RGB or grey, a JPEG upright (by EXIF), alpha dropped.
 
     Raises BadData with ``name`` for anything that is not a whole picture.
     """
-    header(data, name)
+    head = header(data, name)
+    pixels = _opencv_decode(data, channels)
+    if pixels is None:
+        pixels = _pillow_decode(data, channels, name)
+    pixels = _TURNS[head.orientation](pixels)
+    if pixels.shape[:2] != (head.height, head.width):
+        found = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise BadData(f"{name}: its header says {head.width} x {head.height} px, the picture has {found}; take it out")
+    return np.ascontiguousarray(pixels)
+
+
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels[::-1].transpose(1, 0, 2),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: pixels[:, ::-1].transpose(1, 0, 2),
+}
+"""From as stored to upright, by EXIF orientation. Done here, since OpenCV and Pillow read EXIF differently."""
+
+
+def _opencv_decode(data: bytes, channels: int) -> NDArray[np.uint8] | None:
     cv2 = opencv()
-    if cv2 is not None and _is_whole(memoryview(data)):
-        flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-        except cv2.error:
-            pixels = None
-        if pixels is not None:
-            if channels == 1:
-                return np.asarray(pixels, np.uint8)[:, :, None]
-            return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-    return _pillow_decode(data, channels, name)
+    if cv2 is None or not _is_whole(memoryview(data)):
+        return None
+    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    if pixels is None:
+        return None
+    if channels == 1:
+        return np.asarray(pixels, np.uint8)[:, :, None]
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def decodes(data: NDArray[np.uint8]) -> bool:
@@ -88,7 +114,7 @@ def decodes(data: NDArray[np.uint8]) -> bool:
     if cv2 is None or len(data) == 0 or not _is_whole(data.data):
         return False
     try:
-        return cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
+        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) is not None
     except cv2.error:
         return False
 
@@ -117,16 +143,13 @@ def _is_whole(data: memoryview) -> bool:
 
 
 def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
-    from PIL import ImageOps
-
     Image = _pillow()
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte, as OpenCV does
-                upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
-            pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"), np.uint8)
+            if image.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte, as OpenCV does
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
     except Exception as error:  # Pillow's plugins raise whatever they like on hostile bytes
         raise BadData(_corrupt(name, error)) from error
     return pixels[:, :, None] if channels == 1 else pixels

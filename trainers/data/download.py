@@ -7,10 +7,8 @@ import io
 import os
 import socket
 import sys
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from trainers.data.catalog import SOURCES
 from trainers.errors import BadData
@@ -49,7 +47,10 @@ def fetch(name: str, files: Sequence[str]) -> Path:
 
 def _demand_server() -> None:
     """Raise OSError within 10 s where the server cannot be reached; MXNet's own request waits for ever."""
-    url = urlsplit(os.environ.get("MXNET_GLUON_REPO", _REPOSITORY))
+    import urllib.parse  # together they take as long to import as a thousand pictures to pack
+    import urllib.request
+
+    url = urllib.parse.urlsplit(os.environ.get("MXNET_GLUON_REPO", _REPOSITORY))
     if url.scheme in urllib.request.getproxies():
         return  # the proxy alone knows
     port = url.port or (80 if url.scheme == "http" else 443)

@@ -86,7 +86,7 @@ def _row(number: int, raw: bytes) -> Row | Wrong:
     try:
         values = tuple(float(label) for label in labels)
         whole = int(float(index))  # some writers give 17.0
-        if float(index) != whole or whole < 0 or not path.strip():
+        if float(index) != whole or whole < 0 or not path.strip() or any(map(math.isnan, values)):
             raise ValueError
     except (ValueError, OverflowError):
         return Wrong(number, "values", text[:120])

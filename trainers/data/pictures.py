@@ -172,14 +172,15 @@ class Files:
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe must not stop us
             try:
-                size, pieces = _size(file, path), []
-                while piece := os.read(file, size + 1):
-                    pieces.append(piece)
+                size = _size(file, path)
+                data = os.read(file, size + 1)
+                while len(data) < size and (more := os.read(file, size - len(data))):
+                    data += more
             finally:
                 os.close(file)
         except OSError as error:
             raise BadData(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return data
 
     def name(self, index: int) -> str:
         return self.paths[index]
