@@ -8,6 +8,7 @@ Then: mlflow.pyfunc.load_model("models:/NAME@ALIAS").
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from tracking import names
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Promote and say what replaced what; 1 when the challenger is refused."""
     from tracking import candidates, promote
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if bool(arguments.run) == arguments.best:
         raise ModelError("say which model: a run's id, or --best.")
     store = resolve()
@@ -62,8 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not move.moved:
         print(f"{move.name}@{move.alias} stays version {move.former}: {move.why}")
+        if move.version is not None:  # it is the challenger's
+            return 0
         print(f"not promoted: {challenger}")
-        return 0 if move.version is not None else 1
+        return 1
     replaced = "" if move.former is None else f", replacing version {move.former}"
     print(f"{move.name}@{move.alias} is now version {move.version}{replaced}: {move.why}")
     print(f"promoted: {challenger}")

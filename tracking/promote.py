@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 LEVEL = 0.05
+_MODEL_TAG = "model_id"
 _MAX_HISTORY_CHARACTERS = 4000
+_MAX_HOLDERS = 100
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,20 @@ def promote(
     """
     client = store.client()
     with translated(store.tracking_uri):
-        former = _holder(client, name, alias)
-        if former is not None and former.model_id == challenger.model_id:
-            return Move(name, alias, former.version, former.version, False, "it has the alias already")
-        allowed, why = (True, "the first")
-        if former is not None:
-            allowed, why = _judge(client, challenger, former, significant)
+        holder = _holder(client, name, alias)
+        former = None if holder is None else str(holder.version)
+        if holder is not None and holder.tags.get(_MODEL_TAG) == challenger.model_id:
+            return Move(name, alias, former, former, False, "it has the alias already")
+        allowed, why = (True, "the first") if holder is None else _judge(client, challenger, holder, significant)
         if not allowed and not force:
-            return Move(name, alias, None if former is None else former.version, None, False, why)
+            return Move(name, alias, former, None, False, why)
         if not allowed:
             why = f"forced, although {why}"
         version = _version(client, challenger, name)
         client.set_registered_model_alias(name, alias, version)
-        _write_down(client, name, alias, version, None if former is None else former.version, f"{challenger}; {why}")
+        _write_down(client, name, alias, version, former, f"{challenger}; {why}")
         _note_score(client, name, version, challenger)
-        return Move(name, alias, None if former is None else former.version, version, True, why)
+        return Move(name, alias, former, version, True, why)
 
 
 def demote(store: Store, name: str, alias: str = "champion") -> Move:
@@ -79,11 +80,15 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         holder = _holder(client, name, alias)
         if holder is None:
             raise ModelError(f"no version of {name!r} has the alias {alias!r}.")
-        former = holder.tags.get(_former_tag(alias))
-        if former is None:
+        current, holders = str(holder.version), _holders(client, name, alias)
+        if current in holders:
+            del holders[len(holders) - 1 - holders[::-1].index(current) :]
+        if not holders:
             client.delete_registered_model_alias(name, alias)
-            _history(client, name, f"{alias}: taken from version {holder.version}, nobody had it before")
-            return Move(name, alias, holder.version, None, True, "nobody had it before")
+            _set_holders(client, name, alias, [])
+            _history(client, name, f"{alias}: taken from version {current}, nobody had it before")
+            return Move(name, alias, current, None, True, "nobody had it before")
+        former = holders[-1]
         try:
             client.get_model_version(name, former)
         except Exception as error:
@@ -93,23 +98,21 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
                 f"version {former} of {name!r}, which had the alias {alias!r} before, was deleted; promote another run."
             ) from error
         client.set_registered_model_alias(name, alias, former)
-        _history(client, name, f"{alias}: back from version {holder.version} to {former}")
-        return Move(name, alias, holder.version, former, True, f"back to who had it before version {holder.version}")
+        _set_holders(client, name, alias, holders)
+        _history(client, name, f"{alias}: back from version {current} to {former}")
+        return Move(name, alias, current, former, True, f"back to who had it before version {current}")
 
 
 def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant: bool) -> tuple[bool, str]:
     """Whether the challenger may replace the version ``former``, and why or why not."""
-    try:
-        champion = of_run(client, client.get_run(former.run_id), challenger.metric)
+    champion = _champion(client, former, challenger.metric)
+    noted = former.tags.get(f"score.{challenger.metric}")
+    if champion is not None:
         score, digest = champion.score, champion.digest
-    except Exception as error:
-        if not isinstance(error, ModelError) and not _is_absent(error):
-            raise
-        champion = None  # its run is gone; what it was promoted with is not
-        noted = former.tags.get(f"score.{challenger.metric}")
-        if noted is None:
-            return False, f"version {former.version} has no {challenger.metric} to compare with ({error})"
+    elif noted is not None:
         score, digest = float(noted), former.tags.get("score.digest") or None
+    else:
+        return False, f"version {former.version} has no {challenger.metric} to compare with"
     if digest != challenger.digest:
         return False, (
             f"version {former.version} was scored on other pictures ({digest} against {challenger.digest}); the two"
@@ -128,6 +131,18 @@ def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant
     if test.p_value >= LEVEL or test.only_first <= test.only_second:
         return False, f"{by}, but the two cannot be told apart: {told}"
     return True, f"{by}; {told}"
+
+
+def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | None:
+    """The run behind a version, None where it is gone, or where somebody registered what no run made."""
+    if not version.run_id:
+        return None
+    try:
+        return of_run(client, client.get_run(version.run_id), metric)
+    except Exception as error:
+        if isinstance(error, ModelError) or _is_absent(error):
+            return None
+        raise
 
 
 def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) -> Paired:
@@ -154,10 +169,15 @@ def _version(client: MlflowClient, challenger: Candidate, name: str) -> str:
             raise
         client.create_registered_model(name)
     for version in client.search_model_versions(f"name = '{name}' and run_id = '{challenger.run_id}'"):
-        if version.model_id == challenger.model_id:
+        if version.tags.get(_MODEL_TAG) == challenger.model_id:
             return str(version.version)
+    # By its place, not as models:/<id>: MLflow looks that up in the process's own store, whichever client asks.
     made = client.create_model_version(
-        name, f"models:/{challenger.model_id}", run_id=challenger.run_id, model_id=challenger.model_id
+        name,
+        client.get_logged_model(challenger.model_id).artifact_location,
+        run_id=challenger.run_id,
+        tags={_MODEL_TAG: challenger.model_id},
+        model_id=challenger.model_id,
     )
     return str(made.version)
 
@@ -168,12 +188,21 @@ def _write_down(client: MlflowClient, name: str, alias: str, version: str, forme
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     text = f"{now} {_user()}: {alias}, replaced {replaced}; {because}"
     client.set_model_version_tag(name, version, f"alias.{alias}.audit", text)
-    if former is None:
-        if _former_tag(alias) in client.get_model_version(name, version).tags:
-            client.delete_model_version_tag(name, version, _former_tag(alias))
-    else:
-        client.set_model_version_tag(name, version, _former_tag(alias), former)
+    holders = _holders(client, name, alias)
+    if former is not None and holders[-1:] != [former]:
+        holders.append(former)  # somebody else gave it the alias
+    _set_holders(client, name, alias, [*holders, version])
     _history(client, name, f"{alias}: version {version} for {replaced}; {because}", now)
+
+
+def _holders(client: MlflowClient, name: str, alias: str) -> list[str]:
+    """The versions that had the alias one after another and may have it back, the last one now."""
+    text = str(client.get_registered_model(name).tags.get(_holders_tag(alias), ""))
+    return text.split(",") if text else []
+
+
+def _set_holders(client: MlflowClient, name: str, alias: str, versions: list[str]) -> None:
+    client.set_registered_model_tag(name, _holders_tag(alias), ",".join(versions[-_MAX_HOLDERS:]))
 
 
 def _note_score(client: MlflowClient, name: str, version: str, challenger: Candidate) -> None:
@@ -190,8 +219,8 @@ def _history(client: MlflowClient, name: str, line: str, now: str | None = None)
     client.set_registered_model_tag(name, "audit", "\n".join(lines))
 
 
-def _former_tag(alias: str) -> str:
-    return f"alias.{alias}.former"
+def _holders_tag(alias: str) -> str:
+    return f"alias.{alias}.holders"
 
 
 def _is_absent(error: Exception) -> bool:
