@@ -52,7 +52,13 @@ def table(block: Table) -> str:
     """A pipe table, its columns padded."""
     heads = [inline(c.title, True) for c in block.columns]
     rights = [c.right for c in block.columns]
-    rows = [[inline(cell, True) for cell in cells] for cells in zip(*(c.cells for c in block.columns), strict=True)]
+    rows = [
+        [
+            _unbroken(inline(cell, True)) if right else inline(cell, True)
+            for cell, right in zip(cells, rights, strict=True)
+        ]
+        for cells in zip(*(c.cells for c in block.columns), strict=True)
+    ]
     widths = [max(3, *(width(r[i]) for r in (heads, *rows))) for i in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
@@ -63,6 +69,11 @@ def table(block: Table) -> str:
     if block.more:
         lines += ["", f"*… and {plural(block.more, 'row')} more; `--top 0` shows all.*"]
     return "\n".join(lines)
+
+
+def _unbroken(number: str) -> str:
+    """A number with its unit and spread, which no narrow table may tear apart."""
+    return number.replace(" ", "\u00a0")
 
 
 def _block(block: Block, figures: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 MISSING = "–"
-_NARROW = re.compile(r"[ -~±–−×∞…]*\Z")
+_NARROW = re.compile("[ -~\u00a0±–−×∞…]*\\Z")
 
 
 def is_missing(value: Any) -> bool:

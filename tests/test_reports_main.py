@@ -155,7 +155,7 @@ def test_changes_since_a_saved_board(filler: Filler, workdir: Path, capsys: pyte
     filler.client.log_metric(missing, "test_accuracy", 0.80)
     filler.client.log_metric(missing, "test_num_images", 360)
     assert main(["leaderboard", "--against", "main.json"]) == 0
-    page = capsys.readouterr().out
+    page = capsys.readouterr().out.replace("\u00a0", " ")
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][2:]
     assert rows == [
         ["44 layers, scratch, 30 epochs", "new", "–", "95.0 %", "–", "– → 1"],

@@ -153,6 +153,11 @@ def test_code_and_links_survive_backticks_and_spaces() -> None:
     assert "<strong>x*y</strong>" in html
 
 
+def test_numbers_in_a_table_are_not_torn_apart() -> None:
+    table = Table((Column("score", True, ["98.4 ± 0.2 %"]), Column("words", False, ["may be torn"])))
+    assert "| 98.4\u00a0±\u00a00.2\u00a0% | may be torn |" in markdown.table(table)
+
+
 def test_a_heading_over_nothing_is_left_out() -> None:
     page = markdown.render(Document("t", [Heading("kept"), Paragraph("p"), Heading("empty", 3), Heading("last")]))
     assert page == "# t\n\n## kept\n\np\n"
