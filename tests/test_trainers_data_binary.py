@@ -20,11 +20,11 @@ def idx_bytes(array: np.ndarray) -> bytes:
     return magic.to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
 
 
-def write_idx(folder: Path, count: int = 40, packed: bool = False, test: bool = True) -> Path:
+def write_idx(folder: Path, count: int = 40, packed: bool = False, test: bool = True, classes: int = 4) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for stem, number in (("train", count), ("t10k", count // 2)) if test else (("train", count),):
         pictures = RNG.integers(0, 256, (number, 6, 5), dtype=np.uint8)
-        labels = (np.arange(number) % 4).astype(np.uint8)
+        labels = (np.arange(number) % classes).astype(np.uint8)
         for kind, array in (("images-idx3-ubyte", pictures), ("labels-idx1-ubyte", labels)):
             data = idx_bytes(array)
             path = folder / f"{stem}-{kind}{'.gz' if packed else ''}"
@@ -164,3 +164,13 @@ def test_broken_cifar_files_are_refused(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.raises(BadData, match="no binary files there"):
         open_dataset(f"cifar100:{tmp_path}")
+
+
+def test_files_that_mxnet_downloaded_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    write_idx(tmp_path / "datasets" / "mnist", packed=True, classes=10)
+    assert open_dataset("mnist").source == str(tmp_path / "datasets" / "mnist")
+    home = tmp_path / "datasets" / "cifar10"
+    home.mkdir()
+    (home / "data_batch_1.bin").write_bytes(cifar_rows(40, 1, 10).tobytes())
+    assert open_dataset("cifar10").facts.num_training_samples == 30

@@ -471,7 +471,7 @@ def test_scene(code: str, tmp_path: Path) -> None:
     finding = next(finding for finding in checked.findings if finding.rule.code == code)
     assert finding.count >= 1
     assert str(tmp_path) in finding.file
-    assert "{file}" not in finding.mend and "{{" not in finding.mend
+    assert "{file}" not in finding.mend and "{source}" not in finding.mend and "{{" not in finding.mend
     assert checked.exit_code == int(any(RULES[code].level != "advice" for code in found))
 
 
@@ -609,6 +609,18 @@ def test_every_code_is_in_the_documentation() -> None:
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
     for rule in RULES.values():
         assert f"| `{rule.code}` | {rule.title} | {rule.why} |" in page
+
+
+def test_mending_names_the_whole_data_set(tmp_path: Path) -> None:
+    source = tmp_path / "my data"
+    class_folders(source / "train", 4)
+    class_folders(source / "test", 2, start=100)
+    (finding, _) = check([source], Job(image_shape=(3, 20, 20))).findings
+    assert finding.file == str(source / "test")
+    assert finding.mend.startswith(f"python -m trainers.data pack '{source}' OUT ")
+    path = listed_folder(tmp_path / "root")
+    (finding, _) = check([path], Job(image_shape=(3, 20, 20)), image_root=tmp_path / "root").findings
+    assert f" pack {path} --image-root {tmp_path}/root OUT " in finding.mend
 
 
 def test_mending_commands_mend(tmp_path: Path) -> None:

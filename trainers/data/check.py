@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,10 @@ def check(
     for path in paths:
         if not path.exists():
             raise BadData(f"{path}: not there; give the path of a .rec, a .lst, a folder or a manifest")
-    findings = Findings()
+    source = shlex.quote(str(paths[0])) if len(paths) == 1 else None
+    if source is not None and image_root is not None:
+        source += f" --image-root {shlex.quote(str(image_root))}"
+    findings = Findings(source)
     class_names = folder_classes(*(path for path in paths if form_of(path) == "folder"))
     reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names)
     parts: list[Part] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -16,18 +17,23 @@ class Finding:
 
     rule: Rule
     file: str
+    source: str
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
     def mend(self) -> str:
-        return self.rule.mend.replace("{file}", self.file).replace("{{", "{").replace("}}", "}")
+        """The command that mends it, with its paths quoted for a shell."""
+        filled = self.rule.mend.replace("{file}", shlex.quote(self.file)).replace("{source}", self.source)
+        return filled.replace("{{", "{").replace("}}", "}")
 
 
 class Findings:
-    """Collects what is found, by rule and file."""
+    """Collects what is found, by rule and file. ``source`` is how to name the whole data set on a command line; without
+    it each file stands for itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str | None = None) -> None:
+        self._source = source
         self._by: dict[tuple[str, str], Finding] = {}
 
     def add(self, code: str, file: object, example: str = "") -> None:
@@ -37,7 +43,10 @@ class Findings:
     def add_all(self, code: str, file: object, places: Iterable[int], describe: Callable[[int], str]) -> None:
         """As many places as there are; only the first few are put in words."""
         for place in places:
-            finding = self._by.setdefault((code, str(file)), Finding(RULES[code], str(file)))
+            key = (code, str(file))
+            if key not in self._by:
+                self._by[key] = Finding(RULES[code], key[1], self._source or shlex.quote(key[1]))
+            finding = self._by[key]
             finding.count += 1
             if len(finding.examples) < _KEPT:
                 words = describe(int(place))

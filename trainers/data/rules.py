@@ -10,15 +10,18 @@ LEVELS: tuple[Level, ...] = ("refused", "wrong", "advice")
 
 PACK = "python -m trainers.data pack"
 _REPACK = f"{PACK} SRC OUT --format rec"
-_FROM_FILE = f"{PACK} {{file}} OUT --format rec"
-_SALVAGE = f"{PACK} {{file}} OUT --format rec --skip-bad"
-_REENCODE = f"{PACK} {{file}} OUT --format rec --quality 95"
+_FROM_FILE = f"{PACK} {{source}} OUT --format rec"
+_SALVAGE = f"{PACK} {{source}} OUT --format rec --skip-bad"
+_REENCODE = f"{PACK} {{source}} OUT --format rec --quality 95"
 _TAKE_OUT = "take out or replace the pictures named"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``level``: the job refuses the data, learns wrongly from it, or could do better. ``{file}`` is filled in."""
+    """``level``: the job refuses the data, learns wrongly from it, or could do better.
+
+    In ``mend``, ``{file}`` is where it was found and ``{source}`` the data set that it is part of.
+    """
 
     code: str
     level: Level
@@ -67,7 +70,7 @@ RULES: dict[str, Rule] = {
          "A channel's S3 prefix is a plain beginning of a key: without a closing slash it takes in the neighbours too.",
          "rename the neighbours, or give the prefix with a closing slash"),
         ("channel-missing", "no validation channel", "The built-in needs both, train and validation.",
-         f"{PACK} {{file}} OUT --format rec"),
+         f"{PACK} {{source}} OUT --format rec"),
         ("content-type", "the content type does not fit the data",
          "Records want application/x-recordio; a list with pictures application/x-image.",
          "give the content type named"),
@@ -102,7 +105,7 @@ RULES: dict[str, Rule] = {
         ("picture-format", "neither JPEG nor PNG", "The job takes these two, whatever the name ends in.", _FROM_FILE),
         ("picture-huge", "a picture too large to decode safely", "It would take gigabytes of memory.", _TAKE_OUT),
         ("picture-small", "a picture smaller than image_shape", "Training fails: nothing is left to crop.",
-         f"{PACK} {{file}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
+         f"{PACK} {{source}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
         ("picture-channels", "grey where colour is wanted, or the reverse",
          "image_shape's channels must be those of the pictures.", "give the other --image-shape, or convert them"),
         ("resize-small", "resize below image_shape", "resize must reach both sides of the crop.",
