@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import resource
 import tracemalloc
@@ -146,6 +147,14 @@ def test_list_parser(tmp_path: Path, bounded_memory: None) -> None:
         file.write(b"0\t1\t")
         file.truncate(200_000_000)
     assert [row.kind for row in parse(path)[1] if isinstance(row, Wrong)] == ["long"]
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    for name in ("x.rec", "x.lst", "x.csv", "x"):
+        os.mkfifo(tmp_path / name)
+        for read in (open_dataset, lambda path: check([path], Job())):
+            with pytest.raises(BadData, match="neither a file nor a folder"):
+                read(tmp_path / name)
 
 
 def test_idx_parser(tmp_path: Path, bounded_memory: None) -> None:

@@ -348,6 +348,17 @@ def test_bad_arguments(arguments: list[str], words: str, capsys: pytest.CaptureF
     assert words in capsys.readouterr().err
 
 
+def test_interrupted(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys; from trainers.data.__main__ import main\n"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler); signal.setitimer(signal.ITIMER_REAL, 0.2)\n"
+        "sys.exit(main(['pack', 'digits', sys.argv[1]]))"  # importing scikit-learn alone takes longer
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_is_fast_and_light() -> None:
     code = (
         "import sys\nfrom trainers.data.__main__ import main\n"

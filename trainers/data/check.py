@@ -154,6 +154,8 @@ class _Reader:
         return self._directory(path) if path.is_dir() else self._file(path)
 
     def _file(self, path: Path) -> list[Part] | str:
+        if not path.is_file():  # a pipe would be waited for
+            raise BadData(f"{path}: neither a file nor a folder")
         suffix = path.suffix.lower()
         try:
             with open(path, "rb") as file:

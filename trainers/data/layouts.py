@@ -15,6 +15,8 @@ def read_path(path: Path, image_root: Path | None, *, salvage: bool = False) -> 
     """Read a file or a folder of any legal form; ``salvage`` as in ``records``. BadData says which forms are legal."""
     if path.is_dir():
         return _read_directory(path, salvage)
+    if not path.is_file():
+        raise BadData(f"{path}: neither a file nor a folder; legal: {catalog.FORMS}")
     suffix = path.suffix.lower()
     if suffix == ".rec":
         return records.read_file(path, salvage=salvage)
