@@ -92,8 +92,7 @@ def _cut(directory: Path) -> int | None:
 def _ask_block(block: Any) -> model_package.Ask:
     from tracking import gluon_symbol
 
-    mx = gluon_symbol.mxnet()
-    return lambda pictures: block(mx.nd.array(pictures, dtype="float32")).asnumpy()
+    return lambda pictures: block(gluon_symbol.to_array(pictures)).asnumpy()
 
 
 def _ask_saved(directory: Path) -> model_package.Ask | None:

@@ -39,6 +39,11 @@ def load_block(directory: str | Path) -> Any:
     return block
 
 
+def to_array(pixels: NDArray[Any]) -> Any:
+    """A copy as an MXNet array of float32. (MXNet's own way asks SciPy for a name that it deprecates.)"""
+    return mxnet().nd.from_numpy(np.array(pixels, np.float32, order="C"))
+
+
 class SymbolNetwork:
     """The saved graph in MXNet: pixels (N, C, H, W), raw 0..255, to (N, K) float32; one caller at a time."""
 
@@ -46,10 +51,9 @@ class SymbolNetwork:
 
     def __init__(self, directory: str | Path) -> None:
         self.block = load_block(directory)
-        self._mx = mxnet()
         self._turn = threading.Lock()
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         with self._turn:
-            answer = self.block(self._mx.nd.array(pixels, dtype="float32"))
+            answer = self.block(to_array(pixels))
             return np.asarray(answer.asnumpy(), np.float32)
