@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 POLL_S = 15.0
-_WORKERS = 8
+_WORKERS = 4  # an answer takes a quarter of a second, so these do 16 calls a second; each costs memory
 # Describe and logs together may take this share of the rate that we allow ourselves.
 _USED_SHARE = 0.8
 _STOPPING_S = 180.0  # a stopped job is billed until its container has ended and its model is saved

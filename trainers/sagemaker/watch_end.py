@@ -16,6 +16,7 @@ from trainers.sagemaker.watch_events import best
 from trainers.sagemaker.watch_news import Outcome
 
 STATE_FILE = "watch.json"
+_JUST_NOW_S = 3600.0
 
 
 def facts(
@@ -96,10 +97,17 @@ def stored_outcome(entry: ledger.Entry) -> Outcome | None:
 
 
 def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
-    """Where the model lies; "" when there is none. AWS names a place whether or not something was put there."""
+    """Where the model lies; "" when there is none. AWS names a place whether or not something was put there.
+
+    Completed follows the upload, so a model of the last hour is there; a failed job's is not uploaded. Otherwise S3 is
+    asked.
+    """
     uri = str(description.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""))
-    if not uri.startswith("s3://"):
+    end = phases.end(description)
+    if not uri.startswith("s3://") or end is None or end.status == "FAILED":
         return ""
+    if end.status == "FINISHED" and aws.clock.now() - end.end_s < _JUST_NOW_S:
+        return uri
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
         aws.s3("HeadObject", Bucket=bucket, Key=key)

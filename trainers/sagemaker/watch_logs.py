@@ -47,8 +47,8 @@ class LogReader:
 
     def _find_streams(self, expected: int, drain: bool, patience_s: float | None) -> None:
         known, now = self._state["streams"], self._aws.clock.now()
-        enough = len(known) >= expected
-        if (enough or (known and now - self._looked_s < _LOOK_FOR_STREAMS_S)) and not drain:
+        enough = len(known) >= expected and not drain
+        if enough or (known and now - self._looked_s < _LOOK_FOR_STREAMS_S):
             return
         self._looked_s = now
         try:
