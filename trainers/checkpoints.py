@@ -40,20 +40,26 @@ class State:
 
 
 def save(folder: Path, net: Any, trainer: Any, history: list[Row], facts: dict[str, Any]) -> None:
-    """Write the state after the last epoch of ``history``, then drop all but the one before. Raises DiskFull."""
+    """Write the state after the last epoch of ``history``; of the older ones the last remains. Raises DiskFull."""
     epoch = len(history)
+    for number, path in _numbered(folder, "state"):
+        if number != epoch - 1:  # before there are three of them: room is short where this matters
+            path.unlink()
     meta = json.dumps({"facts": facts, "history": history})
     arrays = {_WEIGHT + name: array for name, array in arrays_of(net).items()}
     arrays[_OPTIMIZER] = np.frombuffer(_optimizer_states(trainer, folder), dtype=np.uint8)
     arrays[_META] = np.frombuffer(meta.encode(), dtype=np.uint8)
     _write(folder / f"state-{epoch:04d}.npz", arrays)
-    for number, path in _numbered(folder, "state"):
-        if number not in (epoch, epoch - 1):
-            path.unlink()
-    best = best_epoch(history)
+    wanted = {best_epoch(history), best_epoch(history[:-1])}  # either state finds its best weights
     for number, path in _numbered(folder, "best"):
-        if number != best:
+        if number not in wanted:
             path.unlink()
+
+
+def peak_bytes(num_parameters: int, optimizer: str) -> int:
+    """Most room the folder takes at once: two states, the optimizer's memory once more, two sets of best weights."""
+    memory = 2 if optimizer == "adam" else 1  # arrays for each weight
+    return 4 * num_parameters * (2 * (1 + memory) + memory + 2)
 
 
 def load(folder: Path) -> State | None:
@@ -91,7 +97,7 @@ def restore(state: State, folder: Path, net: Any, trainer: Any) -> None:
 
 
 def save_best(folder: Path, epoch: int, net: Any) -> None:
-    """Keep the weights of the best epoch so far. The former best goes once the state says so. Raises DiskFull."""
+    """Keep the weights of the best epoch so far. The former best goes with the state it belongs to. Raises DiskFull."""
     _write(folder / f"best-{epoch:04d}.npz", arrays_of(net))
 
 
