@@ -25,6 +25,7 @@ from .pyfunc_resize import resized
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000  # a picture above is refused unseen: a few kB of PNG can ask for gigabytes
+HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000  # more than this per byte cannot be in the file
 LARGE_PIXELS = 4_000_000  # of these one at a time is decoded: a dozen at once would fill a server's memory
 MAX_SIZED_PIXELS = 8_000_000
 MAX_FILE_BYTES = 256 * 2**20
@@ -124,6 +125,8 @@ def read(item: Any, channels: int, *, served: bool) -> Pixels:
         return decode(_from_file(Path(item), served=served), channels)
     if isinstance(item, (np.ndarray, list)):
         array = as_pixels(item)
+        if array.size == 0:
+            raise BadPicture(f"an array of shape {array.shape} has no pixels")
         if array.ndim == 2:
             return array[:, :, None]
         if array.ndim == 3 and array.shape[2] in (1, 3):
@@ -134,14 +137,15 @@ def read(item: Any, channels: int, *, served: bool) -> Pixels:
 
 def as_pixels(values: Any) -> Pixels:
     """Numbers as uint8. Raises BadPicture for anything but whole numbers from 0 to 255 in a regular array."""
+    if isinstance(values, np.ndarray) and values.dtype == np.uint8:
+        return values
     try:
-        array = np.asarray(values)
-        if array.dtype == object:  # how numbers in JSON arrive
-            array = np.array(array.tolist())
-    except (ValueError, TypeError):
-        raise BadPicture("rows of different length; an array of pixels is (N, H, W, 3)") from None
-    if array.dtype == np.uint8:
-        return array
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            array = values
+        else:  # how numbers in JSON arrive
+            array = np.array(values.tolist() if isinstance(values, np.ndarray) else values, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise BadPicture("no regular array of numbers; pixels are (N, H, W, 3), whole numbers 0..255") from None
     if array.dtype.kind not in "iuf" or array.size == 0:
         raise BadPicture(f"an array of shape {array.shape} and type {array.dtype}; pixels are whole numbers 0..255")
     low, high = array.min(), array.max()
@@ -162,17 +166,20 @@ def decode(data: bytes, channels: int) -> Pixels:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadPicture(f"{width} x {height} px; at most {MAX_PIXELS:,} pixels are decoded")
+            if width * height > max(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
+                raise BadPicture(f"{width} x {height} px in {len(data):,} bytes, which is a trap and no picture")
             if channels == 1 and image.format in ("JPEG", "MPO"):
                 image.draft("L", image.size)  # the luma the file holds, as training reads it
             with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
-                upright = ImageOps.exif_transpose(image)
+                # A JPEG alone: training takes a PNG as it lies, whatever its EXIF says.
+                upright = ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image
                 if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte
                     upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
                 grey = upright.mode in ("1", "L", "LA")
                 pixels = np.asarray(upright.convert("L" if grey else "RGB"), np.uint8)
     except BadPicture:
         raise
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadPicture(f"too large; at most {MAX_PIXELS:,} pixels are decoded") from None
     except Exception as error:  # Pillow's decoders raise whatever they like on hostile bytes
         reason = str(error).split(" <_io", 1)[0]
