@@ -19,7 +19,6 @@ from reports.table import tabulate
 from tracking import names
 from tracking.frame import HasUri
 
-UNKNOWN = ""
 # Begins the key of a page whose pictures were not recorded; no digest begins so.
 _NO_DIGEST = " "
 
@@ -178,7 +177,7 @@ def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
     """The page with most ranked rows first, then by key."""
     pages = []
     for key, rows in table.groupby("page", sort=True):
-        digest = UNKNOWN if str(key).startswith(_NO_DIGEST) else str(key)
+        digest = "" if str(key).startswith(_NO_DIGEST) else str(key)
         datasets = sorted({str(d) for d in runs.loc[runs["page"] == key, "dataset"].dropna()})
         rows = rows.reset_index(drop=True)
         rows.attrs = dict(table.attrs)

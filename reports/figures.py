@@ -137,6 +137,10 @@ def _time_unit(most_s: float) -> tuple[str, float]:
     return ("h", 3600.0) if most_s >= 3 * 3600 else ("min", 60.0) if most_s >= 180 else ("s", 1.0)
 
 
+# Where a point's name may stand: beside it, above and below, right and left.
+_PLACES = tuple((dx, dy, anchor) for dy in (4, -8, 17) for dx, anchor in ((9, "start"), (-9, "end")))
+
+
 def _labels(
     frame: svg.Frame, labelled: Sequence[Point], points: Sequence[Point], area: tuple[float, float, float, float]
 ) -> None:
@@ -157,7 +161,7 @@ def _labels(
         said = svg.cut(p.label, 34)
         wide = 6.6 * text.width(said)
         x, y = frame.x(p.cost), frame.y(p.score)
-        for dx, dy, anchor in ((9, 4, "start"), (-9, 4, "end"), (9, -8, "start"), (-9, -8, "end"), (9, 17, "start"), (-9, 17, "end")):  # fmt: skip # noqa: E501
+        for dx, dy, anchor in _PLACES:
             left = x + dx if anchor == "start" else x + dx - wide
             box = (left, y + dy - 11, left + wide, y + dy + 3)
             inside = box[0] >= area[0] and box[2] <= area[2] + 20 and box[1] >= area[1] - 12 and box[3] <= area[3]

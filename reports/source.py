@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from reports.errors import ReportError
-from tracking import names
+from tracking import border, names
 from tracking.frame import HasUri, load
 
 NOT_SETTINGS = {"seed", "random_seed", "random_state"}
@@ -112,10 +112,11 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
     if runs.empty:
         where = f" in {', '.join(ask.experiments)}" if ask.experiments else ""
         narrowed = f" that match {ask.filter!r}" if ask.filter else ""
-        raise ReportError(f"no runs{where}{narrowed} in {store.tracking_uri}; train one: python -m trainers.run")
+        uri = border.public(store.tracking_uri)
+        raise ReportError(f"no runs{where}{narrowed} in {uri}; train one: python -m trainers.run")
     fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
     attrs = dict(runs.attrs)
-    if fingerprint.isna().any():
+    if (fingerprint.isna() & (runs["status"] == "FINISHED")).any():
         # A foreign store: every parameter but the seed makes the configuration.
         runs = load(store, ask.experiments, ask.filter, [*columns, "params.*"])
         fingerprint = column(runs, f"tags.{names.FINGERPRINT}")

@@ -6,9 +6,7 @@ never from global state.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -131,8 +129,3 @@ def calibration(
     rows = [(float(sums[i] / n), float(rights[i] / n), int(n)) for i, n in enumerate(counts) if n]
     error = sum(abs(mean - right) * n for mean, right, n in rows) / max(p.size, 1)
     return rows, float(error)
-
-
-def is_number(value: Any) -> bool:
-    """A finite number, whatever its type."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)

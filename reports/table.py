@@ -100,7 +100,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     for c in settings:
         if c.startswith("metrics."):
             continue
-        data[_setting_name(c)] = runs[c].array[first]
+        data[_setting_name(c)] = _of_rows(runs[c], codes, first)
     wanted = [*METRICS, ask.metric, *(c[8:] for c in settings if c.startswith("metrics."))]
     for metric in dict.fromkeys(wanted):
         values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
@@ -141,6 +141,20 @@ def _lists(values: pd.Series[Any], members: tuple[Any, list[int]]) -> list[tuple
     order, ends = members
     plain = values.to_numpy(dtype=object)[order].tolist()
     return [tuple(plain[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def _of_rows(values: pd.Series[Any], codes: Any, first: Any) -> Any:
+    """A setting's value in each row; where the row's runs differ in it, all of them: ``0.1 / 0.2``."""
+    found = pd.factorize(values.astype(object))[0]
+    mixed = sorted(set(codes[found != found[first][codes]].tolist()))
+    if not mixed:
+        return values.array[first]
+    shown = values.to_numpy(dtype=object)[first]
+    for row in mixed:
+        here = values[codes == row]
+        said = sorted({text.MISSING if text.is_missing(v) else text.number(v) for v in here})
+        shown[row] = " / ".join(said) if len(said) <= 4 else f"{len(said)} values"
+    return shown
 
 
 def _place(runs: pd.DataFrame) -> pd.Series[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import shutil
+import sqlite3
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,17 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 START_MS = 1_700_000_000_000
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
+    """Stores of tests need not outlive a power cut; waiting for the disk would be most of the time they take."""
+    if isinstance(connection, sqlite3.Connection) and not connection.execute("PRAGMA query_only").fetchone()[0]:
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @functools.cache

@@ -291,6 +291,14 @@ def test_columns_by_metric_and_top(filler: Filler) -> None:
     assert by.attrs["settings"] == ["layers", "init"]
 
 
+def test_a_row_of_several_values_shows_them_all(filler: Filler) -> None:
+    for rate in (0.2, 0.1, 0.1):
+        filler.run(**trained(44, learning_rate=rate, seed=int(rate * 10)))
+    filler.run(**trained(34, learning_rate=0.1))
+    board = reports.leaderboard(filler.uri, by="num_layers", columns="learning_rate")
+    assert dict(zip(board["layers"], board["learning_rate"], strict=True)) == {44: "0.1 / 0.2", 34: 0.1}
+
+
 def test_lower_is_better_where_it_is(filler: Filler) -> None:
     for loss in (0.3, 0.1, 0.2):
         filler.run(params={"lr": loss}, metrics={"my_loss": loss})
