@@ -28,8 +28,9 @@ from trainers.config import Config
 from trainers.errors import BadData
 from trainers.sagemaker import container, container_data, ledger
 from trainers.sagemaker.fleet import watch_many
+from trainers.sagemaker.launcher import SageMakerJob
 from trainers.sagemaker.request import hyperparameters
-from trainers.sagemaker.sending import stop
+from trainers.sagemaker.sending import send, stop
 
 pytestmark = pytest.mark.mxnet
 REPOSITORY = Path(__file__).parent.parent
@@ -175,6 +176,35 @@ def test_stopped_and_failed_jobs_keep_what_they_have(fake: FakeSageMaker, tmp_pa
     assert (failed.state, failed.kind) == ("failed", "data")
     assert failed.reason.startswith("AlgorithmError: BadData: ") and failed.reason.endswith(", exit code: 2")
     assert "1.png" in failed.reason and failed.model_uri == ""
+
+
+@pytest.mark.slow
+def test_with_a_server_in_reach_the_job_logs_live_to_the_launcher_s_run(
+    fake: FakeSageMaker, tmp_path: Path, pets: Path
+) -> None:
+    from postgres_fixtures import mlflow_server
+
+    with mlflow_server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts") as uri:
+        where = launcher(fake, tmp_path / "journals", ledger.OWN, train=None, validation=None, image=IMAGE)
+        where.environment = {"MLFLOW_TRACKING_URI": uri}
+        entry, journal = where.record(where.plan(config(pets, epochs=2)))
+        journal.close()
+        client = Store(uri, None, tmp_path / "journals").client()
+        run_id = entry.request["Environment"]["MLFLOW_RUN_ID"]
+        assert client.get_run(run_id).info.status == "RUNNING"
+        # Nobody watches: what MLflow learns of the epochs comes from the container alone.
+        job = SageMakerJob(where.aws, send(where.aws, entry))
+        assert job.wait(poll_s=5) == "finished", list(job.logs())
+        history = client.get_metric_history(run_id, names.VALIDATION_ACCURACY)
+        assert [metric.step for metric in history][:2] == [1, 2]
+        assert client.get_run(run_id).info.status == "RUNNING"  # its end is the watcher's to say
+        (outcome,) = watched(fake, [entry], store=Store(uri, None, tmp_path / "journals"))
+        run = client.get_run(run_id)
+        assert outcome.state == "finished" and run.info.status == "FINISHED"
+        assert "replay_problems" not in run.data.tags and run.data.params["dataset"] == str(pets)
+        again = client.get_metric_history(run_id, names.VALIDATION_ACCURACY)
+        assert [(m.step, m.value, m.timestamp) for m in again] == [(m.step, m.value, m.timestamp) for m in history]
+        assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
 @pytest.mark.slow

@@ -97,21 +97,7 @@ class SageMakerLauncher:
         journal = Journal.create(
             self.root, experiment=config.experiment, run_name=run_name, start_time_ms=now_ms, tags=_origin()
         )
-        tags = [*plan.request["Tags"], {"Key": names.JOURNAL_ID, "Value": journal.journal_id}]
         resources = plan.request["ResourceConfig"]
-        entry = ledger.Entry(
-            name=plan.name,
-            kind=plan.kind,
-            region=self.aws.region,
-            profile=plan.options.profile,
-            request={**plan.request, "Tags": tags},
-            experiment=config.experiment,
-            run_name=run_name,
-            dataset=plan.options.train or config.dataset,
-            created_ms=now_ms,
-            price=None if plan.price is None else asdict(plan.price),
-            directory=journal.dir,
-        ).save()
         journal.params(_params(plan), time_ms=now_ms)
         for dataset in plan.datasets:
             journal.dataset(**dataset, time_ms=now_ms)
@@ -121,7 +107,7 @@ class SageMakerLauncher:
                 names.LAUNCHER: plan.kind,
                 names.FINGERPRINT: config.fingerprint(),
                 names.JOB_NAME: plan.name,
-                names.REGION: entry.region,
+                names.REGION: self.aws.region,
                 names.INSTANCE_TYPE: resources["InstanceType"],
                 names.INSTANCE_COUNT: resources["InstanceCount"],
                 names.IMAGE_URI: plan.request["AlgorithmSpecification"]["TrainingImage"],
@@ -132,7 +118,40 @@ class SageMakerLauncher:
             },
             time_ms=now_ms,
         )
+        # Last: a job that is in the ledger has all that is known of it in its journal.
+        entry = ledger.Entry(
+            name=plan.name,
+            kind=plan.kind,
+            region=self.aws.region,
+            profile=plan.options.profile,
+            request=self._complete(plan, journal),
+            experiment=config.experiment,
+            run_name=run_name,
+            dataset=plan.options.train or config.dataset,
+            created_ms=now_ms,
+            price=None if plan.price is None else asdict(plan.price),
+            directory=journal.dir,
+        ).save()
         return entry, journal
+
+    def _complete(self, plan: Plan, journal: Journal) -> dict[str, Any]:
+        """The request with what only the run's journal decides: whose job it is, and the MLflow run to log live to."""
+        made = dict(plan.request)
+        made["Tags"] = [*made["Tags"], {"Key": names.JOURNAL_ID, "Value": journal.journal_id}]
+        uri = made.get("Environment", {}).get("MLFLOW_TRACKING_URI")
+        if uri is None:
+            return made
+        from tracking.errors import TrackingError
+        from tracking.replay import replay
+        from tracking.store import Store
+
+        try:
+            run_id = replay(journal.dir, Store(uri, None, self.root)).run_id
+        except TrackingError as error:
+            self.on_news(f"The job will not log live to MLflow: {error}")
+        else:
+            made["Environment"] = {**made["Environment"], "MLFLOW_RUN_ID": run_id}
+        return made
 
     def submit(self, config: Config) -> SageMakerJob:
         """Launch one run, waiting for quota if need be. Raises BadInput when the place can't take it."""
