@@ -24,6 +24,16 @@ _STEERING = (
 )
 
 
+try:
+    from hypothesis import settings
+except ImportError:  # the reports' tests also run where only reports are installed
+    pass
+else:
+    # No timed tests: on a busy machine a deadline fails what is right.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables that would change what a test does on somebody's machine."""

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,20 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
         border.translated("postgresql://me@db/x"),
     ):
         raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+
+
+def test_whoever_makes_a_store_can_be_killed_at_any_moment(workdir: Path) -> None:
+    """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store anew."""
+    code = "from tracking.store import resolve; print('go', flush=True); resolve().client()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    maker = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not any((workdir / "mlruns").glob("mlflow.db*")):
+        assert maker.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    maker.kill()
+    maker.communicate()
+    store = resolve()
+    store.check()
+    assert store.experiment_id("after")
+    assert not list((workdir / "mlruns").glob("*.part-*"))

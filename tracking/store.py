@@ -112,8 +112,9 @@ class Store:
                 # Whoever held the lock before may have made it.
                 if fault := schema.fault(path):
                     raise StoreError(fault)
-                with border.quiet():
-                    return border.open_client(self.tracking_uri)
+                if schema.state(path) == "absent":
+                    _make(path)
+                return border.open_client(self.tracking_uri)
 
     def experiment_id(self, name: str | None = None, *, create: bool = True) -> str:
         """The id of an experiment, None being the default one.
@@ -226,6 +227,19 @@ def _is_attached(directory: Path) -> bool:
     """Whether a journal only adds to a run that another one was written for."""
     start = next((event for event, _ in read(directory)), {})
     return bool(start.get("attach_run_id"))
+
+
+def _make(path: Path) -> None:
+    """Make the tables in a file beside ``path``, then give it the name; the store's lock is held.
+
+    MLflow's migrations take seconds, and whoever is killed among them would leave a store that is broken for good.
+    """
+    for left in path.parent.glob(f"{path.name}.part-*"):
+        left.unlink(missing_ok=True)
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    with border.quiet():
+        border.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
+    os.replace(part, path)
 
 
 def _has_old_layout(folder: Path) -> bool:
