@@ -139,7 +139,8 @@ def test_a_job_in_our_image_is_a_run_like_any_other(fake: FakeSageMaker, tmp_pat
     assert run.info.status == "FINISHED" and names.TEST_ACCURACY in run.data.metrics
     assert "replay_problems" not in run.data.tags
     paths = {item.path for item in store.client().list_artifacts(run.info.run_id)}
-    assert {"model", "predictions", "figures", "config.toml", "log.txt"} <= paths
+    assert {"predictions", "figures", "config.toml", "log.txt"} <= paths
+    assert len(run.outputs.model_outputs) == 1  # the model is a LoggedModel, kept where MLflow keeps models
 
     # The interruption: two attempts, one run, the same weights to the last bit, nothing logged twice.
     assert fake.job(taken.name).attempt == 2 and "going on with run" in printed(fake, taken)
