@@ -79,6 +79,7 @@ def test_splits_share_one_class_map_and_no_test_split_stays_none(tmp_path: Path)
     assert data.validation.labels.tolist() == [1, 1, 2, 2]
     assert data.test is None
     assert "validation: no picture of class ant" in data.notes
+    assert any("no test split" in note for note in data.notes)
 
 
 def test_equal_pictures_stay_on_one_side_of_a_cut_made_here(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def cut(found: Found, seed: int, validation_fraction: float, test_fraction: floa
             f"{found.source}: no validation pictures (validation_fraction is {validation_fraction:g}); validation"
             " chooses the checkpoint: give a share above 0 or a validation split"
         )
+    notes = found.notes
+    if WHOLE not in found.splits and "test" not in splits:
+        notes = (*notes, "the source has splits but no test split, so there is no test score")
     counts = np.bincount(splits["train"].labels, minlength=len(found.class_names))
     bare = [found.class_names[label] for label in np.flatnonzero(counts == 0)]
     if bare:
@@ -80,7 +83,7 @@ def cut(found: Found, seed: int, validation_fraction: float, test_fraction: floa
         splits["validation"],
         splits.get("test"),
         found.source,
-        found.notes,
+        notes,
     )
 
 
