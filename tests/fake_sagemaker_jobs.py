@@ -38,6 +38,7 @@ class Plan:
     interrupted_on: str = ""  # own image: a pattern of the log line on which it does, once
     spot_wait_s: float = 120.0
     never_starts: bool = False
+    bill_lag_s: float = 0.0  # from the end to the billed seconds being told
     disk_mb: int = 0  # own image: /opt/ml/checkpoints and /opt/ml/model share so much
     no_network: bool = False  # own image
 
@@ -69,8 +70,6 @@ class Job:
         if "MaxWaitTimeInSeconds" in limits:
             self._at(self.created + limits["MaxWaitTimeInSeconds"], lambda t: self._cut("MaxWaitTimeExceeded", t))
         self._begin(self.created)
-
-    # what happens
 
     def advance(self, now: float) -> None:
         """Carry out everything that is due."""
@@ -230,8 +229,6 @@ class Job:
         self.transitions[-1]["EndTime"] = now
         self.ended_at = now
 
-    # what it prints
-
     def print(self, lines: list[str], now: float) -> None:
         """Put lines on the container's standard output."""
         if not self._stream:
@@ -244,8 +241,6 @@ class Job:
             self.printed = [entry for entry in self.printed if entry[0] > now]
             for stream in dict.fromkeys(entry[2] for entry in ready):
                 self.world.log(self.region, stream, [(t, line) for _, t, s, line in ready if s == stream])
-
-    # what Describe says
 
     @property
     def artifact_uri(self) -> str:
@@ -277,7 +272,8 @@ class Job:
             answer["TrainingStartTime"] = self.started_at
         if self.ended_at is not None:
             answer["TrainingEndTime"] = self.ended_at
-            answer["TrainingTimeInSeconds"], answer["BillableTimeInSeconds"] = self.training_s, self.billable_s
+            if self.world.now() - self.ended_at >= self.plan.bill_lag_s:
+                answer["TrainingTimeInSeconds"], answer["BillableTimeInSeconds"] = self.training_s, self.billable_s
         if self.failure:
             answer["FailureReason"] = self.failure
         if self.keep_alive_s:

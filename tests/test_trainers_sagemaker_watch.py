@@ -84,6 +84,14 @@ def test_lines_after_the_last_status_are_not_lost(fake: FakeSageMaker, tmp_path:
     assert metrics(entry.directory, names.VALIDATION_ACCURACY) == validation(fake, entry.name)
 
 
+def test_a_bill_that_follows_the_end_is_not_missed(fake: FakeSageMaker, tmp_path: Path) -> None:
+    fake.plan("*", Plan(bill_lag_s=25))
+    entry = launched(fake, tmp_path / "journals")
+    (outcome,) = watch_many([entry], aws=door(fake))
+    assert outcome is not None and outcome.billable_s == 266
+    assert metrics(entry.directory, names.BILLABLE_TIME_S) == [(3, 266)]
+
+
 @pytest.mark.parametrize(
     ("plan", "state", "status", "kind", "told"),
     [

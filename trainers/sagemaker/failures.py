@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from trainers.sagemaker.phases import End
+
 Kind = Literal[
     "data",
     "settings",
@@ -154,6 +156,13 @@ _COMPILED = [(re.compile(pattern), failure) for pattern, failure in _KNOWN]
 def classify(reason: str) -> Failure:
     """What a FailureReason means."""
     return next((failure for pattern, failure in _COMPILED if pattern.search(reason)), _OTHER)
+
+
+def of_end(end: End, *, has_model: bool) -> Failure | None:
+    """What is to be said about a job's end; None where all went well."""
+    if end.status == "FINISHED":
+        return None
+    return classify(end.reason) if end.status == "FAILED" else of_stop(end.secondary, has_model=has_model)
 
 
 def of_stop(secondary: str, *, has_model: bool) -> Failure:

@@ -245,19 +245,15 @@ class JobWatch:
 
     def _finish(self, end: phases.End) -> None:
         assert self._journal is not None and self._taker is not None
+        if "BillableTimeInSeconds" not in self.description and "TrainingStartTime" in self.description:
+            self.description = self._describe() or self.description  # the bill may follow the status
         if self._remote is not None:
-            self._remote.files(self.entry.directory / "files")
+            self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
         model_uri = watch_end.model_uri(self.aws, self.description)
-        failure = None
-        if end.status == "FAILED":
-            failure = failures.classify(end.reason)
-        elif end.status == "KILLED":
-            failure = failures.of_stop(end.secondary, has_model=bool(model_uri))
-        cost = None
+        failure = failures.of_end(end, has_model=bool(model_uri))
         price = watch_end.price_of(self.entry, self.description)
-        if price is not None:
-            cost = pricing.job_cost(self.description, price)
+        cost = None if price is None else pricing.job_cost(self.description, price)
         billable = self.description.get("BillableTimeInSeconds")
         metrics, tags = watch_end.facts(self.entry, self.description, self._state, cost, price, model_uri)
         if failure is not None:

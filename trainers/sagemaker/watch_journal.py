@@ -19,7 +19,7 @@ from trainers.sagemaker.errors import AwsError, NotFound
 
 FOLDER = "journals"
 _SEGMENT = re.compile(r"journal-(\d{6})\.jsonl")
-_SKIPPED_FILES = ("log.txt",)  # what the container printed is in CloudWatch, with more around it
+_LOG = "log.txt"  # what the container printed is in CloudWatch too, with more around it
 
 
 class RemoteJournal:
@@ -57,8 +57,11 @@ class RemoteJournal:
                 return
             self._state["segment"], self._state["offset"] = number + 1, 0
 
-    def files(self, target: Path) -> None:
-        """Bring the run's ``files/`` to ``target``; those that lie there in the same size are left. Raises AwsError."""
+    def files(self, target: Path, *, with_log: bool) -> None:
+        """Bring the run's ``files/`` to ``target``; those that lie there in the same size are left. Raises AwsError.
+
+        ``with_log``: the container's own copy of what it printed as well.
+        """
         if "id" not in self._state and not self._find():
             return
         prefix = f"{self._prefix}{self._state['id']}/{FILES}/"
@@ -67,7 +70,7 @@ class RemoteJournal:
             if (
                 inner.is_absolute()
                 or ".." in inner.parts
-                or inner.name in _SKIPPED_FILES
+                or (str(inner) == _LOG and not with_log)
                 or inner.name.endswith(".part")
             ):
                 continue
