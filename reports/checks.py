@@ -136,6 +136,8 @@ def _same_seed(table: pd.DataFrame) -> list[Finding]:
     found = []
     several = table.loc[table["n"] > 1]
     for label, run_ids, seeds in zip(several["label"], several["run_ids"], several["seeds"], strict=True):
+        if len(set(seeds)) == len(seeds):
+            continue
         known = [s for s in seeds if not text.is_missing(s)]
         twice = sorted({int(s) for s in known if known.count(s) > 1})
         if twice:

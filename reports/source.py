@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports.errors import ReportError
@@ -152,7 +153,9 @@ def _at_step(store: HasUri, runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
 
 def column(runs: pd.DataFrame, name: str) -> pd.Series[Any]:
     """A column of the frame, or one of missing values where no run has it."""
-    return runs[name] if name in runs.columns else pd.Series([None] * len(runs), index=runs.index, dtype=object)
+    if name in runs.columns:
+        return runs[name]
+    return pd.Series(np.full(len(runs), None, dtype=object), index=runs.index)
 
 
 def resolve_name(runs: pd.DataFrame, word: str) -> str:
@@ -204,7 +207,7 @@ def _time(runs: pd.DataFrame) -> pd.Series[Any]:
 def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
     """A hash of every parameter but the seed, for the runs that carry no fingerprint."""
     if not which.any():
-        return pd.Series([None] * len(runs), index=runs.index, dtype=object)
+        return column(runs, "")
     chosen = runs.loc[which]
     params = [c for c in chosen.columns if c.startswith("params.") and c[7:] not in NOT_SETTINGS]
     cells = [_key_cells(c, chosen[c]) for c in params]

@@ -51,7 +51,10 @@ def _legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
     known = names.ALL.get(("metric", name.removeprefix("metrics.")))
     low = -np.inf if known is None or known.low is None else known.low
     high = np.inf if known is None or known.high is None else known.high
-    return values.between(low, high) & ~values.isin([np.inf, -np.inf])
+    numbers = values.to_numpy(dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        legal = (numbers >= low) & (numbers <= high) & np.isfinite(numbers)
+    return pd.Series(legal, index=values.index)
 
 
 def varied(runs: pd.DataFrame) -> list[str]:
@@ -159,16 +162,16 @@ def _of_rows(values: pd.Series[Any], codes: Any, first: Any) -> Any:
 
 def _place(runs: pd.DataFrame) -> pd.Series[Any]:
     """Where each run ran: the launcher, and the machine in the cloud."""
-    places = []
-    for launcher, machine in zip(
-        column(runs, f"tags.{names.LAUNCHER}"), column(runs, f"tags.{names.INSTANCE_TYPE}"), strict=True
-    ):
-        known = [str(v) for v in (launcher, machine) if isinstance(v, str)]
-        places.append(", ".join(known) or None)
-    return pd.Series(places, index=runs.index, dtype=object)
+    launcher, machine = (column(runs, f"tags.{tag}") for tag in (names.LAUNCHER, names.INSTANCE_TYPE))
+    if not machine.notna().any():
+        return launcher
+    places = [", ".join(str(v) for v in both if isinstance(v, str)) for both in zip(launcher, machine, strict=True)]
+    return pd.Series([place or None for place in places], index=runs.index, dtype=object)
 
 
 def _common(values: tuple[Any, ...]) -> str | None:
+    if len(set(values)) == 1 and isinstance(values[0], str):
+        return values[0]
     found = sorted({str(v) for v in values if v is not None and v == v})
     return ", ".join(found) or None
 

@@ -158,7 +158,7 @@ def _keys(connection: sa.Connection, table: sa.Table) -> list[str]:
 
 def _cells(connection: sa.Connection, query: Query, chosen: sa.Select[Any]) -> Cells:
     """The core of the runs chosen, in their order, and the columns wanted of them."""
-    rows: list[Any] = list(connection.execute(chosen))
+    rows: list[Any] = list(connection.execute(chosen).all())
     core = {name: [row[i] for row in rows] for i, name in enumerate(_CORE)}
     core["run_name"] = [name or None for name in core["run_name"]]
     core["experiment_id"] = [str(e) for e in core["experiment_id"]]
