@@ -147,6 +147,47 @@ def test_a_job_from_elsewhere_is_found_in_the_account(
     assert "neither launched from here nor a training job in us-east-1" in capsys.readouterr().err
 
 
+def test_a_stranger_s_job_is_spoken_to_without_becoming_a_run(
+    fake: FakeSageMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.plan("*", replace(QUICK, never_starts=True))
+    entry = recorded(fake)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["stop", entry.name]) == 0 and main(["wait", entry.name, *POLL]) == 1
+    assert main(["logs", entry.name]) == 0 and list(ledger.entries(resolve().root)) == []
+    assert main(["stop", "no-such-job"]) == 1
+    assert "no-such-job: StopTrainingJob: Requested resource not found" in capsys.readouterr().err
+
+
+def test_without_aws_the_list_still_says_what_is_known(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = recorded(fake)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    assert main(["list"]) == 0
+    assert re.search(rf"{entry.name}\s+\?\s+Unable to locate credentials", capsys.readouterr().out)
+
+
+def test_ctrl_c_leaves_the_jobs_running(fake: FakeSageMaker, workdir: Path) -> None:
+    fake.plan("*", replace(QUICK, epoch_s=600))
+    entry = recorded(fake)
+    argv = [sys.executable, "-m", "trainers.jobs", "watch", entry.name, *POLL]
+    env = {**os.environ, **environment(fake), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Docker entrypoint" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"Watch again: python -m trainers.jobs watch {entry.name}" in said and "Traceback" not in said
+    assert fake.job(entry.name).status == "InProgress" and not is_held(entry.directory)
+
+
 def test_faults_of_the_command_line(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for argv, told in ((["frobnicate"], "invalid choice"), (["logs"], "required: JOB"), ([], "required: COMMAND")):
         assert main(argv) == 2

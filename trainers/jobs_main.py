@@ -46,7 +46,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.fleet import watch_many
 
     store = _store()
-    entries = _named(arguments, store) or [entry for entry in _known(store) if not entry.ended]
+    entries = _named(arguments, store, take_over=True) or [entry for entry in _known(store) if not entry.ended]
     if not entries:
         print("no job is under way")
         return 0
@@ -71,7 +71,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker import console, phases
-    from trainers.sagemaker.errors import AwsError
+    from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
     from trainers.sagemaker.launcher import SageMakerJob
     from trainers.sagemaker.pricing import dollars
     from trainers.sagemaker.watch import JobWatch
@@ -94,13 +94,16 @@ def _list(arguments: argparse.Namespace) -> int:
             state, cost = "?", ""
         else:
             try:
-                watch.description = SageMakerJob(watch.aws, entry).describe()
+                watch.description = SageMakerJob(watch.aws, entry).describe(patience_s=5.0)
                 state, phase = watch.state, watch.phase
                 billed = console.duration(phases.billed_s(watch.description, watch.aws.clock.now()))
                 spent = watch.cost_usd()
                 cost = "" if spent is None else dollars(spent)
-            except AwsError as error:
+            except (AwsError, NoCredentials) as error:
                 state, cost, phase = "?", "", str(error)[:60]
+                arguments.offline = isinstance(
+                    error, (Unreachable, NoCredentials)
+                )  # the others would not answer either
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created_ms / 1000))
         rows.append((entry.name, state, phase, since, billed, cost, entry.instance_type, entry.journal_id[:8]))
     _table(("job", "state", "phase", "launched", "billed", "cost", "machine", "run"), rows)
@@ -203,8 +206,11 @@ class _Doors:
         return self._open[region, profile]
 
 
-def _named(arguments: argparse.Namespace, store: Store) -> list[Entry]:
-    """The jobs that the command line names; one that is not known here is looked for in the account."""
+def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = False) -> list[Entry]:
+    """The jobs that the command line names; one that is not known here is the account's.
+
+    ``take_over`` makes a run of such a job here; otherwise it is only spoken to.
+    """
     from trainers.sagemaker import ledger
     from trainers.sagemaker.adopt import adopt
 
@@ -213,6 +219,9 @@ def _named(arguments: argparse.Namespace, store: Store) -> list[Entry]:
         entry = ledger.find(store.root, word)
         if entry is None:
             aws = _Doors(arguments).here()
+        if entry is None and not take_over:
+            entry = ledger.stranger(word, aws.region, arguments.profile)
+        elif entry is None:
             entry = adopt(aws, word, store.root, profile=arguments.profile, experiment=store.default_experiment)
         found.append(entry)
     return found

@@ -37,7 +37,6 @@ _THROTTLED = {
     "SlowDown",
 }
 _DOWN = {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable", "ServiceUnavailableException"}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403"}
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
 
@@ -142,8 +141,8 @@ class Aws:
                 attempts = 10 if service == "s3" else 1
                 config = Config(
                     retries={"mode": "standard", "total_max_attempts": attempts},
-                    connect_timeout=10,
-                    read_timeout=60,
+                    connect_timeout=5,
+                    read_timeout=60 if service == "s3" else 20,
                     max_pool_connections=16,
                     tcp_keepalive=True,
                 )
@@ -219,13 +218,12 @@ class Aws:
     def _is_worth_waiting(self, error: Exception, translated: Exception, patience_s: float | None) -> bool:
         if isinstance(translated, errors.Unreachable):
             return True
-        expired = isinstance(translated, errors.NotAllowed) and translated.code in _EXPIRED
-        if expired and patience_s is None:
+        if isinstance(translated, errors.NotAllowed) and translated.has_expired:
             # New keys in a file are seen by a new session only.
             with self._guard:
                 self._clients.clear()
                 self._session = None
-            return True
+            return patience_s is None
         return False
 
     def _boto_session(self) -> Any:
@@ -265,7 +263,7 @@ def translate(error: Exception, operation: str) -> Exception:
         kind, message = errors.Unreachable, f"{operation}: AWS asks us to be slower ({told})"
     elif code in _DOWN or status >= 500:
         kind, message = errors.Unreachable, f"{operation}: AWS has a fault of its own ({told})"
-    elif code in _EXPIRED:
+    elif code in errors.EXPIRED:
         kind, message = (
             errors.NotAllowed,
             f"{operation}: credentials expired or unknown ({told}); renew them",

@@ -21,6 +21,8 @@ _QUOTA = re.compile(
     r" and a request delta of (?P<wanted>[\d,.]+)"
 )
 
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException")
+
 
 class AwsError(TrainerError):
     """AWS answered with an error, or not at all. ``code`` is AWS's own, ``operation`` such as ``CreateTrainingJob``."""
@@ -32,6 +34,11 @@ class AwsError(TrainerError):
 
 class NotAllowed(AwsError):
     """The credentials lack a permission, or have expired."""
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether new keys of the same person will do."""
+        return self.code in EXPIRED
 
 
 class NotFound(AwsError):

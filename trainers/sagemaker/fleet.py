@@ -193,7 +193,7 @@ class Fleet:
             self._later(job, str(error))
         except (NotAllowed, NoCredentials) as error:
             # Keys run out and are renewed while a job goes on; whoever may not look at all is told at once.
-            if isinstance(error, NotAllowed) and (error.code.startswith("Expired") or job.watch.description):
+            if isinstance(error, NotAllowed) and (error.has_expired or job.watch.description):
                 self._later(job, str(error))
             else:
                 self._give_up(job, str(error))

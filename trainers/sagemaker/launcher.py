@@ -201,9 +201,12 @@ class SageMakerJob:
         """The training job's name."""
         return self.entry.name
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, patience_s: float | None = 120.0) -> dict[str, Any]:
         """AWS's whole answer. Raises AwsError."""
-        return dict(self._aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName=self.entry.name))
+        answer = self._aws.call(
+            "sagemaker", "DescribeTrainingJob", patience_s=patience_s, TrainingJobName=self.entry.name
+        )
+        return dict(answer)
 
     def state(self) -> State:
         """Asked of AWS each time."""

@@ -75,6 +75,20 @@ class Entry:
         return replace(self, **values).save()
 
 
+def stranger(name: str, region: str, profile: str | None) -> Entry:
+    """A job of the account that is not in the ledger: enough to ask about it and to stop it."""
+    return Entry(
+        name=name,
+        kind="",
+        region=region,
+        profile=profile,
+        request={},
+        experiment="",
+        submitted_ms=0,
+        directory=Path(name),
+    )
+
+
 def load(directory: Path) -> Entry | None:
     """The job of a journal, None when it is no job's. Raises TrainerError when its file is damaged."""
     path = directory / FILE

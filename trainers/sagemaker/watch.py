@@ -204,7 +204,7 @@ class JobWatch:
                 self._take_lines(page)
                 count += len(page)
         except NotAllowed as error:
-            if error.code.startswith("Expired"):
+            if error.has_expired:
                 raise
             self._state["no_logs"] = True
             self.listener.say(self.entry, f"The log cannot be read: {error} The job goes on; metrics come at its end.")
