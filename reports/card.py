@@ -33,7 +33,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Paper:
     opened, (run,) = find([run_id], store)
     data = data_of(run, opened)
     predicted = {split: load(opened, run.run_id, run.artifact_uri, split) for split in ("validation", "test")}
-    config, environment = _files(opened, run)
+    config, flavor, environment = _files(opened, run)
     paper = Document(run.label)
     paper.add(Paragraph(_answer(run), "answer"), *_state(run))
     paper.add(*_scores(run), *_data(data))
@@ -44,7 +44,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Paper:
     if test is not None:
         paper.add(*_by_class(opened, run, test), *_calibration(test))
     paper.add(*_effort(run), *_settings(run), *_environment(environment))
-    paper.add(*_again(run, config is not None, environment))
+    paper.add(*_again(run, config, environment), *_load(run, flavor))
     return Paper(paper, _as_data(run, data, test))
 
 
@@ -192,16 +192,19 @@ def _effort(run: Run) -> list[Block]:
     return [Heading("What it took"), table]
 
 
-def _files(store: HasUri, run: Run) -> tuple[Path | None, dict[str, Any]]:
-    """Whether the config was logged, and the environment as it was."""
+def _files(store: HasUri, run: Run) -> tuple[bool, bool, dict[str, Any]]:
+    """Whether the config was logged, whether the model is one of MLflow's, and the environment as it was."""
     with TemporaryDirectory() as folder:
-        config = artifact(store, run.run_id, run.artifact_uri, "config.toml", Path(folder))
+        config, flavor = (
+            artifact(store, run.run_id, run.artifact_uri, name, Path(folder)) is not None
+            for name in ("config.toml", "model/MLmodel")
+        )
         found = artifact(store, run.run_id, run.artifact_uri, "environment.json", Path(folder))
         try:
             environment = json.loads(found.read_text(encoding="utf-8")) if found is not None else {}
         except ValueError:
             environment = {}
-    return config, environment if isinstance(environment, dict) else {}
+    return config, flavor, environment if isinstance(environment, dict) else {}
 
 
 def _environment(environment: Mapping[str, Any]) -> list[Block]:
@@ -221,7 +224,7 @@ def _word(value: Any) -> str:
 
 
 def _again(run: Run, has_config: bool, environment: Mapping[str, Any]) -> list[Block]:
-    """How to repeat it and how to use its network."""
+    """How to repeat it."""
     git = environment.get("git")
     commit = git.get("commit") if isinstance(git, dict) else None
     lines = [f"git checkout {commit}"] if isinstance(commit, str) and commit.isalnum() else []
@@ -234,15 +237,23 @@ def _again(run: Run, has_config: bool, environment: Mapping[str, Any]) -> list[B
         blocks.append(
             Paragraph("The code had changes that were not committed, so the commit alone is not all of it.", "note")
         )
-    if run.metric(names.MODEL_SIZE_BYTES) is not None and names.MODEL_URI not in run.tags:
-        code = (
-            "from trainers.modelfiles import load_model\n\n"
-            'net, about = load_model("model")     # raw pixels in, logits out; about["class_names"] names them'
-        )
-        blocks += [Heading("How to load the model"), Listing(_download(run, "model")), Listing(code, "python")]
-    elif names.MODEL_URI in run.tags:
-        blocks += [Heading("How to load the model"), Paragraph(("It lies at ", Code(run.tags[names.MODEL_URI]), "."))]
     return blocks
+
+
+def _load(run: Run, flavor: bool) -> list[Block]:
+    """How to use its network."""
+    title = Heading("How to load the model")
+    if names.MODEL_URI in run.tags:
+        return [title, Paragraph(("It lies at ", Code(run.tags[names.MODEL_URI]), "."))]
+    if not flavor:
+        has_model = run.metric(names.MODEL_SIZE_BYTES) is not None
+        return [title, Listing(_download(run, "model"))] if has_model else []
+    code = (
+        "import mlflow\n\n"
+        f'model = mlflow.pyfunc.load_model("runs:/{run.run_id}/model")\n'
+        'model.predict("picture.png")  # the classes and how likely they are; MXNet need not be installed'
+    )
+    return [title, Listing(code, "python")]
 
 
 def _download(run: Run, path: str) -> str:

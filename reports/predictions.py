@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tracking import border
+from tracking.artifacts import local_folder
 from tracking.frame import HasUri
 
 
@@ -88,7 +87,7 @@ def common(several: Sequence[Predictions]) -> list[Predictions]:
 
 def artifact(store: HasUri, run_id: str, artifact_uri: str | None, name: str, folder: Path) -> Path | None:
     """The local path of a run's artifact, fetched into ``folder`` where it lies elsewhere; None if there is none."""
-    root = _local(artifact_uri)
+    root = local_folder(artifact_uri) if artifact_uri else None
     if root is not None:
         path = root / name
         return path if path.is_file() else None
@@ -105,12 +104,3 @@ def class_names(store: HasUri, run_id: str, artifact_uri: str | None, num_classe
         path = artifact(store, run_id, artifact_uri, "model/model.json", Path(folder))
         found = json.loads(path.read_text(encoding="utf-8")).get("class_names", []) if path is not None else []
     return [str(c) for c in found] if len(found) >= num_classes else [str(i) for i in range(num_classes)]
-
-
-def _local(artifact_uri: str | None) -> Path | None:
-    if not artifact_uri:
-        return None
-    parts = urlsplit(artifact_uri)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    return Path(artifact_uri) if parts.scheme == "" else None

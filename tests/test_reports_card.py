@@ -71,10 +71,11 @@ def test_a_full_run(filler: Filler) -> None:
     assert "git checkout abc123" in text and "python -m trainers.run --config config.toml" in text
     assert "not committed" in text
     assert f"mlflow artifacts download --run-id {run_id} --artifact-path model --dst-path ." in text
+    filler.client.log_text(run_id, "flavors: {}", "model/MLmodel")
+    assert f'mlflow.pyfunc.load_model("runs:/{run_id}/model")' in reports.run_card(run_id, filler.uri).to_text()
     assert "digit 3" in text
     assert [f.name for f in paper.document.figures()] == ["curves", "confusion", "calibration"]
     assert paper.data["test_accuracy_low"] == pytest.approx(0.9532, abs=1e-4)
-    assert paper.to_text() == reports.run_card(run_id, filler.uri).to_text()
 
 
 def test_a_bare_foreign_run(filler: Filler) -> None:
