@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +92,11 @@ def save(net: Any, path: Path, **how: Any) -> Path:
     pictures = crops(4, net.shape).transpose(0, 3, 1, 2)
     gluon.save_model(net, path, **{"class_names": CLASS_NAMES, "pictures": pictures, **how})
     return path
+
+
+@functools.cache
+def saved_model(num_layers: int, version: str, shape: tuple[int, int, int]) -> Path:
+    """The same network, saved once for all tests; nobody writes to it."""
+    folder = Path(tempfile.mkdtemp(prefix="saved-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return save(network(num_layers, version, shape), folder / "model", epoch=7)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from models_fixtures import FAMILIES, ask, crops, network, save
+from models_fixtures import FAMILIES, ask, crops, network, save, saved_model
 
 from tracking import gluon_symbol, model_package, onnx_export, params_file, symbol_graph
 from tracking.errors import ModelError
@@ -88,9 +88,8 @@ def test_an_operator_computes_what_mxnets_does(kind: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_every_family_gives_the_same_answers(family: tuple[Any, ...], tmp_path: Path) -> None:
-    net = network(*family)
-    model = save(net, tmp_path / "model")
+def test_every_family_gives_the_same_answers(family: tuple[Any, ...]) -> None:
+    net, model = network(*family), saved_model(*family)
     onnx_network = OnnxNetwork(model / "model.onnx")
     for count in (1, 5):  # the size of a batch is free
         pictures = crops(count, family[2], seed=3)
@@ -100,8 +99,8 @@ def test_every_family_gives_the_same_answers(family: tuple[Any, ...], tmp_path: 
     assert known["num_images"] == 4 and 0 < known["max_logit_difference"] < 1e-4
 
 
-def test_the_file_is_what_any_runtime_reads(tmp_path: Path) -> None:
-    model = save(network(20, "v1", (3, 28, 28)), tmp_path / "model")
+def test_the_file_is_what_any_runtime_reads() -> None:
+    model = saved_model(20, "v1", (3, 28, 28))
     proto = onnx.load(str(model / "model.onnx"))
     onnx.checker.check_model(proto, full_check=True)
     assert [(one.domain, one.version) for one in proto.opset_import] == [("", 13)] and proto.ir_version == 7

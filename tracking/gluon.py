@@ -76,10 +76,13 @@ def save_model(
     directory.mkdir(parents=True, exist_ok=True)
     try:
         known, ask = gluon_source.write(model, directory, epoch)
-        shape = image_shape or known.pop("image_shape", None) or (pictures.shape[1:] if pictures is not None else None)
+        told = known.pop("image_shape", None)
+        shape = image_shape or told or (pictures.shape[1:] if pictures is not None else None)
         if shape is None:
             raise ModelError("the model doesn't tell the size of its pictures; give image_shape, (C, H, W).")
         count = known.pop("num_classes", None)
+        if epoch is not None:
+            known["epoch"] = epoch
         described = model_format.facts(
             image_shape=_triple(shape),
             class_names=list(map(str, class_names)) if class_names else [str(n) for n in range(count or 0)],
@@ -124,8 +127,22 @@ def log_model(
 
     ``saving`` goes to ``save_model``. Without ``run_id`` the active run is used where there is one.
     """
+    from mlflow import MlflowClient
     from mlflow.models import Model
 
+    if run_id is not None and model_id is None:
+        # Made here, since MLflow would put it into the active experiment, where runs:/ does not look for it.
+        client = MlflowClient()
+        run = client.get_run(run_id)
+        made = client.create_logged_model(
+            run.info.experiment_id,
+            name=name,
+            source_run_id=run_id,
+            tags=tags,
+            params={key: str(value) for key, value in {**(params or {}), **run.data.params}.items()},
+            model_type=model_type,
+        )
+        model_id = made.model_id
     return Model.log(
         artifact_path=None,
         name=name,

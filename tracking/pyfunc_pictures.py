@@ -108,6 +108,8 @@ def read(item: Any, channels: int, *, served: bool) -> Pixels:
     Bytes of a JPEG or PNG, the same in base64 (or a ``data:`` URI), a path, or an array (H, W) or (H, W, 1 or 3).
     Raises BadPicture.
     """
+    if isinstance(item, np.ndarray) and item.ndim == 0:  # how MLflow's server hands over a record's value
+        item = item.item()
     if isinstance(item, (bytes, bytearray, memoryview)):
         data = bytes(item)
         if data[:4].decode("latin-1") in _BASE64_STARTS or data[:11].decode("latin-1") in _BASE64_STARTS:
