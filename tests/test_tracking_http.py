@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_tracking_logged_models import model_folder
 from tracking_fixtures import Stopped, StoppingStore, made_database, write_full_journal
 
 from tracking import run as tracked
@@ -105,6 +106,23 @@ def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Pa
     for path in ("model/deep/weights", "texts/notes.txt", "params/long.txt"):
         assert Path(client.download_artifacts(run.mlflow_run_id, path, str(tmp_path))).stat().st_size > 0
     assert remote.journal_dir(run.mlflow_run_id[:8]) == run.dir
+
+
+def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", epoch=1)
+    with tracked.start(experiment="far", run_name="remote", live=remote, system_metrics=False) as run:
+        run.metrics({"validation_accuracy": 0.5}, step=1)
+        run.artifact(folder)
+        run.metrics({"test_accuracy": 0.25}, step=1)
+    assert run.mlflow_run_id is not None
+    client = remote.client()
+    (output,) = remote.find_run(run.mlflow_run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert {m.key: m.value for m in model.metrics} == {"validation_accuracy": 0.5, "test_accuracy": 0.25}
+    assert str(model.status) == "READY" and model.artifact_location.startswith("mlflow-artifacts:")
+    found = Path(client.download_artifacts(run.mlflow_run_id, "model", str(tmp_path)))
+    assert (found / "code" / "loader" / "__init__.py").is_file()
+    assert output.model_id in (found / "MLmodel").read_text()
 
 
 @pytest.mark.parametrize(("stop_at", "after"), [(0, True), (2, True), (3, True), (5, False), (6, True), (7, True)])
