@@ -67,11 +67,11 @@ def highest():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) / 1024
 {reader}
 open("/proc/self/clear_refs", "w").write("5")  # forget the peak of the imports
-before, start = highest(), time.perf_counter()
+before, start, worked = highest(), time.perf_counter(), time.process_time()
 result = work(sys.argv[1])
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start, time.process_time() - worked
 peak = highest()
-print(json.dumps({{"s": seconds, "mb": peak - before, "peak_mb": peak, "result": result}}))
+print(json.dumps({{"s": seconds, "cpu_s": cpu, "mb": peak - before, "peak_mb": peak, "result": result}}))
 """
 
 
@@ -165,7 +165,9 @@ def main() -> int:
         print(f"\n{num_runs:,} runs, {len(PARAMS)} parameters, {len(METRICS)} metrics, {len(TAGS)} tags each")
         for name, one in found.items():
             ratio = f"{peer['s'] / one['s']:6.1f}x faster" if name != "mlflow.search_runs" else ""
-            print(f"  {name:26} {one['s']:8.2f} s  +{one['mb']:6.0f} MB (peak {one['peak_mb']:5.0f})  {ratio}")
+            print(
+                f"  {name:26} {one['s']:8.2f} s (CPU {one['cpu_s']:6.2f})  +{one['mb']:6.0f} MB (peak {one['peak_mb']:5.0f})  {ratio}"
+            )
         limit_s, limit_mb = LIMITS.get(num_runs, (float("inf"), float("inf")))
         ours = found["leaderboard"]
         if ours["s"] > limit_s or ours["mb"] > limit_mb:
