@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -91,9 +93,19 @@ def _in_this_process(study: Study, left: list[PlannedRun], progress: Progress, s
         except (BadInput, TrainerError) as error:
             progress.failed[str(planned.config.run_name)] = str(error)
             continue
+        _give_back_memory()
         if outcome.exit_code in (130, 143):
             raise Interrupted(outcome.exit_code - 128)
         _note(planned, outcome.exit_code, outcome.run_id or outcome.journal_id, progress)
+
+
+def _give_back_memory() -> None:
+    """Let go of the former run's network: Gluon's blocks are cycles, and glibc keeps what was freed."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library; it gives back by itself or not at all
+        pass
 
 
 def _in_processes(study: Study, left: list[PlannedRun], progress: Progress, store: Store, parallel: int) -> None:
