@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from trainers import mx as door
 from trainers.errors import BadInput, TrainerError
 from trainers.modelfiles import whole_file
 
@@ -120,6 +121,7 @@ def best_epoch(history: list[Row]) -> int:
 
 def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
     """All of a network's arrays by name: weights, running statistics, constants."""
+    door.settle()
     return {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
 
 

@@ -120,7 +120,7 @@ def fit(
 
         for images, labels in train.epoch(epoch):
             if stop():
-                mx.nd.waitall()
+                door.settle()
                 return
             with mx.autograd.record():
                 logits = graph(to_array(images))
@@ -130,7 +130,7 @@ def fit(
             # MXNet computes behind our back: this waits for the step before, and the next batch is made meanwhile.
             tally.add(logits, labels)
         tally.finish()
-        mx.nd.waitall()
+        door.settle()
         trained_s = time.perf_counter() - started
 
         seen = scores.score(graph, validation, config.top_k)

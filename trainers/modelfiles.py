@@ -51,6 +51,7 @@ def save_model(net: Any, directory: str | Path, meta: Mapping[str, Any]) -> None
 def save_arrays(path: Path, parameters: Mapping[str, Any], auxiliary: Container[str] = ()) -> None:
     """Write parameters as an MXNet ``.params`` file, ``arg:`` or ``aux:`` before each name. Raises DiskFull."""
     mx = door.load()
+    door.settle()
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data() for name, p in parameters.items()}
     # A forward pass still under way turns convolution weights over into another layout, and a file written meanwhile

@@ -125,6 +125,15 @@ def zoo(name: str) -> Any:
             raise TrainerError(_explain(error)) from error
 
 
+def settle() -> None:
+    """Wait for all that MXNet computes behind our back; needed before weights are read.
+
+    The first prediction after an update moves each weight into a layout of oneDNN's when its turn comes, and whoever
+    reads the weight just then gets a mixture of both.
+    """
+    load().nd.waitall()
+
+
 def _fill_numpy() -> None:
     """MXNet 1.9 uses ``numpy.bool``, which NumPy 1.24 dropped."""
     import numpy

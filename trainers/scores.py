@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers import mx as door
 from trainers.errors import BadData, TrainingDiverged
 
 
@@ -59,6 +60,7 @@ def score(net: Any, batches: Pictures, top_k: int | None = 5) -> Scores:
     if waiting is None:
         raise BadData("There is not one picture to score: the split is empty.")
     logits.append(waiting.asnumpy()[: len(labels[-1])])
+    door.settle()
     return of_logits(np.concatenate(logits), np.concatenate(labels), top_k)
 
 
