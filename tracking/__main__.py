@@ -11,13 +11,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tracking import command_demote, command_import, command_promote, command_repair, command_sync, command_ui
+from tracking import (
+    command_demote,
+    command_import,
+    command_log_model,
+    command_promote,
+    command_repair,
+    command_sync,
+    command_ui,
+)
 from tracking.errors import TrackingError
 
 COMMANDS: tuple[Any, ...] = (
     command_sync,
     command_import,
     command_repair,
+    command_log_model,
     command_promote,
     command_demote,
     command_ui,

@@ -100,6 +100,12 @@ class LoggedModels:
         self._model_of_step[step] = str(model.model_id)
         return str(model.model_id), step
 
+    def scores(self, step: int) -> list[Metric]:
+        """What the store has of this step, linked to the step's model."""
+        keys = self._client.get_run(self._run_id).data.metrics
+        histories = (self._client.get_metric_history(self._run_id, key) for key in sorted(keys))
+        return [self.link(metric) for history in histories for metric in history if metric.step == step]
+
     def finish(self, model_id: str, step: int) -> None:
         """Say that the model is one of the run's outputs, and ready."""
         from mlflow.entities import LoggedModelOutput

@@ -75,6 +75,13 @@ def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = N
     return Archive(chosen, _image_shape(texts.get(_SHAPES), source), classes)
 
 
+def epochs(source: str | Path) -> list[int]:
+    """The epochs whose weights an archive holds. Raises ModelError as ``take_out``."""
+    with _members(Path(source)) as members:
+        found = [_PARAMS.fullmatch(name) for name, _, _ in members]
+    return sorted(int(match[2]) for match in found if match)
+
+
 def is_archive(source: Any) -> bool:
     """Whether this is a path to such an archive or folder, by its looks."""
     if not isinstance(source, (str, Path)):

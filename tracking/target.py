@@ -152,6 +152,8 @@ class Target:
         """A model and, with the epoch it is of, the scores that were logged before it."""
         model_id, step = self._models.upload(folder, self._params)
         self._log([e for e, _ in read(self._directory) if e["event"] == "metric" and e["step"] == step])
+        if self._attached:  # the scores stand in the run's own journal, which may lie elsewhere
+            self._batch(metrics=self._models.scores(step))
         self._models.finish(model_id, step)
 
     def _upload(self, source: Path, folder: str, *, may_link: bool) -> None:
