@@ -118,8 +118,9 @@ def test_list_tells_how_each_job_stands(fake: FakeSageMaker, capsys: pytest.Capt
 
 
 def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.plan("stuck*", replace(QUICK, never_starts=True))
+    assert main(["wait", recorded(fake, "stuck").name, "--timeout", "0.01", *POLL]) == 124
     entry = recorded(fake)
-    assert main(["wait", entry.name, "--timeout", "0.01", *POLL]) == 124
     assert main(["logs", entry.name, "--follow", *POLL]) == 0
     assert capsys.readouterr().out.count("Validation-accuracy") == 3
     assert main(["wait", entry.name, *POLL]) == 0
@@ -169,6 +170,17 @@ def test_without_aws_the_list_still_says_what_is_known(
         monkeypatch.delenv(name)
     assert main(["list"]) == 0
     assert re.search(rf"{entry.name}\s+\?\s+Unable to locate credentials", capsys.readouterr().out)
+
+
+def test_without_the_tracking_server_nothing_is_lost(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = recorded(fake)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    assert main(["watch", entry.name, "--quiet", *POLL]) == 0
+    assert "Nothing is lost; bring it in with: python -m tracking sync" in capsys.readouterr().err
+    truth = [(epoch, value) for epoch, _, value in fake.job(entry.name).truth]
+    assert metrics(entry.directory, names.VALIDATION_ACCURACY) == truth
 
 
 def test_ctrl_c_leaves_the_jobs_running(fake: FakeSageMaker, workdir: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ POLL_S = 15.0
 _WORKERS = 4  # an answer takes a quarter of a second, so these do 16 calls a second; each costs memory
 # Describe and logs together may take this share of the rate that we allow ourselves.
 _USED_SHARE = 0.8
+_FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
 _STOPPING_S = 180.0  # a stopped job is billed until its container has ended and its model is saved
 
 
@@ -100,12 +102,14 @@ class Fleet:
 
     def run(self) -> list[Outcome | None]:
         """Watch until all jobs are over; the outcome of each, None where it had to be given up."""
+        patience_s = _INTERRUPTED_FLUSH_S
         try:
             with ThreadPoolExecutor(min(_WORKERS, max(1, len(self.jobs))), "watch") as pool:
                 while not all(job.is_over for job in self.jobs):
                     self.step(pool)
+            patience_s = _FLUSH_S
         finally:
-            self.close()
+            self.close(patience_s)
         return [job.watch.outcome for job in self.jobs]
 
     def step(self, pool: ThreadPoolExecutor) -> None:
@@ -143,12 +147,16 @@ class Fleet:
                     continue
             job.cancelled = True
 
-    def close(self) -> None:
-        """Let go of every journal; bring MLflow up to date. The jobs go on."""
+    def close(self, patience_s: float = 0.0) -> None:
+        """Let go of every journal and give MLflow ``patience_s`` to catch up. The jobs go on."""
         for job in self.jobs:
             job.watch.close()
-        if self._shower is not None:
-            self._shower.finish()
+        why = None if self._shower is None else self._shower.finish(patience_s)
+        if why is not None:
+            print(
+                f"Not all of this is in MLflow yet: {why}. Nothing is lost; bring it in with: python -m tracking sync",
+                file=sys.stderr,
+            )
 
     def _send_waiting(self) -> None:
         """Send what has not been sent, as far as the quota goes: after the first refusal the others wait as well."""

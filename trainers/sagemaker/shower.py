@@ -58,11 +58,14 @@ class Shower:
         """There is news."""
         self._wake.set()
 
-    def finish(self, timeout_s: float = 30.0) -> None:
-        """Take over what is left, for at most ``timeout_s``."""
+    def finish(self, timeout_s: float) -> str | None:
+        """Take over what is left, for at most ``timeout_s``; None when all is in MLflow, else why not."""
         self._ending = True
         self._wake.set()
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return f"{self._store.public_uri} took longer than {timeout_s:.0f} s"
+        return self.error or None
 
     def _go_on(self) -> None:
         from tracking.replay import Replayer
