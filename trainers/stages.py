@@ -138,7 +138,7 @@ class Stages:
         return history
 
     def _former_epochs(self) -> list[dict[str, Any]]:
-        """The epochs a resumed run has behind it; one that was kept but not logged when the run was killed is logged."""
+        """The epochs a resumed run has behind it; one kept but not logged when it was killed is logged."""
         history = fit.history(self.state_dir)
         logged = {
             event["step"]
