@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -351,7 +350,10 @@ def test_bad_arguments(arguments: list[str], words: str, capsys: pytest.CaptureF
 def test_interrupted(tmp_path: Path) -> None:
     code = (
         "import signal, sys; from trainers.data.__main__ import main\n"
-        "signal.signal(signal.SIGALRM, signal.default_int_handler); signal.setitimer(signal.ITIMER_REAL, 0.2)\n"
+        "def interrupt(number, frame):\n"  # Python ignores what is raised in its import locks' callbacks: try later
+        "    if 'importlib' in frame.f_code.co_filename: signal.setitimer(signal.ITIMER_REAL, 0.001)\n"
+        "    else: signal.default_int_handler(number, frame)\n"
+        "signal.signal(signal.SIGALRM, interrupt); signal.setitimer(signal.ITIMER_REAL, 0.2)\n"
         "sys.exit(main(['pack', 'digits', sys.argv[1]]))"  # importing scikit-learn alone takes longer
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True)
@@ -359,13 +361,11 @@ def test_interrupted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_is_fast_and_light() -> None:
+def test_help_is_light() -> None:
     code = (
         "import sys\nfrom trainers.data.__main__ import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print([m for m in ('numpy', 'cv2', 'mxnet', 'matplotlib') if m in sys.modules])"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert time.perf_counter() - started < 5
