@@ -1,0 +1,164 @@
+"""What a saved model costs: evaluating through it, logging it, asking it over HTTP.
+
+``python tests/benchmarks/bench_models.py [evaluate|log|serve|families]``. The peers are measured in the same run: bare
+onnxruntime and MXNet's own step for evaluation, the plain symbol and params pair for logging. Settings in brackets are
+the targets. ``families`` starts a real ``mlflow models serve`` for every family and compares its answers with MXNet's.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+THREADS = 2
+os.environ["OMP_NUM_THREADS"] = os.environ["MXNET_OMP_MAX_THREADS"] = str(THREADS)
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import numpy as np  # noqa: E402
+from models_fixtures import CLASS_NAMES, FAMILIES, ask, crops, network, probabilities, save  # noqa: E402
+from serving_fixtures import serve  # noqa: E402
+
+NET = (44, "v1", (3, 28, 28))
+IMAGES, ROUNDS, BATCH = 2048, 5, 64
+REQUESTS = 300
+
+
+def interleaved(works: dict[str, Callable[[], Any]], images: int) -> dict[str, float]:
+    """Images a second of each, the best of rounds taken in turn, so that a busy moment hits all alike."""
+    best = dict.fromkeys(works, 0.0)
+    for work in works.values():
+        work()
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            best[name] = max(best[name], rate(work, images))
+    return best
+
+
+def rate(work: Callable[[], Any], images: int) -> float:
+    """Images a second of one round."""
+    begin = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - begin)
+
+
+def evaluate(folder: Path) -> None:
+    """The 44-layer net on 28 x 28 pictures through the logged model, bare onnxruntime and MXNet."""
+    import mlflow
+    import onnxruntime
+
+    from trainers import nets
+
+    net = network(*NET)
+    model = save(net, folder / "evaluate")
+    pictures = crops(IMAGES, NET[2], seed=1)
+    planes = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    loaded = mlflow.pyfunc.load_model(str(model), suppress_warnings=True, model_config={"num_threads": THREADS})
+    net.hybridize(static_alloc=True, static_shape=True)
+
+    def bare() -> None:
+        for start in range(0, IMAGES, BATCH):
+            session.run(None, {"data": planes[start : start + BATCH]})
+
+    def mxnet() -> None:
+        for start in range(0, IMAGES, 256):
+            net(nets.to_array(planes[start : start + 256])).asnumpy()
+
+    rates = interleaved({"model": lambda: loaded.predict(pictures), "bare": bare, "mxnet": mxnet}, IMAGES)
+    share = rates["model"] / rates["bare"]
+    print(
+        f"evaluate, {THREADS} threads: logged model {rates['model']:.0f} images/s [1000], bare onnxruntime"
+        f" {rates['bare']:.0f} ({share:.1%} of it) [95 %], MXNet {rates['mxnet']:.0f}"
+        f" ({rates['model'] / rates['mxnet']:.2f} times it)"
+    )
+
+
+def log(folder: Path) -> None:
+    """What logging the model adds to a run: packaging, ONNX export and comparison, against the plain pair."""
+    from tracking import model_package
+    from trainers import modelfiles, nets
+
+    for number, (layers, side, count) in enumerate(((44, 28, 8), (34, 112, 2))):
+        net = network(layers, "v1", (3, side, side), 10)
+        pictures = crops(count, (3, side, side)).transpose(0, 3, 1, 2)
+        meta = {"class_names": [str(one) for one in range(10)], "image_shape": [3, side, side]}
+        pairs, packages = [], []
+        for turn in range(ROUNDS):
+            target = folder / f"log-{number}-{turn}"
+            begin = time.perf_counter()
+            modelfiles.save_model(net, target, meta)
+            between = time.perf_counter()
+            model_package.package(target, pictures=pictures, ask=lambda p, n=net: n(nets.to_array(p)).asnumpy())
+            pairs.append(between - begin)
+            packages.append(time.perf_counter() - between)
+        print(
+            f"log, {layers} layers at {side} px: {packages[0]:.2f} s the first time (imports included), best"
+            f" {min(packages):.2f} s more than the pair's own {min(pairs):.2f} s [1 s]"
+        )
+
+
+def over_http(folder: Path) -> None:
+    """One 28 x 28 PNG a request over loopback, from a real server."""
+    from tracking.model_package import encode_png
+
+    model = save(network(*NET), folder / "served")
+    picture = crops(1, NET[2])[0].transpose(2, 0, 1)
+    payload = {"inputs": [base64.b64encode(encode_png(picture)).decode()]}
+    with serve(model) as server:
+        times = []
+        for _ in range(REQUESTS):
+            begin = time.perf_counter()
+            status, _ = server.ask(payload)
+            times.append((time.perf_counter() - begin) * 1000)
+            assert status == 200
+        idle = []
+        for _ in range(REQUESTS):
+            begin = time.perf_counter()
+            server.is_alive()
+            idle.append((time.perf_counter() - begin) * 1000)
+    cuts = statistics.quantiles(times[20:], n=20)
+    print(
+        f"serve, 44 layers, one picture: p50 {statistics.median(times[20:]):.1f} ms [15], p95 {cuts[18]:.1f} ms;"
+        f" the server's own /ping {statistics.median(idle):.1f} ms"
+    )
+
+
+def families(folder: Path) -> None:
+    """Image bytes in, the same probabilities out, from a real ``mlflow models serve`` of every family."""
+    from tracking.model_package import encode_png
+
+    for number, family in enumerate(FAMILIES):
+        net = network(*family)
+        pictures = crops(4, family[2], seed=2)
+        expected = probabilities(ask(net, pictures))
+        texts = [base64.b64encode(encode_png(one.transpose(2, 0, 1))).decode() for one in pictures]
+        with serve(save(net, folder / f"family-{number}")) as server:
+            status, answer = server.ask({"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}})
+        assert status == 200, answer
+        found = np.array([[row["probabilities"][name] for name in CLASS_NAMES] for row in answer["predictions"]])
+        difference = np.abs(found - expected).max()
+        print(f"family {family}: {difference:.1e} from MXNet over HTTP [1e-4]")
+        assert difference <= 1e-4
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or ["evaluate", "log", "serve"]
+    parts = {"evaluate": evaluate, "log": log, "serve": over_http, "families": families}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in wanted:
+            parts[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()
