@@ -18,7 +18,7 @@ from reports.missing import retrain
 from reports.paper import Paper
 from reports.predictions import Predictions, artifact, class_names, load
 from tracking import names
-from tracking.frame import HasUri
+from tracking.frame import HasUri, models
 
 _EFFORT = (
     *("starting_s", "downloading_s", "training_s", "uploading_s", "interrupted_s", "stopping_s"),
@@ -199,6 +199,7 @@ def _files(store: HasUri, run: Run) -> tuple[bool, bool, dict[str, Any]]:
             artifact(store, run.run_id, run.artifact_uri, name, Path(folder)) is not None
             for name in ("config.toml", "model/MLmodel")
         )
+        flavor = flavor or bool(models(store, run.run_id))
         found = artifact(store, run.run_id, run.artifact_uri, "environment.json", Path(folder))
         try:
             environment = json.loads(found.read_text(encoding="utf-8")) if found is not None else {}
@@ -215,7 +216,7 @@ def _environment(environment: Mapping[str, Any]) -> list[Block]:
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{k} {_word(v)}" for k, v in value.items() if v is not None)
-        items.append((Strong(f"{key}: "), text.one_line(_word(value))))
+        items.append((Strong(key), f": {text.one_line(_word(value))}"))
     return [Heading("Environment"), Bullets(tuple(items))] if items else []
 
 
@@ -249,9 +250,10 @@ def _load(run: Run, flavor: bool) -> list[Block]:
         has_model = run.metric(names.MODEL_SIZE_BYTES) is not None
         return [title, Listing(_download(run, "model"))] if has_model else []
     code = (
-        "import mlflow\n\n"
-        f'model = mlflow.pyfunc.load_model("runs:/{run.run_id}/model")\n'
-        'model.predict("picture.png")  # the classes and how likely they are; MXNet need not be installed'
+        "import mlflow\nimport numpy\nfrom PIL import Image\n\n"
+        f'model = mlflow.pyfunc.load_model("runs:/{run.run_id}/model")  # MXNet need not be installed\n'
+        'pictures = numpy.asarray(Image.open("picture.png"))[None]  # (N, H, W) or (N, H, W, 3), 0..255\n'
+        "model.predict(pictures)  # class_name, probability, one row a picture"
     )
     return [title, Listing(code, "python")]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tracking import border
 from tracking.artifacts import local_folder
-from tracking.frame import HasUri
+from tracking.frame import HasUri, models
 
 
 @dataclass(frozen=True)
@@ -102,5 +102,30 @@ def class_names(store: HasUri, run_id: str, artifact_uri: str | None, num_classe
     """The names of the classes as the run's model says them, else their numbers."""
     with tempfile.TemporaryDirectory() as folder:
         path = artifact(store, run_id, artifact_uri, "model/model.json", Path(folder))
-        found = json.loads(path.read_text(encoding="utf-8")).get("class_names", []) if path is not None else []
+        path = path or model_file(store, run_id, "model.json", Path(folder))
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")).get("class_names", []) if path is not None else []
+        except (OSError, ValueError):
+            found = []
     return [str(c) for c in found] if len(found) >= num_classes else [str(i) for i in range(num_classes)]
+
+
+def model_file(store: HasUri, run_id: str, name: str, folder: Path) -> Path | None:
+    """A file of the last model that the run logged as MLflow's own; None where there is none."""
+    logged = models(store, run_id)
+    if not logged:
+        return None
+    model_id, location = logged[-1]
+    root = local_folder(location)
+    if root is not None:
+        return root / name if (root / name).is_file() else None
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = store.tracking_uri
+    with border.translated(uri):
+        try:
+            found = download_artifacts(f"models:/{model_id}/{name}", dst_path=str(folder), tracking_uri=uri)
+        except MlflowException:
+            return None
+    return Path(found)

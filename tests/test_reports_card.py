@@ -14,6 +14,7 @@ import reports
 from reports import perclass
 from reports.document import Figure, Heading, plain
 from reports.predictions import Predictions
+from tracking.artifacts import local_folder
 
 
 @pytest.fixture
@@ -139,3 +140,19 @@ def test_figures_have_alternative_texts(filler: Filler) -> None:
     for block in reports.run_card(run_id, filler.uri).document.blocks:
         if isinstance(block, Figure):
             assert len(block.alt) > 40
+
+
+def test_a_model_that_mlflow_keeps_beside_the_run(filler: Filler) -> None:
+    run_id = filler.run(**trained(44))
+    predictions(filler, run_id, 0.95)
+    experiment_id = filler.client.get_run(run_id).info.experiment_id
+    model = filler.client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    folder = local_folder(model.artifact_location)
+    assert folder is not None
+    folder.mkdir(parents=True)
+    names = [f"digit {i}" for i in range(10)]
+    (folder / "model.json").write_text(json.dumps({"class_names": names}), encoding="utf-8")
+    text = reports.run_card(run_id, filler.uri).to_text()
+    assert "digit 7" in text and f'mlflow.pyfunc.load_model("runs:/{run_id}/model")' in text
+    page = reports.leaderboard(filler.uri).to_text("html")
+    assert "digit 7" in page

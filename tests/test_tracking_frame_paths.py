@@ -230,3 +230,17 @@ def test_the_api_pages_beyond_a_thousand(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(frame_api, "PAGE", 3)
     assert len(frame._frame(frame_api.read(filler.uri, frame.Query()), frame.Query())) == 7
     assert len(same(filler, limit=5)) == 5
+
+
+def test_models_are_found_by_both_paths(tmp_path: Path) -> None:
+    filler = new_store(tmp_path)
+    run_id, other = filler.run(), filler.run()
+    experiment_id = filler.client.get_run(run_id).info.experiment_id
+    made = [filler.client.create_logged_model(experiment_id, name="model", source_run_id=run_id) for _ in range(2)]
+    filler.client.create_logged_model(experiment_id, name="model", source_run_id=other)
+    found = frame.models(filler.uri, run_id)
+    assert sorted(found) == sorted((m.model_id, m.artifact_location) for m in made)
+    assert frame_api.models(filler.uri, run_id) == frame_sql.models(filler.uri, run_id) == found
+    filler.client.delete_logged_model(made[0].model_id)
+    assert [model_id for model_id, _ in frame.models(filler.uri, run_id)] == [made[1].model_id]
+    assert len(frame_api.models(filler.uri, run_id)) == 1

@@ -135,6 +135,17 @@ def histories(store: HasUri | str, run_ids: Sequence[str], metrics: Sequence[str
     return frame.astype({"run_id": object, "metric": object, "step": "int64"})
 
 
+def models(store: HasUri | str, run_id: str) -> list[tuple[str, str]]:
+    """``(model_id, artifact_location)`` of the models a run logged as MLflow's own, oldest first."""
+    from tracking import frame_api, frame_sql
+
+    uri = store if isinstance(store, str) else store.tracking_uri
+    try:
+        return frame_sql.models(uri, run_id) if frame_sql.suits(uri) else frame_api.models(uri, run_id)
+    except frame_sql.Unsuitable:
+        return frame_api.models(uri, run_id)
+
+
 def _check(query: Query) -> None:
     for column in (*(query.columns or ()), *([query.order_by] if query.order_by else ())):
         kind, dot, key = column.partition(".")

@@ -61,6 +61,17 @@ def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, 
         ]
 
 
+def models(uri: str, run_id: str) -> list[tuple[str, str]]:
+    """``(model_id, artifact_location)`` of the models a run logged, oldest first."""
+    border.check_reachable(uri)
+    with border.translated(uri):
+        client = border.open_client(uri)
+        experiment_id = client.get_run(run_id).info.experiment_id
+        found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+        ordered = sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+        return [(model.model_id, model.artifact_location) for model in ordered]
+
+
 def _experiments(client: Any, query: Query) -> dict[str, str]:
     """Id -> name of the active experiments asked for."""
     active: dict[str, str] = {}

@@ -20,6 +20,7 @@ from tracking.frame_tables import (
     INPUTS,
     LATEST,
     METRICS,
+    MODELS,
     PARAMS,
     RUNS,
     TAGS,
@@ -28,7 +29,7 @@ from tracking.frame_tables import (
     suits,
 )
 
-__all__ = ["Unsuitable", "histories", "read", "suits"]
+__all__ = ["Unsuitable", "histories", "models", "read", "suits"]
 
 
 _FETCH = 5000
@@ -265,3 +266,15 @@ def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, 
             for run_id, key, step, timestamp, value, is_nan in connection.execute(wanted):
                 points.append((run_id, key, int(step), int(timestamp), float("nan") if is_nan else float(value)))
     return points
+
+
+def models(uri: str, run_id: str) -> list[tuple[str, str]]:
+    """``(model_id, artifact_location)`` of the models a run logged, oldest first. Raises Unsuitable."""
+    model = MODELS.c
+    wanted = (
+        sa.select(model.model_id, model.artifact_location)
+        .where(model.source_run_id == run_id, model.lifecycle_stage == "active")
+        .order_by(model.creation_timestamp_ms, model.model_id)
+    )
+    with connect(uri) as connection:
+        return [(str(row[0]), str(row[1])) for row in connection.execute(wanted).all()]

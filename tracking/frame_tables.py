@@ -22,7 +22,7 @@ _meta = sa.MetaData()
 
 
 def _table(name: str, *columns: str) -> sa.Table:
-    numbers = ("start_time", "end_time", "experiment_id", "step", "timestamp")
+    numbers = ("start_time", "end_time", "experiment_id", "creation_timestamp_ms")
     types: dict[str, sa.types.TypeEngine[Any]] = {c: sa.BigInteger() for c in numbers}
     return sa.Table(name, _meta, *(sa.Column(c, types.get(c, sa.String())) for c in columns))
 
@@ -55,6 +55,9 @@ METRICS = sa.Table(
 )
 INPUTS = _table("inputs", "input_uuid", "source_id", "destination_type", "destination_id")
 DATASETS = _table("datasets", "dataset_uuid", "name", "digest")
+MODELS = _table(
+    "logged_models", "model_id", "source_run_id", "artifact_location", "lifecycle_stage", "creation_timestamp_ms"
+)
 INPUT_TAGS = _table("input_tags", "input_uuid", "name", "value")
 
 
