@@ -245,6 +245,24 @@ def test_a_model_of_the_built_in_algorithm_is_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_what_our_own_job_left_keeps_its_facts(saved: Path, tmp_path: Path) -> None:
+    files = {one.name: one.read_bytes() for one in saved.iterdir() if one.is_file()}
+    said = json.loads(files["model.json"]) | {"resize": 32, "fit": "squash"}
+    names = ("model-symbol.json", "model-0000.params")
+    path = archive(
+        tmp_path / "model.tar.gz", {"model.json": json.dumps(said).encode(), **{name: files[name] for name in names}}
+    )
+    gluon.save_model(path, tmp_path / "model", pictures=crops(2, SMALL[2]).transpose(0, 3, 1, 2))
+    facts = model_format.read_facts(tmp_path / "model")
+    for key in ("class_names", "image_shape", "epoch", "num_layers", "native_size"):
+        assert facts.get(key) == said.get(key), key
+    assert (facts["resize"], facts["fit"]) == (32, "squash")
+    # What the caller says goes before what the archive says.
+    gluon.save_model(path, tmp_path / "other", fit="crop", class_names=[f"c{n}" for n in range(len(CLASS_NAMES))])
+    other = model_format.read_facts(tmp_path / "other")
+    assert (other["fit"], other["resize"], other["class_names"][0]) == ("crop", 32, "c0")
+
+
 def test_a_block_of_ones_own_needs_only_its_shape(tmp_path: Path) -> None:
     mx = gluon_symbol.mxnet()
     net = mx.gluon.nn.HybridSequential(prefix="own_")

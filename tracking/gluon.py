@@ -41,9 +41,9 @@ def save_model(
     class_names: Sequence[str] | None = None,
     image_shape: Sequence[int] | None = None,
     resize: int | None = None,
-    fit: str = "crop",
+    fit: str | None = None,
     native_size: Sequence[int] | None = None,
-    interpolation: str = "linear",
+    interpolation: str | None = None,
     epoch: int | None = None,
     pictures: NDArray[np.uint8] | None = None,
     onnx: bool = True,
@@ -81,16 +81,18 @@ def save_model(
         if shape is None:
             raise ModelError("the model doesn't tell the size of its pictures; give image_shape, (C, H, W).")
         count = known.pop("num_classes", None)
+        names = class_names or known.pop("class_names", None) or range(count or 0)
+        said = {"resize": resize, "fit": fit, "native_size": native_size, "interpolation": interpolation}
+        known |= {key: value for key, value in said.items() if value is not None}
         if epoch is not None:
             known["epoch"] = epoch
         described = model_format.facts(
-            image_shape=_triple(shape),
-            class_names=list(map(str, class_names)) if class_names else [str(n) for n in range(count or 0)],
-            resize=resize,
-            fit=fit,
-            native_size=None if native_size is None else (int(native_size[0]), int(native_size[1])),
-            interpolation=interpolation,
-            **{**known, **(facts or {})},
+            **{
+                **known,
+                **(facts or {}),
+                "image_shape": _triple(shape),
+                "class_names": list(map(str, names)),
+            },
         )
         if count is not None and len(described["class_names"]) != count:
             raise ModelError(f"{len(described['class_names'])} class names for a network of {count} classes.")

@@ -20,6 +20,7 @@ def write(model: Any, directory: Path, epoch: int | None) -> tuple[dict[str, Any
     if model_archive.is_archive(model):
         found = model_archive.take_out(model, directory, epoch=epoch)
         known: dict[str, Any] = {
+            **found.facts,
             "num_classes": found.num_classes,
             "epoch": found.epoch,
             "image_shape": found.image_shape,

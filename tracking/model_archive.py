@@ -1,4 +1,6 @@
-"""What SageMaker's built-in image classification leaves: ``model.tar.gz``, or a folder of the same files, read safely.
+"""What a SageMaker job leaves: ``model.tar.gz``, or a folder of the same files, read safely.
+
+The built-in image classification's, or that of this project's own trainer, which has a ``model.json`` beside the two.
 
 An archive is from an unknown hand. Nothing is extracted by its own names: only plain files whose names are the
 algorithm's are read, within limits, and the graph and weights are checked before any library sees them.
@@ -20,7 +22,7 @@ from typing import IO, Any, cast
 
 from tracking import params_file, symbol_graph
 from tracking.errors import ModelError
-from tracking.model_format import SYMBOL, WEIGHTS
+from tracking.model_format import META, SYMBOL, WEIGHTS, check
 from tracking.onnx_ops import TRANSLATIONS
 
 MAX_MEMBERS = 10_000
@@ -34,11 +36,15 @@ _SYMBOL_SUFFIX, _SHAPES = "-symbol.json", "model-shapes.json"
 
 @dataclass(frozen=True)
 class Archive:
-    """What was taken out: ``epoch`` of the weights (from 1), the network's input (C, H, W) and number of classes."""
+    """What was taken out: ``epoch`` of the weights (from 1), the network's input (C, H, W) and number of classes.
+
+    ``facts``: what our own trainer says of its model, empty for the built-in's.
+    """
 
     epoch: int
     image_shape: tuple[int, int, int] | None
     num_classes: int
+    facts: dict[str, Any]
 
 
 def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = None) -> Archive:
@@ -53,7 +59,7 @@ def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = N
     epochs: dict[int, str] = {}
     with _members(source) as members:
         for name, size, file in members:
-            if name.endswith(_SYMBOL_SUFFIX) or name == _SHAPES:
+            if name.endswith(_SYMBOL_SUFFIX) or name in (_SHAPES, META):
                 texts[name] = _read(file, size, MAX_TEXT_BYTES, f"{source}: {name}")
             elif match := _PARAMS.fullmatch(name):
                 number = int(match[2])
@@ -72,7 +78,9 @@ def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = N
     if classes is None:
         raise ModelError(f"{source}: its graph does not end in a layer that tells the classes apart.")
     (directory / SYMBOL).write_text(symbol_graph.to_json(graph), encoding="utf-8")
-    return Archive(chosen, _image_shape(texts.get(_SHAPES), source), classes)
+    facts = _facts(texts.get(META), source)
+    shape = tuple(facts["image_shape"]) if facts else _image_shape(texts.get(_SHAPES), source)
+    return Archive(int(facts.get("epoch", chosen)), shape, classes, facts)
 
 
 def epochs(source: str | Path) -> list[int]:
@@ -187,6 +195,19 @@ def _graph(texts: dict[str, bytes], source: Path) -> symbol_graph.Graph:
     if foreign:
         raise ModelError(f"{source}: its graph uses {', '.join(foreign)}, which no network of the algorithm does.")
     return graph
+
+
+def _facts(text: bytes | None, source: Path) -> dict[str, Any]:
+    """Our own trainer's description of its model, without what is only true of the copy in the archive."""
+    if text is None:
+        return {}
+    try:
+        found = dict(json.loads(text))
+        check(found)
+        int(found.get("epoch", 0))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{source}: {META} cannot be read ({type(error).__name__}: {error}).") from error
+    return {key: value for key, value in found.items() if key not in ("onnx", "format")}
 
 
 def _image_shape(text: bytes | None, source: Path) -> tuple[int, int, int] | None:

@@ -58,12 +58,17 @@ def _download(run_id: str, store: Store) -> tuple[str, Path]:
     """Full id and a folder with ``config.toml`` and ``model/``. Raises TrackingError."""
     from mlflow.exceptions import MlflowException
 
+    from tracking import logged_models
+
     run = store.find_run(run_id)
     folder = Path(tempfile.mkdtemp(prefix="run-"))
     client = store.client()
     for name in ("config.toml", "model"):
         try:
-            client.download_artifacts(run.info.run_id, name, str(folder))
+            if name == "model":
+                logged_models.download(client, run, name, store.tracking_uri, folder)
+            else:
+                client.download_artifacts(run.info.run_id, name, str(folder))
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 f"run {run.info.run_id} has no {name} among its artifacts ({error}); only runs of this trainer that"
