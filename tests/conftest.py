@@ -22,6 +22,22 @@ _STEERING = (
     "MXNET_HOME",
     "MXNET_GLUON_REPO",
 )
+# The longest files: they begin first, so that no worker is left alone with one at the end.
+_FIRST = (
+    "test_trainers_sagemaker_container.py",
+    "test_trainers_experiment.py",
+    "test_trainers_study_runner.py",
+    "test_trainers_sagemaker_watch.py",
+    "test_trainers_sagemaker_launcher.py",
+    "test_trainers_sagemaker_jobs.py",
+    "test_trainers_cloud.py",
+    "test_tracking_gluon.py",
+    "test_tracking_http.py",
+    "test_reports_postgres.py",
+    "test_tracking_replay.py",
+    "test_trainers_data_mxnet.py",
+    "test_tracking_gluon_onnx.py",
+)
 
 
 try:
@@ -32,6 +48,12 @@ else:
     # No timed tests: on a busy machine a deadline fails what is right.
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the longest files to the front."""
+    rank = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(_FIRST)))
 
 
 @pytest.fixture(autouse=True)

@@ -31,9 +31,21 @@ def made_database() -> Path:
 @pytest.fixture(name="store")
 def store_fixture(workdir: Path) -> Store:
     """The default store of an empty directory, made already."""
-    (workdir / "mlruns").mkdir()
-    shutil.copy(made_database(), workdir / "mlruns" / "mlflow.db")
-    return stores.resolve()
+    return make_store(workdir)
+
+
+@pytest.fixture(name="stored")
+def stored_fixture(workdir: Path) -> Path:
+    """An empty current directory but for the default store, made already."""
+    make_store(workdir)
+    return workdir
+
+
+def make_store(folder: Path) -> Store:
+    """The default store of a folder that has none: a copy, for tests that are not about how one is made."""
+    (folder / "mlruns").mkdir()
+    shutil.copy(made_database(), folder / "mlruns" / "mlflow.db")
+    return stores.resolve(folder)
 
 
 class Stopped(RuntimeError):
