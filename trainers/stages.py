@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
 from tracking.events import read
-from trainers import fit, modelfiles, nets, pictures, progress, provenance, record_scores, run_model, weights
+from trainers import (
+    checkpoints,
+    fit,
+    modelfiles,
+    nets,
+    pictures,
+    progress,
+    provenance,
+    record_scores,
+    run_model,
+    weights,
+)
 from trainers.config import Config
 from trainers.config_text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
@@ -24,9 +35,8 @@ if TYPE_CHECKING:
     from trainers.sources import Source
 
 _EVALUATION_BATCH = 256
-# State (weights and momentum), the best checkpoint, the saved model and its ONNX copy, each once more while it is being
-# replaced.
-_COPIES_OF_WEIGHTS = 2 * (2 + 1 + 2)
+# Beside the checkpoints: the model and its ONNX copy, and both once more where MLflow keeps them on the same disk.
+_COPIES_OF_THE_MODEL = 4
 
 
 class Stages:
@@ -216,7 +226,8 @@ class Stages:
     def _check_room(self, num_parameters: int) -> None:
         """Refuse to start what cannot be kept. Raises DiskFull."""
         kept = self.config.epochs // self.config.checkpoint_frequency if self.config.checkpoint_frequency else 0
-        need = 4 * num_parameters * (_COPIES_OF_WEIGHTS + kept)
+        need = checkpoints.peak_bytes(num_parameters, self.config.optimizer)
+        need += 4 * num_parameters * (_COPIES_OF_THE_MODEL + kept)
         self.state_dir.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.state_dir).free
         if free < need:

@@ -173,10 +173,8 @@ def _source_failed(planned: PlannedRun, study: Study, progress: Progress) -> boo
 
 
 def _needs_processes(left: list[PlannedRun]) -> bool:
-    """bfloat16 and the number of threads hold for a whole process, so runs that differ in them can't share one."""
-    return len({(planned.config.precision_dtype, planned.config.num_threads) for planned in left}) > 1 or any(
-        planned.config.precision_dtype != "float32" for planned in left
-    )
+    """The number of threads holds for a whole process, so runs that differ in it can't share one."""
+    return len({planned.config.num_threads for planned in left}) > 1
 
 
 def _ended(study: Study, store: Store, status: str) -> dict[str, str]:
