@@ -1,8 +1,9 @@
 """Training end to end against the bare MXNet step on the same net: 44 layers, 28x28, batch 128, crop augmentation.
 
 The bare step is forward, backward and update on one batch that already lies in MXNet's memory; end to end is
-``trainers.fit`` with its data, augmentation, counting and progress. Both in turns in one process, epoch by epoch; the
-ratio is the median over the turns, so that a busy neighbour strikes both alike.
+``trainers.fit`` with its data, augmentation, counting, and a run that is shown live in a real MLflow store, system
+metrics included. Both in turns in one process, epoch by epoch; the ratio is the median over the turns, so that a busy
+neighbour strikes both alike. An epoch is logged after the bare turn, so that its replay falls into the next epoch.
 
     python tests/benchmarks/bench_fit.py [--epochs 8] [--num-layers 44] [--batch 128] [--precision-dtype float32]
 """
@@ -35,6 +36,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # others' deprecations
 
     num_threads = door.prepare()
+    from tracking import run as tracked
+    from tracking import store as stores
     from trainers import fit, nets, weights
     from trainers.config import Config
     from trainers.data import Batches, open_dataset
@@ -60,16 +63,22 @@ def main() -> None:
     print(f"{asked.num_layers} layers, 28x28, batch {asked.batch}, {asked.precision_dtype}, {num_threads} thread(s)")
     ratios, ends, bares, whole = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        records = fit.fit(net, train, validation, config, state_dir=Path(folder), on_batch=lambda _: None)
-        next(records)  # compiles
-        bare(2)
-        for turn, record in enumerate(records, start=1):
-            before = bare(steps)
-            ends.append(record.images_per_s)
-            bares.append(train.num_images / before)
-            whole.append(train.num_images / record.epoch_time_s)
-            ratios.append(ends[-1] / bares[-1])
-            print(f"  turn {turn}: end to end {ends[-1]:6.1f}, bare {bares[-1]:6.1f} images/s, ratio {ratios[-1]:.3f}")
+        store = stores.resolve(Path(folder))
+        with tracked.start(run_name="bench", live=store) as run:
+            run.params(config.params())
+            records = fit.fit(net, train, validation, config, state_dir=run.dir / "state", on_batch=lambda _: None)
+            next(records)  # compiles
+            bare(2)
+            for turn, record in enumerate(records, start=1):
+                before = bare(steps)
+                values = {key: value for key, value in record.values().items() if isinstance(value, float)}
+                run.metrics(values, step=record.epoch)
+                ends.append(record.images_per_s)
+                bares.append(train.num_images / before)
+                whole.append(train.num_images / record.epoch_time_s)
+                ratios.append(ends[-1] / bares[-1])
+                print(f"  turn {turn}: end to end {ends[-1]:6.1f}, bare {bares[-1]:6.1f} images/s, {ratios[-1]:.3f}")
+        assert store.find_run(run.mlflow_run_id).info.status == "FINISHED"
     ratio = statistics.median(ratios)
     print(
         f"end to end / bare MXNet step: {ratio:.3f} (median of {len(ratios)}; at least {AT_LEAST} wanted);"
