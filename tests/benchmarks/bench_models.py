@@ -90,7 +90,7 @@ def log(folder: Path) -> None:
     from trainers import modelfiles, nets
 
     for number, (layers, side, count) in enumerate(((44, 28, 8), (34, 112, 2))):
-        net = network(layers, "v1", (3, side, side), 10)
+        net = network(layers, "v1", (3, side, side), 10, thin=False)
         pictures = crops(count, (3, side, side)).transpose(0, 3, 1, 2)
         meta = {"class_names": [str(one) for one in range(10)], "image_shape": [3, side, side]}
         pairs, packages = [], []
@@ -139,7 +139,7 @@ def families(folder: Path) -> None:
     from tracking.model_package import encode_png
 
     for number, family in enumerate(FAMILIES):
-        net = network(*family)
+        net = network(*family, thin=False)
         pictures = crops(4, family[2], seed=2)
         expected = probabilities(ask(net, pictures))
         texts = [base64.b64encode(encode_png(one.transpose(2, 0, 1))).decode() for one in pictures]
