@@ -103,6 +103,7 @@ HOSTILE = {
     "scaled pixels": {"inputs": np.full((1, 28, 28, 3), 0.5).tolist()},
     "words": {"inputs": "cat"},
     "nothing": {"inputs": None},
+    "no picture": {"inputs": []},
     "a number": {"inputs": 7},
     "an empty table": {"dataframe_split": {"columns": ["image"], "data": [[None]]}},
     "another column": {"dataframe_split": {"columns": ["price"], "data": [[3]]}},

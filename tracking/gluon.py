@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tracking import gluon_source, model_format, model_package
 from tracking.errors import ModelError
-from tracking.model_format import MLMODEL, ONNX
+from tracking.model_format import MLMODEL, ONNX, SYMBOL, WEIGHTS
 from tracking.pyfunc_model import PictureModel
 
 FLAVOR_NAME = model_package.FLAVOR
@@ -172,7 +172,7 @@ def load_model(
     function from NumPy to NumPy. ``model_uri``: a folder or any URI MLflow knows. No code that lies in the model is
     run. Raises ModelError.
     """
-    from tracking import gluon_symbol, pyfunc_runtime
+    from tracking import gluon_symbol, params_file, pyfunc_files, pyfunc_runtime, symbol_graph
 
     if runtime not in pyfunc_runtime.RUNTIMES:
         raise ModelError(f"runtime {runtime!r}: legal are {', '.join(pyfunc_runtime.RUNTIMES)}.")
@@ -181,12 +181,16 @@ def load_model(
     try:
         if runtime != "onnx":
             try:
+                gluon_symbol.mxnet()
+                # MXNet believes every length in a file, and may not survive one that lies.
+                symbol_graph.parse((directory / SYMBOL).read_bytes(), str(directory / SYMBOL))
+                params_file.read(directory / WEIGHTS)
                 return gluon_symbol.load_block(directory)
             except ImportError:
                 if runtime == "mxnet" or not (directory / ONNX).is_file():
                     raise
         return pyfunc_runtime.load(directory, "onnx", num_threads)
-    except ImportError as error:
+    except (ImportError, OSError, pyfunc_files.DamagedModel) as error:
         raise ModelError(f"{model_uri}: {error}") from error
 
 

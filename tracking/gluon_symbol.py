@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .pyfunc_files import DamagedModel, check
+
 SYMBOL, WEIGHTS = "model-symbol.json", "model-0000.params"
 
 
@@ -30,11 +32,17 @@ def mxnet() -> Any:
 
 
 def load_block(directory: str | Path) -> Any:
-    """The saved network as a hybridized ``SymbolBlock``. Raises ImportError without MXNet."""
+    """The saved network as a hybridized ``SymbolBlock``. Raises ImportError without MXNet, DamagedModel."""
     mx = mxnet()
+    check(directory, SYMBOL, WEIGHTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        block = mx.gluon.SymbolBlock.imports(str(Path(directory) / SYMBOL), ["data"], str(Path(directory) / WEIGHTS))
+        try:
+            files = str(Path(directory) / SYMBOL), str(Path(directory) / WEIGHTS)
+            block = mx.gluon.SymbolBlock.imports(files[0], ["data"], files[1])
+        except Exception as error:  # whatever MXNet stumbles over
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise DamagedModel(f"{directory}: MXNet does not take graph and weights ({reason})") from error
     block.hybridize(static_alloc=True)
     return block
 

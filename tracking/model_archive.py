@@ -24,6 +24,7 @@ from tracking import params_file, symbol_graph
 from tracking.errors import ModelError
 from tracking.model_format import META, SYMBOL, WEIGHTS, check
 from tracking.onnx_ops import TRANSLATIONS
+from tracking.pyfunc_files import DIGESTS
 
 MAX_MEMBERS = 10_000
 MAX_TEXT_BYTES = 64 * 2**20
@@ -207,7 +208,7 @@ def _facts(text: bytes | None, source: Path) -> dict[str, Any]:
         int(found.get("epoch", 0))
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{source}: {META} cannot be read ({type(error).__name__}: {error}).") from error
-    return {key: value for key, value in found.items() if key not in ("onnx", "format")}
+    return {key: value for key, value in found.items() if key not in ("onnx", "format", DIGESTS)}
 
 
 def _image_shape(text: bytes | None, source: Path) -> tuple[int, int, int] | None:

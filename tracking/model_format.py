@@ -15,16 +15,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tracking import pyfunc_files
 from tracking.errors import ModelError
+from tracking.pyfunc_files import FORMAT
+from tracking.pyfunc_files import META as META
 
-SYMBOL, WEIGHTS, META, ONNX, MLMODEL = (
-    "model-symbol.json",
-    "model-0000.params",
-    "model.json",
-    "model.onnx",
-    "MLmodel",
-)
-FORMAT = 1
+SYMBOL, WEIGHTS, ONNX, MLMODEL = "model-symbol.json", "model-0000.params", "model.onnx", "MLmodel"
 FITS = ("crop", "squash")
 INTERPOLATIONS = ("linear", "area")
 
@@ -90,18 +86,12 @@ def check(found: dict[str, Any]) -> None:
 
 def read_facts(directory: str | Path) -> dict[str, Any]:
     """The contents of a saved model's ``model.json``. Raises ModelError."""
-    path = Path(directory) / META
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        version = found["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{path} cannot be read as a model's description ({type(error).__name__}: {error})."
-        ) from error
-    if version != FORMAT:
-        raise ModelError(f"{path} has format {version!r}; this version reads format {FORMAT}.")
+        found = pyfunc_files.read_facts(directory)
+    except pyfunc_files.DamagedModel as error:
+        raise ModelError(f"{error}.") from error
     check(found)
-    return dict(found)
+    return found
 
 
 def write_facts(directory: Path, found: dict[str, Any]) -> None:

@@ -23,13 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracking import model_format, onnx_export, params_file, symbol_graph
+from tracking import model_format, onnx_export, params_file, pyfunc_files, symbol_graph
 from tracking.errors import ModelError
 from tracking.model_format import MLMODEL, ONNX, SYMBOL, WEIGHTS
 
 FLAVOR = "gluon"
 # What a saved model loads itself with; copied into it.
-_LOADER = ("pyfunc_model.py", "pyfunc_pictures.py", "pyfunc_resize.py", "pyfunc_runtime.py", "gluon_symbol.py")
+_LOADER = (
+    "pyfunc_model.py",
+    "pyfunc_files.py",
+    "pyfunc_pictures.py",
+    "pyfunc_resize.py",
+    "pyfunc_runtime.py",
+    "gluon_symbol.py",
+)
 _REQUIREMENTS = ("mlflow>=3.17,<4", "numpy>=1.23.5,<3", "pillow>=9")
 _ONNX_REQUIREMENTS = ("onnxruntime>=1.16,<2",)
 _MXNET_REQUIREMENTS = ("mxnet==1.9.1", "numpy>=1.23.5,<2", "setuptools; python_version >= '3.12'")
@@ -101,6 +108,8 @@ def package(
             facts["onnx"] = {"problem": str(error)}
     else:
         facts["onnx"] = {"problem": "not asked for"}
+    there = [name for name in (SYMBOL, WEIGHTS, ONNX) if (directory / name).is_file()]
+    facts[pyfunc_files.DIGESTS] = {name: pyfunc_files.digest(directory / name) for name in there}
     model_format.write_facts(directory, facts)
     needed = requirements(onnx=(directory / ONNX).is_file()) if pip_requirements is None else list(pip_requirements)
     module = _write_loader(directory / "code")
@@ -163,8 +172,8 @@ def _export(directory: Path, facts: dict[str, Any], pictures: Pictures | None, a
         network = OnnxNetwork(directory / ONNX)
     except ImportError:
         raise ModelError("onnxruntime is not installed, so the ONNX copy could not be tried.") from None
-    except Exception as error:  # onnxruntime's own errors have no common root
-        raise ModelError(f"onnxruntime does not take the ONNX copy: {error}") from error
+    except pyfunc_files.DamagedModel as error:
+        raise ModelError(str(error)) from error
     if pictures is None or not len(pictures):
         known["pictures"] = "noise"  # says less than real ones, and more than nothing
         pictures = np.random.default_rng(0).integers(0, 256, (2, channels, height, width), np.uint8)

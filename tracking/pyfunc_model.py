@@ -6,7 +6,6 @@ this package is not installed: mlflow, onnxruntime, numpy and pillow are enough.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .pyfunc_files import DamagedModel, read_facts
 from .pyfunc_pictures import BadPicture, Sizing, as_pixels, read
 from .pyfunc_runtime import load
 
@@ -22,7 +22,6 @@ COLUMN = "image"
 TOP_K = "top_k"
 OUTPUTS = ("table", "class_name")
 _BATCH = 64
-_FORMAT = 1
 # Set by MLflow's scoring server before it asks for an answer.
 _SERVED = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
 
@@ -36,17 +35,16 @@ class PictureModel:
         """``runtime``: ``auto``, ``onnx`` or ``mxnet``; ``num_threads`` 0: onnxruntime decides.
 
         ``output``: ``table``, or ``class_name`` for the names alone: what ``mlflow.models.evaluate`` expects of a
-        classifier.
+        classifier. Raises ValueError for another, DamagedModel, ImportError where nothing can run the network.
         """
         if output not in OUTPUTS:
             raise ValueError(f"output {output!r}: legal are {', '.join(OUTPUTS)}")
         self.output = output
-        self.facts: dict[str, Any] = json.loads((Path(directory) / "model.json").read_text(encoding="utf-8"))
-        if self.facts.get("format") != _FORMAT:
-            raise ValueError(f"{directory} has format {self.facts.get('format')!r}; this reads format {_FORMAT}")
+        self.facts = read_facts(directory)
         self.class_names = [str(name) for name in self.facts["class_names"]]
         self.sizing = Sizing(self.facts)
         self.network = load(directory, runtime, num_threads)
+        self._try(directory)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """A DataFrame, one row a picture: ``class_name``, ``probability``, ``probabilities`` (by class name).
@@ -86,6 +84,20 @@ class PictureModel:
         """This model itself, past MLflow's check of the input: ``predict`` then takes plain lists as well."""
         return self
 
+    def _try(self, directory: str | Path) -> None:
+        """Ask once, so that what cannot answer is known before it serves; and a runtime's first time is its slowest."""
+        nothing = np.zeros((1, self.sizing.channels, self.sizing.height, self.sizing.width), np.uint8)
+        try:
+            shape = self.network(nothing).shape
+        except Exception as error:  # onnxruntime's and MXNet's own errors have no common root
+            raise DamagedModel(
+                f"{directory}: its network does not answer as model.json describes it ({error})"
+            ) from error
+        if shape != (1, len(self.class_names)):
+            raise DamagedModel(
+                f"{directory}: its network tells {shape[-1]} classes apart, model.json names {len(self.class_names)}"
+            )
+
     def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         answer = self.network(pixels).astype(np.float64)
         if self.facts.get("output", "logits") == "probabilities":
@@ -96,6 +108,8 @@ class PictureModel:
     def _batches(self, given: Any) -> Iterator[NDArray[np.uint8]]:
         """The network's input (B, C, H, W), batch by batch."""
         served = os.environ.get(_SERVED, "").lower() == "true"
+        if served and not len(given):
+            raise BadPicture("no picture")
         sizing = self.sizing
         for start in range(0, len(given), _BATCH):
             part = given[start : start + _BATCH]

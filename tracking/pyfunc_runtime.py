@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .pyfunc_files import DIGESTS, DamagedModel, check, read_facts
+
 RUNTIMES = ("auto", "onnx", "mxnet")
 ONNX = "model.onnx"
 
@@ -30,15 +32,18 @@ class OnnxNetwork:
     runtime = "onnx"
 
     def __init__(self, model: str | Path | bytes, num_threads: int = 0) -> None:
-        """``num_threads`` 0: the physical cores. Raises ImportError without onnxruntime."""
+        """``num_threads`` 0: the physical cores. Raises ImportError without onnxruntime, DamagedModel."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-        )
+        given = model if isinstance(model, bytes) else str(model)
+        try:
+            self._session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own errors have no common root
+            shown = "the ONNX copy" if isinstance(model, bytes) else model
+            raise DamagedModel(f"{shown} is not taken by onnxruntime {onnxruntime.__version__}: {error}") from error
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
@@ -50,7 +55,7 @@ def load(directory: str | Path, runtime: str = "auto", num_threads: int = 0) -> 
     """The network of a saved model's folder.
 
     ``auto`` takes the ONNX copy where there is one and onnxruntime is installed, else MXNet. Raises ValueError for
-    another runtime than RUNTIMES, ImportError that says what is missing.
+    another runtime than RUNTIMES, DamagedModel, ImportError that says what is missing.
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime {runtime!r}: legal are {', '.join(RUNTIMES)}")
@@ -59,6 +64,7 @@ def load(directory: str | Path, runtime: str = "auto", num_threads: int = 0) -> 
         raise ImportError(f"{directory} has no ONNX copy; model.json says why. Take the runtime mxnet.")
     missing: ImportError | None = None
     if runtime != "mxnet" and path.is_file():
+        check(directory, ONNX)
         try:
             return OnnxNetwork(path, num_threads)
         except ImportError as error:
@@ -71,4 +77,6 @@ def load(directory: str | Path, runtime: str = "auto", num_threads: int = 0) -> 
         return SymbolNetwork(directory)
     except ImportError as error:
         also = "" if missing is None else f"; the ONNX copy needs onnxruntime, which is not there either ({missing})"
+        if not path.is_file() and ONNX in (read_facts(directory).get(DIGESTS) or {}):
+            also = f"; {path}, which would do without it, is missing: fetch the model anew"
         raise ImportError(f"MXNet is needed: pip install mxnet==1.9.1 'numpy<2' ({error}){also}") from error

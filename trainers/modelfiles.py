@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracking import pyfunc_files
 from tracking.model_format import META as META
 from tracking.model_format import SYMBOL as SYMBOL
 from tracking.model_format import WEIGHTS as WEIGHTS
@@ -79,6 +80,10 @@ def load_model(directory: str | Path) -> tuple[Any, dict[str, Any]]:
     if missing:
         raise BadInput(f"{directory} is no saved model: {', '.join(missing)} missing.")
     meta = read_meta(directory)
+    try:
+        pyfunc_files.check(directory, SYMBOL, WEIGHTS)
+    except pyfunc_files.DamagedModel as error:
+        raise BadInput(str(error)) from error
     try:
         with door.quiet():
             net = mx.gluon.SymbolBlock.imports(str(directory / SYMBOL), ["data"], str(directory / WEIGHTS))

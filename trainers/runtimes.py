@@ -25,11 +25,14 @@ def scorer(model_dir: Path, runtime: str = "auto", num_threads: int = 0) -> Call
 
     modelfiles.read_meta(model_dir)
     if runtime == "onnx" or (runtime == "auto" and (model_dir / ONNX).is_file()):
+        from tracking.pyfunc_files import DamagedModel
         from tracking.pyfunc_runtime import load
 
         try:
             network = load(model_dir, "onnx", num_threads)
             return lambda batches: scores.score_arrays(network, batches)
+        except DamagedModel as error:
+            raise BadInput(f"{error}") from error
         except ImportError as error:
             if runtime == "onnx":
                 raise BadInput(f"--runtime onnx: {error}") from error
