@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from tracking import store as stores
 from tracking.__main__ import main as tracking
+from tracking.pyfunc_files import read_facts
 from trainers import evaluate, run, runtimes, scores
 from trainers.errors import BadInput
 
@@ -94,5 +95,9 @@ def test_a_run_is_evaluated_by_either_and_more_than_once(workdir: Path, capsys: 
         assert (table["predicted"] == tables[0]["predicted"]).all()
         np.testing.assert_allclose(table["probability"], tables[0]["probability"], atol=1e-5)
     (output,) = store.find_run(found.info.run_id).outputs.model_outputs
-    linked = [m for m in store.client().get_logged_model(output.model_id).metrics if m.key == "test_accuracy"]
+    model = store.client().get_logged_model(output.model_id)
+    facts = read_facts(model.artifact_location.removeprefix("file://"))
+    # What the graph does with grey pixels: one mean, that of the three colours'.
+    assert facts["normalisation"] == {"mean": [114.495], "std": [57.63], "where": "inside the graph"}
+    linked = [m for m in model.metrics if m.key == "test_accuracy"]
     assert len(linked) == 3 and len({m.value for m in linked}) == 1

@@ -49,9 +49,7 @@ class Classifier(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             shape,
             resnet_version,
         )
-        mean, std = np.array(MEAN), np.array(STD)
-        if shape[0] == 1:
-            mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+        mean, std = normalisation(shape[0])
         with self.name_scope():
             self.mean = self._fixed("mean", mean)
             self.scale = self._fixed("scale", 1 / std)
@@ -105,6 +103,12 @@ def build(num_layers: int, num_classes: int, shape: tuple[int, int, int], resnet
     net = Classifier(num_layers, num_classes, shape, resnet_version)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
+
+
+def normalisation(channels: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Mean and standard deviation of each channel, 0..255: ImageNet's, and for grey pictures their means."""
+    mean, std = np.array(MEAN), np.array(STD)
+    return (mean, std) if channels == 3 else (mean.mean(keepdims=True), std.mean(keepdims=True))
 
 
 def num_parameters(net: Classifier) -> int:

@@ -28,6 +28,7 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
     """
     own = dataset.train.pictures.own
     native = dataset.facts.height, dataset.facts.width
+    mean, std = nets.normalisation(config.shape[0])
     meta = {
         "class_names": list(map(str, dataset.class_names)),
         "resize": config.resize,
@@ -35,7 +36,7 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
         "fit": "crop" if own or config.resize else "squash",
         "native_size": None if None in native else list(native),
         "interpolation": "linear" if own else "area",
-        "normalisation": {"mean": list(nets.MEAN), "std": list(nets.STD), "where": "inside the graph"},
+        "normalisation": {"mean": mean.round(6).tolist(), "std": std.round(6).tolist(), "where": "inside the graph"},
         "epoch": epoch,
         "dataset": config.dataset,
     }
