@@ -229,6 +229,7 @@ def environment(fake: FakeSageMaker, region: str = "us-east-1") -> dict[str, str
 @contextmanager
 def running(folder: Path, clock: ManualClock | ScaledClock | None = None, **settings: Any) -> Iterator[FakeSageMaker]:
     """A fake with an empty moto beside it, a bucket ``bucket-one`` and a role ``trainer`` that SageMaker may assume."""
+    _read_models_once()
     host, port = _moto()
     connection = http.client.HTTPConnection(host, port, timeout=30)
     connection.request("POST", "/moto-api/reset")  # its state is the process's
@@ -243,6 +244,23 @@ def running(folder: Path, clock: ManualClock | ScaledClock | None = None, **sett
         yield fake
     finally:
         fake.close()
+
+
+@cache
+def _read_models_once() -> None:
+    """boto3's models of AWS's services, megabytes of JSON each, are read once for all sessions of the process."""
+    from botocore.loaders import Loader
+
+    read = Loader.load_service_model
+    known: dict[tuple[Any, ...], Any] = {}
+
+    def load_service_model(self: Any, *which: Any, **named: Any) -> Any:
+        key = (*which, *sorted(named.items()))
+        if key not in known:
+            known[key] = read(self, *which, **named)
+        return known[key]
+
+    Loader.load_service_model = load_service_model
 
 
 @cache

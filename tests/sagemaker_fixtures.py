@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_aws_answers import answering
 from fake_sagemaker import FakeSageMaker, ManualClock, ScaledClock, environment, running
 
 from tracking.events import read
@@ -27,9 +28,9 @@ CONFIG = Config(
 def account(
     folder: Path, monkeypatch: pytest.MonkeyPatch, clock: ManualClock | ScaledClock | None = None, **settings: Any
 ) -> Iterator[FakeSageMaker]:
-    """A fake that boto3 finds, with a train and a validation channel in its bucket."""
-    with running(folder, clock, **settings) as fake:
-        for name, value in environment(fake).items():
+    """A fake that boto3 finds, with a train and a validation channel in its bucket; prices and quotas are secret."""
+    with running(folder, clock, **settings) as fake, answering(fake.moto_url) as answers:
+        for name, value in {**environment(fake), **answers.environment()}.items():
             monkeypatch.setenv(name, value)
         for split in ("train", "validation"):
             fake.put(f"s3://bucket-one/data/{split}/{split}.rec", b"pictures")

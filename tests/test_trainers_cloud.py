@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_sagemaker import FakeSageMaker, Plan, ScaledClock
 from sagemaker_fixtures import ROLE, account
+from tracking_fixtures import make_store
 
 from tracking import names
 from tracking.store import resolve
@@ -35,6 +36,7 @@ JOB = [
 
 @pytest.fixture
 def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
+    make_store(workdir)
     with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
         yield fake
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from fake_sagemaker import FakeSageMaker, Plan, ScaledClock, environment
 from sagemaker_fixtures import CONFIG, account, launcher, metrics
+from tracking_fixtures import make_store
 
 from tracking import names
 from tracking.journal import is_held
@@ -30,6 +31,7 @@ POLL = ("--poll", "0.1")
 
 @pytest.fixture
 def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
+    make_store(workdir)
     # The command line's clock is the machine's; the fake lives 60 seconds in each of its own.
     with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
         yield fake

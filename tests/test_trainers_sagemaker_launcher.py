@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from fake_sagemaker import FakeSageMaker, Plan
 from sagemaker_fixtures import CONFIG, account, launched, launcher, metrics, statuses, tags
+from tracking_fixtures import made_database
 
 from tracking import names
 from tracking.events import read
@@ -245,6 +247,7 @@ def test_eight_jobs_at_once(fake: FakeSageMaker, tmp_path: Path) -> None:
         nonlocal most
         most = max(most, sum(job.status == "InProgress" for job in fake.jobs.values()))
 
+    shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
     outcomes = watch_many(entries, aws=where.aws, journals=journals, store=store, on_round=look)
     assert [outcome.state for outcome in outcomes if outcome is not None] == ["finished"] * 8 and most == 3
@@ -270,7 +273,7 @@ def test_a_study_stays_within_its_money(fake: FakeSageMaker, tmp_path: Path) -> 
         entry, journal = where.record(where.plan(replace(CONFIG, seed=seed, epochs=300, run_name=f"cats-{seed}")))
         entries.append(entry)
         journals[entry.journal_id] = journal
-    outcomes = watch_many(entries, aws=where.aws, journals=journals, max_cost_usd=0.50)
+    outcomes = watch_many(entries, aws=where.aws, journals=journals, max_cost_usd=0.50, poll_s=60)
     ended = [outcome for outcome in outcomes if outcome is not None]
     assert [outcome.state for outcome in ended] == ["killed"] * 4
     spent = sum(outcome.cost_usd or 0 for outcome in ended)
