@@ -28,6 +28,7 @@ from trainers.config_text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
 from trainers.interruption import Interruption
+from trainers.others import Others
 from trainers.scores import Scores, score
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Stages:
         self.overlaps, self.source, self.asked = overlaps, source, asked
         self.state_dir = state_dir if state_dir is not None else run.dir / "state"
         self.files = run.dir / "files"
-        self.started = time.monotonic()
+        self.started, self._others = time.monotonic(), Others()
 
     def carry_out(self, terminal: TextIO, tags: Mapping[str, str]) -> dict[str, float]:
         """All stages; the scores that matter most."""
@@ -109,11 +110,12 @@ class Stages:
         print(f"net     {depth}, {label}, {num_parameters / 1e6:.2f} M weights")
         print(
             f"train   {config.epochs} epochs in batches of {config.mini_batch_size}, {config.optimizer}, learning rate"
-            f" {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)\n",
-            flush=True,
+            f" {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
         )
-        for note in config.notes():
-            print(f"note: {note}")
+        for note in (*config.notes(), self._others.note(config.num_threads or 1)):
+            if note:
+                print(f"note: {note}")
+        print(flush=True)
         self._check_room(num_parameters)
         return net
 
