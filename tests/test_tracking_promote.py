@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,23 @@ def test_scores_on_other_pictures_do_not_compare(store: Store, tmp_path: Path) -
     assert "forced" in champion(store).tags["alias.champion.audit"]
 
 
+def test_a_champion_whose_run_is_gone_keeps_each_score_with_its_pictures(store: Store, tmp_path: Path) -> None:
+    one = run(store, tmp_path, "one")
+    client = store.client()
+    client.log_metric(one, "test_accuracy", 0.25, step=2)
+    client.set_tag(one, "test_dataset_digest", "other pictures")
+    challenge(store, one)
+    by_test = candidates.candidate(store, one, "test_accuracy")
+    assert by_test.digest == "other pictures" and promote.promote(store, by_test, "owls", "tested").moved
+    client.delete_run(one)
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
+        database.execute("DELETE FROM runs WHERE run_uuid = ?", [one])  # as `mlflow gc` does
+    better = run(store, tmp_path, "better", (True, True, True, False))
+    assert challenge(store, better, significant=True).why.startswith("the run of version 1 is gone")
+    move = challenge(store, better)
+    assert move.moved and move.why == "validation_accuracy 0.7500 against 0.5000 of version 1"
+
+
 def test_the_way_back_goes_step_by_step_to_the_first(store: Store, tmp_path: Path) -> None:
     for number, name in enumerate(("one", "two", "three"), 1):
         assert challenge(store, run(store, tmp_path, name, [True] * number + [False] * 4)).moved
@@ -218,9 +237,26 @@ def test_a_run_that_is_no_candidate_is_refused(how: dict[str, Any], words: str, 
         candidates.candidate(store, run_id)
 
 
+def test_a_score_of_another_epoch_is_none_of_the_models(store: Store, tmp_path: Path) -> None:
+    journal = Journal.create(store.root, experiment="exp", run_name="unscored")
+    journal.metrics({"validation_accuracy": 0.5}, step=3)
+    journal.artifact(model_folder(tmp_path / "unscored" / "model"))  # of epoch 2
+    journal.status("FINISHED")
+    journal.close()
+    run_id = replay(journal.dir, store).run_id
+    with pytest.raises(ModelError, match=r"has no validation_accuracy of epoch 2, its model's; it has"):
+        candidates.candidate(store, run_id)
+
+
 @pytest.mark.parametrize(
     ("metric", "words"),
-    [("epoch_time_s", "no score"), ("beauty", "no score"), ("test_accuracy", "has no test_accuracy")],
+    [
+        ("epoch_time_s", "no score"),
+        ("images_per_s", "no score"),
+        ("train_accuracy", "no score that a model can be chosen by; take one of validation_accuracy"),
+        ("beauty", "no score"),
+        ("test_accuracy", "has no test_accuracy"),
+    ],
 )
 def test_a_metric_that_cannot_choose_is_refused(metric: str, words: str, store: Store, tmp_path: Path) -> None:
     run_id = run(store, tmp_path, "one")
@@ -273,6 +309,12 @@ def test_the_command_line_says_what_replaced_what(
         (["promote", "abcd1234", "--name", "owls"], "no run 'abcd1234'"),
         (["promote", "--best", "--experiment", "none", "--name", "owls"], "no experiment 'none'"),
         (["demote", "--name", "owls"], "no version of 'owls'"),
+        (["promote", "abcd1234", "--name", "a/b"], "model name 'a/b': legal are"),
+        (["promote", "abcd1234", "--name", " "], "model name ' '"),
+        (["promote", "abcd1234", "--name", "barn's"], 'model name "barn\'s"'),
+        (["promote", "abcd1234", "--name", "owls", "--alias", "V12"], "alias 'V12': legal are"),
+        (["promote", "abcd1234", "--name", "owls", "--alias", "two words"], "alias 'two words'"),
+        (["demote", "--name", "a:b", "--alias", "latest"], "model name 'a:b': legal are up to 255"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if bool(arguments.run) == arguments.best:
         raise ModelError("say which model: a run's id, or --best.")
+    promote.check_names(arguments.name, arguments.alias)
     store = resolve()
     store.check()
     if arguments.metric.startswith("test_"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ LEVEL = 0.05
 _MODEL_TAG = "model_id"
 _MAX_HISTORY_CHARACTERS = 4000
 _MAX_HOLDERS = 100
+_MAX_CHARACTERS = 255
+_FORBIDDEN = set("/:'\"\\")  # the first two MLflow refuses, the others end a name in its queries
+_ALIAS, _RESERVED = re.compile(r"[\w-]+", re.ASCII), re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def promote(
     ``force``: move it whatever the scores say. ``Move.moved`` is False where the challenger was refused. Raises
     ModelError, StoreError.
     """
+    check_names(name, alias)
     client = store.client()
     with translated(store.tracking_uri):
         holder = _holder(client, name, alias)
@@ -75,6 +80,7 @@ def promote(
 
 def demote(store: Store, name: str, alias: str = "champion") -> Move:
     """Give the alias back to the version that had it before; without one it is taken away. Raises ModelError."""
+    check_names(name, alias)
     client = store.client()
     with translated(store.tracking_uri):
         holder = _holder(client, name, alias)
@@ -103,6 +109,19 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         return Move(name, alias, current, former, True, f"back to who had it before version {current}")
 
 
+def check_names(name: str, alias: str) -> None:
+    """Raise ModelError for what MLflow would refuse as a model's name or an alias, before anything is registered."""
+    faults = []
+    if not name.strip(" .") or len(name) > _MAX_CHARACTERS or set(name) & _FORBIDDEN or not name.isprintable():
+        faults.append(f"model name {name!r}: legal are up to {_MAX_CHARACTERS} characters without / : ' \" and \\")
+    if not _ALIAS.fullmatch(alias) or len(alias) > _MAX_CHARACTERS or _RESERVED.fullmatch(alias):
+        faults.append(
+            f"alias {alias!r}: legal are letters, digits, _ and -; latest, and v with a number, are MLflow's own"
+        )
+    if faults:
+        raise ModelError(f"{'; '.join(faults)}.")
+
+
 def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant: bool) -> tuple[bool, str]:
     """Whether the challenger may replace the version ``former``, and why or why not."""
     champion = _champion(client, former, challenger.metric)
@@ -110,7 +129,7 @@ def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant
     if champion is not None:
         score, digest = champion.score, champion.digest
     elif noted is not None:
-        score, digest = float(noted), former.tags.get("score.digest") or None
+        score, digest = float(noted), former.tags.get(f"score.{challenger.metric}.digest") or None
     else:
         return False, f"version {former.version} has no {challenger.metric} to compare with"
     if digest != challenger.digest:
@@ -207,7 +226,7 @@ def _set_holders(client: MlflowClient, name: str, alias: str, versions: list[str
 
 def _note_score(client: MlflowClient, name: str, version: str, challenger: Candidate) -> None:
     client.set_model_version_tag(name, version, f"score.{challenger.metric}", repr(challenger.score))
-    client.set_model_version_tag(name, version, "score.digest", challenger.digest or "")
+    client.set_model_version_tag(name, version, f"score.{challenger.metric}.digest", challenger.digest or "")
 
 
 def _history(client: MlflowClient, name: str, line: str, now: str | None = None) -> None:
