@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports import cells, text
+from reports import cells, stats, text
 from reports.document import Span, Strong
-from reports.significance import Verdict
+from reports.significance import LEVEL, Verdict
 from reports.source import Ask
 from reports.table import higher_is_better
 from tracking import names
@@ -62,16 +62,34 @@ def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, places: int) 
     if ahead == 0:
         return "level with"
     if not cells.is_share(ask.metric):
-        return f"{text.number(ahead)} {'above' if higher_is_better(ask.metric) else 'below'}"
+        return f"{text.number(ahead, 2)} {'above' if higher_is_better(ask.metric) else 'below'}"
     points = text.points(ahead, places).lstrip("+")
     if float(points) == 0:
         return "less than a tenth of a point ahead of" if places == 1 else "less than 0.01 points ahead of"
     return f"{points} {'point' if float(points) == 1 else 'points'} ahead of"
 
 
+def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: Ask) -> float:
+    """The p value of Welch's t-test over two rows' seeds; NaN where one of them has a single seed."""
+    one, other = ([float(row[ask.metric + s]) for s in ("", "_spread", "_n")] for row in (first, second))
+    return stats.welch(one, other)
+
+
 def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, verdict: Verdict | None) -> str:
+    """More than chance? On the pictures, for the networks that were trained, and over the seeds, for their recipes."""
+    seeds = between_seeds(first, second, ask)
+    over_seeds = f"Welch's t-test over the seeds, {text.p_value(seeds)}"
+    if verdict is not None and not verdict.significant:
+        return f"the difference is not significant ({verdict.words()})"
+    if verdict is not None and seeds >= LEVEL:
+        return (
+            f"between these networks the difference is significant ({verdict.words()}), but training anew may undo it"
+            f" ({over_seeds})"
+        )
     if verdict is not None:
-        return f"the difference is {'' if verdict.significant else 'not '}significant ({verdict.words()})"
+        return f"the difference is significant ({verdict.words()}{'' if seeds != seeds else f'; {over_seeds}'})"
+    if seeds == seeds:
+        return f"the difference is {'' if seeds < LEVEL else 'not '}significant ({over_seeds})"
     said = "whether that is more than chance cannot be tested without predictions of both on the same pictures"
     if any(text.is_missing(row[c]) for row in (first, second) for c in ("low", "high")):
         return said

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from reports import cells, curves, figures, perclass, stats, text
-from reports.comparison import score_text
-from reports.document import Block, Bullets, Code, Column, Document, Heading, Listing, Paragraph, Strong, Table, Text
+from reports import cells, curves, figures, perclass, reuse, stats, text
+from reports.comparison import foreign_metrics, score_text
+from reports.document import Block, Code, Column, Document, Heading, Paragraph, Strong, Table, Text
 from reports.lookup import Data, Run, data_of, find
 from reports.missing import retrain
 from reports.paper import Paper
-from reports.predictions import Predictions, artifact, class_names, load
+from reports.predictions import Predictions, class_names, load
 from tracking import names
-from tracking.frame import HasUri, models
+from tracking.frame import HasUri
 
 _EFFORT = (
     *("starting_s", "downloading_s", "training_s", "uploading_s", "interrupted_s", "stopping_s"),
@@ -33,37 +29,46 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Paper:
     opened, (run,) = find([run_id], store)
     data = data_of(run, opened)
     predicted = {split: load(opened, run.run_id, run.artifact_uri, split) for split in ("validation", "test")}
-    config, flavor, environment = _files(opened, run)
+    config, flavor, environment = reuse.files(opened, run)
     paper = Document(run.label)
     paper.add(Paragraph(_answer(run), "answer"), *_state(run))
-    paper.add(*_scores(run), *_data(data))
+    paper.add(*_scores(run, data), *_data(data))
     drawn = curves.of_rows(opened, [(run.label, (run.run_id,))])
     if drawn:
         paper.add(Heading("Learning curve"), figures.learning_curves("curves", drawn, caption=""))
     test = predicted["test"]
     if test is not None:
         paper.add(*_by_class(opened, run, test), *_calibration(test))
-    paper.add(*_effort(run), *_settings(run), *_environment(environment))
-    paper.add(*_again(run, config, environment), *_load(run, flavor))
+    paper.add(*_effort(run), *_settings(run), *reuse.environment_of(environment))
+    paper.add(*reuse.again(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
     return Paper(paper, _as_data(run, data, test))
 
 
 def _answer(run: Run) -> Text:
     words = []
-    for key, unit in (("num_layers", " layers"), ("init", ""), ("epochs", " epochs"), ("dataset", "")):
+    for key, unit in (("num_layers", " layers"), ("init", ""), ("epochs", " epochs")):
         value = run.tags.get(names.INIT_LABEL, run.params.get(key)) if key == "init" else run.params.get(key)
         if value is not None:
-            words.append(f"{'on ' if key == 'dataset' else ''}{text.one_line(value)}{unit}")
-    head = f"{text.join(words, '') if len(words) < 2 else ', '.join(words[:-1]) + ' ' + words[-1]}: " if words else ""
+            words.append(f"{text.one_line(value)}{unit if value != 1 else unit[:-1]}")
+    on = [f"on {text.one_line(run.params['dataset'])}"] if "dataset" in run.params else []
+    head = f"{' '.join([*([', '.join(words)] if words else []), *on])}: " if words or on else ""
     if names.PRETEXT in run.tags:
         return f"{head}learned a made-up task ({run.tags[names.PRETEXT]}), a source for transfer and no candidate."
     accuracy = run.metric(names.TEST_ACCURACY)
     if accuracy is None:
-        evaluate = Code(f"python -m trainers.evaluate {run.run_id}")
-        return (f"{head}no test accuracy. What fills it: ", evaluate, ".")
+        said = f"{head}no test accuracy" if head else "No test accuracy"
+        if not run.is_ours:
+            return f"{said}: another tool logged this run."
+        if run.metric(names.MODEL_SIZE_BYTES) is None and run.tags.get(names.LAUNCHER) == "import":
+            return (
+                f"{said}, and no model that could be tested. What trains it again: ",
+                Code(retrain(run.params)),
+                ".",
+            )
+        return (f"{said}. What fills it: ", Code(f"python -m trainers.evaluate {run.run_id}"), ".")
     images = run.metric(names.num_images("test"))
-    on = f" on {text.count(images)} pictures it had never seen" if images is not None else ""
-    return (head, Strong(score_text(run, names.TEST_ACCURACY)), f" test accuracy{on}.")
+    tested = f" on {text.count(images)} pictures it had never seen" if images is not None else ""
+    return (head, Strong(score_text(run, names.TEST_ACCURACY)), f" test accuracy{tested}.")
 
 
 def _state(run: Run) -> list[Block]:
@@ -125,26 +130,38 @@ def _has_effect(key: str, run: Run) -> bool:
     return used_with is None or used_with[0] not in run.params or run.params[used_with[0]] in used_with[1]
 
 
-def _scores(run: Run) -> list[Block]:
+def _scores(run: Run, data: list[Data]) -> list[Block]:
     splits = [s for s in names.SPLITS if f"{s}_accuracy" in run.metrics or f"{s}_loss" in run.metrics]
     if not splits:
-        return []
+        return _foreign(run, 2)
+    sizes = {d.context: d.num_images for d in data}
     top5 = [score_text(run, names.top_k_accuracy(s, 5)) for s in splits]
     losses = [run.metric(f"{s}_loss") for s in splits]
-    images = [run.metric(names.num_images(s)) for s in splits]
+    logged = [(s, run.metric(names.num_images(s))) for s in splits]
+    images = [sizes.get(s) if count is None else count for s, count in logged]
     accuracy = [score_text(run, _accuracy_key(run, s)) for s in splits]
-    columns = [
-        Column("split", False, splits),
-        Column("accuracy (95 % interval)", True, accuracy),
-        Column("loss", True, [text.number(v) for v in losses], losses),
-    ]
+    columns = [Column("split", False, splits), Column("accuracy (95 % interval)", True, accuracy)]
+    if any(v is not None for v in losses):
+        columns.append(Column("loss", True, text.numbers(losses), losses))
     if any(t != text.MISSING for t in top5):
         columns.append(Column("top-5", True, top5))
-    columns.append(Column("pictures", True, [text.count(i) for i in images], images))
+    if any(i is not None for i in images):
+        columns.append(Column("pictures", True, [text.count(i) for i in images], images))
     epoch = run.metric(names.BEST_EPOCH)
     kept = f" The kept checkpoint is that of epoch {text.number(epoch)}." if epoch is not None else ""
     said = "Train: running accuracy of the last epoch. Intervals are Wilson's for the number of pictures."
-    return [Heading("Scores"), Table(tuple(columns)), Paragraph(said + kept, "note")]
+    note = None if run.tags.get(names.LAUNCHER) == "import" else Paragraph(said + kept, "note")
+    return [Heading("Scores"), Table(tuple(columns)), *([note] if note else []), *_foreign(run, 3)]
+
+
+def _foreign(run: Run, level: int) -> list[Block]:
+    """The metrics that another tool logged, or somebody beside the vocabulary's."""
+    other = foreign_metrics([run])
+    if not other:
+        return []
+    values = [run.metrics[m] for m in other]
+    said = [text.number(v) for v in values]
+    return [Heading("Other metrics", level), Table((Column("metric", False, other), Column("last value", True, said)))]
 
 
 def _accuracy_key(run: Run, split: str) -> str:
@@ -169,7 +186,10 @@ def _calibration(test: Predictions) -> list[Block]:
         return []
     bins, error = stats.calibration(test.probability, test.hits)
     sure, right = float(test.probability.mean()), float(test.hits.mean())
-    word = "surer than it is right" if sure > right else "less sure than it is right"
+    low, high = (float(end) for end in stats.wilson(right, len(test.hits)))
+    word = "about as sure as it is right, as far as so many pictures can tell"
+    if not low <= sure <= high:
+        word = "surer than it is right" if sure > right else "less sure than it is right"
     said = (
         f"On average it gives its answer {text.percent(sure)} and is right {text.percent(right)} of the time:"
         f" {word}. Expected calibration error {text.percent(error)}."
@@ -190,76 +210,6 @@ def _effort(run: Run) -> list[Block]:
         (Column("", False, [r[0] for r in (*rows, *places)]), Column("value", True, [r[1] for r in (*rows, *places)]))
     )
     return [Heading("What it took"), table]
-
-
-def _files(store: HasUri, run: Run) -> tuple[bool, bool, dict[str, Any]]:
-    """Whether the config was logged, whether the model is one of MLflow's, and the environment as it was."""
-    with TemporaryDirectory() as folder:
-        config, flavor = (
-            artifact(store, run.run_id, run.artifact_uri, name, Path(folder)) is not None
-            for name in ("config.toml", "model/MLmodel")
-        )
-        flavor = flavor or bool(models(store, run.run_id))
-        found = artifact(store, run.run_id, run.artifact_uri, "environment.json", Path(folder))
-        try:
-            environment = json.loads(found.read_text(encoding="utf-8")) if found is not None else {}
-        except ValueError:
-            environment = {}
-    return config, flavor, environment if isinstance(environment, dict) else {}
-
-
-def _environment(environment: Mapping[str, Any]) -> list[Block]:
-    """Packages, code and machine, as far as they were written down."""
-    items: list[Text] = []
-    for key, value in environment.items():
-        if key == "argv" or value in (None, "", {}, []):
-            continue
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {_word(v)}" for k, v in value.items() if v is not None)
-        items.append((Strong(key), f": {text.one_line(_word(value))}"))
-    return [Heading("Environment"), Bullets(tuple(items))] if items else []
-
-
-def _word(value: Any) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _again(run: Run, has_config: bool, environment: Mapping[str, Any]) -> list[Block]:
-    """How to repeat it."""
-    git = environment.get("git")
-    commit = git.get("commit") if isinstance(git, dict) else None
-    lines = [f"git checkout {commit}"] if isinstance(commit, str) and commit.isalnum() else []
-    if has_config:
-        lines += [_download(run, "config.toml"), "python -m trainers.run --config config.toml"]
-    else:
-        lines.append(retrain(run.params))
-    blocks: list[Block] = [Heading("How to repeat it"), Listing("\n".join(lines))]
-    if isinstance(git, dict) and git.get("dirty"):
-        blocks.append(
-            Paragraph("The code had changes that were not committed, so the commit alone is not all of it.", "note")
-        )
-    return blocks
-
-
-def _load(run: Run, flavor: bool) -> list[Block]:
-    """How to use its network."""
-    title = Heading("How to load the model")
-    if names.MODEL_URI in run.tags:
-        return [title, Paragraph(("It lies at ", Code(run.tags[names.MODEL_URI]), "."))]
-    if not flavor:
-        has_model = run.metric(names.MODEL_SIZE_BYTES) is not None
-        return [title, Listing(_download(run, "model"))] if has_model else []
-    code = (
-        "import mlflow\nimport numpy\nfrom PIL import Image\n\n"
-        f'model = mlflow.pyfunc.load_model("runs:/{run.run_id}/model")  # MXNet need not be installed\n'
-        'pictures = numpy.asarray(Image.open("picture.png"))[None]  # (N, H, W) or (N, H, W, 3), 0..255\n'
-        "model.predict(pictures)  # class_name, probability, one row a picture"
-    )
-    return [title, Listing(code, "python")]
-
-
-def _download(run: Run, path: str) -> str:
-    return f"mlflow artifacts download --run-id {run.run_id} --artifact-path {path} --dst-path ."
 
 
 def _as_data(run: Run, data: list[Data], test: Predictions | None) -> dict[str, Any]:

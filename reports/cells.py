@@ -28,13 +28,12 @@ def ranking(table: pd.DataFrame, ask: Ask, uri: str) -> tuple[Column, ...]:
     columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
     columns += _settings(table)
     for name, title in ((names.TRAIN_ACCURACY, "train"), ("validation", "validation"), (names.TEST_ACCURACY, "test")):
-        if name == names.TEST_ACCURACY or table[name].notna().any() or table[f"{name}_bad"].any():
+        if name == ask.metric or table[name].notna().any() or table[f"{name}_bad"].any():
             columns.append(_score(table, title, name, places))
     if ask.metric not in _CORE:
         columns.append(_metric(table, ask.metric, places))
     if table["low"].notna().any():
-        cells = [interval_text(a, b, ask.metric, places) for a, b in zip(table["low"], table["high"], strict=True)]
-        columns.append(Column("95 % interval", True, cells, table["low"].tolist()))
+        columns.append(Column("95 % interval", True, _intervals(table, ask, places), table["low"].tolist()))
     images = names.num_images(ask.split)
     if table[images].notna().any():
         columns.append(_column(table, "images", True, images, text.count))
@@ -43,7 +42,8 @@ def ranking(table: pd.DataFrame, ask: Ask, uri: str) -> tuple[Column, ...]:
     if (table["n"] > 1).any():
         columns.append(_column(table, "seeds", True, "n", text.count))
     columns += [_metric(table, m, places) for m in table.attrs["extra_metrics"]]
-    columns.append(_column(table, "time", True, "time_s", text.duration))
+    if table["time_s"].notna().any():
+        columns.append(_column(table, "time", True, "time_s", text.duration))
     columns.append(runs_column(table, uri))
     return tuple(columns)
 
@@ -122,6 +122,13 @@ def interval_text(low: Any, high: Any, metric: str, places: int = 1) -> str:
     return text.MISSING if text.is_missing(low) else f"{value_text(metric, low)} – {value_text(metric, high)}"
 
 
+def is_plain(metric: str) -> bool:
+    """A metric without a unit that is no share and no count: shown as a bare number."""
+    known = names.ALL.get(("metric", metric))
+    counts = metric.startswith("num_") or metric.endswith("_num_images")
+    return not is_share(metric) and not counts and (known is None or known.unit not in ("s", "USD", "bytes"))
+
+
 def is_share(metric: str) -> bool:
     """A metric in 0..1 that reads well as a percentage."""
     known = names.ALL.get(("metric", metric))
@@ -165,7 +172,19 @@ def _metric(table: pd.DataFrame, name: str, places: int) -> Column:
     title = known.title if known else name
     if is_share(name):
         return _score(table, title, name, places)
+    values = table[name].tolist()
+    if is_plain(name):
+        return Column(title, True, text.numbers(values), values)
     return _column(table, title, True, name, lambda v: value_text(name, v))
+
+
+def _intervals(table: pd.DataFrame, ask: Ask, places: int) -> list[str]:
+    lows, highs = table["low"].tolist(), table["high"].tolist()
+    if not is_plain(ask.metric):
+        return [interval_text(low, high, ask.metric, places) for low, high in zip(lows, highs, strict=True)]
+    said = text.numbers([*lows, *highs])
+    pairs = zip(said[: len(lows)], said[len(lows) :], strict=True)
+    return [text.MISSING if low == text.MISSING else f"{low} – {high}" for low, high in pairs]
 
 
 def _score(table: pd.DataFrame, title: str, name: str, places: int) -> Column:

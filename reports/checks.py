@@ -5,6 +5,7 @@ Each finding is one sentence and the runs it is about; nothing is corrected here
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,12 @@ GAP = 0.10
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that looks wrong: in words, and the runs concerned."""
+    """One thing that looks wrong: in words, the runs concerned, and the command that ``mends`` it where one does."""
 
     text: str
     run_ids: tuple[str, ...] = ()
+    command: str = ""
+    mends: str = "What mends it"
 
 
 def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
@@ -53,7 +56,7 @@ def _impossible(runs: pd.DataFrame) -> list[Finding]:
         if known is not None and (known.low is not None or known.high is not None):
             low = "" if known.low is None else f"at least {text.number(known.low)}"
             high = "" if known.high is None else f"at most {text.number(known.high)}"
-            legal = f", which is {text.join([w for w in (low, high) if w])}"
+            legal = f", but can only be {text.join([w for w in (low, high) if w])}"
         found.append(Finding(f"{metric} is {text.number(value, 6)}{legal}; the value is left out.", (run_id,)))
     return found
 
@@ -116,7 +119,10 @@ def _overlap(finished: pd.DataFrame) -> list[Finding]:
     found = []
     for count, here in finished.loc[tag.notna() & (tag.astype(str) != "0")].groupby(tag, sort=True):
         said = f"{count} test {'picture was' if str(count) == '1' else 'pictures were'} trained on"
-        found.append(Finding(f"{said}, so the test score flatters.", tuple(here["run_id"])))
+        data = sorted({str(d) for d in here["dataset"].dropna()})
+        command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
+        ids = tuple(here["run_id"])
+        found.append(Finding(f"{said}, so the test score flatters.", ids, command, "What names them"))
     return found
 
 
@@ -189,10 +195,18 @@ def _unrecorded(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[F
 
 def _running(runs: pd.DataFrame) -> list[Finding]:
     going = runs.loc[runs["status"].isin(["RUNNING", "SCHEDULED"])]
-    return [
-        Finding(f"still {status}, begun {_minute(start)}; it is not ranked.", (run,))
-        for run, status, start in zip(going["run_id"], going["status"], going["start_time"], strict=True)
-    ]
+    launchers = column(going, f"tags.{names.LAUNCHER}")
+    found = []
+    for run, status, start, launcher in zip(
+        going["run_id"], going["status"], going["start_time"], launchers, strict=True
+    ):
+        command, mends = "", ""
+        if launcher == "local":
+            command, mends = "python -m tracking repair", "If its program is gone, what closes it"
+        elif isinstance(launcher, str) and launcher.startswith("sagemaker"):
+            command, mends = "python -m trainers.jobs watch", "What catches up with its job"
+        found.append(Finding(f"still {status}, begun {_minute(start)}; it is not ranked.", (run,), command, mends))
+    return found
 
 
 def _minute(moment: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from reports import cells, curves, figures, stats, text
 from reports.disagreement import disagreements
-from reports.document import Column, Document, Figure, Heading, Paragraph, Strong, Table, Text
+from reports.document import Code, Column, Document, Figure, Heading, Paragraph, Strong, Table, Text, joined
 from reports.errors import ReportError
 from reports.lookup import Run, find
 from reports.paper import Paper
@@ -41,8 +41,7 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Paper:
     paper = Document(f"{len(runs)} runs compared")
     paper.add(Paragraph(_answer(runs, calls, pairs), "answer"), _warning(runs))
     paper.add(Heading("Settings"), *_settings(runs, calls, opened))
-    paper.add(Heading("Scores"), _scores(runs, calls), Paragraph(_SCORES_LEGEND, "note"))
-    paper.add(Heading("On the same pictures"), *_tests(calls, pairs, predicted))
+    paper.add(*_scores(runs, calls), Heading("On the same pictures"), *_tests(calls, pairs, predicted))
     drawn = curves.of_rows(opened, [(call, (run.run_id,)) for call, run in zip(calls, runs, strict=True)])
     if drawn:
         paper.add(Heading("Learning curves"), figures.learning_curves("curves", drawn, caption=""))
@@ -81,7 +80,11 @@ def _answer(runs: Sequence[Run], calls: Sequence[str], pairs: dict[tuple[int, in
     scored = [(i, run.metric(names.TEST_ACCURACY)) for i, run in enumerate(runs)]
     known = sorted(((s, i) for i, s in scored if s is not None), key=lambda k: (-k[0], k[1]))
     if len(known) < 2:
-        return "At most one of the runs has a test accuracy, so there is nothing to judge yet."
+        lacking = [i for i, score in scored if score is None]
+        have = "has" if len(lacking) == 1 else "have"
+        said = f"{text.join([calls[i] for i in lacking])} {have} no test accuracy, so which run is better is unknown."
+        fill = [(Code(f"python -m trainers.evaluate {runs[i].run_id}"),) for i in lacking if runs[i].is_ours]
+        return (said, " What fills it: ", *joined(fill), ".") if fill else said
     (best, i), (next_best, j) = known[0], known[1]
     pair = pairs[min(i, j), max(i, j)]
     if best == next_best:
@@ -153,7 +156,12 @@ def _by_run(calls: Sequence[str], rows: Sequence[Sequence[Text]], right: bool) -
     return [Column(call, right, [row[i] for row in rows]) for i, call in enumerate(calls)]
 
 
-def _scores(runs: Sequence[Run], calls: Sequence[str]) -> Table:
+def foreign_metrics(runs: Sequence[Run]) -> list[str]:
+    """The metrics of these runs that the vocabulary does not know, sorted."""
+    return sorted({m for run in runs for m in run.metrics if ("metric", m) not in names.ALL})
+
+
+def _scores(runs: Sequence[Run], calls: Sequence[str]) -> list[Heading | Table | Paragraph]:
     titles, rows = [], []
     for key in _METRICS:
         if not any(key in run.metrics for run in runs):
@@ -161,7 +169,14 @@ def _scores(runs: Sequence[Run], calls: Sequence[str]) -> Table:
         known = names.ALL[("metric", key)]
         titles.append(f"{known.title} accuracy" if known.title in names.SPLITS else known.title)
         rows.append([score_text(run, key) for run in runs])
-    return Table((Column("", False, titles), *_by_run(calls, rows, True)))
+    for key in foreign_metrics(runs):
+        titles.append(text.one_line(key))
+        rows.append(text.numbers([run.metrics.get(key) for run in runs]))
+    if not rows:
+        return []
+    legend = Paragraph(_SCORES_LEGEND, "note") if any("(" in cell for row in rows for cell in row) else None
+    table = Table((Column("", False, titles), *_by_run(calls, rows, True)))
+    return [Heading("Scores"), table, *([legend] if legend else [])]
 
 
 def score_text(run: Run, key: str) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from reports import document
-from reports.answer import sentence
+from reports.answer import between_seeds, sentence
 from reports.board import Board
 from reports.evidence import gather
 from reports.missing import gaps
-from reports.text import is_missing
+from reports.text import is_missing, one_line
 from tracking import names
 
 FORMAT = 1
@@ -48,7 +48,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def to_csv(board: Board) -> str:
-    """Raw numbers, one row a configuration; lists are joined by spaces, missing values empty."""
+    """Raw numbers, one row a configuration and line; lists are joined by semicolons, missing values empty."""
     out = io.StringIO()
     rows = [{k: v for k, v in r.items() if k not in _INNER} for r in records(board.table)]
     digests = {key: page.digest for page in board.pages for key in page.table["page"]}
@@ -56,9 +56,13 @@ def to_csv(board: Board) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([f"{board.ask.split}_dataset_digest", *heads])
     for row, page in zip(rows, board.table["page"], strict=True):
-        cells = [" ".join(map(str, v)) if isinstance(v, list) else "" if v is None else v for v in row.values()]
+        cells = ["; ".join(str(_word(w)) for w in v) if isinstance(v, list) else _word(v) for v in row.values()]
         writer.writerow([digests[page], *cells])
     return out.getvalue()
+
+
+def _word(value: Any) -> Any:
+    return "" if value is None else one_line(value) if isinstance(value, str) else value
 
 
 def to_json(board: Board) -> str:
@@ -71,7 +75,9 @@ def as_dict(board: Board) -> dict[str, Any]:
     pages = []
     for number, page in enumerate(board.pages, 1):
         verdict = gather(board, page, f"{number}-", with_figures=False).verdict
-        lacking = gaps(page.runs)[0] if board.ask.metric == names.TEST_ACCURACY else []
+        lacking = gaps(page).found if board.ask.metric == names.TEST_ACCURACY else []
+        ranked = page.table.loc[page.table["rank"].notna()]
+        over_seeds = between_seeds(ranked.iloc[0], ranked.iloc[1], board.ask) if len(ranked) > 1 else None
         pages.append(
             {
                 "dataset": page.dataset,
@@ -79,6 +85,7 @@ def as_dict(board: Board) -> dict[str, Any]:
                 "answer": document.plain(sentence(page.table, page.dataset, board.ask, verdict)),
                 "significant": None if verdict is None else verdict.significant,
                 "p_value": None if verdict is None else plain(verdict.difference.p_value),
+                "p_value_over_seeds": plain(over_seeds),
                 "rows": [{k: v for k, v in row.items() if k not in _INNER} for row in records(page.table)],
                 "missing": [{"run_id": g.run_id, "why": g.why, "command": g.command} for g in lacking],
             }
@@ -87,7 +94,7 @@ def as_dict(board: Board) -> dict[str, Any]:
         "format": FORMAT,
         "metric": board.ask.metric,
         "pages": pages,
-        "findings": [{"text": f.text, "run_ids": list(f.run_ids)} for f in board.findings],
+        "findings": [{"text": f.text, "run_ids": list(f.run_ids), "command": f.command} for f in board.findings],
         "failed": _runs(board.failed),
         "running": _runs(board.running),
         "sources": _runs(board.sources),

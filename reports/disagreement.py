@@ -40,7 +40,7 @@ def disagreements(
             (str(a.digest[i]), str(a.key[i]), f"{classes[a.label[i]]}, not {classes[wrong.predicted[i]]}") for i in rows
         ]
         sheet = thumbnails.contact_sheet(
-            f"only-{number}", said, source, f"{calls[1 - who]} takes each for something else; most certain first."
+            f"only-{number}", said, source, f"{calls[1 - who]} takes each for something else; most certain first"
         )
         if sheet is not None:
             blocks.append(sheet)

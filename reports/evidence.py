@@ -12,6 +12,7 @@ from reports import cells, figures
 from reports.board import Board, Page
 from reports.curves import of_rows
 from reports.document import Figure
+from reports.placing import Point
 from reports.predictions import Predictions, class_names
 from reports.significance import Verdict, compare, of_row
 from tracking import names
@@ -65,7 +66,7 @@ def pareto(page: Page, board: Board, name: str) -> list[Figure]:
             continue
         front = on_front(known[column].to_numpy(), known[board.ask.metric].to_numpy())
         points = [
-            figures.Point(label, float(cost), float(score), float(low), float(high), bool(best))
+            Point(label, float(cost), float(score), float(low), float(high), bool(best))
             for label, cost, score, low, high, best in zip(
                 known["label"], known[column], known[board.ask.metric], known["low"], known["high"], front, strict=True
             )

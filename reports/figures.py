@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reports import svg, text
+from reports import stats, svg, text
 from reports.document import Figure
+from reports.placing import Point, place_names
 
 _WIDTH = 736.0
 
@@ -22,18 +23,6 @@ class Curve:
     label: str
     first: tuple[tuple[int, float], ...]
     second: tuple[tuple[int, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Point:
-    """A configuration by what it cost and how well it does, with its interval; NaN where there is none."""
-
-    label: str
-    cost: float
-    score: float
-    low: float
-    high: float
-    front: bool
 
 
 def learning_curves(
@@ -125,54 +114,17 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
             drawing.line(x, frame.y(p.low), x, frame.y(p.high), paint, 1.2)
         said = f"{p.label}: {text.percent(p.score)}, {cost_text(p.cost)}"
         drawing.dot(x, frame.y(p.score), 4.5, paint, hollow=not p.front, title=said)
-    _labels(frame, [p for p in points if p.front or len(points) <= 12], points, area)
+    place_names(frame, [p for p in points if p.front or len(points) <= 12], points, area)
     best = ", ".join(f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front)
     alt = f"{score_title} against {cost_title} of {text.plural(len(points), 'configuration')}. On the front: {best}."
-    caption = "Filled and joined: nothing else is both cheaper and better. Bars are 95 % intervals."
+    less = "faster" if unit == "s" else "cheaper"
+    caption = f"Filled and joined: nothing else is both {less} and better. Bars are 95 % intervals."
     return Figure(name, drawing.svg(alt), alt, caption)
 
 
 def _time_unit(most_s: float) -> tuple[str, float]:
     """The unit that gives readable ticks, and its seconds."""
     return ("h", 3600.0) if most_s >= 3 * 3600 else ("min", 60.0) if most_s >= 180 else ("s", 1.0)
-
-
-# Where a point's name may stand: beside it, above and below, right and left.
-_PLACES = tuple((dx, dy, anchor) for dy in (4, -8, 17) for dx, anchor in ((9, "start"), (-9, "end")))
-
-
-def _labels(
-    frame: svg.Frame, labelled: Sequence[Point], points: Sequence[Point], area: tuple[float, float, float, float]
-) -> None:
-    """Name the points, on the side where there is room, dropping a name that would lie upon another mark."""
-    taken = [(frame.x(p.cost) - 6, frame.y(p.score) - 6, frame.x(p.cost) + 6, frame.y(p.score) + 6) for p in points]
-    for p in points:
-        if math.isfinite(p.low):
-            x = frame.x(p.cost)
-            taken.append((x - 3, frame.y(p.high), x + 3, frame.y(p.low)))
-    front = [(frame.x(p.cost), frame.y(p.score)) for p in points if p.front]
-    for (x1, y1), (x2, y2) in zip(front, front[1:], strict=False):
-        steps = [i / 12 for i in range(1, 12)]
-        taken += [
-            (x1 + t * (x2 - x1) - 2, y1 + t * (y2 - y1) - 2, x1 + t * (x2 - x1) + 2, y1 + t * (y2 - y1) + 2)
-            for t in steps
-        ]
-    for p in sorted(labelled, key=lambda p: (not p.front, -p.score, p.label)):
-        said = svg.cut(p.label, 34)
-        wide = 6.6 * text.width(said)
-        x, y = frame.x(p.cost), frame.y(p.score)
-        for dx, dy, anchor in _PLACES:
-            left = x + dx if anchor == "start" else x + dx - wide
-            box = (left, y + dy - 11, left + wide, y + dy + 3)
-            inside = box[0] >= area[0] and box[2] <= area[2] + 20 and box[1] >= area[1] - 12 and box[3] <= area[3]
-            if inside and not any(_overlap(box, other) for other in taken):
-                frame.drawing.text(x + dx, y + dy, said, "ink" if p.front else "soft", 12, anchor)
-                taken.append(box)
-                break
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def confusion(name: str, counts: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
@@ -232,10 +184,14 @@ def reliability(name: str, bins: Sequence[tuple[float, float, int]], error: floa
     if len(placed) > 1:
         drawing.path(placed, "c1", 1.4)
     for (sure, right, count), (x, y) in zip(bins, placed, strict=True):
+        low, high = (float(end) for end in stats.wilson(right, count))
+        drawing.line(x, frame.y(low), x, frame.y(high), "soft", 1.2)
         said = f"{text.percent(sure)} sure, {text.percent(right)} right, {text.plural(count, 'picture')}"
         drawing.dot(x, y, 2.5 + 5 * math.sqrt(count / most), "c1", title=said)
     alt = f"Reliability: expected calibration error {text.percent(error)} over {len(bins)} bins of probability."
-    return Figure(name, drawing.svg(alt), alt)
+    return Figure(
+        name, drawing.svg(alt), alt, "On the dashed line it is as right as it is sure. Bars are 95 % intervals."
+    )
 
 
 def differences(name: str, rows: Sequence[tuple[str, float, float, float]], title: str) -> Figure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import jinja2
 from markupsafe import Markup, escape
 
 from reports.document import Code, Column, Document, Link, Strong, Text, plain, spans
-from reports.text import is_missing, one_line
+from reports.text import is_missing, one_line, width
 
 _FOLDER = Path(__file__).parent / "templates"
+_SHORT = 28
+# A space that no line may break at: between a number and its unit, around the sign of a comparison.
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|±|USD|s|min|h|kB|MB|GB)(?:\W|$))|(?<=±) |(?<=\bp) (?=[<=])|(?<=p [<=]) ")
 
 
 def render(document: Document) -> str:
@@ -40,7 +44,7 @@ def inline(text: Text) -> Markup:
 
 def _span(span: str | Strong | Code | Link) -> Markup:
     if isinstance(span, str):
-        return escape(span)
+        return escape(_UNIT.sub("\u00a0", span))
     shown = escape(one_line(span.text))
     if isinstance(span, Strong):
         return Markup("<strong>{}</strong>").format(shown)
@@ -58,6 +62,11 @@ def sort_key(column: Column, row: int) -> str:
         return value
     number = float(value)
     return repr(number) if number == number else ""
+
+
+def is_long(column: Column) -> bool:
+    """Whether it has a cell too long to stand on one line."""
+    return any(width(plain(cell)) > _SHORT for cell in column.cells)
 
 
 def _policy(script: str) -> str:
@@ -79,6 +88,6 @@ def _template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["inline"] = inline
-    environment.globals["sort_key"] = sort_key
+    environment.globals.update(sort_key=sort_key, is_long=is_long)
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template(name)

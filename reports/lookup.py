@@ -51,6 +51,12 @@ class Run:
         """What to call it: its name, else its id."""
         return text.one_line(self.name) or text.short(self.run_id)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this project logged it, so that its commands can do something with it."""
+        marks = (names.FINGERPRINT, names.LAUNCHER, names.JOURNAL_ID, names.MODEL_URI)
+        return any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
+
     def metric(self, key: str) -> float | None:
         """A metric's value; None where it is missing or cannot be."""
         value = self.metrics.get(key)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports import text
+from reports.board import Page
 from reports.source import column
 from tracking import names
 
@@ -24,18 +25,37 @@ class Gap:
     command: str
 
 
+@dataclass(frozen=True)
+class Gaps:
+    """The finished candidates without a test accuracy, or with an impossible one.
+
+    ``found`` are the first ``MOST`` in the ranking's order, of ``total`` that a command here can fill; ``foreign`` were
+    logged by another tool.
+    """
+
+    found: list[Gap]
+    total: int
+    foreign: int
+
+
 MOST = 50
 
 
-def gaps(runs: pd.DataFrame) -> tuple[list[Gap], int]:
-    """The finished candidates that have no test accuracy, or an impossible one: the first ``MOST``, and how many."""
-    value = pd.to_numeric(column(runs, f"metrics.{names.TEST_ACCURACY}")).astype("float64")
-    lacking = runs.loc[~value.between(0, 1)]
+def gaps(page: Page) -> Gaps:
+    """What a page lacks."""
+    row_of = {run: row for row, ids in enumerate(page.table["run_ids"]) for run in ids}
+    value = pd.to_numeric(column(page.runs, f"metrics.{names.TEST_ACCURACY}")).astype("float64")
+    lacking = page.runs.loc[~value.between(0, 1)]
+    marks = [f"tags.{t}" for t in (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)]
+    marks.append(f"metrics.{names.MODEL_SIZE_BYTES}")
+    ours = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
+    foreign, lacking = int((~ours).sum()), lacking.loc[ours]
+    lacking = lacking.loc[lacking["run_id"].map(row_of).sort_values(kind="stable").index]
     found = []
     for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
         why, command = _why(run, float(score))
         found.append(Gap(str(run["run_id"]), text.one_line(run["run_name"] or ""), why, command))
-    return found, len(lacking)
+    return Gaps(found, len(lacking), foreign)
 
 
 def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:

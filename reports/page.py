@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pandas as pd
 
 from reports import answer, cells, missing, summary, text
 from reports.board import Board, Page
 from reports.document import Bullets, Code, Column, Document, Heading, Listing, Paragraph, Span, Table, joined
 from reports.evidence import gather
-from reports.source import column
+from reports.source import column, where
 from tracking import border, names
+from tracking.frame import load
 
 MOST_COMMANDS = 20
 
@@ -70,7 +73,7 @@ def _title(page: Page, board: Board) -> tuple[Span, ...]:
     data = f"{page.dataset}: " if page.dataset else ""
     if not page.digest:
         said = f"{data}{count}{split} pictures, not recorded which"
-        return (said if data or count else f"{split.capitalize()} pictures not recorded",)
+        return (said if data or count else f"{split.capitalize()} data not recorded",)
     return (f"{data}{count}{split} pictures ", Code(page.digest))
 
 
@@ -100,10 +103,11 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
     parts = []
     if (table["n"] > 1).any():
         parts.append("± is one standard deviation over seeds")
-    kinds = set(table["interval"])
-    if "Wilson" in kinds:
-        parts.append("the interval of one seed is Wilson's and covers other pictures of the kind")
-    if "t" in kinds:
+    wilson = table.loc[table["interval"] == "Wilson", "n"]
+    if len(wilson):
+        alone = (["one seed"] if (wilson == 1).any() else []) + (["seeds that agree"] if (wilson > 1).any() else [])
+        parts.append(f"the interval of {text.join(alone, 'or')} is Wilson's and covers other pictures of the kind")
+    if (table["interval"] == "t").any():
         parts.append("the interval of several seeds is Student's t and covers training anew, not other pictures")
     if ask.best:
         parts.append(f"train and validation are those of the epoch with the best {ask.best}")
@@ -124,12 +128,29 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
 def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Listing]:
     if board.ask.metric != names.TEST_ACCURACY:
         return []
-    found, total = missing.gaps(page.runs)
-    if not found:
+    lacking = missing.gaps(page)
+    if not lacking.found and not lacking.foreign:
         return []
+    blocks: list[Heading | Table | Paragraph | Listing] = [Heading("What is missing", 3)]
+    if lacking.found:
+        commands = list(dict.fromkeys(gap.command for gap in lacking.found))
+        lines = [*where(board.store), *commands[:MOST_COMMANDS]]
+        fills = f"What fills {'it' if lacking.total == 1 else 'them'}:"
+        blocks += [_gaps(lacking, page, board), Paragraph(fills), Listing("\n".join(lines))]
+        if any("--dataset PATH" in command for command in commands):
+            blocks.append(Paragraph("PATH is the data of these runs, which they do not name.", "note"))
+        if len(commands) > MOST_COMMANDS:
+            blocks.append(Paragraph(("All of them at once: ", Code("python -m trainers.evaluate --missing"), ".")))
+    if lacking.foreign:
+        blocks.append(_other_metrics(lacking.foreign, board))
+    return blocks
+
+
+def _gaps(lacking: missing.Gaps, page: Page, board: Board) -> Table:
     label_of = {
         run: label for ids, label in zip(page.table["run_ids"], page.table["label"], strict=True) for run in ids
     }
+    found = lacking.found
     configurations = [label_of[gap.run_id] for gap in found]
     uri = border.public(board.store.tracking_uri)
     place = dict(zip(page.runs["run_id"], page.runs["experiment_id"], strict=True))
@@ -140,16 +161,22 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
         Column("configuration", False, configurations, configurations),
         Column("why", False, [g.why for g in found], [g.why for g in found]),
     )
-    commands = "\n".join(gap.command for gap in found[:MOST_COMMANDS])
-    blocks: list[Heading | Table | Paragraph | Listing] = [
-        Heading("What is missing", 3),
-        Table(columns, (), total - len(found)),
-        Paragraph(f"What fills {'it' if total == 1 else 'them'}:"),
-        Listing(commands),
-    ]
-    if total > MOST_COMMANDS:
-        blocks.append(Paragraph(("All of them at once: ", Code("python -m trainers.evaluate --missing"), ".")))
-    return blocks
+    return Table(columns, (), lacking.total - len(found))
+
+
+def _other_metrics(num_runs: int, board: Board) -> Paragraph:
+    """What the runs of another tool can be ranked by."""
+    were = "was" if num_runs == 1 else "were"
+    said = f"{text.plural(num_runs, 'run')} {were} logged by another tool, without a metric test_accuracy."
+    newest = load(board.store, board.ask.experiments, board.ask.filter, ["metrics.*"], limit=200)
+    found = [c[8:] for c in newest.columns if c.startswith("metrics.")]
+    other = [m for m in found if ("metric", m) not in names.ALL][:12]
+    if not other:
+        return Paragraph(said)
+    listed = joined([(Code(m),) for m in other])
+    best = next((m for m in other if "acc" in m.lower()), other[0])
+    command = shlex.join(["python", "-m", "reports", "leaderboard", "--metric", best])
+    return Paragraph((f"{said} There is ", *listed, "; this ranks by one: ", Code(command), "."))
 
 
 def _findings(board: Board) -> list[Heading | Bullets]:
@@ -159,13 +186,15 @@ def _findings(board: Board) -> list[Heading | Bullets]:
     uri = border.public(board.store.tracking_uri)
     items: list[tuple[Span, ...]] = []
     for finding in board.findings:
-        said = _sentence(finding.text)
+        said: tuple[Span, ...] = (_sentence(finding.text),)
+        if finding.command:
+            said = (*said, f" {finding.mends}: ", Code(finding.command), ".")
         if not finding.run_ids:
-            items.append((said,))
+            items.append(said)
             continue
         ids = [cells.run_text(run, place[run], uri) for run in finding.run_ids[:4]]
         more = [f"{len(finding.run_ids) - 4} more"] if len(finding.run_ids) > 4 else []
-        items.append((*joined([*((i,) for i in ids), *more]), f": {said}"))
+        items.append((*joined([*((i,) for i in ids), *more]), ": ", *said))
     return [Heading("What looks wrong"), Bullets(tuple(items))]
 
 
@@ -174,7 +203,7 @@ def _sentence(said: str) -> str:
     return said if "_" in said.split(" ", 1)[0] else said[0].upper() + said[1:]
 
 
-def _failed(board: Board) -> list[Heading | Paragraph | Table]:
+def _failed(board: Board) -> list[Heading | Paragraph | Table | Listing]:
     runs = board.failed
     if runs.empty:
         return []
@@ -200,11 +229,22 @@ def _failed(board: Board) -> list[Heading | Paragraph | Table]:
     if cost.notna().any():
         costs = cost.loc[here.index]
         columns.append(Column("cost", True, [text.money(c) for c in costs], costs.tolist()))
-    return [
+    blocks: list[Heading | Paragraph | Table | Listing] = [
         Heading("Failed runs"),
         Paragraph(f"{text.plural(len(runs), 'run')} ended without a result, after {took}{spent} in all."),
         Table(tuple(columns), (), len(runs) - len(here)),
     ]
+    begun = column(here, f"metrics.{names.TRAIN_ACCURACY}").notna()
+    own = column(here, f"tags.{names.LAUNCHER}") == "local"
+    stopped = here.loc[(here["status"] == "KILLED") & begun & own, "run_id"]
+    if len(stopped):
+        lines = [f"python -m trainers.run --resume {run}" for run in stopped.tail(MOST_COMMANDS)]
+        it = "it" if len(stopped) == 1 else "them"
+        blocks += [
+            Paragraph(f"What was stopped on this machine trains on from its last whole epoch; what resumes {it}:"),
+            Listing("\n".join([*where(board.store), *lines])),
+        ]
+    return blocks
 
 
 _WHY = (names.STATUS_REASON, names.ERROR_TYPE, names.FAILURE_KIND, names.ADVICE)

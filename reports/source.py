@@ -7,6 +7,7 @@ Out: one row a run, the frame's columns plus ``dataset``, ``digest`` (of the spl
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,13 @@ def open_store(store: HasUri | str | None) -> HasUri:
 
         return resolve()
     return Uri(store) if isinstance(store, str) else store
+
+
+def where(store: HasUri) -> list[str]:
+    """The line of shell that leads other commands to a store that was named, not found by its place; else none."""
+    if not isinstance(store, Uri):
+        return []
+    return [f"export MLFLOW_TRACKING_URI={shlex.quote(border.public(store.tracking_uri))}"]
 
 
 METRICS = (

@@ -6,6 +6,7 @@ never from global state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,21 @@ def t_interval(mean: ArrayLike, spread: ArrayLike, n: ArrayLike, level: float = 
     safe = np.where(enough, count, 2.0)
     half = special.stdtrit(safe - 1, 0.5 + level / 2) * s / np.sqrt(safe)
     return np.where(enough, m - half, np.nan), np.where(enough, m + half, np.nan)
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p value of Welch's t-test (Welch 1947) between two recipes by their seeds' ``(mean, spread, n)``.
+
+    NaN where a side has fewer than two seeds, or where no seed differs from another of its side.
+    """
+    (mean_a, spread_a, n_a), (mean_b, spread_b, n_b) = first, second
+    if not (n_a >= 2 and n_b >= 2):
+        return float("nan")
+    a, b = spread_a**2 / n_a, spread_b**2 / n_b
+    if not a + b > 0:
+        return float("nan")
+    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
+    return 2 * float(special.stdtr(freedom, -abs(mean_a - mean_b) / (a + b) ** 0.5))
 
 
 @dataclass(frozen=True)

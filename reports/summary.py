@@ -45,11 +45,11 @@ def depth_by_start(table: pd.DataFrame, ask: Ask) -> tuple[Table, Paragraph] | N
 
 
 def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
-    """``transfer (imagenet)`` where all transfers began alike."""
+    """``transfer: imagenet`` where all transfers began alike."""
     kinds = sorted({text.one_line(i) for i in ranked.loc[start == one, "init"]})
     if one == SCRATCH or len(kinds) != 1:
         return one
-    return kinds[0] if kinds[0].startswith(TRANSFER) else f"{one} ({kinds[0]})"
+    return kinds[0] if kinds[0].startswith(TRANSFER) else f"{one}: {kinds[0]}"
 
 
 def _words(scores: dict[tuple[int, str], float], depths: list[int], starts: list[str], ask: Ask, places: int) -> str:
@@ -66,16 +66,16 @@ def _words(scores: dict[tuple[int, str], float], depths: list[int], starts: list
     if len(starts) == 2:
         both = [d for d in depths if all((d, s) in scores for s in starts)]
         parts += [f"with {d} layers transfer makes {difference(scores[d, TRANSFER], scores[d, SCRATCH])}" for d in both]
-    if len(depths) == 2:
-        low, high = depths
-        parts += [
-            f"{'from scratch' if s == SCRATCH else 'by transfer'} {high} against {low} layers make"
-            f" {difference(scores[high, s], scores[low, s])}"
-            for s in starts
-            if (low, s) in scores and (high, s) in scores
+    for one in starts:
+        there = [d for d in depths if (d, one) in scores]
+        steps = [
+            f"{high} against {low} layers make {difference(scores[high, one], scores[low, one])}"
+            for low, high in zip(there, there[1:], strict=False)
         ]
+        if steps:
+            parts.append(f"{'from scratch' if one == SCRATCH else 'by transfer'} {text.join(steps)}")
     if parts:
-        joined = text.join(parts)
+        joined = "; ".join(parts)
         return f"{head}{joined[0].upper()}{joined[1:]}{'' if sign > 0 else ' (lower is better)'}."
     if len(starts) == 2 and len(depths) > 1:
         return (

@@ -87,9 +87,12 @@ class Drawing:
 
     def text(
         self, x: float, y: float, said: str, paint: str = "soft", size: float = 12, anchor: str = "start",
-        bold: bool = False, turn: float = 0,
+        bold: bool = False, turn: float = 0, halo: bool = False,
     ) -> None:  # fmt: skip
         weight = ' font-weight="600"' if bold else ""
+        if halo:
+            # What lies under the words shows through beside them, not within them.
+            weight += f' paint-order="stroke" stroke="{colour("paper")}" stroke-width="4" stroke-linejoin="round"'
         turned = f' transform="rotate({n(turn)} {n(x)} {n(y)})"' if turn else ""
         self.parts.append(
             f'<text x="{n(x)}" y="{n(y)}" fill="{colour(paint)}" font-size="{n(size)}" text-anchor="{anchor}"'

@@ -85,7 +85,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     first = order[starts]
     members = (order, [*starts.tolist(), len(order)])
 
-    shown = by if by else [c for c in LABELS if c in runs.columns]
+    shown = by if by else [c for c in LABELS if c in runs.columns and runs[c].notna().any()]
     extra = [resolve_name(runs, word) for word in ask.columns]
     settings = list(dict.fromkeys([*shown, *([] if by else varied(runs)), *extra]))
     data: dict[str, Any] = {

@@ -77,6 +77,19 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{x:.{digits}g}"
 
 
+def numbers(values: Sequence[Any], digits: int = 4) -> list[str]:
+    """A column of numbers with as many decimals each, so that they can be read down: four digits of the largest.
+
+    Whole numbers stay whole; where the smallest would vanish each is written by its own digits.
+    """
+    known = [abs(float(v)) for v in values if not is_missing(v) and math.isfinite(float(v)) and v]
+    whole = all(v == int(v) for v in known)
+    decimals = 0 if whole or not known else max(0, digits - 1 - math.floor(math.log10(max(known))))
+    if (whole and known and max(known) >= 1e7) or (known and min(known) < 10.0 ** (1 - decimals) and not whole):
+        return [number(v, digits) for v in values]
+    return [number(v, digits) if is_missing(v) or math.isinf(float(v)) else f"{float(v):.{decimals}f}" for v in values]
+
+
 def p_value(p: float) -> str:
     """``p = 0.03``, ``p < 0.001``."""
     if p < 0.001:
@@ -85,10 +98,12 @@ def p_value(p: float) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """``0.4 s``, ``52 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """``45 ms``, ``0.4 s``, ``52 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if is_missing(seconds):
         return MISSING
     s = float(seconds)
+    if 0 < s < 0.0995:
+        return f"{1000 * s:.0f} ms" if s >= 0.0005 else "< 1 ms"
     if s < 9.95:
         return f"{s:.1f} s"
     whole = round(s)

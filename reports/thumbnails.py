@@ -50,7 +50,8 @@ def contact_sheet(
         )
         drawing.text(x + (_CELL - 8) / 2, y + _CELL + 6, svg.cut(said, 13), anchor="middle", size=11)
     alt = f"{text.plural(len(shown), 'picture')}: {text.join([said for _, said in shown])}."
-    return Figure(name, drawing.svg(alt), alt, caption)
+    rest = f", {len(shown)} of {len(pictures)}" if len(shown) < len(pictures) else ""
+    return Figure(name, drawing.svg(alt), alt, f"{caption}{rest}.")
 
 
 def picture(source: str, key: str, digest: str) -> bytes | None:

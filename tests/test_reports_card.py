@@ -11,8 +11,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from reports_fixtures import Filler, new_store, predictions, trained
 
 import reports
-from reports import perclass
-from reports.document import Figure, Heading, plain
+from reports import card, perclass
+from reports.document import Figure, Heading, Paragraph, plain
 from reports.predictions import Predictions
 from tracking.artifacts import local_folder
 
@@ -71,9 +71,12 @@ def test_a_full_run(filler: Filler) -> None:
     assert "starting" in text and "ml.p3.2xlarge" in text and "0.0042 USD" in text
     assert "git checkout abc123" in text and "python -m trainers.run --config config.toml" in text
     assert "not committed" in text
-    assert f"mlflow artifacts download --run-id {run_id} --artifact-path model --dst-path ." in text
+    fetch = f"mlflow artifacts download --run-id {run_id} --artifact-path model --dst-path ."
+    assert f"export MLFLOW_TRACKING_URI={filler.uri}\n{fetch}" in text
     filler.client.log_text(run_id, "flavors: {}", "model/MLmodel")
-    assert f'mlflow.pyfunc.load_model("runs:/{run_id}/model")' in reports.run_card(run_id, filler.uri).to_text()
+    text = reports.run_card(run_id, filler.uri).to_text()
+    assert f"mlflow.set_tracking_uri('{filler.uri}')" in text
+    assert f'mlflow.pyfunc.load_model("runs:/{run_id}/model")' in text
     assert "digit 3" in text
     assert [f.name for f in paper.document.figures()] == ["curves", "confusion", "calibration"]
     assert paper.data["test_accuracy_low"] == pytest.approx(0.9532, abs=1e-4)
@@ -82,8 +85,33 @@ def test_a_full_run(filler: Filler) -> None:
 def test_a_bare_foreign_run(filler: Filler) -> None:
     run_id = filler.run("theirs", params={"lr": 0.1}, metrics={"acc": 0.5})
     paper = reports.run_card(run_id, filler.uri)
-    assert headings(paper) == ["Settings", "How to repeat it"]
-    assert f"What fills it: `python -m trainers.evaluate {run_id}`" in paper.to_text()
+    assert headings(paper) == ["Other metrics", "Settings"]
+    text = paper.to_text()
+    assert text.startswith("# theirs\n\nNo test accuracy: another tool logged this run.\n")
+    assert "| acc    |        0.5 |" in text and "python -m" not in text
+
+
+def test_a_run_without_a_score_says_what_fills_it(filler: Filler) -> None:
+    run_id = filler.run(**trained(44, test=None))
+    said = "44 layers, scratch, 30 epochs on digits: no test accuracy. What fills it: "
+    assert f"{said}`python -m trainers.evaluate {run_id}`." in reports.run_card(run_id, filler.uri).to_text()
+    noted = filler.run("noted", params={"num_layers": 34, "epochs": 50}, tags={"launcher": "import"})
+    said = "34 layers, 50 epochs: no test accuracy, and no model that could be tested. What trains it again: "
+    text = reports.run_card(noted, filler.uri).to_text()
+    assert f"{said}`python -m trainers.run --epochs 50 --num-layers 34 --dataset PATH`." in text
+
+
+@pytest.mark.parametrize(
+    ("right", "sure", "word"),
+    [(0.9, 0.99, "surer than it is right"), (0.9, 0.5, "less sure"), (0.9, 0.91, "about as sure as it is right")],
+)
+def test_calibration_is_judged_within_what_so_many_pictures_can_tell(right: float, sure: float, word: str) -> None:
+    label = np.zeros(100, dtype=np.int64)
+    said = (np.arange(100) >= 100 * right).astype(np.int64)
+    none = np.array([""] * 100, dtype=object)
+    blocks = card._calibration(Predictions(none, none, label, said, np.full(100, sure)))
+    [paragraph] = [b for b in blocks if isinstance(b, Paragraph)]
+    assert word in plain(paragraph.text)
 
 
 def test_what_is_wrong_comes_first(filler: Filler) -> None:

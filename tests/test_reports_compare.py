@@ -107,7 +107,19 @@ def test_other_pictures_and_no_predictions_are_said(filler: Filler) -> None:
     assert "> **Warning:** These runs were tested on 2 different sets of pictures." in text
     assert "nobody can say whether that is chance" in text and "No paired test is possible: 44 layers" in text
     c = filler.run(**trained(34, digest="two", test=None))
-    assert "At most one of the runs has a test accuracy" in reports.compare([b, c], filler.uri).to_text()
+    text = reports.compare([b, c], filler.uri).to_text()
+    assert f"({c[:8]}) has no test accuracy, so which run is better is unknown. What fills it: " in text
+    assert f"`python -m trainers.evaluate {c}`" in text and b not in text
+
+
+def test_runs_of_another_tool_have_their_metrics_side_by_side(filler: Filler) -> None:
+    ids = [filler.run(name, params={"lr": lr}, metrics={"acc": acc, "loss": 3}) for name, lr, acc in FOREIGN]
+    text = reports.compare(ids, filler.uri).to_text().replace("\u00a0", " ")
+    assert "a and b have no test accuracy, so which run is better is unknown.\n" in text
+    assert "| acc  | 0.9000 | 0.8125 |" in text and "| loss |      3 |      3 |" in text and "Wilson" not in text
+
+
+FOREIGN = [("a", 0.1, 0.9), ("b", 0.2, 0.8125)]
 
 
 def test_equal_scores_and_equal_names(filler: Filler) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -27,6 +28,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = demo(filler)
     render.write(reports.leaderboard(filler.uri).board, folder / "board.html", "html")
     best = made["transfer"][0]
+    environment = {
+        "git": {"commit": "0123456789abcdef" * 3},
+        "machine": {"system": "Linux-6.1-x86_64-with-glibc2.36" * 2},
+    }
+    filler.client.log_text(best, json.dumps(environment), "environment.json")
     render.write_document(reports.run_card(best, filler.uri).document, folder / "card.html", "html")
     render.write_document(reports.compare([best, made["deep"][0]], filler.uri).document, folder / "pair.html", "html")
     evil = new_store(folder / "evil")
@@ -107,7 +113,8 @@ def test_what_a_name_says_is_shown_as_it_is(pages: Path, page: Browser) -> None:
 def column(page: Browser, title: str) -> list[str]:
     """The cells of the first table under a head."""
     return list(
-        page.run(
+        cell.replace("\u00a0", " ")
+        for cell in page.run(
             "(() => { const t = document.querySelector('table');"
             f"const i = [...t.tHead.rows[0].cells].findIndex(c => c.innerText === {title!r});"
             "return [...t.tBodies[0].rows].map(r => r.cells[i].innerText); })()"

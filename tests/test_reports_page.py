@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from markdown_it import MarkdownIt
 from reports_fixtures import Filler, demo, new_store, predictions, trained
 
 import reports
-from reports import checks, evidence, missing, page, summary
+from reports import checks, evidence, figures, missing, page, placing, summary
 from reports.document import Figure, Paragraph, Table, plain
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -49,7 +51,7 @@ def named(text: str, made: dict[str, list[str]]) -> str:
 
 def test_the_page_is_as_pinned(full: tuple[Filler, dict[str, list[str]]]) -> None:
     filler, made = full
-    text = named(reports.leaderboard_text(filler.uri), made)
+    text = named(reports.leaderboard_text(filler.uri), made).replace(filler.uri, "sqlite:///mlflow.db")
     pinned = GOLDEN / "reports_leaderboard.md"
     if os.environ.get("UPDATE_GOLDEN"):
         pinned.write_text(text, encoding="utf-8")
@@ -80,6 +82,8 @@ def test_the_answer_of_several_seeds_averages_them_on_the_same_pictures(filler: 
     assert said.startswith("44 layers, scratch, 30 epochs leads on digits with 99.0 % test accuracy")
     assert "mean of 2 seeds, 360 pictures" in said
     assert "9.0 points ahead of 34 layers, scratch, 30 epochs (90.0 %)" in said
+    # Both seeds of a side score alike, so they tell nothing of training anew.
+    assert "Welch" not in said
     assert "the difference is significant (paired bootstrap over the same 360 pictures, seeds averaged" in said
 
 
@@ -89,6 +93,25 @@ def test_the_answer_of_single_runs_is_mcnemars(filler: Filler) -> None:
     said = answer(filler)
     assert "the difference is not significant (exact McNemar test on the same 360 pictures:" in said
     assert said.endswith("It took 1 min 00 s; no cost was recorded.")
+
+
+def test_what_holds_for_these_networks_need_not_hold_for_their_recipes(filler: Filler) -> None:
+    for seed, scores in enumerate(((0.995, 0.90), (0.91, 0.85))):
+        for depth, score in zip((44, 34), scores, strict=True):
+            predictions(filler, filler.run(**trained(depth, seed=seed, test=score)), score, seed=seed)
+    said = answer(filler)
+    assert "between these networks the difference is significant (paired bootstrap over the same 360 pictures" in said
+    # 0.9525 ± 0.0601 against 0.875 ± 0.0354: t = 1.571, freedom 1.62.
+    assert "but training anew may undo it (Welch's t-test over the seeds, p = 0.28)" in said
+
+
+def test_seeds_alone_are_judged_by_welchs_test(filler: Filler) -> None:
+    for seed in range(3):
+        filler.run(**trained(44, seed=seed, test=0.95 + seed / 1000))
+        filler.run(**trained(34, seed=seed, test=0.90 + seed / 1000))
+    assert "the difference is significant (Welch's t-test over the seeds, p < 0.001)" in answer(filler)
+    found = json.loads(board_text(filler, format="json"))["pages"][0]
+    assert found["p_value"] is None and found["p_value_over_seeds"] < 0.001
 
 
 def test_without_predictions_the_answer_does_not_claim(filler: Filler) -> None:
@@ -144,7 +167,7 @@ def test_depth_and_start_told_apart_or_not(filler: Filler) -> None:
     board = reports.leaderboard(filler.uri).board
     found = summary.depth_by_start(board.pages[0].table, board.ask)
     assert found is not None
-    assert [c.title for c in found[0].columns] == ["layers", "scratch", "transfer (imagenet)"]
+    assert [c.title for c in found[0].columns] == ["layers", "scratch", "transfer: imagenet"]
     said = plain(found[1].text)
     assert "With 34 layers transfer makes +3.0 points" in said
     assert "from scratch 44 against 34 layers make +1.0 points" in said
@@ -161,7 +184,7 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
     )
     filler.run("source", params={"num_layers": 34}, tags={"pretext": "rotation"})
     board = reports.leaderboard(filler.uri).board
-    gaps = {g.run_id: g for one in board.pages for g in missing.gaps(one.runs)[0]}
+    gaps = {g.run_id: g for one in board.pages for g in missing.gaps(one).found}
     assert gaps[left_out].why == "it has a test split, which was left out (--no-test)"
     assert gaps[left_out].command == f"python -m trainers.evaluate {left_out}"
     assert gaps[nowhere].why == "no test score was logged"
@@ -178,13 +201,29 @@ def board_text(filler: Filler, **asked: Any) -> str:
     return reports.leaderboard_text(filler.uri, **asked)
 
 
+def test_what_another_tool_logged_gets_no_column_and_no_command_that_cannot_help(filler: Filler) -> None:
+    for rate in (0.1, 0.2):
+        filler.run("a|b", params={"lr": rate}, metrics={"accuracy": 0.9 - rate, "loss": 1}, seconds=0)
+    text = board_text(filler)
+    head = next(line for line in text.splitlines() if line.startswith("|"))
+    assert [c.strip() for c in head.split("|")[1:-1]] == ["#", "lr", "test", "run"]
+    assert "trainers.evaluate" not in text
+    assert "2 runs were logged by another tool, without a metric test_accuracy." in text
+    assert "There is `accuracy` and `loss`; this ranks by one: `python -m reports leaderboard --metric acc" in text
+    ranked = board_text(filler, metric="accuracy")
+    head = next(line for line in ranked.splitlines() if line.startswith("|"))
+    assert [c.strip() for c in head.split("|")[1:-1]] == ["#", "lr", "accuracy", "run"]
+    assert "| 0.8000 |" in " ".join(ranked.replace("\u00a0", " ").split())
+    assert "0.1 above lr 0.2 (0.7)" in answer(filler, metric="accuracy")
+
+
 def test_impossible_values_are_flagged_and_marked(filler: Filler) -> None:
     settings = trained(44, test=0.9)
     settings["curves"] = {}
     settings["metrics"] |= {"train_accuracy": 994.0, "test_loss": -1.0, "validation_accuracy": float("inf")}
     filler.run(**settings)
     found = findings(filler)
-    assert "train_accuracy is 994, which is at least 0 and at most 1; the value is left out." in found
+    assert "train_accuracy is 994, but can only be at least 0 and at most 1; the value is left out." in found
     assert any(f.startswith("validation_accuracy is ∞") for f in found)
     assert "| ! |" in " ".join(board_text(filler).split())
 
@@ -242,6 +281,22 @@ def test_unreadable_running_and_unrecorded_are_said(filler: Filler) -> None:
     assert any(f.startswith("still RUNNING, begun 2023-11-14 22:14 UTC") for f in found)
 
 
+def test_what_mends_is_said_with_what_is_wrong(filler: Filler) -> None:
+    leaking = trained(44, dataset="my photos")
+    leaking["tags"] |= {"test_overlap_images": "1"}
+    filler.run(**leaking)
+    filler.run("here", status="RUNNING", tags={"launcher": "local"})
+    filler.run("there", status="RUNNING", tags={"launcher": "sagemaker-builtin"})
+    stopped = filler.run(**trained(34) | {"status": "KILLED"})
+    filler.run("stopped at once", status="KILLED", tags={"launcher": "local"})
+    text = board_text(filler)
+    assert "1 test picture was trained on, so the test score flatters. What names them: " in text
+    assert "`python -m trainers.data check 'my photos'`." in text
+    assert "If its program is gone, what closes it: `python -m tracking repair`." in text
+    assert "What catches up with its job: `python -m trainers.jobs watch`." in text
+    assert f"```sh\nexport MLFLOW_TRACKING_URI={filler.uri}\npython -m trainers.run --resume {stopped}\n```" in text
+
+
 def test_a_clean_store_has_nothing_wrong(filler: Filler) -> None:
     for depth in (34, 44):
         for seed in range(2):
@@ -280,11 +335,24 @@ def test_epoch_chosen_by_best_or_step_and_never_quietly_by_test(filler: Filler) 
     assert "**Warning:** The epoch was chosen by test_accuracy, so" in board_text(filler, best="test_accuracy")
 
 
+def test_csv_is_a_line_a_configuration(filler: Filler) -> None:
+    for seed in range(2):
+        filler.run(**trained(44, seed=seed) | {"name": f"two\nlines, {seed}"})
+    rows = list(csv.DictReader(board_text(filler, format="csv").splitlines()))
+    assert [r["run_names"] for r in rows] == ["two lines, 0; two lines, 1"] and rows[0]["seeds"] == "0; 1"
+
+
+def test_points_close_together_are_all_named() -> None:
+    near = [placing.Point(f"network {i}", 45 + i / 4, 0.90 + i / 100, 0.85, 0.99, i == 2) for i in range(3)]
+    drawn = figures.cost_against_score("cost", near, "time a run", "s", "test accuracy")
+    assert all(drawn.svg.count(f">network {i}<") == 1 for i in range(3)) and "faster" in drawn.caption
+
+
 def test_columns_by_metric_and_top(filler: Filler) -> None:
     for depth in (20, 32, 44):
         filler.run(**trained(depth, test=0.9 + depth / 1000, optimizer="nag"), inputs={"validation": "v"})
     text = board_text(filler, columns="optimizer,test_num_images", top=2)
-    assert "| nag" in text and "… and 1 row more" in text and "20 layers" not in text.partition("What it took")[0]
+    assert "| nag" in text and "… and 1 row more" in text and "20 layers" not in text.partition("### ")[0]
     ranked = reports.leaderboard(filler.uri, metric="validation_accuracy")
     assert ranked["layers"].tolist() == [44, 32, 20]
     by = reports.leaderboard(filler.uri, by=["num_layers", "init"])

@@ -69,6 +69,9 @@ NASTY = [
         (text.p_value(0.0312), "p = 0.031"),
         (text.p_value(0.5), "p = 0.50"),
         (text.duration(0), "0.0 s"),
+        (text.duration(0.045), "45 ms"),
+        (text.duration(0.0001), "< 1 ms"),
+        (text.duration(0.1), "0.1 s"),
         (text.duration(9.96), "10 s"),
         (text.duration(59.6), "1 min 00 s"),
         (text.duration(200), "3 min 20 s"),
@@ -86,6 +89,24 @@ NASTY = [
 )
 def test_numbers_as_words(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.9163, 0.9, None], ["0.9163", "0.9000", "–"]),
+        ([0.0, 0.25], ["0.0000", "0.2500"]),
+        ([12.5, 3.25], ["12.50", "3.25"]),
+        ([359, 2.0], ["359", "2"]),
+        ([1234.5, 7], ["1234", "7"]),
+        ([2e9, 1], ["2e+09", "1"]),
+        ([100.0, 0.00012], ["100", "0.00012"]),
+        ([math.inf, 0.5], ["∞", "0.5000"]),
+        ([], []),
+    ],
+)
+def test_a_column_of_numbers_has_as_many_decimals_each(values: list[float | None], expected: list[str]) -> None:
+    assert text.numbers(values) == expected
 
 
 def test_width_counts_terminal_columns() -> None:
