@@ -12,7 +12,7 @@ from models_fixtures import by_class, crops, probabilities
 from test_tracking_gluon_files import archive, builtin_files
 from tracking_fixtures import store_fixture  # noqa: F401
 
-from tracking import gluon, gluon_symbol
+from tracking import gluon, gluon_symbol, model_format
 from tracking.__main__ import main
 from tracking.journal import Journal
 from tracking.model_package import encode_png
@@ -57,7 +57,13 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
     (output,) = after.outputs.model_outputs
     model = store.client().get_logged_model(output.model_id)
     scores = {(m.key, m.value, m.dataset_digest) for m in model.metrics}
-    assert scores == {("validation_accuracy", 0.75, "d"), ("best_epoch", 12.0, None)}
+    proof = after.data.metrics["onnx_max_difference"]
+    assert proof <= 1e-4
+    assert scores == {
+        ("validation_accuracy", 0.75, "d"),
+        ("best_epoch", 12.0, None),
+        ("onnx_max_difference", proof, None),
+    }
     folder = model.artifact_location.removeprefix("file://")
     in_mxnet = gluon.load_model(folder)(gluon_symbol.to_array(pictures.transpose(0, 3, 1, 2))).asnumpy()
     served = mlflow.pyfunc.load_model(folder, suppress_warnings=True).predict(pictures)
@@ -72,17 +78,35 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("missing.tar.gz", "no such file"),
-        ("classes.json", "no model.tar.gz"),
-        ("broken.tar.gz", "cannot be read as a model archive"),
+        (["missing.tar.gz"], "no such file"),
+        (["classes.json"], "no model.tar.gz"),
+        (["broken.tar.gz"], "cannot be read as a model archive"),
+        (["model.tar.gz", "--classes", "classes.json"], "2 class names for a network of 3"),
+        (["model.tar.gz", "--classes", "missing.json"], "missing.json names no classes"),
+        (["model.tar.gz", "--epoch", "9"], "no weights of epoch 9; there are: 13"),
+        (["model.tar.gz", "--pictures", "classes.json"], "--pictures classes.json: not a readable JPEG or PNG"),
     ],
 )
-def test_what_is_no_archive_is_refused(
-    given: str, words: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_bad_input_is_refused_and_leaves_the_run_as_it_was(
+    given: list[str], words: str, store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "classes.json").write_text("[]")
-    (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8bnothing")
+    Path("classes.json").write_text('["a", "b"]')
+    Path("broken.tar.gz").write_bytes(b"\x1f\x8bnothing")
+    archive(Path("model.tar.gz"), builtin_files(workdir))
     run_id = job(store)
-    assert main(["log-model", run_id, str(tmp_path / given)]) == 2
+    before = store.find_run(run_id).data
+    assert main(["log-model", run_id, *given]) == 2
     assert words in capsys.readouterr().err
-    assert not store.find_run(run_id).outputs.model_outputs
+    after = store.find_run(run_id)
+    assert after.data.tags == before.tags and after.data.metrics == before.metrics and not after.outputs.model_outputs
+    assert not store.client().list_artifacts(run_id)
+
+
+def test_the_size_of_the_pictures_is_the_runs_where_the_archive_tells_none(store: Store, workdir: Path) -> None:
+    files = {name: content for name, content in builtin_files(workdir).items() if name != "model-shapes.json"}
+    run_id = job(store)
+    assert main(["log-model", run_id, str(archive(Path("model.tar.gz"), files))]) == 0
+    (output,) = store.find_run(run_id).outputs.model_outputs
+    assert store.client().get_logged_model(output.model_id).metrics
+    folder = store.client().get_logged_model(output.model_id).artifact_location.removeprefix("file://")
+    assert model_format.read_facts(folder)["image_shape"] == [3, 8, 8]

@@ -87,9 +87,8 @@ def of_run(client: MlflowClient, run: Any, metric: str) -> Candidate:
     step, model = models[-1]
     score = _score(client, run, model, metric, step)
     if score is None:
-        raise ModelError(
-            f"{shown} has no {metric} of epoch {step}, its model's; it has {', '.join(sorted(run.data.metrics))}."
-        )
+        scores = [key for key in sorted(run.data.metrics) if _can_choose(key)]
+        raise ModelError(f"{shown} has no {metric} of epoch {step}, its model's; it has {', '.join(scores) or 'none'}.")
     assert known is not None
     if not (known.low is None or score >= known.low) or not (known.high is None or score <= known.high):
         raise ModelError(f"{shown} has {metric} {score:g}, which cannot be; it is no candidate.")
@@ -117,8 +116,13 @@ def _score(client: MlflowClient, run: Any, model: Any, metric: str, step: int) -
 def higher_is_better(metric: str) -> bool:
     """Which way a score is better. Raises ModelError for a metric that is no score."""
     known = names.ALL.get(("metric", metric))
-    # Speed and cost have a better direction too, and so has the score on the pictures that were learned by heart.
-    if known is None or not known.better or metric.split("_", 1)[0] not in _CHOOSING:
+    if known is None or not _can_choose(metric):
         legal = ", ".join(one.key for one in names.METRICS if one.better and one.key.startswith("validation"))
         raise ModelError(f"{metric!r} is no score that a model can be chosen by; take one of {legal}.")
     return known.better == "higher"
+
+
+def _can_choose(metric: str) -> bool:
+    """Speed and cost have a better direction too, and so has the score on the pictures that were learned by heart."""
+    known = names.ALL.get(("metric", metric))
+    return known is not None and bool(known.better) and metric.split("_", 1)[0] in _CHOOSING

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,19 +55,30 @@ def run(arguments: argparse.Namespace) -> int:
     if found.outputs and found.outputs.model_outputs:
         raise ModelError(f"run {found.info.run_id[:8]} has a model already.")
     resize = found.data.params.get("resize")
-    with tracked.attach(found.info.run_id, live=store) as attached:
-        folder = attached.dir / "files" / "model"
+    sizes: dict[str, Any] = {
+        "image_shape": _image_shape(arguments.archive, found),
+        "resize": None if resize is None else int(float(resize)),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
         gluon.save_model(
             arguments.archive,
             folder,
             class_names=_class_names(arguments.classes),
-            resize=None if resize is None else int(float(resize)),
             epoch=_epoch(arguments, found),
-            pictures=_pictures(arguments, found),
+            pictures=_pictures(arguments.pictures, sizes),
+            **sizes,
         )
-        attached.artifact(folder)
-    known = model_format.read_facts(folder)["onnx"]
-    print(f"run {found.info.run_id[:8]} has the model of epoch {model_format.read_facts(folder)['epoch']}")
+        facts = model_format.read_facts(folder)
+        known = facts["onnx"]
+        # Only now: what goes wrong before this is no failure of the run.
+        with tracked.attach(found.info.run_id, live=store) as attached:
+            if "problem" in known:
+                attached.tags({names.ONNX_PROBLEM: known["problem"]})
+            elif known["num_images"]:
+                attached.metrics({names.ONNX_MAX_DIFFERENCE: known["max_difference"]}, step=facts["epoch"])
+            attached.artifact(folder)
+    print(f"run {found.info.run_id[:8]} has the model of epoch {facts['epoch']}")
     if "problem" in known:
         print(f"it has no ONNX copy: {known['problem']}")
     elif known["num_images"]:
@@ -97,24 +109,33 @@ def _class_names(path: Path | None) -> list[str] | None:
         raise TrackingError(f"{path} names no classes ({type(error).__name__}: {error}); give a JSON list.") from error
 
 
-def _pictures(arguments: argparse.Namespace, found: Any) -> NDArray[np.uint8] | None:
-    """The pictures given, (N, C, H, W), brought to the size that the archive's network takes."""
-    import tempfile
+def _image_shape(archive: Path, found: Any) -> tuple[int, int, int]:
+    """What the archive says, or else the run's parameters."""
+    from tracking import model_archive
 
+    told = model_archive.image_shape(archive)
+    if told is not None:
+        return told
+    try:
+        channels, height, width = (int(side) for side in found.data.params["image_shape"].split(","))
+    except (KeyError, ValueError):
+        raise ModelError(
+            f"neither {archive} (model-shapes.json) nor the run's parameter image_shape tells the size of its pictures."
+        ) from None
+    return channels, height, width
+
+
+def _pictures(paths: list[Path], sizes: dict[str, Any]) -> NDArray[np.uint8] | None:
+    """The pictures given, (N, C, H, W), brought to the size that the network takes."""
     import numpy as np
 
-    from tracking import model_archive
     from tracking.pyfunc_pictures import BadPicture, Sizing, read
 
-    if not arguments.pictures:
-        return None
-    with tempfile.TemporaryDirectory() as scratch:
-        shape = model_archive.take_out(arguments.archive, scratch, epoch=_epoch(arguments, found)).image_shape
-    if shape is None:
-        raise ModelError(f"{arguments.archive} doesn't tell the size of its pictures; leave --pictures out.")
-    resize = found.data.params.get("resize")
-    sizing = Sizing({"image_shape": shape, "resize": None if resize is None else int(float(resize))})
-    try:
-        return np.stack([sizing.apply(read(path, shape[0], served=False)) for path in arguments.pictures])
-    except BadPicture as error:
-        raise TrackingError(f"--pictures: {error}") from error
+    sizing = Sizing(sizes)
+    found = []
+    for path in paths:
+        try:
+            found.append(sizing.apply(read(path, sizing.channels, served=False)))
+        except BadPicture as error:
+            raise TrackingError(f"--pictures {path}: {error}") from error
+    return np.stack(found) if found else None

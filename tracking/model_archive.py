@@ -91,6 +91,19 @@ def epochs(source: str | Path) -> list[int]:
     return sorted(int(match[2]) for match in found if match)
 
 
+def image_shape(source: str | Path) -> tuple[int, int, int] | None:
+    """(C, H, W) px of the network's input, None where the archive doesn't tell. Raises ModelError as ``take_out``."""
+    source = Path(source)
+    with _members(source) as members:
+        texts = {
+            name: _read(file, size, MAX_TEXT_BYTES, f"{source}: {name}")
+            for name, size, file in members
+            if name in (_SHAPES, META)
+        }
+    facts = _facts(texts.get(META), source)
+    return tuple(facts["image_shape"]) if facts else _image_shape(texts.get(_SHAPES), source)
+
+
 def is_archive(source: Any) -> bool:
     """Whether this is a path to such an archive or folder, by its looks."""
     if not isinstance(source, (str, Path)):
