@@ -107,7 +107,7 @@ def load() -> Any:
     """
     threads()
     _fill_numpy()
-    with quiet():
+    with quiet(), _hidden("sklearn"):  # for a base class that is an object without it; a second saved
         try:
             return importlib.import_module("mxnet")
         except (ImportError, OSError, AttributeError) as error:
@@ -154,7 +154,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _hidden(module: str) -> Iterator[None]:
-    """Make one module unimportable for a while: gluoncv refuses to load beside PyTorch 2 ("Legacy torch")."""
+    """Make one module unimportable for a while: gluoncv, say, refuses to load beside PyTorch 2 ("Legacy torch")."""
     absent = object()
     kept = sys.modules.get(module, absent)
     sys.modules[module] = None  # type: ignore[assignment]
