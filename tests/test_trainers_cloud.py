@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,62 @@ def test_a_study_becomes_jobs_and_ends_with_the_leaderboard(
     assert {one.data.tags[names.STUDY] for one in resolve().runs()} == {"two"}
 
 
+def test_a_study_goes_on_where_it_was(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is done is not paid for again, what is under way is followed; the file's own table names the account."""
+    account = f"[sagemaker]\nrole = '{ROLE}'\noutput = 's3://bucket-one/jobs'\nregion = 'us-east-1'\n"
+    Path("two.toml").write_text(account + "[[runs]]\nname = 'cats'\nlearning_rate = [0.1, 0.01]\n")
+    job = [word for word in JOB if not word.startswith(("--role", "--output", "--region"))]
+    argv = [*job, "--yes", "--force", "--study=two.toml"]
+    assert run.main([*argv, "--detach", "--max-cost=1"]) == 0
+    assert "each of the 2 jobs may cost $0.50 at most" in capsys.readouterr().err
+    # Half a dollar at 0.7364 an hour is 2444 s, less 180 s for all that is billed beside the training.
+    assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 180}
+    assert run.main(argv) == 0
+    captured = capsys.readouterr()
+    assert "2 runs, 0 already done, 2 under way" in captured.err and len(fake.jobs) == 2
+    assert captured.out.count("finished, billed") == 2 and "# Leaderboard" in captured.out
+    assert run.main(argv) == 0
+    assert "2 runs, 2 already done, 0 under way" in capsys.readouterr().err and len(fake.jobs) == 2
+    assert run.main([*argv, "--again", "--dry-run"]) == 2  # the fake's data are no records
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+def test_a_study_of_different_runs_is_priced_run_by_run(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'short'\nepochs = 10\n[[runs]]\nname = 'long'\nepochs = 100\n")
+    job = [word for word in JOB if not word.startswith(("--epochs", "--num-training"))]
+    assert run.main([*job, "--num-training-samples=100000", "--force", "--study=two.toml", "--max-cost=2"]) == 2
+    said = capsys.readouterr().err
+    (short,) = re.findall(r"short: about .* billed, ([\d.]+) \$", said)
+    (long,) = re.findall(r"long: about .* billed, ([\d.]+) \$", said)
+    assert float(long) > 5 * float(short)
+    (total,) = re.findall(r"estimate .* billed, \$([\d.]+) in all", said)
+    assert float(total) == pytest.approx(float(short) + float(long), abs=0.02)
+    assert f"all 2 jobs are estimated at ${total}, --max-cost is $2.00" in said
+
+
+def test_runs_that_start_from_another_wait_for_it_or_are_refused(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'first'\n[[runs]]\nname = 'second'\ninit = 'run:first'\n")
+    assert run.main([*JOB, "--study=two.toml", "--dry-run"]) == 2
+    assert "second start from another run of the study, and the built-in takes no weights" in capsys.readouterr().err
+    own = ["--on=sagemaker", f"--role={ROLE}", "--output=s3://bucket-one/jobs", "--region=us-east-1", "--num-layers=20"]
+    assert run.main([*own, "--study=two.toml", "--detach", "--yes"]) == 2
+    assert "Leave --detach out" in capsys.readouterr().err
+    run.main([*own, "--study=two.toml", "--dry-run"])
+    first, second = json.loads(capsys.readouterr().out)
+    assert [channel["ChannelName"] for channel in first["InputDataConfig"]] == ["code"]
+    assert [channel["ChannelName"] for channel in second["InputDataConfig"]] == ["init", "code"]
+    assert not fake.jobs
+
+
+def test_going_on_with_a_run_of_this_machine_is_refused(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--on=sagemaker", "--resume=0123abcd"]) == 2
+    assert "python -m trainers.jobs watch" in capsys.readouterr().err
+
+
 def test_detached_jobs_go_on_without_us(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([*JOB, "--yes", "--force", "--detach"]) == 0
     assert "python -m trainers.jobs watch" in capsys.readouterr().out
@@ -112,6 +169,12 @@ def test_a_rehearsal_has_every_class() -> None:
     chosen = _some_of_each(labels, 9)
     assert len(chosen) == 9 and set(labels[chosen]) == {0, 1, 2}
     assert list(np.bincount(labels[chosen])) == [4, 3, 2]
+
+
+def test_a_rehearsal_reads_the_data_that_the_job_would(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    argv = ["--on=sagemaker-builtin", "--rehearse", "--num-layers=20", "--train=photos", "--validation=digits"]
+    assert run.main(argv) == 2
+    assert "photos: there is no such file or folder" in capfd.readouterr().err
 
 
 @pytest.mark.mxnet

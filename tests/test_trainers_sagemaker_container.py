@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_sagemaker import FakeSageMaker, Plan, ScaledClock
-from sagemaker_fixtures import account, launcher, metrics, statuses, tags
+from sagemaker_fixtures import ROLE, account, launcher, metrics, statuses, tags
+from tracking_fixtures import made_database, make_store
 
 from tracking import names
+from tracking.errors import RunNotFound
 from tracking.events import read
 from tracking.store import Store
 from trainers.config import Config
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.mxnet
 REPOSITORY = Path(__file__).parent.parent
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/image-classification-tracking:latest"
 QUICK = Plan(starting_s=10, downloading_s=5, image_s=5, uploading_s=5, log_lag_s=1)
-SPEED = 10.0  # of the fake's clock; the containers are real and take their time
+SPEED = 40.0  # of the fake's clock; the containers are real and take their time
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def launched(fake: FakeSageMaker, root: Path, *configs: Config, **options: Any) 
 def watched(fake: FakeSageMaker, entries: list[ledger.Entry], **how: Any) -> list[Any]:
     from trainers.sagemaker.aws import Aws
 
-    return watch_many(entries, aws=Aws(region="us-east-1", clock=fake.clock), poll_s=3, **how)
+    return watch_many(entries, aws=Aws(region="us-east-1", clock=fake.clock), poll_s=12, **how)
 
 
 def model(fake: FakeSageMaker, uri: str) -> dict[str, bytes]:
@@ -111,6 +113,7 @@ def test_a_job_in_our_image_is_a_run_like_any_other(fake: FakeSageMaker, tmp_pat
         fake, tmp_path / "journals", config(pets, run_name="pets-spot"), spot=True
     )
     fake.plan("pets-spot*", replace(QUICK, interrupted_on=r"^\s+1/3", spot_wait_s=5))
+    shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
     plain, spot = watched(fake, entries, store=store)
     entry, taken = entries
@@ -152,6 +155,33 @@ def test_a_job_in_our_image_is_a_run_like_any_other(fake: FakeSageMaker, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_study_s_later_run_starts_from_the_earlier_one_s_network(
+    fake: FakeSageMaker, tmp_path: Path, pets: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One after the other, and the network goes through S3; the command line, end to end."""
+    from trainers import run
+
+    monkeypatch.chdir(tmp_path)
+    store = make_store(tmp_path)
+    Path("two.toml").write_text("[[runs]]\nname = 'first'\n[[runs]]\nname = 'second'\ninit = 'run:first'\n")
+    argv = [
+        "--on=sagemaker",
+        f"--role={ROLE}",
+        "--output=s3://bucket-one/jobs",
+        "--region=us-east-1",
+        f"--image={IMAGE}",
+    ]
+    argv += ["--study=two.toml", f"--dataset={pets}", "--num-layers=20", "--epochs=1", "--mini-batch-size=16", "--yes"]
+    assert run.main([*argv, "--poll=0.3"]) == 0, capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert said.count("finished, billed") == 2 and "# Leaderboard" in said
+    runs = {one.data.tags["mlflow.runName"]: one for one in store.runs()}
+    assert runs["second"].data.tags[names.INIT_LABEL].startswith("labels on pets (run ")
+    assert runs["first"].data.tags[names.INIT_LABEL] == "scratch"
+    assert runs["second"].data.params["init"].startswith("run:")
+
+
+@pytest.mark.slow
 def test_stopped_and_failed_jobs_keep_what_they_have(fake: FakeSageMaker, tmp_path: Path, pets: Path) -> None:
     """A stop leaves the best network so far; pictures that cannot be read are the user's matter, and it says so."""
     broken = tmp_path / "broken"
@@ -181,10 +211,12 @@ def test_stopped_and_failed_jobs_keep_what_they_have(fake: FakeSageMaker, tmp_pa
 
 @pytest.mark.slow
 def test_with_a_server_in_reach_the_job_logs_live_to_the_launcher_s_run(
-    fake: FakeSageMaker, tmp_path: Path, pets: Path
+    fake: FakeSageMaker, tmp_path: Path, pets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from postgres_fixtures import mlflow_server
 
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # one interpreter less to wait for
+    shutil.copy(made_database(), tmp_path / "mlflow.db")
     with mlflow_server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts") as uri:
         where = launcher(fake, tmp_path / "journals", ledger.OWN, train=None, validation=None, image=IMAGE)
         where.environment = {"MLFLOW_TRACKING_URI": uri}
@@ -195,7 +227,7 @@ def test_with_a_server_in_reach_the_job_logs_live_to_the_launcher_s_run(
         assert client.get_run(run_id).info.status == "RUNNING"
         # Nobody watches: what MLflow learns of the epochs comes from the container alone.
         job = SageMakerJob(where.aws, send(where.aws, entry))
-        assert job.wait(poll_s=5) == "finished", list(job.logs())
+        assert job.wait(poll_s=12) == "finished", list(job.logs())
         history = client.get_metric_history(run_id, names.VALIDATION_ACCURACY)
         assert [metric.step for metric in history][:2] == [1, 2]
         assert client.get_run(run_id).info.status == "RUNNING"  # its end is the watcher's to say
@@ -298,6 +330,25 @@ def test_channels_become_the_data(base: Path) -> None:
     (data / "data" / "all.lst").write_text("0\t0\tcat/1.png\n")
     listed = container_data.place_data(Config(dataset="/home/me/all.lst"), base)
     assert (listed.dataset, listed.image_root) == (str(data / "data" / "all.lst"), str(data / "data"))
+
+
+def test_weights_that_came_with_the_job_are_found(base: Path, tmp_path: Path) -> None:
+    channel = base / "input" / "data" / "init"
+    assert container_data.place_init({"init": "scratch"}, base) == {"init": "scratch"}
+    channel.mkdir()
+    (channel / "mine.params").write_bytes(b"weights")
+    placed = container_data.place_init({"init": "/home/me/mine.params", "epochs": "2"}, base)
+    assert placed == {"init": str(channel / "mine.params"), "epochs": "2"}
+
+    with tarfile.open(channel / "data.tar", "w") as archive:
+        info = tarfile.TarInfo("config.toml")
+        info.size = 2
+        archive.addfile(info, io.BytesIO(b"#\n"))
+    assert container_data.place_init({"init": "run:abcd1234"}, base) == {"init": "run:abcd1234"}
+    store = container._store(base, "run:abcd1234")
+    assert (store.journal_dir("abcd1234") / "files" / "config.toml").read_bytes() == b"#\n"
+    with pytest.raises(RunNotFound):
+        store.journal_dir("another1")
 
 
 def test_an_archived_channel_is_unpacked_and_split_channels_are_put_together(base: Path) -> None:
@@ -416,6 +467,7 @@ def test_the_run_is_shown_live_in_the_launcher_s_run(tmp_path: Path) -> None:
     from tracking.replay import Replayer
     from trainers.sagemaker.relay import Relay
 
+    shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
     ours = Journal.create(store.root, experiment="pets", run_name="cats")
     ours.params({"dataset": "photos/", "epochs": 2})

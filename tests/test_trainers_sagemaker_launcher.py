@@ -67,6 +67,35 @@ def test_a_dry_plan_sends_nothing(fake: FakeSageMaker, tmp_path: Path, pets: Pat
     assert sent.request["InputDataConfig"] == plan.request["InputDataConfig"]  # what is shown is what is sent
 
 
+def test_weights_and_networks_to_start_from_go_along(fake: FakeSageMaker, tmp_path: Path, pets: Path) -> None:
+    weights, source = tmp_path / "mine.params", tmp_path / "journals" / ("0123456789abcdef" * 2)
+    weights.write_bytes(b"weights")
+    (source / "files" / "model").mkdir(parents=True)
+    (source / "journal-000001.jsonl").write_text("")
+    (source / "files" / "config.toml").write_text('num_layers = 20\nimage_shape = "3,28,28"\n')
+    for name in ("model.json", "model-0000.params", "model-symbol.json"):
+        (source / "files" / "model" / name).write_text(name)
+    where = launcher(fake, tmp_path / "journals", ledger.OWN, train=None, validation=None)
+    config = Config(num_layers=20, image_shape="3,28,28", dataset=str(pets))
+    planned = {}
+    for init in (str(weights), f"run:{source.name}"):
+        plan = where.plan(replace(config, init=init, use_pretrained_model=None))
+        (uri,) = (
+            channel["DataSource"]["S3DataSource"]["S3Uri"]
+            for channel in plan.request["InputDataConfig"]
+            if channel["ChannelName"] == "init"
+        )
+        planned[init] = keys(fake, uri.removeprefix("s3://bucket-one/"))
+        assert plan.request["HyperParameters"]["init"] == init
+    assert content(fake, planned[str(weights)][0]) == b"weights" and planned[str(weights)][0].endswith("/mine.params")
+    with tarfile.open(fileobj=BytesIO(content(fake, planned[f"run:{source.name}"][0]))) as archive:
+        assert sorted(archive.getnames()) == ["config.toml", "model/model-0000.params", "model/model.json"]
+    with pytest.raises(BadInput, match="--num-layers 32: the network of --init run:0123.* has 20"):
+        where.plan(replace(config, num_layers=32, init=f"run:{source.name}", use_pretrained_model=None))
+    with pytest.raises(BadInput, match="no run 'fedcba98'"):
+        where.plan(replace(config, init="run:fedcba98", use_pretrained_model=None))
+
+
 def test_own_data_and_code_go_up_once(fake: FakeSageMaker, tmp_path: Path, pets: Path) -> None:
     config = replace(CONFIG, dataset=str(pets), num_training_samples=None)
     news: list[str] = []
@@ -279,6 +308,22 @@ def test_a_study_stays_within_its_money(fake: FakeSageMaker, tmp_path: Path) -> 
     spent = sum(outcome.cost_usd or 0 for outcome in ended)
     assert 0.25 < spent <= 0.50 and len(fake.jobs) == 2  # the other two were never launched
     assert statuses(entries[3].directory)[0][0] == "KILLED"
+
+
+def test_a_ceiling_holds_for_whoever_watches(fake: FakeSageMaker, tmp_path: Path) -> None:
+    """Written down at the launch; what is watched elsewhere, or by nobody, counts as well."""
+    root = tmp_path / "journals"
+    where, entries = launcher(fake, root, max_cost_usd=0.50), []
+    for seed in range(3):
+        entry, journal = where.record(where.plan(replace(CONFIG, seed=seed, epochs=300, run_name=f"cats-{seed}")))
+        journal.close()
+        entries.append(sending.send(where.aws, entry))
+    # The launcher died; its jobs are picked up, but for one.
+    outcomes = watch_many([entry for entry in ledger.entries(root)][:2], aws=where.aws, poll_s=60)
+    spent = [outcome.cost_usd for outcome in outcomes if outcome is not None and outcome.state == "killed"]
+    assert len(spent) == 2 and fake.job(entries[2].name).status == "InProgress"
+    third = (fake.now() - fake.job(entries[2].name).created) / 3600 * 0.7364
+    assert 0.25 < sum(usd or 0 for usd in spent) + third <= 0.55
 
 
 def test_a_job_of_another_machine_is_adopted(fake: FakeSageMaker, tmp_path: Path) -> None:

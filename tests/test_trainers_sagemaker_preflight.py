@@ -312,6 +312,8 @@ def test_our_container_does_not_have_this_machine_s_weights(account: World, tmp_
     weights.write_bytes(b"")
     config = Config(num_layers=20, image_shape="3,28,28", init=str(weights))
     assert "init-local" in codes(_run(account, [], config, code_uri=CODE))
+    sent = [Channel("init", "s3://bucket-one/weights/")]
+    assert "init-local" not in codes(_run(account, sent, config, code_uri=CODE))
 
 
 # Time, money, disk
@@ -337,6 +339,53 @@ def test_the_estimate_is_said_with_its_price(account: World) -> None:
     note = next(f for f in report.findings if f.code == "estimate")
     assert note.severity == "note"
     assert "about 2 min billed, 0.12 $ (anything up to 0.36 $) at 3.60 $/h (AWS price list of 2026-11-02" in note.what
+
+
+def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account: World) -> None:
+    config = replace(BUILTIN, num_layers=152, image_shape="3,224,224", num_training_samples=100_000)
+    report = preflight.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.12xlarge"), account.aws)
+    (idle,) = (f for f in report.findings if f.code == "gpus-idle")
+    assert report.usd is not None and f"{0.75 * report.usd:.2f} $ of the estimated {report.usd:.2f} $" in idle.what
+    assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.mend
+    assert "gpus-idle" not in codes(_run(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
+    # What is estimated is one GPU's speed.
+    alone = preflight.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.16xlarge"), account.aws)
+    assert report.estimate is not None and alone.estimate is not None
+    assert report.estimate.images_per_s == alone.estimate.images_per_s
+
+
+def test_machines_that_would_train_the_same_run_twice_stop_the_launch(account: World) -> None:
+    found = {f.code: f for f in _run(account, [], code_uri=CODE, instance_count=2)}
+    assert (
+        found["machines-idle"].severity == "error" and "0.02 $ of the estimated 0.05 $" in found["machines-idle"].what
+    )
+
+
+def test_a_machine_that_is_kept_is_in_the_price_before_the_launch(account: World) -> None:
+    report = preflight.examine(*build(account.put_records(), keep_alive_min=30), account.aws)
+    assert report.kept_usd_at_most == pytest.approx(0.7364 / 2)
+    note = next(f for f in report.findings if f.code == "estimate")
+    assert "the machine kept for 30 min costs up to 0.37 $ more" in note.what
+
+
+def test_the_other_jobs_of_a_study_ask_nothing_twice(account: World) -> None:
+    channels = account.put_records()
+    first = preflight.examine(*build(channels), account.aws)
+    calls, asked = len(account.fake.calls), len(account.answers.calls)
+    built, config, options = build(channels, replace(BUILTIN, num_classes=2))
+    second = preflight.examine(built, config, options, account.aws, former=first)
+    assert (len(account.fake.calls), len(account.answers.calls)) == (calls, asked)
+    assert second.num_reads == first.num_reads and second.price == first.price
+    assert codes(first.findings) == [] and codes(second.findings) == ["rec-label", "rec-label"]  # looked at anew
+
+
+def test_findings_of_many_jobs_are_said_once_and_whose_they_are() -> None:
+    batch, tag = all_findings.found("batch-too-large", "7 of 3"), all_findings.found("image-old", "an old one")
+    merged = all_findings.of_many({"a": [tag], "b": [batch, tag], "c": [batch, tag]})
+    assert [(f.code, f.what) for f in merged] == [
+        ("batch-too-large", "b and 1 more: 7 of 3"),
+        ("image-old", "an old one"),
+    ]
 
 
 @pytest.mark.parametrize(("max_cost", "code"), [(0.8, "max-cost"), (2.0, "max-cost-tight"), (90.0, None)])

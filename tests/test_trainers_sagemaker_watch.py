@@ -92,6 +92,16 @@ def test_a_bill_that_follows_the_end_is_not_missed(fake: FakeSageMaker, tmp_path
     assert metrics(entry.directory, names.BILLABLE_TIME_S) == [(3, 266)]
 
 
+def test_a_kept_machine_s_cost_is_bounded_in_the_run(fake: FakeSageMaker, tmp_path: Path) -> None:
+    entry = launched(fake, tmp_path / "journals", keep_alive_min=30)
+    (outcome,) = watch_many([entry], aws=door(fake))
+    assert outcome is not None and outcome.cost_usd is not None
+    waited_s = outcome.cost_usd * 3600 / 0.7364 - 266  # billed since the end, up to the last look
+    assert 0 < waited_s < 120
+    assert outcome.kept_usd_at_most == pytest.approx((1800 - waited_s) * 0.7364 / 3600)
+    assert metrics(entry.directory, names.WARM_POOL_COST_USD_AT_MOST) == [(3, outcome.kept_usd_at_most)]
+
+
 @pytest.mark.parametrize(
     ("plan", "state", "status", "kind", "told"),
     [

@@ -267,6 +267,7 @@ TRAINING_TIME_S = "training_time_s"
 TOTAL_TIME_S = "total_time_s"
 BILLABLE_TIME_S = "billable_time_s"
 COST_USD = "cost_usd"
+WARM_POOL_COST_USD_AT_MOST = "warm_pool_cost_usd_at_most"
 SPOT_SAVING = "spot_saving"
 NUM_PARAMETERS = "num_parameters"
 MODEL_SIZE_BYTES = "model_size_bytes"
@@ -323,6 +324,14 @@ METRICS: tuple[Name, ...] = (
         better="lower",
     ),
     _metric(COST_USD, "cost", "billable seconds x instances x price", unit="USD", low=0, better="lower"),
+    _metric(
+        WARM_POOL_COST_USD_AT_MOST,
+        "kept machine",
+        "what a machine kept for the next job may cost on top, unless that job takes it over",
+        unit="USD",
+        low=0,
+        better="lower",
+    ),
     _metric(SPOT_SAVING, "spot saving", "share of the on-demand cost that spot capacity saved", low=0, high=1),
     _metric(NUM_PARAMETERS, "parameters", "trainable weights", low=1),
     _metric(MODEL_SIZE_BYTES, "model size", "of the saved weights", unit="bytes", low=1, better="lower"),

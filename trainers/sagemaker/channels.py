@@ -62,7 +62,7 @@ def _builtin(
         given = [Channel(name, uploads.file(path, name), RECORDIO) for name, path in ready.items()]
         return config, channels + given, ()
     with tempfile.TemporaryDirectory(prefix="channels-") as folder:
-        dataset, resolved = _open(config, local, Path(folder))
+        dataset, resolved = open_here(config, local, Path(folder))
         prefixes = uploads.records(dataset, resolved)
         packed = [Channel(name, prefix, RECORDIO) for name, prefix in prefixes.items()]
         return resolved, packed, tuple(_facts(dataset))
@@ -85,7 +85,7 @@ def _whole(config: Config, uploads: Uploads) -> list[Channel]:
     return [] if path is None else [Channel("data", uploads.tree(path, root))]
 
 
-def _open(config: Config, local: Mapping[str, Path], folder: Path) -> tuple[Dataset, Config]:
+def open_here(config: Config, local: Mapping[str, Path], folder: Path) -> tuple[Dataset, Config]:
     """The data of this machine and the config with what they decide; several paths are put together in ``folder``."""
     from trainers import experiment
 

@@ -140,6 +140,8 @@ def ending(entry: Entry, outcome: Outcome | None) -> str:
         return f"{entry.name}: not watched to its end. Go on with: python -m trainers.jobs watch {entry.name}"
     billed = "" if outcome.billable_s is None else f", billed {duration(outcome.billable_s)}"
     cost = "" if outcome.cost_usd is None else f", {dollars(outcome.cost_usd)}"
+    if outcome.kept_usd_at_most:
+        cost += f", and up to {dollars(outcome.kept_usd_at_most)} for the machine kept until the next job takes it"
     lines = [f"{entry.name}: {outcome.state}{billed}{cost}"]
     if outcome.reason:
         lines.append(f"  why: {outcome.reason}")

@@ -57,12 +57,13 @@ def train(base: Path) -> int:
     from tracking import run as tracked
     from tracking.events import journals
     from trainers import experiment
-    from trainers.sagemaker.container_data import place_data
+    from trainers.sagemaker.container_data import place_data, place_init
     from trainers.sagemaker.request import config_from
 
     values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
-    config = config_from({key: _plain(text) for key, text in values.items() if not key.startswith("sagemaker_")})
-    named, store = config.dataset, _store(base)
+    values = {key: _plain(text) for key, text in values.items() if not key.startswith("sagemaker_")}
+    config = config_from(place_init(values, base))
+    named, store = config.dataset, _store(base, config.initial)
     config = place_data(config, base)
     former = [directory for directory in journals(store.root) if (directory / "files" / "config.toml").is_file()]
     done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
@@ -81,11 +82,14 @@ def train(base: Path) -> int:
     return _leave(base, store.root / outcome.journal_id, outcome.exit_code)
 
 
-def _store(base: Path) -> Store:
-    """Where the run's journal lies. MLflow is filled from it elsewhere."""
-    from tracking.store import Store
+def _store(base: Path, init: str) -> Store:
+    """Where the run's journal lies, and the run it starts from. MLflow is filled from it elsewhere."""
+    from trainers.sagemaker.container_store import ContainerStore
 
-    return Store(f"sqlite:///{base / 'work' / 'mlflow.db'}", None, base / "checkpoints" / "journals")
+    root, source = base / "checkpoints" / "journals", base / "work" / "init"
+    return ContainerStore(
+        f"sqlite:///{base / 'work' / 'mlflow.db'}", None, root, source=source, source_id=init.removeprefix("run:")
+    )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainers.config import Config
 
-DATA, SPLITS = "data", ("train", "validation", "test")
+DATA, INIT, SPLITS = "data", "init", ("train", "validation", "test")
 
 
 def place_data(config: Config, base: Path) -> Config:
@@ -34,6 +35,21 @@ def place_data(config: Config, base: Path) -> Config:
     for name in splits:
         (together / name).symlink_to(_unpacked(base, name, f"channels/{name}"))
     return replace(config, dataset=str(together), image_root=None)
+
+
+def place_init(values: Mapping[str, str], base: Path) -> dict[str, str]:
+    """The hyperparameters with the weights' file of channel ``init`` as ``init``; a run's network is unpacked.
+
+    A run keeps its name, ``run:<id>``: where its files were put, ``ContainerStore`` finds them.
+    """
+    folder = base / "input" / "data" / INIT
+    if not folder.is_dir():
+        return dict(values)
+    if (folder / "data.tar").is_file():
+        extract(folder / "data.tar", base / "work" / INIT / "files")
+        return dict(values)
+    file = folder / Path(values["init"]).name
+    return {**values, "init": str(file)}
 
 
 def _basename(config: Config) -> str:

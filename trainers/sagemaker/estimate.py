@@ -64,9 +64,14 @@ def estimate(
     num_validation: int = 0,
     num_bytes: int = 0,
     is_listed: bool = False,
+    is_builtin: bool = True,
 ) -> Estimate:
-    """The job's billed seconds. ``is_listed``: pictures and a list, which the built-in first packs, on billed time."""
-    rate = images_per_s(config, instance_type) * num_instances
+    """The job's billed seconds. ``is_listed``: pictures and a list, which the built-in first packs, on billed time.
+
+    Our own trainer (not ``is_builtin``) takes one GPU of one machine, whatever is rented.
+    """
+    rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else 1)
+    rate *= num_instances if is_builtin else 1
     pictures = num_train + num_validation / _EVALUATION_SPEED
     packing_s = (num_train + num_validation) / _PACKED_PER_S if is_listed else 0.0
     return Estimate(
@@ -78,25 +83,31 @@ def estimate(
     )
 
 
-def images_per_s(config: Config, instance_type: str) -> float:
-    """Training pictures a second of one machine: the slower of its GPUs and of reading the pictures."""
+def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = None) -> float:
+    """Training pictures a second of one machine: the slower of its GPUs (``num_gpus`` of them) and of reading."""
     _, height, width = config.shape if config.image_shape else (3, 224, 224)
-    depth = config.num_layers if config.num_layers is not None else 152
     share = height * width / (224 * 224)
     reading = min(_LARGEST_RATE_PER_S, _DECODED_224_PER_S / share)
     machine = instances.find(instance_type)
     if machine is None or machine.gpu is None:
         tflops, count = 0.15, 1  # some CPU
     else:
-        tflops, count = machine.gpu.tflops, machine.num_gpus
+        tflops, count = machine.gpu.tflops, machine.num_gpus if num_gpus is None else num_gpus
         reading *= max(1.0, machine.num_cpus / 8)
-    if depth in _SMALL_GMACS:
-        gmacs = _SMALL_GMACS[depth] * height * width / (32 * 32)
-    else:
-        gmacs = _LARGE_GMACS[depth] * share
     faster = 1.5 if config.precision_dtype == "float16" else 1.0
-    computing = count * faster * tflops * 1e3 / (6 * gmacs)  # 2 operations a multiply-add; the backward pass costs two
+    computing = (
+        count * faster * tflops * 1e12 / (6 * macs(config))
+    )  # 2 operations a multiply-add; the backward pass costs two
     return min(computing, reading)
+
+
+def macs(config: Config) -> float:
+    """Multiply-adds of a forward pass on one picture; the built-in's defaults stand for what is not set."""
+    _, height, width = config.shape if config.image_shape else (3, 224, 224)
+    depth = config.num_layers if config.num_layers is not None else 152
+    if depth in _SMALL_GMACS:
+        return _SMALL_GMACS[depth] * 1e9 * height * width / (32 * 32)
+    return _LARGE_GMACS[depth] * 1e9 * height * width / (224 * 224)
 
 
 def model_bytes(config: Config) -> int:

@@ -69,6 +69,22 @@ def priced(findings: Iterable[Finding], usd_by: Mapping[str, float]) -> list[Fin
     return sorted(with_cost, key=lambda f: _ORDER.index(f.severity))
 
 
+def of_many(by_job: Mapping[str, Iterable[Finding]]) -> list[Finding]:
+    """The findings of several jobs, each once, worst first; one that not all of them have says whose it is."""
+    first: dict[tuple[str, str], Finding] = {}
+    whose: dict[tuple[str, str], list[str]] = {}
+    for job, findings in by_job.items():
+        for finding in findings:
+            first.setdefault((finding.code, finding.what), finding)
+            whose.setdefault((finding.code, finding.what), []).append(job)
+    out = []
+    for key, finding in first.items():
+        jobs = whose[key]
+        more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+        out.append(finding if len(jobs) == len(by_job) else replace(finding, what=f"{jobs[0]}{more}: {finding.what}"))
+    return sorted(out, key=lambda f: _ORDER.index(f.severity))
+
+
 def has_errors(findings: Iterable[Finding]) -> bool:
     """Whether the launch must stop (unless forced)."""
     return any(f.severity == "error" for f in findings)
@@ -153,7 +169,7 @@ _SETTINGS: dict[str, Rule] = {
     "batch-below-gpus": _error("start", "each GPU takes its share of the batch", "Raise --mini-batch-size."),
     "kv-store-open": _warning("result", "machines may train side by side unsynchronised", "Give --kv-store dist_sync."),
     "init-local": _error(
-        "start", "the container does not have this machine's files and runs", "Take scratch or imagenet."
+        "start", "the container does not have this machine's files and runs", "Send them as the channel init."
     ),
 }
 _ACCOUNT: dict[str, Rule] = {
@@ -184,6 +200,10 @@ _ACCOUNT: dict[str, Rule] = {
         "start", "MXNet for CUDA does not load without a GPU's driver", "Take a GPU machine, or an --image for CPUs."
     ),
     "instance-slow": _warning("result", "MXNet trains on the CPU, ten times slower or more", "Take a GPU machine."),
+    "gpus-idle": _warning("", "our trainer works on the machine's first GPU alone", "Take a machine with one GPU."),
+    "machines-idle": _error(
+        "result", "each machine would train the whole run, over the other's checkpoints", "Give --instance-count 1."
+    ),
     "instance-unknown": _unchecked("no facts about the type ship with this project", "Check its GPU and disk by hand."),
     "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),
     "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:ListServiceQuotas, or look in the console."),

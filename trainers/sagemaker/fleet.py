@@ -16,6 +16,7 @@ from tracking.journal import Journal
 from trainers.errors import TrainerError
 from trainers.sagemaker import failures, ledger, sending
 from trainers.sagemaker.aws import RATES_PER_S, Aws
+from trainers.sagemaker.budget import Budgets
 from trainers.sagemaker.errors import NoCredentials, NotAllowed, QuotaReached, Rejected, Unreachable
 from trainers.sagemaker.shower import Shower
 from trainers.sagemaker.watch import SETTLE_S, JobWatch
@@ -29,7 +30,6 @@ _WORKERS = 4  # an answer takes a quarter of a second, so these do 16 calls a se
 # Describe and logs together may take this share of the rate that we allow ourselves.
 _USED_SHARE = 0.8
 _FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
-_STOPPING_S = 180.0  # a stopped job is billed until its container has ended and its model is saved
 
 
 @dataclass
@@ -72,8 +72,8 @@ class Fleet:
         """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
 
         ``poll_s`` between two looks at a job; all other waiting keeps its proportion to it. ``max_cost_usd`` holds for
-        all jobs together: before it is spent the running ones are stopped, the waiting ones not sent. ``on_round`` is
-        called after each round, to draw.
+        all jobs together, beside what was written down at their launch: before it is spent the running ones are
+        stopped, the waiting ones not sent. ``on_round`` is called after each round, to draw.
         """
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
@@ -90,7 +90,8 @@ class Fleet:
             for entry in entries
         ]
         self._quota_pause_s = sending.QUOTA_PAUSE_S * poll_s / POLL_S
-        self.max_cost_usd, self._poll_s, self._on_round = max_cost_usd, poll_s, on_round
+        self._budgets = Budgets(self.jobs, max_cost_usd)
+        self._poll_s, self._on_round = poll_s, on_round
         self._clock = self.jobs[0].watch.aws.clock if self.jobs else None
         self._shower = Shower(store, [job.entry for job in self.jobs]) if store is not None else None
 
@@ -120,7 +121,7 @@ class Fleet:
         due = [job for job in self.jobs if not job.is_over and job.entry.submitted_ms is not None and job.due_s <= now]
         for _ in pool.map(self._look, due):
             pass
-        self._hold_budget()
+        self._hold_budgets()
         if self._shower is not None:
             self._shower.wake()
         self._on_round(self)
@@ -132,9 +133,9 @@ class Fleet:
         """Money spent so far by all jobs whose price is known."""
         return sum(job.watch.cost_usd() or 0.0 for job in self.jobs)
 
-    def stop(self) -> None:
-        """Ask all jobs to end; those not sent yet will not be."""
-        for job in self.jobs:
+    def stop(self, jobs: Sequence[Watched] | None = None) -> None:
+        """Ask jobs to end, all by default; those not sent yet will not be."""
+        for job in self.jobs if jobs is None else jobs:
             if job.is_over or job.cancelled:
                 continue
             if job.entry.submitted_ms is None:
@@ -224,19 +225,12 @@ class Fleet:
             if job.entry.submitted_ms is None:
                 job.due_s = 0.0
 
-    def _hold_budget(self) -> None:
-        if self.max_cost_usd is None or all(job.is_over or job.cancelled for job in self.jobs):
-            return
-        ahead = 0.0
-        for job in self.jobs:
-            price, entry = job.entry.price, job.entry
-            if price is not None and not job.is_over and entry.submitted_ms is not None and not job.watch.has_ended:
-                ahead += price["usd"] * entry.num_instances / 3600 * (self.interval_s + _STOPPING_S)
-        if self.cost_usd() + ahead >= self.max_cost_usd:
-            for job in self.jobs:
-                if not job.is_over and not job.cancelled:
-                    self.listener.say(job.entry, f"stopped: --max-cost {self.max_cost_usd:g} $ would be passed")
-            self.stop()
+    def _hold_budgets(self) -> None:
+        assert self._clock is not None
+        for usd, jobs in self._budgets.spent(self._clock.now(), self.interval_s):
+            for job in jobs:
+                self.listener.say(job.entry, f"stopped: --max-cost {usd:g} $ would be passed")
+            self.stop(jobs)
 
 
 def watch_many(

@@ -117,6 +117,13 @@ def find(instance_type: str) -> Instance | None:
     return Instance(instance_type, row[0], _GPUS[family], row[1], row[2])
 
 
+def with_one_gpu(instance_type: str) -> str | None:
+    """The smallest type with one GPU of the same kind; None where there is none, or nothing is known of the type."""
+    kin = family(instance_type)
+    alone = {size: row for size, row in _SIZES.get(kin, {}).items() if row[0] == 1}
+    return f"ml.{kin}.{min(alone, key=lambda size: alone[size][1])}" if alone else None
+
+
 def family(instance_type: str) -> str:
     """``g4dn`` of ``ml.g4dn.xlarge``; empty where the name has another form."""
     return _parts(instance_type)[0]

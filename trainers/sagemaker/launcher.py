@@ -6,6 +6,7 @@ goes on.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from tracking.journal import Journal
 from trainers.config import Config
 from trainers.errors import TrainerError
 from trainers.jobs import ENDED, State
-from trainers.sagemaker import ledger, phases, pricing, request
+from trainers.sagemaker import first_weights, ledger, phases, pricing, request
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.channels import channels_of
 from trainers.sagemaker.options import JobOptions
@@ -24,7 +25,7 @@ from trainers.sagemaker.sending import send_when_possible, stop
 from trainers.sagemaker.upload import Uploads
 
 if TYPE_CHECKING:
-    pass
+    from tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,31 @@ class SageMakerLauncher:
         aws: Aws | None = None,
         tags: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        max_cost_usd: float | None = None,
         on_news: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """``root`` is the journals' folder; ``tags`` go to every run; ``environment`` to our own container."""
+        """``root`` is the journals' folder; ``tags`` go to every run; ``environment`` to our own container.
+
+        ``max_cost_usd`` holds for all jobs of this launcher together (default: the options').
+        """
+        usd = options.max_cost_usd if max_cost_usd is None else max_cost_usd
+        self._budget = None if usd is None else {"id": uuid.uuid4().hex, "usd": usd}
         self.aws = Aws(region=options.region, profile=options.profile) if aws is None else aws
         self.options, self.kind, self.root, self.experiment = options, kind, root, experiment
         self.tags, self.environment, self.on_news = dict(tags or {}), dict(environment or {}), on_news
         self._number = 0
         self._prices: dict[str, pricing.Price | None] = {}
 
-    def plan(self, config: Config, *, dry: bool = False) -> Plan:
-        """Make everything ready; with ``dry`` nothing is sent, not even data. Raises BadInput, AwsError."""
+    def plan(self, config: Config, *, dry: bool = False, awaited: bool = False) -> Plan:
+        """Make everything ready; with ``dry`` nothing is sent, not even data. Raises BadInput, AwsError.
+
+        ``awaited``: the run to start from is yet to be trained.
+        """
         uploads = Uploads(self.aws, str(self.options.output), dry=dry, say=self.on_news)
         config = replace(config, experiment=config.experiment or self.experiment)
         config, channels, datasets = channels_of(config, self.options, self.kind, uploads)
+        if self.kind == ledger.OWN:
+            channels += first_weights.channels_of(config, uploads, self._store(), awaited=awaited)
         price = self._price()
         name = request.job_name(config, self.aws.clock.now(), self._number)
         self._number += 1
@@ -130,6 +142,7 @@ class SageMakerLauncher:
             dataset=plan.options.train or config.dataset,
             created_ms=now_ms,
             price=None if plan.price is None else asdict(plan.price),
+            budget=self._budget,
             directory=journal.dir,
         ).save()
         return entry, journal
@@ -159,6 +172,12 @@ class SageMakerLauncher:
         journal.close()
         entry = send_when_possible(self.aws, entry, on_news=self.on_news)
         return SageMakerJob(self.aws, entry)
+
+    def _store(self) -> Store:
+        """Where the run is found that another starts from."""
+        from tracking import store
+
+        return replace(store.resolve(), root=self.root)
 
     def _price(self) -> pricing.Price | None:
         kind = self.options.instance_type

@@ -26,6 +26,7 @@ class Entry:
 
     ``submitted_ms`` is None until SageMaker has taken it. ``dataset`` is the data as the user named it, ``price`` the
     values of a ``pricing.Price``. ``ended`` holds AWS's last status once everything about the job is in the journal.
+    ``budget`` (``id``, ``usd``) is what all jobs with this id may cost together, whoever watches them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Entry:
     dataset: str = ""
     created_ms: int = 0
     price: Mapping[str, Any] | None = None
+    budget: Mapping[str, Any] | None = None
     arn: str = ""
     submitted_ms: int | None = None
     ended: str = ""

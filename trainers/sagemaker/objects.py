@@ -12,6 +12,7 @@ from trainers.sagemaker import errors
 from trainers.sagemaker.aws import Aws, translate
 
 PATIENCE_S = 10.0
+_KEPT_BYTES = 64 * 2**20
 MAX_READS = 30
 
 
@@ -36,16 +37,23 @@ class ReadsSpent(errors.AwsError):
 
 
 class Objects:
-    """Reads at most ``max_reads`` times, listings not counted. Safe to share between threads."""
+    """Reads at most ``max_reads`` times, listings not counted. Safe to share between threads.
+
+    What was read or listed is kept (up to 64 MiB), so that a study's jobs look at their data once.
+    """
 
     def __init__(self, aws: Aws, max_reads: int = MAX_READS) -> None:
         self._aws = aws
         self._left = max_reads
         self._guard = threading.Lock()
         self.num_lists = self.num_reads = self.num_bytes_read = 0
+        self._listed: dict[tuple[str, str], list[Object]] = {}
+        self._pieces: dict[tuple[str, str, int, int | None], bytes] = {}
 
     def listing(self, bucket: str, prefix: str) -> list[Object]:
         """Every object whose key begins with ``prefix``, markers of empty folders left out. Raises AwsError."""
+        if (bucket, prefix) in self._listed:
+            return self._listed[bucket, prefix]
         found: list[Object] = []
         more: dict[str, str] = {}
         while True:
@@ -56,6 +64,7 @@ class Objects:
                 if not item["Key"].endswith("/"):
                     found.append(Object(item["Key"], item["Size"], item.get("ETag", "").strip('"')))
             if not page.get("IsTruncated"):
+                self._listed[bucket, prefix] = found
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
@@ -63,6 +72,8 @@ class Objects:
         """``length`` bytes from ``start``, all the rest for None. Raises AwsError, ReadsSpent beyond the limit."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        if (bucket, key, start, length) in self._pieces:
+            return self._pieces[bucket, key, start, length]
         self._spend()
         asked: dict[str, str] = {}
         if start or length is not None:
@@ -74,6 +85,8 @@ class Objects:
             raise translate(error, "GetObject") from error
         with self._guard:
             self.num_bytes_read += len(data)
+            if self.num_bytes_read <= _KEPT_BYTES:
+                self._pieces[bucket, key, start, length] = data
         return data
 
     def region(self, bucket: str) -> str:

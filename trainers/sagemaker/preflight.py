@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from trainers.config import Config
 from trainers.sagemaker import (
     estimate,
-    instances,
     preflight_account,
     preflight_data,
     preflight_local,
+    preflight_money,
     preflight_request,
     pricing,
 )
@@ -29,14 +29,14 @@ from trainers.sagemaker.objects import Objects
 from trainers.sagemaker.options import JobOptions
 
 _COUNTED = ("train", "validation")
-_SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 
 
 @dataclass(frozen=True)
 class Report:
     """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
 
-    ``num_reads`` counts S3 requests besides listings.
+    ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
+    ``objects`` is what was read of S3, for the next job of a study.
     """
 
     findings: list[Finding]
@@ -47,6 +47,8 @@ class Report:
     num_reads: int
     num_lists: int
     num_bytes_read: int
+    kept_s: int = 0
+    objects: Objects | None = field(default=None, repr=False, compare=False)
 
     @property
     def usd(self) -> float | None:
@@ -57,6 +59,11 @@ class Report:
     def usd_at_most(self) -> float | None:
         """The job's cost should the estimate be as far off as it may be."""
         return self._usd(self.estimate.total_s * estimate.SPREAD) if self.estimate is not None else None
+
+    @property
+    def kept_usd_at_most(self) -> float:
+        """What a kept machine (``--keep-alive``) may cost on top, if no other job takes it over; 0 without a price."""
+        return self._usd(self.kept_s) or 0.0
 
     def _usd(self, billed_s: float) -> float | None:
         return None if self.price is None else pricing.cost_usd(billed_s, self.num_instances, self.price.usd)
@@ -88,45 +95,56 @@ def examine(
     pending: Collection[str] = (),
     local: Sequence[Path] = (),
     counts: Mapping[str, int] | None = None,
+    former: Report | None = None,
 ) -> Report:
     """The findings together with what they rest on.
 
     ``num_jobs``: how many such jobs a study will want at once. ``pending``: channels that are not uploaded yet, and
     ``local``: the paths of this machine they come from, which are checked in their stead. ``counts``: split → number
-    of pictures, where the caller knows (for the estimate).
+    of pictures, where the caller knows (for the estimate). ``former``: the report of another job of the same study;
+    account and price are not asked about again, and what was read of S3 is not read again.
     """
     region = options.region if options.region is not None else aws.region
     is_builtin = preflight_request.is_builtin(request)
-    objects = Objects(aws)
+    objects = former.objects if former is not None and former.objects is not None else Objects(aws)
     kind, count = _machines(request)
     findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin)
     with ThreadPoolExecutor(max_workers=3) as pool:
-        account = pool.submit(
-            preflight_account.check,
-            request,
-            aws,
-            objects,
-            region=region,
-            is_builtin=is_builtin,
-            num_jobs=num_jobs,
-        )
         data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
-        asked_price = pool.submit(_price, region, kind, aws)
+        if former is None:
+            asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
+            account = pool.submit(preflight_account.check, request, aws, objects, **asked)
+            asked_price = pool.submit(_price, region, kind, aws)
         if local:
             findings += preflight_local.check(local, config)
-        findings += account.result()
         data_findings, facts = data.result()
+        price = None if former is None else former.price
+        if former is None:
+            findings += account.result()
+            price, price_findings = asked_price.result()
+            findings += price_findings
         findings += data_findings
-        price, price_findings = asked_price.result()
-        findings += price_findings
     if any(finding.code == "credentials" for finding in findings):
         findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
     findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
     is_listed = _is_listed(request, is_builtin)
-    guess = _estimate(config, kind, count, facts, is_listed, counts or {})
-    findings += _disk(request, config, facts, kind, is_listed)
-    report = Report([], facts, price, guess, count, objects.num_reads, objects.num_lists, objects.num_bytes_read)
-    findings += _budget(request, options, report)
+    guess = _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})
+    findings += preflight_money.disk(request, config, facts, kind, is_listed)
+    report = Report(
+        [],
+        facts,
+        price,
+        guess,
+        count,
+        objects.num_reads,
+        objects.num_lists,
+        objects.num_bytes_read,
+        int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
+        objects,
+    )
+    if not is_builtin:
+        findings += preflight_money.idle(kind, count, report)
+    findings += preflight_money.budget(request, options, report)
     spent = (
         {}
         if guess is None or price is None
@@ -165,6 +183,7 @@ def _estimate(
     count: int,
     facts: Mapping[str, Facts],
     is_listed: bool,
+    is_builtin: bool,
     counts: Mapping[str, int],
 ) -> estimate.Estimate | None:
     """The job's time, where the number of training pictures is known from the data, the caller or the settings."""
@@ -180,64 +199,10 @@ def _estimate(
         num_validation=learnt["validation"] if learnt["validation"] is not None else num_train // 10,
         num_bytes=sum(f.num_bytes for f in facts.values()),
         is_listed=is_listed,
+        is_builtin=is_builtin,
     )
 
 
 def _is_listed(request: Mapping[str, Any], is_builtin: bool) -> bool:
     """Whether the built-in will first pack pictures into records, beside the pictures."""
     return is_builtin and any(channel.name in preflight_data.LISTS for channel in channels(request))
-
-
-def _disk(
-    request: Mapping[str, Any], config: Config, facts: Mapping[str, Facts], kind: str, is_listed: bool
-) -> list[Finding]:
-    machine = instances.find(kind)
-    volume_gb = request.get("ResourceConfig", {}).get("VolumeSizeInGB")
-    own_gb = machine.disk_gb if machine is not None else None
-    room_gb = own_gb if own_gb is not None else volume_gb
-    if room_gb is None:
-        return []
-    num_bytes = sum(f.num_bytes for f in facts.values())
-    needed = estimate.disk_bytes(config, num_bytes, is_listed=is_listed) + _SYSTEM_BYTES
-    room = room_gb * 1e9
-    where = f"{kind}'s own disk" if own_gb is not None else "VolumeSizeInGB"
-    what = f"{needed / 1e9:.1f} GB are needed ({num_bytes / 1e9:.1f} GB of data), {where} has {room_gb}"
-    mend = (
-        "Take a machine with a larger disk." if own_gb is not None else f"Give --volume-gb {int(needed / 0.8e9) + 1}."
-    )
-    if needed > room:
-        return [found("disk", what, mend=mend)]
-    return [found("disk-tight", what, mend=mend)] if needed > 0.8 * room else []
-
-
-def _budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> list[Finding]:
-    """Time and money against their ceilings; a rough estimate is an error only when it is far beyond."""
-    guess = report.estimate
-    if guess is None:
-        return []
-    findings = []
-    limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds")
-    usd = report.usd
-    said = f"about {_time(guess.total_s)} billed"
-    if usd is not None and report.price is not None:
-        said += f", {pricing.dollars(usd)} (anything up to {pricing.dollars(usd * estimate.SPREAD)}) at {report.price}"
-        said += f" x {report.num_instances}" if report.num_instances > 1 else ""
-    rest = f"download {_time(guess.download_s)}, start {_time(guess.start_s)}, training {_time(guess.training_s)}"
-    note = f"; {report.price.note}" if report.price is not None and report.price.note else ""
-    findings.append(found("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{note}"))
-    if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
-        far = usd / estimate.SPREAD > options.max_cost_usd
-        what = f"the job is estimated at {pricing.dollars(usd)}, --max-cost is {pricing.dollars(options.max_cost_usd)}"
-        findings.append(found("max-cost" if far else "max-cost-tight", what))
-    elif limit_s is not None and guess.training_s > limit_s:
-        far = guess.training_s / estimate.SPREAD > limit_s
-        what = f"training is estimated at {_time(guess.training_s)}, MaxRuntimeInSeconds is {_time(limit_s)}"
-        findings.append(found("max-runtime" if far else "max-runtime-tight", what))
-    return findings
-
-
-def _time(seconds: float) -> str:
-    """``45 s``, ``14 min``, ``3.2 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -16,12 +16,12 @@ from trainers.sagemaker import errors, lint_lists, lint_pictures, lint_records
 from trainers.sagemaker.findings import Finding, found
 from trainers.sagemaker.lint import PICTURES, Channel, Facts, channels, some
 from trainers.sagemaker.objects import Objects, ReadsSpent
-from trainers.sagemaker.request import CODE_CHANNEL, RECORDIO
+from trainers.sagemaker.request import CODE_CHANNEL, INIT_CHANNEL, RECORDIO
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")
 WHOLE = "data"  # our own trainer's channel of a whole data set, of any layout it reads
-_IGNORED = (CODE_CHANNEL, "model")
+_IGNORED = (CODE_CHANNEL, INIT_CHANNEL, "model")
 
 
 def check(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from trainers.config import Config
 from trainers.sagemaker import builtin, images, instances
 from trainers.sagemaker.findings import Finding, found
+from trainers.sagemaker.request import INIT_CHANNEL
 
 
 def check(request: Mapping[str, Any], config: Config, *, region: str, is_builtin: bool) -> list[Finding]:
@@ -157,8 +158,12 @@ def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> I
         )
         for fault in faults:
             yield found(fault.code, fault.what)
-    elif config.initial not in ("scratch", "imagenet"):
+    elif config.initial not in ("scratch", "imagenet") and not _has_channel(request, INIT_CHANNEL):
         yield found("init-local", f"--init {config.initial}")
+
+
+def _has_channel(request: Mapping[str, Any], name: str) -> bool:
+    return any(channel.get("ChannelName") == name for channel in request.get("InputDataConfig", []))
 
 
 def is_builtin(request: Mapping[str, Any]) -> bool:

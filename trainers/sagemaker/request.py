@@ -24,7 +24,7 @@ from trainers.sagemaker.options import JobOptions, is_s3
 
 RECORDIO = "application/x-recordio"
 IMAGE = "application/x-image"
-CODE_CHANNEL = "code"
+CODE_CHANNEL, INIT_CHANNEL = "code", "init"
 MAX_WAIT_BEYOND_S = 3600  # spot: how much longer than it runs a job may take, capacity included
 BILLED_BESIDE_S = 180  # data, image and model travel on billed time too, outside MaxRuntimeInSeconds
 # Settings that mean something on this machine alone.

@@ -33,18 +33,18 @@ _READABLE = (b"\xff\xd8\xff", b"\x89PNG")  # what the built-in decodes
 
 
 class Uploads:
-    """Puts things below ``output``; ``dry`` tells where they would lie and sends nothing."""
+    """Puts things below ``output``, under ``base``; ``dry`` tells where they would lie and sends nothing."""
 
     def __init__(
         self, aws: Aws, output: str, *, dry: bool = False, say: Callable[[str], None] = lambda text: None
     ) -> None:
         self._aws, self._dry, self._say = aws, dry, say
-        self._base = f"{output.rstrip('/')}/uploads"
+        self.base = f"{output.rstrip('/')}/uploads"
 
     def code(self) -> str:
         """The packages that a container runs, as one archive; its URI. Equal sources make equal archives."""
-        archive = code_archive()
-        uri = f"{self._base}/code/{hashlib.sha256(archive).hexdigest()[:24]}/{CODE_FILE}"
+        archive = _code()
+        uri = f"{self.base}/code/{hashlib.sha256(archive).hexdigest()[:24]}/{CODE_FILE}"
         self._put(uri, len(archive), "code", lambda: io.BytesIO(archive))
         return uri
 
@@ -63,14 +63,14 @@ class Uploads:
         if not files:
             raise BadData(f"{path}: holds no file to send")
         digest, size = _tree_digest(files)
-        prefix = f"{self._base}/data/{digest}/"
+        prefix = f"{self.base}/data/{digest}/"
         self._put(f"{prefix}{DATA_FILE}", size, str(path), lambda: _streamed_tar(files))
         return prefix
 
     def file(self, path: Path, channel: str) -> str:
         """One file alone under a prefix of its own; the prefix."""
         size = path.stat().st_size
-        prefix = f"{self._base}/data/{_file_digest(path)}/{channel}/"
+        prefix = f"{self.base}/data/{_file_digest(path)}/{channel}/"
         self._put(f"{prefix}{path.name}", size, str(path), lambda: path.open("rb"))
         return prefix
 
@@ -84,7 +84,7 @@ class Uploads:
             split = dataset.splits[name]
             shape = "" if split.pictures.own else str(config.image_shape)
             digest = hashlib.sha256(f"{_PACKING} {split.digest} {shape}".encode()).hexdigest()[:24]
-            prefix = f"{self._base}/records/{digest}/{name}/"
+            prefix = f"{self.base}/records/{digest}/{name}/"
             if not self._is_there(f"{prefix}{name}.rec"):
                 with tempfile.TemporaryDirectory(prefix="pack-") as folder:
                     path = Path(folder) / f"{name}.rec"
@@ -139,6 +139,9 @@ def code_archive() -> bytes:
     return _gzip(buffer.getvalue())
 
 
+_code = functools.cache(code_archive)  # a study's jobs bring the same along
+
+
 def pack(split: Split, path: Path, config: Any) -> None:
     """Write a split as RecordIO. Raises BadData for a picture that cannot be read."""
     from trainers.data import recordio
@@ -185,13 +188,20 @@ def _tree_digest(files: list[tuple[str, Path]]) -> tuple[str, int]:
 
 
 def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        facts = path.stat()
+        return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from error
+
+
+@functools.lru_cache(200_000)
+def _digest(path: Path, size: int, time_ns: int, number: int) -> str:
+    """The hash of a file's content, computed once for all jobs of a study as long as the file stays as it is."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()[:24]
 
 

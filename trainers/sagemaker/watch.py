@@ -245,8 +245,9 @@ class JobWatch:
 
     def _finish(self, end: phases.End) -> None:
         assert self._journal is not None and self._taker is not None
-        if "BillableTimeInSeconds" not in self.description and "TrainingStartTime" in self.description:
-            self.description = self._describe() or self.description  # the bill may follow the status
+        lacks_bill = "BillableTimeInSeconds" not in self.description and "TrainingStartTime" in self.description
+        if lacks_bill or "WarmPoolStatus" in self.description:  # the bill may follow the status, a kept machine's grows
+            self.description = self._describe() or self.description
         if self._remote is not None:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
@@ -274,6 +275,7 @@ class JobWatch:
                 None if billable is None else float(billable),
                 None if cost is None else cost.usd,
                 model_uri,
+                watch_end.kept_usd_at_most(self.description, price),
             ),
             end.status,
             reason,

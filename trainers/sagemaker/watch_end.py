@@ -39,6 +39,9 @@ def facts(
         metrics[names.BILLABLE_TIME_S] = float(description["BillableTimeInSeconds"])
     elif "TrainingStartTime" not in description:
         metrics |= {names.BILLABLE_TIME_S: 0.0, names.COST_USD: 0.0}  # no machine was ever had
+    kept = kept_usd_at_most(description, price)
+    if kept:
+        metrics[names.WARM_POOL_COST_USD_AT_MOST] = kept
     if entry.kind == ledger.BUILTIN:
         # Our own trainer says these itself.
         metrics[names.TOTAL_TIME_S] = end.end_s - phases.seconds(description["CreationTime"])
@@ -51,6 +54,16 @@ def facts(
     if model_uri:
         tags[names.MODEL_URI] = model_uri
     return metrics, tags
+
+
+def kept_usd_at_most(description: Mapping[str, Any], price: pricing.Price | None) -> float:
+    """What the kept machine may cost from now on, unless another job takes it over; 0 where none is kept."""
+    kept_s = description.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)
+    pool = description.get("WarmPoolStatus", {})
+    if not kept_s or price is None or pool.get("Status") in (None, "Reused", "Terminated"):
+        return 0.0
+    left_s = max(0, kept_s - pool.get("ResourceRetainedBillableTimeInSeconds", 0))
+    return pricing.cost_usd(left_s, phases.instances(description)[1], price.usd)
 
 
 def origin(entry: ledger.Entry, description: Mapping[str, Any]) -> dict[str, str]:

@@ -40,7 +40,10 @@ class Silent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended. ``advice`` says what to do about it; ``billable_s`` and ``cost_usd`` are None where unknown."""
+    """How a job ended. ``advice`` says what to do about it; ``billable_s`` and ``cost_usd`` are None where unknown.
+
+    ``kept_usd_at_most`` is what the machine that is kept for the next job may cost on top of ``cost_usd``.
+    """
 
     name: str
     state: State
@@ -50,3 +53,4 @@ class Outcome:
     billable_s: float | None = None
     cost_usd: float | None = None
     model_uri: str = ""
+    kept_usd_at_most: float = 0.0
