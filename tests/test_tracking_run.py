@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from tracking import run as tracked
 from tracking.errors import TrackingError
 from tracking.events import read
 from tracking.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def events(directory: Path, kind: str) -> list[dict[str, object]]:
@@ -143,3 +148,22 @@ def test_texts_keep_their_place_and_any_characters(workdir: Path) -> None:
     assert (run.dir / "files" / "a.txt").read_text() == "odd \\ud800 tief"
     assert [e["artifact_path"] for e in events(run.dir, "artifact")] == ["", "deep/b", ""]
     assert not list(run.dir.glob(".text-*"))
+
+
+@pytest.mark.parametrize("more", ["live=True, system_metrics=False", "live=False, system_metrics=True"])
+def test_no_thread_imports_while_setuptools_finder_holds_the_import_lock(workdir: Path, more: str) -> None:
+    pytest.importorskip("_distutils_hack")
+    code = f"""
+import sys, threading
+import _distutils_hack
+_distutils_hack.add_shim()
+seen = []
+begin = threading.Thread.start
+threading.Thread.start = lambda thread: (seen.append("distutils" in sys.modules), begin(thread))
+from tracking import run as tracked
+with tracked.start({more}, flush_s=120):
+    pass
+assert seen and all(seen), seen
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=workdir, timeout=120)

@@ -21,6 +21,7 @@ from tracking.disk import cannot_write
 from tracking.ending import verdict
 from tracking.errors import TrackingError
 from tracking.events import read
+from tracking.import_lock import import_distutils
 from tracking.journal import Journal
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Run:
         self._sampler = sampler
         self._params: dict[str, str] = {}
         self._live: Live | None = None
+        if store is not None or sampler is not None:
+            import_distutils()
         if store is not None:
             from tracking.live import Live
 
