@@ -86,7 +86,9 @@ def test_a_run_is_evaluated_by_either_and_more_than_once(workdir: Path, capsys: 
     for runtime in ("mxnet", "onnx", "auto"):
         capsys.readouterr()
         assert evaluate.main([found.info.run_id, "--runtime", runtime]) == 0
-        said.append(capsys.readouterr().out)
+        caught = capsys.readouterr()
+        said.append(caught.out)
+        assert "Downloading" not in caught.err
         assert tracking(["sync"]) == 0
         path = store.client().download_artifacts(found.info.run_id, "predictions/test.parquet")
         tables.append(parquet.read_table(path).to_pandas())

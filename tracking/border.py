@@ -72,6 +72,8 @@ def open_client(uri: str) -> MlflowClient:
     told, unless MLFLOW_DISABLE_TELEMETRY says otherwise.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # It draws two bars for every folder it fetches, also where nobody looks at a terminal.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     # It narrates the making of its tables into the middle of a run's output.

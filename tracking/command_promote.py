@@ -8,7 +8,6 @@ Then: mlflow.pyfunc.load_model("models:/NAME@ALIAS").
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from tracking import names
@@ -38,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Promote and say what replaced what; 1 when the challenger is refused."""
     from tracking import candidates, promote
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if bool(arguments.run) == arguments.best:
         raise ModelError("say which model: a run's id, or --best.")
     promote.check_names(arguments.name, arguments.alias)
