@@ -1,8 +1,9 @@
 """What a saved model costs: evaluating through it, logging it, asking it over HTTP.
 
-``python tests/benchmarks/bench_models.py [evaluate|log|serve|families]``. The peers are measured in the same run: bare
-onnxruntime and MXNet's own step for evaluation, the plain symbol and params pair for logging. Settings in brackets are
-the targets. ``families`` starts a real ``mlflow models serve`` for every family and compares its answers with MXNet's.
+``python tests/benchmarks/bench_models.py [evaluate|runtimes|log|serve|families]``. The peers are measured in the same
+run: bare onnxruntime and MXNet's own step for evaluation, the plain symbol and params pair for logging. Settings in
+brackets are the targets. ``families`` starts a real ``mlflow models serve`` for every family and compares its answers
+with MXNet's.
 """
 
 from __future__ import annotations
@@ -84,14 +85,49 @@ def evaluate(folder: Path) -> None:
     )
 
 
+RUNTIMES = (NET, (34, "v1", (3, 112, 112)), (34, "v1", (3, 224, 224)), (50, "v1b", (3, 224, 224)))
+
+
+def runtimes(folder: Path) -> None:
+    """What ``trainers.evaluate --runtime auto`` rests on: is the ONNX copy faster than MXNet, whatever the network?"""
+    from tracking.pyfunc_runtime import OnnxNetwork
+    from trainers import modelfiles, nets
+
+    for number, family in enumerate(RUNTIMES):
+        side = family[2][1]
+        batch, rounds = (256, 4) if side < 64 else (16, 1)
+        model = save(network(*family, thin=False), folder / f"runtime-{number}")
+        block, _ = modelfiles.load_model(model)
+        onnx = OnnxNetwork(model / "model.onnx", THREADS)
+        planes = np.ascontiguousarray(crops(batch, family[2]).transpose(0, 3, 1, 2), np.float32)
+
+        def in_mxnet(block: Any = block, planes: Any = planes, rounds: int = rounds) -> None:
+            for _ in range(rounds):
+                block(nets.to_array(planes)).asnumpy()
+
+        def in_onnx(onnx: Any = onnx, planes: Any = planes, rounds: int = rounds) -> None:
+            for _ in range(rounds):
+                onnx(planes)
+
+        rates = interleaved({"onnx": in_onnx, "mxnet": in_mxnet}, batch * rounds)
+        print(
+            f"runtimes, {family[0]} layers {family[1]} at {side} px: ONNX {rates['onnx']:.1f} images/s, MXNet"
+            f" {rates['mxnet']:.1f}, {rates['onnx'] / rates['mxnet']:.2f} times it [1]"
+        )
+
+
 def log(folder: Path) -> None:
-    """What logging the model adds to a run: packaging, ONNX export and comparison, against the plain pair."""
+    """What logging the model adds to a run: packaging, ONNX export and comparison, and MLflow's part, a copy.
+
+    Beside it the plain pair's own time. A run logs once, so the first time counts, imports included.
+    """
     from tracking import model_package
     from trainers import modelfiles, nets
 
     for number, (layers, side, count) in enumerate(((44, 28, 8), (34, 112, 2))):
         net = network(layers, "v1", (3, side, side), 10, thin=False)
         pictures = crops(count, (3, side, side)).transpose(0, 3, 1, 2)
+        ask(net, crops(count, (3, side, side)))  # a run has validated
         meta = {"class_names": [str(one) for one in range(10)], "image_shape": [3, side, side]}
         pairs, packages = [], []
         for turn in range(ROUNDS):
@@ -102,10 +138,36 @@ def log(folder: Path) -> None:
             model_package.package(target, pictures=pictures, ask=lambda p, n=net: n(nets.to_array(p)).asnumpy())
             pairs.append(between - begin)
             packages.append(time.perf_counter() - between)
+        mlflow_s = into_mlflow(folder / f"store-{number}", folder / f"log-{number}-0")
         print(
-            f"log, {layers} layers at {side} px: {packages[0]:.2f} s the first time (imports included), best"
-            f" {min(packages):.2f} s more than the pair's own {min(pairs):.2f} s [1 s]"
+            f"log, {layers} layers at {side} px: {packages[0]:.2f} s for the package the first time (best"
+            f" {min(packages):.2f}) and {mlflow_s:.2f} s in MLflow, together {packages[0] + mlflow_s:.2f} s [1] more"
+            f" than the pair's own {min(pairs):.2f} s"
         )
+
+
+def into_mlflow(folder: Path, model: Path) -> float:
+    """Seconds by which a run's way into MLflow gets longer with this model; the best of rounds."""
+    from tracking import store as stores
+    from tracking.journal import Journal
+    from tracking.replay import replay
+
+    folder.mkdir()
+    store = stores.resolve(folder)
+    store.client()
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(ROUNDS):
+        for with_model, found in times.items():
+            journal = Journal.create(store.root, experiment="log", run_name="run")
+            journal.metrics({"validation_accuracy": 0.5}, step=1)
+            if with_model:
+                journal.artifact(model)
+            journal.status("FINISHED")
+            journal.close()
+            begin = time.perf_counter()
+            replay(journal.dir, store)
+            found.append(time.perf_counter() - begin)
+    return min(times[True]) - min(times[False])
 
 
 def over_http(folder: Path) -> None:
@@ -153,8 +215,8 @@ def families(folder: Path) -> None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["evaluate", "log", "serve"]
-    parts = {"evaluate": evaluate, "log": log, "serve": over_http, "families": families}
+    wanted = sys.argv[1:] or ["evaluate", "runtimes", "log", "serve"]
+    parts = {"evaluate": evaluate, "runtimes": runtimes, "log": log, "serve": over_http, "families": families}
     with tempfile.TemporaryDirectory() as folder:
         for name in wanted:
             parts[name](Path(folder))
