@@ -247,6 +247,7 @@ def test_experiments_keep_their_artifacts_under_their_name(store: Store) -> None
         first = store.experiment_id(name)
         assert store.experiment_id(name) == first
         location = client.get_experiment(first).artifact_location
+        assert client.get_experiment(first).tags["mlflow.experimentKind"] == "custom_model_development"
         assert location == (store.root.parent / "artifacts" / folder).as_uri()
     with pytest.raises(StoreError, match="no experiment 'other' in sqlite.*; there are: ../.., Default, a/b: c, plain"):
         store.experiment_id("other", create=False)

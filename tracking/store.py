@@ -26,6 +26,8 @@ _OLD_LAYOUT_WAY_OUT = (
     "MLflow no longer writes that layout. Bring it over once with"
     " `mlflow migrate-filestore --source {source} --target sqlite:///{target}`"
 )
+# MLflow's pages show such an experiment as trained models, not as traces of language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ class Store:
             folder = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "experiment"
             location = (self.artifact_root / folder).as_uri()
         try:
-            client.create_experiment(name, artifact_location=location)
+            client.create_experiment(name, artifact_location=location, tags=_KIND)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
