@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from fake_aws_answers import product
-from sagemaker_world import BUILTIN, ROLE, World, build, codes, quotas, trust, world
+from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, quotas, trust, world
 
 from trainers.config import Config
 from trainers.sagemaker import findings as all_findings
-from trainers.sagemaker import preflight, request
+from trainers.sagemaker import preflight, preflight_local, request
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.request import Channel
 
@@ -307,6 +307,24 @@ def test_what_the_data_say_mends_what_is_missing(account: World) -> None:
     assert mend["num-classes-missing"] == "Give --num-classes 3: the labels go up to 2."
 
 
+def test_one_path_of_this_machine_for_two_channels_is_no_validation(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(picture(len(name)))
+    assert "channel-overlap" in codes(preflight_local.check([tmp_path, tmp_path / "cat" / ".."], BUILTIN))
+    assert "channel-overlap" not in codes(preflight_local.check([tmp_path], BUILTIN))
+
+
+def test_no_answer_is_not_called_a_want_of_leave(account: World) -> None:
+    account.answers.table["ListServiceQuotas"] = ("ServiceUnavailableException", "come back later")
+    account.answers.table["DescribeImages"] = ("AccessDeniedException", "not for you")
+    image = f"{ROLE[13:25]}.dkr.ecr.us-east-1.amazonaws.com/mine:1"
+    why = {f.code: f.why for f in _run(account, [], code_uri=CODE, image=image)}
+    assert (
+        why["quota-unchecked"] == "AWS gave no answer" and why["image-unchecked"] == "the credentials here may not ask"
+    )
+
+
 def test_our_container_does_not_have_this_machine_s_weights(account: World, tmp_path: Path) -> None:
     weights = tmp_path / "mine.params"
     weights.write_bytes(b"")
@@ -376,6 +394,8 @@ def test_the_other_jobs_of_a_study_ask_nothing_twice(account: World) -> None:
     second = preflight.examine(built, config, options, account.aws, former=first)
     assert (len(account.fake.calls), len(account.answers.calls)) == (calls, asked)
     assert second.num_reads == first.num_reads and second.price == first.price
+    unchecked = [{f.what for f in report.findings if f.severity == "unchecked"} for report in (first, second)]
+    assert unchecked[0] == unchecked[1] != set()  # what holds for all is said of all
     assert codes(first.findings) == [] and codes(second.findings) == ["rec-label", "rec-label"]  # looked at anew
 
 

@@ -102,6 +102,7 @@ def _settings_file(arguments: argparse.Namespace) -> Path | None:
 def _launcher(options: JobOptions, arguments: argparse.Namespace, store: Store, count: int) -> SageMakerLauncher:
     """For ``count`` jobs. With ``--detach`` nobody adds up their costs, so each gets its share of ``--max-cost``."""
     from trainers.sagemaker.launcher import SageMakerLauncher
+    from trainers.sagemaker.pricing import dollars
     from trainers.sagemaker.request import tracking_environment
 
     environment, why_not = tracking_environment(os.environ)
@@ -110,7 +111,7 @@ def _launcher(options: JobOptions, arguments: argparse.Namespace, store: Store, 
     max_cost_usd = options.max_cost_usd
     if arguments.detach and max_cost_usd is not None and count > 1:
         options = replace(options, max_cost_usd=max_cost_usd / count)
-        share = f"each of the {count} jobs may cost ${options.max_cost_usd:.2f} at most"
+        share = f"each of the {count} jobs may cost {dollars(max_cost_usd / count)} at most"
         print(f"note: nobody watches with --detach, so {share}", file=sys.stderr)
     return SageMakerLauncher(
         options,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from trainers.config import Config
 from trainers.errors import BadInput
-from trainers.progress import duration
 
 if TYPE_CHECKING:
     from trainers.sagemaker.launcher import Plan, SageMakerLauncher
@@ -37,6 +36,7 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
     from trainers.sagemaker import findings
     from trainers.sagemaker import preflight as one_job
     from trainers.sagemaker.options import CHANNELS, is_s3
+    from trainers.sagemaker.pricing import dollars
 
     options = launcher.options
     given = {name: str(getattr(options, name)) for name in CHANNELS if getattr(options, name) is not None}
@@ -70,7 +70,7 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
     jobs = [plan.name if None in names or len(set(names)) < len(names) else str(plan.config.run_name) for plan in plans]
     found = findings.of_many({job: one.findings for job, one in zip(jobs, reports, strict=True)})
     if len(plans) > 1 and usd is not None and max_cost_usd is not None and usd > max_cost_usd:
-        what = f"all {len(plans)} jobs are estimated at ${usd:.2f}, --max-cost is ${max_cost_usd:.2f}"
+        what = f"all {len(plans)} jobs are estimated at {dollars(usd)}, --max-cost is {dollars(max_cost_usd)}"
         found = findings.priced([*found, findings.found("max-cost-tight", what)], {})
     print(findings.render(found), file=sys.stderr)
     return Seen(reports, findings.has_errors(found), usd, _sum(one.usd_at_most for one in reports), billed_s)
@@ -78,6 +78,9 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
 
 def consent(plans: list[Plan], seen: Seen, options: JobOptions, max_cost_usd: float | None) -> bool:
     """Ask once, with the price. Raises BadInput where nobody can answer."""
+    from trainers.sagemaker.console import duration
+    from trainers.sagemaker.pricing import dollars
+
     count = "1 job" if len(plans) == 1 else f"{len(plans)} jobs"
     lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]
     price, kept_usd = seen.reports[0].price, sum(one.kept_usd_at_most for one in seen.reports)
@@ -85,14 +88,14 @@ def consent(plans: list[Plan], seen: Seen, options: JobOptions, max_cost_usd: fl
         lines.append(f"price     {price}")
     if seen.usd is not None and seen.usd_at_most is not None and seen.billed_s is not None:
         lines.append(
-            f"estimate  {duration(seen.billed_s)} billed, ${seen.usd:.2f} in all"
-            f" (at most ${seen.usd_at_most:.2f} if it is as far off as it may be)"
+            f"estimate  {duration(seen.billed_s)} billed, {dollars(seen.usd)} in all"
+            f" (at most {dollars(seen.usd_at_most)} if it is as far off as it may be)"
         )
     if kept_usd:
         lines.append(
-            f"kept      up to ${kept_usd:.2f} more for machines that wait {options.keep_alive_min} min for work"
+            f"kept      up to {dollars(kept_usd)} more for machines that wait {options.keep_alive_min} min for work"
         )
-    ceiling = "" if max_cost_usd is None else f", ${max_cost_usd:.2f} in all"
+    ceiling = "" if max_cost_usd is None else f", {dollars(max_cost_usd)} in all"
     limits_s = [plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans]
     lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
     print("\n".join(lines), file=sys.stderr)

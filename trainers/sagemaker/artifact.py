@@ -120,7 +120,9 @@ def load(folder: Path, epoch: int | None = None, best_epoch: int | None = None) 
             )
             output_shape = logits.infer_shape(data=(1, *shape))[1][0]
     except (mx.MXNetError, ValueError, AssertionError, KeyError, RuntimeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (
+            (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        )  # MXNet's begins with a traceback
         raise BadInput(
             f"{folder}: graph and weights do not go together ({reason}). Fetch the archive again."
         ) from error

@@ -36,7 +36,7 @@ class Report:
     """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
 
     ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
-    ``objects`` is what was read of S3, for the next job of a study.
+    ``objects`` is what was read of S3, ``account`` what was found of account and price, for the next job of a study.
     """
 
     findings: list[Finding]
@@ -49,6 +49,7 @@ class Report:
     num_bytes_read: int
     kept_s: int = 0
     objects: Objects | None = field(default=None, repr=False, compare=False)
+    account: list[Finding] = field(default_factory=list, repr=False)
 
     @property
     def usd(self) -> float | None:
@@ -118,12 +119,12 @@ def examine(
         if local:
             findings += preflight_local.check(local, config)
         data_findings, facts = data.result()
-        price = None if former is None else former.price
         if former is None:
-            findings += account.result()
             price, price_findings = asked_price.result()
-            findings += price_findings
-        findings += data_findings
+            of_account = [*account.result(), *price_findings]
+        else:
+            price, of_account = former.price, former.account
+        findings += [*of_account, *data_findings]
     if any(finding.code == "credentials" for finding in findings):
         findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
     findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
@@ -141,6 +142,7 @@ def examine(
         objects.num_bytes_read,
         int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
         objects,
+        of_account,
     )
     if not is_builtin:
         findings += preflight_money.idle(kind, count, report)

@@ -56,7 +56,7 @@ def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
         yield found("role-missing", f"there is no role {role}")
         return
     except TrainerError as error:
-        yield found("role-unchecked", f"{role}: {_short(error)}")
+        yield _unasked("role-unchecked", role, error)
         return
     policy = answer["Role"].get("AssumeRolePolicyDocument", {})
     policy = json.loads(policy) if isinstance(policy, str) else policy
@@ -101,7 +101,7 @@ def _permissions(request: Mapping[str, Any], role: str, caller: str, aws: Aws) -
                 ResourceArns=resources,
             )
         except TrainerError as error:
-            yield found("permissions-unchecked", f"what {role.rpartition('/')[2]} may do: {_short(error)}")
+            yield _unasked("permissions-unchecked", f"what {role.rpartition('/')[2]} may do", error)
             return
         for result in answer.get("EvaluationResults", []):
             yield from _denied(result, who, action, is_role=who == role)
@@ -140,7 +140,7 @@ def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Itera
         except errors.NotFound:
             yield found("bucket-missing", f"{use}: there is no bucket {bucket}")
         except TrainerError as error:
-            yield found("bucket-denied", f"{use}: bucket {bucket}: {_short(error)}")
+            yield _unasked("bucket-denied", f"{use}: bucket {bucket}", error)
         else:
             if found_region and found_region != region:
                 yield found("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
@@ -155,7 +155,7 @@ def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
     except errors.NotFound:
         return
     except TrainerError as error:
-        yield found("name-unchecked", f"{name}: {_short(error)}")
+        yield _unasked("name-unchecked", name, error)
     else:
         yield found("name-taken", f"there is a job {name} already")
 
@@ -182,9 +182,9 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
         ):
             yield found("image-missing", f"{image}: {_short(error)}")
         else:
-            yield found("image-unchecked", f"{image}: {_short(error)}")
+            yield _unasked("image-unchecked", image, error)
     except TrainerError as error:
-        yield found("image-unchecked", f"{image}: {_short(error)}")
+        yield _unasked("image-unchecked", image, error)
 
 
 def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
@@ -212,9 +212,15 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
             if not wanted:
                 return
     except TrainerError as error:
-        yield found("quota-unchecked", f"{' and '.join(wanted)}: {_short(error)}")
+        yield _unasked("quota-unchecked", " and ".join(wanted), error)
         return
     yield from (found("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
+
+
+def _unasked(code: str, what: str, error: Exception) -> Finding:
+    """Something that could not be asked, for want of leave or of an answer."""
+    why = "AWS gave no answer" if isinstance(error, errors.Unreachable) else ""
+    return found(code, f"{what}: {_short(error)}", why=why, mend="Try again." if why else "")
 
 
 def _several(value: Any) -> list[Any]:

@@ -38,7 +38,8 @@ def check(paths: Sequence[Path], config: Config) -> list[Finding]:
         checked = data.check(list(paths), job, image_root=root)
     except BadData as error:
         return [found("data-unchecked", str(error))]
-    findings = []
+    same = [str(path) for number, path in enumerate(paths) if path.resolve() in [p.resolve() for p in paths[:number]]]
+    findings = [found("channel-overlap", f"{path} is given for two channels") for path in same]
     for item in checked.findings:
         if item.rule.code in _MENDED_BY_PACKING:
             continue
