@@ -222,3 +222,9 @@ def test_the_server_gets_the_store_its_artifacts_and_what_follows_two_dashes(sto
     assert options["--backend-store-uri"] == store.tracking_uri
     assert options["--default-artifact-root"] == (store.root.parent / "artifacts").as_uri()
     assert line[-2:] == ["--workers", "2"]
+
+
+def test_the_ui_starts_no_judges_of_language_models_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command_ui.environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
+    assert command_ui.environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"
