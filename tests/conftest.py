@@ -33,7 +33,7 @@ _FIRST = (
     "test_trainers_cloud.py",
     "test_tracking_gluon.py",
     "test_tracking_http.py",
-    "test_reports_postgres.py",
+    "test_tracking_postgres.py",
     "test_tracking_replay.py",
     "test_trainers_data_mxnet.py",
     "test_tracking_gluon_onnx.py",

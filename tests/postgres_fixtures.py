@@ -76,6 +76,23 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def made(server: str, name: str, template: str = "template1") -> str:
+    """Make a database, empty or as a copy of one that nobody uses any more; its URI."""
+    import psycopg2
+
+    base = server.rpartition("/")[0]
+    connection = psycopg2.connect(f"{base}/template1".replace("+psycopg2", ""))
+    connection.autocommit = True  # a database cannot be made within a transaction
+    try:
+        with connection.cursor() as cursor:
+            if template != "template1":
+                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,))
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    finally:
+        connection.close()
+    return f"{base}/{name}"
+
+
 @contextmanager
 def mlflow_server(store_uri: str, artifacts: Path) -> Iterator[str]:
     """An MLflow server over a store; yields its address once it answers."""
@@ -88,7 +105,13 @@ def mlflow_server(store_uri: str, artifacts: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # Else it starts eight more interpreters, which judge language models and nothing here.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "OMP_NUM_THREADS": "1",
+        },
     ) as server:
         try:
             _wait(f"http://127.0.0.1:{port}/health", server)

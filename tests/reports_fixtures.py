@@ -42,6 +42,27 @@ def new_store(folder: Path) -> Filler:
     return Filler(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
 
 
+@functools.cache
+def _shared() -> Filler:
+    folder = Path(tempfile.mkdtemp(prefix="shared-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return new_store(folder)
+
+
+def empty_store() -> Filler:
+    """A filler over this process's one store, emptied: MLflow takes a tenth of a second to open another."""
+    shared = _shared()
+    with sqlite3.connect(shared.uri.removeprefix("sqlite:///")) as raw:
+        raw.execute("PRAGMA synchronous = OFF")
+        tables = [row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in sorted(set(tables) - {"alembic_version", "experiments", "workspaces"}):
+            raw.execute(f"DELETE FROM {table}")
+        raw.execute("DELETE FROM experiments WHERE experiment_id != 0")
+    raw.close()
+    shared.clock_ms = START_MS
+    return shared
+
+
 class Filler:
     """Writes runs into a store at ``uri``, one after another, at made-up but fixed times."""
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag
-from reports_fixtures import Filler, new_store, predictions, trained
+from reports_fixtures import Filler, empty_store, predictions, trained
 
 import reports
 from reports import card, perclass
@@ -18,8 +17,8 @@ from tracking.artifacts import local_folder
 
 
 @pytest.fixture
-def filler(tmp_path: Path) -> Filler:
-    return new_store(tmp_path)
+def filler() -> Filler:
+    return empty_store()
 
 
 def headings(paper: reports.Paper) -> list[str]:

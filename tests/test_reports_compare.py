@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from PIL import Image
-from reports_fixtures import Filler, new_store, predictions, trained
+from reports_fixtures import Filler, empty_store, predictions, trained
 
 import reports
 from reports import stats, thumbnails
@@ -22,8 +22,8 @@ from reports.significance import compare as judge
 
 
 @pytest.fixture
-def filler(tmp_path: Path) -> Filler:
-    return new_store(tmp_path)
+def filler() -> Filler:
+    return empty_store()
 
 
 def log(

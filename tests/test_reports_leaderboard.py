@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from reports_fixtures import Filler, new_store, trained
+from reports_fixtures import Filler, empty_store, trained
 
 import reports
 from reports.errors import ReportError
 
 
 @pytest.fixture
-def filler(tmp_path: Path) -> Filler:
-    return new_store(tmp_path)
+def filler() -> Filler:
+    return empty_store()
 
 
 def test_one_row_a_configuration_over_its_seeds(filler: Filler) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from reports_fixtures import Filler, demo, new_store, predictions, trained
+from reports_fixtures import Filler, demo, empty_store, new_store, predictions, trained
 
 import reports
 from reports import checks, evidence, figures, missing, page, placing, summary
@@ -21,8 +21,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
-def filler(tmp_path: Path) -> Filler:
-    return new_store(tmp_path)
+def filler() -> Filler:
+    return empty_store()
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from reports_fixtures import Filler, new_store, trained
+from reports_fixtures import Filler, empty_store, trained
 
 from tracking import frame
 from tracking.errors import StoreError
 
 
 @pytest.fixture
-def filler(tmp_path: Path) -> Filler:
-    return new_store(tmp_path)
+def filler() -> Filler:
+    return empty_store()
 
 
 def test_types_come_from_the_vocabulary(filler: Filler) -> None:
