@@ -9,6 +9,7 @@ on its own and prints the variables to set.
 from __future__ import annotations
 
 import argparse
+import gc
 import http.client
 import json
 import logging
@@ -237,6 +238,8 @@ def running(folder: Path, clock: ManualClock | ScaledClock | None = None, **sett
     connection.close()
     fake = FakeSageMaker(folder, f"http://{host}:{port}", clock or ManualClock(), **settings)
     try:
+        # Moto, boto3 and its models are a million objects, which each of Python's hunts for garbage looked through.
+        gc.freeze()
         fake.s3.create_bucket(Bucket="bucket-one")
         trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
