@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REPORTS_VENV ?= .venv-reports
+REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
 .PHONY: demo test test-reports lint bench clean install
 
@@ -22,7 +24,22 @@ demo: $(STAMP)
 	$(BIN)/python -m trainers.run --study quickstart --leaderboard leaderboard.md
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov=tracking --cov=trainers --cov=reports --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov=tracking --cov=trainers --cov=reports --cov-report=term:skip-covered
+
+# The read side's tests once more, with pandas 3 and numpy 2 (Python 3.11 and newer), MXNet and boto3 not installed. The
+# browser, which knows nothing of pandas, is left to `make test`.
+test-reports: $(REPORTS_STAMP)
+	REPORTS_PANDAS_MAJOR=3 $(REPORTS_VENV)/bin/python -m pytest -q -n 2 --dist loadfile \
+		$(filter-out %_html.py,$(sort $(wildcard tests/test_reports_*.py tests/test_tracking_frame*.py)))
+
+# A package that both files pin is taken as the second has it: pip would refuse the pair.
+$(REPORTS_STAMP): pyproject.toml constraints.txt constraints-reports.txt
+	$(PYTHON) -m venv $(REPORTS_VENV)
+	awk -F'[=;]' 'NR == FNR {newer[$$1]} NR == FNR || !($$1 in newer)' constraints-reports.txt constraints.txt \
+		> $(REPORTS_VENV)/constraints.txt
+	$(REPORTS_VENV)/bin/python -m pip install --quiet --no-compile -c $(REPORTS_VENV)/constraints.txt -e . \
+		pytest pytest-xdist hypothesis markdown-it-py statsmodels
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -33,4 +50,4 @@ bench: $(STAMP)
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(REPORTS_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
