@@ -86,7 +86,9 @@ def _pictures(count: int = 4) -> np.ndarray[Any, Any]:
 
 
 _MODULE = """
-import sys, numpy as np, mxnet as mx
+import sys, numpy as np
+np.bool = bool  # MXNet asks for it, NumPy 1.24 dropped it
+import mxnet as mx
 folder, epoch, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 sym, args, aux = mx.model.load_checkpoint(folder + "/image-classification", epoch)
 x = np.load(folder + "/x.npy")
