@@ -72,7 +72,7 @@ def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
 
 def labels(table: pd.DataFrame) -> list[str]:
     """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
-    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["settings"]]
+    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["telling"]]
     said = [", ".join([w for w in words if w]) for words in zip(*parts, strict=True)] if parts else [""] * len(table)
     for i, words in enumerate(said):
         if not words:

@@ -38,8 +38,8 @@ def at_step(
 ) -> pd.DataFrame:
     """``runs`` with the metrics' last values replaced by those at ``step``, or at the step where ``best`` was best.
 
-    Metrics logged once in a run, such as a test score, are no curves and stay. A run without that step has no value.
-    Adds the column ``at_step``.
+    Metrics logged once in a run, such as a test score, are no curves and stay. A run without that step has no value; one
+    where ``best`` is no curve keeps its last values. Adds the column ``at_step``.
     """
     wanted = list(dict.fromkeys([*metrics, *([best] if best else [])]))
     points = histories(store, runs["run_id"].tolist(), wanted)
@@ -63,7 +63,8 @@ def at_step(
         found = runs["run_id"].map(values[metric]) if metric in values.columns else pd.Series(float("nan"), runs.index)
         name = f"metrics.{metric}"
         if name in changed.columns:
-            changed[name] = changed[name].where(~runs["run_id"].isin(curve), found)
+            chosen_for = runs["run_id"].isin(curve) & (steps.notna() if best else True)
+            changed[name] = changed[name].where(~chosen_for, found)
     changed["at_step"] = steps.astype("float64")
     changed.attrs = dict(runs.attrs)
     return changed

@@ -109,7 +109,11 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
         parts.append(f"the interval of {text.join(alone, 'or')} is Wilson's and covers other pictures of the kind")
     if (table["interval"] == "t").any():
         parts.append("the interval of several seeds is Student's t and covers training anew, not other pictures")
-    if ask.best:
+    if ask.best and board.finished["at_step"].isna().all():
+        parts.append(
+            f"{ask.best} was logged once a run, which leaves no epoch to choose: train and validation are the last"
+        )
+    elif ask.best:
         parts.append(f"train and validation are those of the epoch with the best {ask.best}")
     elif ask.at_step is not None:
         parts.append(f"train and validation are those of epoch {ask.at_step}")

@@ -87,7 +87,8 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
 
     shown = by if by else [c for c in LABELS if c in runs.columns and runs[c].notna().any()]
     extra = [resolve_name(runs, word) for word in ask.columns]
-    settings = list(dict.fromkeys([*shown, *([] if by else varied(runs)), *extra]))
+    telling = [*shown, *([] if by else varied(runs))]
+    settings = list(dict.fromkeys([*telling, *extra]))
     data: dict[str, Any] = {
         "page": runs["page"].to_numpy()[first],
         "config": runs["config"].to_numpy()[first],
@@ -118,8 +119,12 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
         kept = table[names.BEST_VALIDATION_ACCURACY + suffix]
         table["validation" + suffix] = kept.where(best, table[names.VALIDATION_ACCURACY + suffix])
     table["gap"] = table[names.TRAIN_ACCURACY] - table[names.TEST_ACCURACY]
+    if ask.at_step is not None:
+        # Training of one epoch against the test of another tells nothing.
+        table["gap"] = np.nan
     _interval(table, ask)
     table.attrs["settings"] = [_setting_name(c) for c in settings if not c.startswith("metrics.")]
+    table.attrs["telling"] = [_setting_name(c) for c in telling if not c.startswith("metrics.")]
     table.attrs["extra_metrics"] = [c[8:] for c in settings if c.startswith("metrics.")]
     table = _rank(table, ask)
     table.insert(2, "label", labels(table))
@@ -196,14 +201,15 @@ def _interval(table: pd.DataFrame, ask: Ask) -> None:
     kind = np.where(np.isnan(low), "", "t").astype(object)
     known = names.ALL.get(("metric", ask.metric))
     is_share = known is not None and known.high == 1 and "accuracy" in ask.metric
-    if is_share:
-        low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-        if images is not None:
-            wilson_low, wilson_high = stats.wilson(mean, images.to_numpy())
-            alone = ~(np.nan_to_num(spread) > 0)
-            low, high = np.where(alone, wilson_low, low), np.where(alone, wilson_high, high)
-            kind[alone & ~np.isnan(wilson_low)] = "Wilson"
-            kind[alone & np.isnan(wilson_low)] = ""
+    least = -np.inf if known is None or known.low is None else known.low
+    most = np.inf if known is None or known.high is None else known.high
+    low, high = np.clip(low, least, most), np.clip(high, least, most)
+    if is_share and images is not None:
+        wilson_low, wilson_high = stats.wilson(mean, images.to_numpy())
+        alone = ~(np.nan_to_num(spread) > 0)
+        low, high = np.where(alone, wilson_low, low), np.where(alone, wilson_high, high)
+        kind[alone & ~np.isnan(wilson_low)] = "Wilson"
+        kind[alone & np.isnan(wilson_low)] = ""
     table["low"], table["high"], table["interval"] = low, high, kind
 
 

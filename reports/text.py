@@ -85,9 +85,12 @@ def numbers(values: Sequence[Any], digits: int = 4) -> list[str]:
     known = [abs(float(v)) for v in values if not is_missing(v) and math.isfinite(float(v)) and v]
     whole = all(v == int(v) for v in known)
     decimals = 0 if whole or not known else max(0, digits - 1 - math.floor(math.log10(max(known))))
-    if (whole and known and max(known) >= 1e7) or (known and min(known) < 10.0 ** (1 - decimals) and not whole):
-        return [number(v, digits) for v in values]
-    return [number(v, digits) if is_missing(v) or math.isinf(float(v)) else f"{float(v):.{decimals}f}" for v in values]
+    if known and (max(known) >= 1e7 if whole else min(known) < 10.0**-decimals):
+        return [number(v, digits).replace("-", "−") for v in values]
+    return [
+        number(v, digits) if is_missing(v) or math.isinf(float(v)) else f"{float(v):.{decimals}f}".replace("-", "−")
+        for v in values
+    ]
 
 
 def p_value(p: float) -> str:

@@ -87,6 +87,16 @@ def test_a_foreign_store_groups_by_its_parameters(filler: Filler) -> None:
     assert board["n"].tolist() == [1, 2] and board["acc"].tolist() == [0.9, pytest.approx(0.55)]
 
 
+def test_an_interval_ends_where_the_metric_does(filler: Filler) -> None:
+    for seed, loss in enumerate((0.1, 0.5)):
+        settings = trained(44, seed=seed)
+        settings["metrics"] |= {"test_loss": loss}
+        filler.run(**settings)
+    row = reports.leaderboard(filler.uri, metric="test_loss").iloc[0]
+    # 0.3 ± 12.7062 * 0.283 / sqrt(2): a loss is never below 0.
+    assert row["low"] == 0 and row["high"] == pytest.approx(0.3 + 12.7062 * 0.2)
+
+
 def test_the_same_store_gives_the_same_bytes(filler: Filler) -> None:
     for seed in range(3):
         filler.run(**trained(44, seed=seed))

@@ -332,7 +332,12 @@ def test_epoch_chosen_by_best_or_step_and_never_quietly_by_test(filler: Filler) 
     assert first[["train_accuracy", "validation", "test_accuracy"]].values.tolist() == [[0.7, 0.6, 0.9]]
     assert reports.leaderboard(filler.uri, at_step=9)["validation"].isna().all()
     assert "Warning" not in best.to_text()
-    assert "**Warning:** The epoch was chosen by test_accuracy, so" in board_text(filler, best="test_accuracy")
+    by_test = reports.leaderboard(filler.uri, best="test_accuracy")
+    assert "**Warning:** The epoch was chosen by test_accuracy, so" in by_test.to_text()
+    # It was logged once, at the end: there is no epoch to choose.
+    assert by_test[["train_accuracy", "validation"]].values.tolist() == [[0.9, 0.8]]
+    assert "which leaves no epoch to choose: train and validation are the last" in by_test.to_text()
+    assert first["gap"].isna().all() and best["gap"].notna().all()
 
 
 def test_csv_is_a_line_a_configuration(filler: Filler) -> None:
@@ -352,6 +357,7 @@ def test_columns_by_metric_and_top(filler: Filler) -> None:
     for depth in (20, 32, 44):
         filler.run(**trained(depth, test=0.9 + depth / 1000, optimizer="nag"), inputs={"validation": "v"})
     text = board_text(filler, columns="optimizer,test_num_images", top=2)
+    assert text.startswith("# Leaderboard\n\n**44 layers, scratch, 30 epochs** leads")
     assert "| nag" in text and "… and 1 row more" in text and "20 layers" not in text.partition("### ")[0]
     ranked = reports.leaderboard(filler.uri, metric="validation_accuracy")
     assert ranked["layers"].tolist() == [44, 32, 20]
