@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from trainers_data_fixtures import class_folders, encoded, image_payloads, write_rec
 
+from trainers import mx as door
 from trainers.data import Batches, open_dataset
 from trainers.data.imagerecord import pack_image
 from trainers.data.pack import Options, pack
@@ -29,7 +31,7 @@ MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 
 @pytest.fixture(scope="module")
 def mx() -> ModuleType:
-    return pytest.importorskip("mxnet")
+    return cast(ModuleType, door.load())
 
 
 def awkward_payloads() -> list[bytes]:
@@ -138,9 +140,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def im2rec(*arguments: str) -> None:
-    import mxnet
-
-    tool = Path(mxnet.__file__).parent / "tools" / "im2rec.py"
+    tool = Path(door.load().__file__).parent / "tools" / "im2rec.py"
     subprocess.run([sys.executable, "-c", _TOOL, str(tool), *arguments], check=True, capture_output=True, text=True)
 
 
