@@ -219,6 +219,18 @@ def test_a_bomb_takes_no_memory() -> None:
     assert peak < 5_000_000
 
 
+def test_a_large_picture_is_brought_to_size_in_bands() -> None:
+    import tracemalloc
+
+    pixels = np.tile(PHOTO, (6, 5, 1))  # (2562, 3200, 3): 25 MB, and 98 MB as float32
+    tracemalloc.start()
+    found = resized(pixels, 28, 30, area=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40_000_000
+    assert np.abs(found.astype(int) - training_sizing.resized(pixels, 28, 30, area=True)).max() <= 1
+
+
 def test_a_picture_like_a_thread_is_refused() -> None:
     with pytest.raises(BadPicture, match="long and thin"):
         Sizing({"image_shape": [3, 224, 224], "resize": 256}).apply(np.zeros((1, 60_000, 3), np.uint8))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
+_BAND_NUMBERS = 4_000_000
 _ONE = 2048  # a weight of 1 in the fixed-point numbers of the linear method
 
 
@@ -64,8 +65,16 @@ def _by_area(pixels: Pixels, height: int, width: int) -> Pixels:
         if rows == columns == 2:
             return np.asarray((sums + 2) >> 2, np.uint8)
         return np.asarray(np.rint(sums.astype(np.float32) * np.float32(1 / (rows * columns))), np.uint8)
-    down = _shares(have_height, height) @ pixels.reshape(have_height, -1).astype(np.float32)
-    across = np.einsum("hwc,vw->hvc", down.reshape(height, have_width, -1), _shares(have_width, width), optimize=True)
+    # In bands: as numbers with a fraction a large picture would take four times its memory at once.
+    flat, shares, down = pixels.reshape(have_height, -1), _shares(have_height, height), []
+    step = max(1, height * _BAND_NUMBERS // pixels.size)
+    for start in range(0, height, step):
+        part = shares[start : start + step]
+        covered = np.flatnonzero(part.any(axis=0))
+        rows = slice(covered[0], covered[-1] + 1)
+        down.append(part[:, rows] @ flat[rows].astype(np.float32))
+    high = np.concatenate(down).reshape(height, have_width, -1)
+    across = np.einsum("hwc,vw->hvc", high, _shares(have_width, width), optimize=True)
     return np.asarray(np.rint(across).clip(0, 255), np.uint8)
 
 
