@@ -36,7 +36,7 @@ class Change:
 
 def render(board: Board, saved: Path, format: str) -> str:
     """The changes since the leaderboard saved as JSON at ``saved``, as ``md``, ``html`` or ``json``."""
-    before, now = load(saved, board.ask.metric), data.as_dict(board)
+    before, now = load(saved, board.ask), data.as_dict(board)
     if format == "json":
         found = [
             {"digest": c.digest, "change": c.kind(board.ask.metric), "before": c.before, "now": c.now}
@@ -55,8 +55,8 @@ def render(board: Board, saved: Path, format: str) -> str:
     raise ReportError(f"format {format!r} with --against: legal are md, html, json")
 
 
-def load(path: Path, metric: str) -> dict[str, Any]:
-    """A leaderboard saved with ``--format json``. Raises ReportError for anything else."""
+def load(path: Path, ask: Ask) -> dict[str, Any]:
+    """A leaderboard saved with ``--format json``. Raises ReportError for all else, and for rows of another kind."""
     how = "save one with: python -m reports leaderboard --format json --out main.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
@@ -66,10 +66,13 @@ def load(path: Path, metric: str) -> dict[str, Any]:
         raise ReportError(f"--against {path}: this is no JSON ({error}); {how}") from error
     if not isinstance(saved, dict) or saved.get("format") != data.FORMAT or "pages" not in saved:
         raise ReportError(f"--against {path}: this is no leaderboard of format {data.FORMAT}; {how}")
-    if saved.get("metric") != metric:
+    if saved.get("metric") != ask.metric:
         raise ReportError(
-            f"--against {path}: it ranks by {saved.get('metric')!r}, this one by {metric!r}; give --metric"
+            f"--against {path}: it ranks by {saved.get('metric')!r}, this one by {ask.metric!r}; give --metric"
         )
+    if tuple(saved.get("by", ())) != ask.by:
+        kinds = [", ".join(by) or "whole configurations" for by in (saved.get("by", ()), ask.by)]
+        raise ReportError(f"--against {path}: its rows are {kinds[0]}, here they are {kinds[1]}; give the same --by")
     return saved
 
 

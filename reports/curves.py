@@ -38,8 +38,8 @@ def at_step(
 ) -> pd.DataFrame:
     """``runs`` with the metrics' last values replaced by those at ``step``, or at the step where ``best`` was best.
 
-    Metrics logged once in a run, such as a test score, are no curves and stay. A run without that step has no value; one
-    where ``best`` is no curve keeps its last values. Adds the column ``at_step``.
+    Metrics logged once in a run, such as a test score, are no curves and stay. A run without that step has no value;
+    one where ``best`` is no curve keeps its last values. Adds the column ``at_step``.
     """
     wanted = list(dict.fromkeys([*metrics, *([best] if best else [])]))
     points = histories(store, runs["run_id"].tolist(), wanted)

@@ -93,6 +93,7 @@ def as_dict(board: Board) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "metric": board.ask.metric,
+        "by": list(board.ask.by),
         "pages": pages,
         "findings": [{"text": f.text, "run_ids": list(f.run_ids), "command": f.command} for f in board.findings],
         "failed": _runs(board.failed),

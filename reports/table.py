@@ -101,6 +101,12 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
         "dataset": runs["dataset"].to_numpy()[first],
         "where": [_common(row) for row in _lists(_place(runs), members)],
     }
+    if by:
+        # By what they share, so that a row stays the same row when another run joins it.
+        data["config"] = [
+            ", ".join(f"{word}={'' if text.is_missing(v) else v}" for word, v in zip(ask.by, values, strict=True))
+            for values in zip(*(runs[c].astype(object).to_numpy()[first] for c in by), strict=True)
+        ]
     for c in settings:
         if c.startswith("metrics."):
             continue

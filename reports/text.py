@@ -86,11 +86,11 @@ def numbers(values: Sequence[Any], digits: int = 4) -> list[str]:
     whole = all(v == int(v) for v in known)
     decimals = 0 if whole or not known else max(0, digits - 1 - math.floor(math.log10(max(known))))
     if known and (max(known) >= 1e7 if whole else min(known) < 10.0**-decimals):
-        return [number(v, digits).replace("-", "−") for v in values]
-    return [
-        number(v, digits) if is_missing(v) or math.isinf(float(v)) else f"{float(v):.{decimals}f}".replace("-", "−")
-        for v in values
-    ]
+        said = [number(v, digits) for v in values]
+    else:
+        odd = [is_missing(v) or math.isinf(float(v)) for v in values]
+        said = [number(v) if o else f"{float(v):.{decimals}f}" for v, o in zip(values, odd, strict=True)]
+    return [f"−{s[1:]}" if s.startswith("-") else s for s in said]
 
 
 def p_value(p: float) -> str:

@@ -168,6 +168,12 @@ def test_changes_since_a_saved_board(filler: Filler, workdir: Path, capsys: pyte
     assert main(["leaderboard", "--against", "main.json", "--format", "json"]) == 0
     parsed = json.loads(capsys.readouterr().out)
     assert [c["change"] for c in parsed["changes"]] == ["new", "rank", "score", "score"]
+    assert main(["leaderboard", "--against", "main.json", "--by", "num_layers"]) == 2
+    assert "its rows are whole configurations, here they are num_layers; give the same --by" in capsys.readouterr().err
+    assert main(["leaderboard", "--by", "num_layers,init", "--out", "by.json"]) == 0
+    filler.run(**trained(44, epochs=5, test=0.97))
+    assert main(["leaderboard", "--by", "num_layers,init", "--against", "by.json"]) == 0
+    assert "| 44 layers, scratch | score " in capsys.readouterr().out
     assert main(["leaderboard", "--against", "main.json", "--metric", "train_accuracy"]) == 2
     assert "it ranks by 'test_accuracy', this one by 'train_accuracy'" in capsys.readouterr().err
 

@@ -173,6 +173,18 @@ def test_t_interval_covers_the_truth_as_often_as_it_says(seeds: int) -> None:
     assert ((low <= 0.95) & (0.95 <= high)).mean() == pytest.approx(0.95, abs=0.006)
 
 
+def test_bootstrap_of_seeds_averaged_covers_the_truth() -> None:
+    """Two recipes of three seeds each that are equally good on pictures of the kind; each trial draws 300 pictures."""
+    generator = np.random.Generator(np.random.PCG64(6))
+    covered, trials = 0, 400
+    for trial in range(trials):
+        hard = generator.random(300)
+        sides = ((hard + 0.1 * generator.standard_normal((3, 300)) < 0.92).mean(axis=0) for _ in range(2))
+        difference = stats.paired_bootstrap(*sides, seed=trial, resamples=1000)
+        covered += difference.low <= 0 <= difference.high
+    assert covered / trials == pytest.approx(0.95, abs=0.03)
+
+
 def test_bootstrap_covers_the_truth_and_mcnemar_keeps_its_level() -> None:
     generator = np.random.Generator(np.random.PCG64(3))
     covered = rejected = 0
