@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracking.errors import StoreError
+from tracking.store import Store
 from trainers.config import Config
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker import images, preflight_request, pricing, request
@@ -250,6 +253,9 @@ def test_channels_that_are_in_s3_already() -> None:
         "http://127.0.0.1:5000",
         "http://laptop:5000",
         "http://laptop.local:5000",
+        "http://192.168.1.2:5000",
+        "http://10.0.0.7:5000",
+        "http://[fd00::1]:5000",
         "https://me:secret@mlflow.example.com",
     ],
 )
@@ -257,6 +263,20 @@ def test_addresses_only_this_machine_sees_are_not_handed_on(uri: str) -> None:
     handed, why = request.tracking_environment({"MLFLOW_TRACKING_URI": uri}, "0f" * 16)
     assert handed == {} and why
     assert "secret" not in why
+
+
+def test_addresses_of_a_network_are_handed_to_jobs_in_it() -> None:
+    uri = {"MLFLOW_TRACKING_URI": "http://10.0.0.7:5000"}
+    assert request.tracking_environment(uri, in_vpc=True) == (uri, "")
+    assert request.tracking_environment({"MLFLOW_TRACKING_URI": "http://localhost:5000"}, in_vpc=True)[0] == {}
+
+
+def test_a_server_of_sagemaker_s_asks_for_its_plugin(tmp_path: Path) -> None:
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/mine"
+    if importlib.util.find_spec("sagemaker_mlflow") is not None:
+        pytest.skip("the plugin is installed")
+    with pytest.raises(StoreError, match=r"pip install 'image-classification-tracking\[sagemaker-mlflow\]'"):
+        Store(arn, None, tmp_path).client()
 
 
 @pytest.mark.parametrize(

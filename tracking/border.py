@@ -5,6 +5,7 @@ The only place that reads MLflow's messages; each is looked for by a named predi
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import re
@@ -69,8 +70,13 @@ def open_client(uri: str) -> MlflowClient:
     """MLflow's client for a tracking URI, importing MLflow at the first call.
 
     MLflow reports its use over the network unless it is told not to before its import; nobody here was asked, so it is
-    told, unless MLFLOW_DISABLE_TELEMETRY says otherwise.
+    told, unless MLFLOW_DISABLE_TELEMETRY says otherwise. Raises StoreError where the URI asks for an absent plugin.
     """
+    if kind(uri) == "arn" and importlib.util.find_spec("sagemaker_mlflow") is None:
+        raise StoreError(
+            f"{uri} is a tracking server of SageMaker's, which MLflow reaches through a plugin:"
+            " pip install 'image-classification-tracking[sagemaker-mlflow]'"
+        )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # It draws two bars for every folder it fetches, also where nobody looks at a terminal.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

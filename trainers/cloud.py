@@ -105,7 +105,7 @@ def _launcher(options: JobOptions, arguments: argparse.Namespace, store: Store, 
     from trainers.sagemaker.pricing import dollars
     from trainers.sagemaker.request import tracking_environment
 
-    environment, why_not = tracking_environment(os.environ)
+    environment, why_not = tracking_environment(os.environ, in_vpc=bool(options.subnet))
     if arguments.on == "sagemaker" and why_not:
         print(f"note: {why_not}", file=sys.stderr)
     max_cost_usd = options.max_cost_usd

@@ -6,6 +6,7 @@ classification. Golden files in ``tests/golden`` pin the result.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import time
@@ -141,11 +142,13 @@ def s3_channels(options: JobOptions, *, builtin: bool) -> list[Channel]:
     return [Channel(name, uri, content) for name, uri in given if uri is not None and is_s3(uri)]
 
 
-def tracking_environment(environment: Mapping[str, str], run_id: str | None = None) -> tuple[dict[str, str], str]:
+def tracking_environment(
+    environment: Mapping[str, str], run_id: str | None = None, *, in_vpc: bool = False
+) -> tuple[dict[str, str], str]:
     """What a container needs to log live to the same MLflow run, and otherwise a sentence why it will not.
 
-    A URI that only this machine can see is not handed on, nor one with a password in it, which every reader of the
-    job's description would see.
+    A URI that only this machine or its network can see is not handed on (``in_vpc``: the job runs in a network of the
+    user's, which may), nor one with a password in it, which every reader of the job's description would see.
     """
     uri = environment.get("MLFLOW_TRACKING_URI", "")
     if not uri or not (uri.startswith("arn:") or urlsplit(uri).scheme in ("http", "https")):
@@ -155,6 +158,7 @@ def tracking_environment(environment: Mapping[str, str], run_id: str | None = No
         return {}, "MLFLOW_TRACKING_URI holds a password and is not handed to the job; its journal comes through S3."
     host = parts.hostname or ""
     private = host in ("localhost", "0.0.0.0", "::1") or host.startswith("127.") or host.endswith(".local")
+    private = private or (not in_vpc and _is_private(host))
     if not uri.startswith("arn:") and (private or "." not in host and ":" not in host):
         return {}, f"Only this machine sees {uri}; the job's journal comes through S3."
     out = {"MLFLOW_TRACKING_URI": uri}
@@ -163,6 +167,14 @@ def tracking_environment(environment: Mapping[str, str], run_id: str | None = No
     if run_id:
         out["MLFLOW_RUN_ID"] = run_id
     return out, ""
+
+
+def _is_private(host: str) -> bool:
+    """Whether a host is an address of a local network, such as 192.168.1.2."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False
 
 
 def capped(options: JobOptions, price: pricing.Price | None = None) -> JobOptions:
