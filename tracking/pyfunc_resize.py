@@ -71,8 +71,8 @@ def _by_area(pixels: Pixels, height: int, width: int) -> Pixels:
     for start in range(0, height, step):
         part = shares[start : start + step]
         covered = np.flatnonzero(part.any(axis=0))
-        rows = slice(covered[0], covered[-1] + 1)
-        down.append(part[:, rows] @ flat[rows].astype(np.float32))
+        band = slice(covered[0], covered[-1] + 1)
+        down.append(part[:, band] @ flat[band].astype(np.float32))
     high = np.concatenate(down).reshape(height, have_width, -1)
     across = np.einsum("hwc,vw->hvc", high, _shares(have_width, width), optimize=True)
     return np.asarray(np.rint(across).clip(0, 255), np.uint8)
