@@ -34,6 +34,8 @@ FORMATS = ("JPEG", "PNG")
 # not find out what lies on its disk.
 ROOT_VARIABLE = "MODEL_PICTURES_ROOT"
 
+_ORIENTATION = 274  # the tag of EXIF that says how a picture is turned
+
 _one_at_a_time = threading.Lock()
 _DATA_URI = re.compile(r"data:[\w.+/-]*;base64,")
 # Red, green, blue in 1/32768. Arrays: rounded, as OpenCV does; colour in a PNG: cut down, as libpng does.
@@ -174,11 +176,14 @@ def decode(data: bytes, channels: int) -> Pixels:
                 image.draft("L", image.size)  # the luma the file holds, as training reads it
             with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
                 # A JPEG alone: training takes a PNG as it lies, whatever its EXIF says.
-                upright = ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image
+                # Every further copy of a large picture counts: none is made that changes nothing.
+                turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
+                upright = ImageOps.exif_transpose(image) if turned else image
                 if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte
                     upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
                 grey = upright.mode in ("1", "L", "LA")
-                pixels = np.asarray(upright.convert("L" if grey else "RGB"), np.uint8)
+                mode = "L" if grey else "RGB"
+                pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode), np.uint8)
     except BadPicture:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
