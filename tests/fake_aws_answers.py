@@ -97,7 +97,7 @@ def answering(moto_url: str = "") -> Iterator[Answers]:
     handler = type("Handler", (_Handler,), {"answers": answers})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     answers.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield answers

@@ -49,14 +49,8 @@ class FakeSageMaker:
 
     def __init__(self, folder: Path, moto_url: str, clock: ManualClock | ScaledClock, **settings: Any) -> None:
         """``settings``: ``quotas`` (instance type → count), ``rates_per_s``, ``grace_s``, ``default`` (Plan)."""
-        import boto3
-
         self.account, self.clock, self.moto_url = ACCOUNT, clock, moto_url
-        keys = {"aws_access_key_id": "fake", "aws_secret_access_key": "fake", "endpoint_url": moto_url}
-        self.s3 = boto3.client("s3", region_name="us-east-1", **keys)
-        self.iam = boto3.client("iam", region_name="us-east-1", **keys)
-        self._logs: dict[str, Any] = {}
-        self._make_logs = lambda region: boto3.client("logs", region_name=region, **keys)
+        self.s3, self.iam = _client("s3", "us-east-1", moto_url), _client("iam", "us-east-1", moto_url)
         self._streams: set[tuple[str, str]] = set()
         self.rates_per_s = {**RATES_PER_S, **settings.get("rates_per_s", {})}
         self.quotas: dict[str, int] = dict(settings.get("quotas", {}))
@@ -72,7 +66,7 @@ class FakeSageMaker:
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.fake = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._threads = [threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)]
+        self._threads = [threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)]
         self._closed = threading.Event()
         if isinstance(clock, ManualClock):
             clock.listeners.append(self.tick)
@@ -131,9 +125,7 @@ class FakeSageMaker:
 
     def log(self, region: str, stream: str, lines: list[tuple[float, str]]) -> None:
         """Lines of one stream in CloudWatch; group and stream appear with the first."""
-        if region not in self._logs:
-            self._logs[region] = self._make_logs(region)
-        logs = self._logs[region]
+        logs = _client("logs", region, self.moto_url)
         if (region, stream) not in self._streams:
             try:
                 logs.create_log_group(logGroupName=LOG_GROUP)
@@ -247,6 +239,15 @@ def running(folder: Path, clock: ManualClock | ScaledClock | None = None, **sett
         yield fake
     finally:
         fake.close()
+
+
+@cache
+def _client(service: str, region: str, moto_url: str) -> Any:
+    """The fake's own door to moto."""
+    import boto3
+
+    keys = {"aws_access_key_id": "fake", "aws_secret_access_key": "fake", "endpoint_url": moto_url}
+    return boto3.client(service, region_name=region, **keys)
 
 
 @cache

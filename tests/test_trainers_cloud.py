@@ -101,6 +101,7 @@ def test_a_study_goes_on_where_it_was(fake: FakeSageMaker, capsys: pytest.Captur
     assert run.main(argv) == 0
     captured = capsys.readouterr()
     assert "2 runs, 0 already done, 2 under way" in captured.err and len(fake.jobs) == 2
+    assert run.main([*argv, "--dry-run"]) == 0 and json.loads(capsys.readouterr().out) == []
     assert captured.out.count("finished, billed") == 2 and "# Leaderboard" in captured.out
     assert run.main(argv) == 0
     assert "2 runs, 2 already done, 0 under way" in capsys.readouterr().err and len(fake.jobs) == 2

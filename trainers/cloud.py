@@ -89,6 +89,9 @@ def main(
         code = _checked(batch, launcher, arguments, options.max_cost_usd)
         if code is not None:
             return code
+    elif arguments.dry_run:
+        print("[]")  # nothing is left to launch
+        return 0
     return _launch(batch, launcher, store, arguments)
 
 
