@@ -51,6 +51,7 @@ def run(config: Config, options: JobOptions) -> int:
         failure = base / "output" / "failure"
         if done.returncode != 0:
             reason = failure.read_text(encoding="utf-8") if failure.is_file() else f"exit code {done.returncode}"
+            reason = reason.replace(f"{base}/work/", "")  # a folder that is gone by then
             print(f"the rehearsal failed, as the job would have: {reason}", file=sys.stderr)
             return 1
     print(f"the rehearsal ran to its end in {duration(time.monotonic() - started)}; the job can be launched")
