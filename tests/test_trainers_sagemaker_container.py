@@ -200,7 +200,9 @@ def test_stopped_and_failed_jobs_keep_what_they_have(fake: FakeSageMaker, tmp_pa
     assert (stopped.state, stopped.kind) == ("killed", "stopped"), printed(fake, entries[0])
     members = model(fake, stopped.model_uri)
     assert "model.json" in members, printed(fake, entries[0])
-    assert json.loads(members["model.json"])["class_names"] == ["cat", "dog"]
+    facts = json.loads(members["model.json"])  # all that a run which was not stopped says of its model
+    assert facts["class_names"] == ["cat", "dog"] and facts["epoch"] >= 1
+    assert facts["native_size"] and facts["normalisation"]["where"] == "inside the graph"
     assert len(metrics(entries[0].directory, names.VALIDATION_ACCURACY)) >= 2
     assert [status for status, _ in statuses(entries[0].directory)] == ["KILLED"]
 

@@ -26,10 +26,26 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
     ``facts["onnx"]`` tells how far the ONNX copy lies from MXNet on real validation pictures, or under ``problem`` why
     there is none. Raises DiskFull.
     """
+    modelfiles.save_model(net, folder, described(config, dataset, epoch))
+    shown = _some(dataset.validation, config)
+    try:
+        written = model_package.package(
+            folder, pictures=shown, ask=lambda pictures: net(nets.to_array(pictures)).asnumpy()
+        )
+    except OSError as error:
+        if modelfiles.is_disk_full(error):
+            raise DiskFull(f"No room left to write {folder}. Free some space and go on with --resume.") from error
+        raise
+    facts: dict[str, Any] = written["metadata"]
+    return facts
+
+
+def described(config: Config, dataset: Dataset, epoch: int) -> dict[str, Any]:
+    """What a picture goes through before the network, what its answers mean, and which epoch's weights these are."""
     own = dataset.train.pictures.own
     native = dataset.facts.height, dataset.facts.width
     mean, std = nets.normalisation(config.shape[0])
-    meta = {
+    return {
         "class_names": list(map(str, dataset.class_names)),
         "resize": config.resize,
         # Bundled pictures are scaled to the network's size, whatever their own; a user's are cropped.
@@ -40,18 +56,6 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
         "epoch": epoch,
         "dataset": config.dataset,
     }
-    modelfiles.save_model(net, folder, meta)
-    shown = _some(dataset.validation, config)
-    try:
-        described = model_package.package(
-            folder, pictures=shown, ask=lambda pictures: net(nets.to_array(pictures)).asnumpy()
-        )
-    except OSError as error:
-        if modelfiles.is_disk_full(error):
-            raise DiskFull(f"No room left to write {folder}. Free some space and go on with --resume.") from error
-        raise
-    facts: dict[str, Any] = described["metadata"]
-    return facts
 
 
 def _some(split: Split, config: Config) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -141,7 +141,7 @@ def _leave(base: Path, directory: Path, code: int) -> int:
 
 def _best_so_far(base: Path, directory: Path) -> None:
     """A job that is stopped leaves the best network it had; without a whole epoch there is none."""
-    from trainers import experiment, fit, modelfiles, nets, weights
+    from trainers import experiment, fit, modelfiles, nets, run_model, weights
     from trainers.config_text import build, from_toml
 
     state, file = directory / "state", directory / "files" / "config.toml"
@@ -151,9 +151,8 @@ def _best_so_far(base: Path, directory: Path) -> None:
     assert config.num_layers is not None and config.num_classes is not None
     net = nets.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
     weights.initialise(net, "scratch", seed=config.seed)
-    fit.load_best(net, state)
-    meta = {"class_names": list(dataset.class_names), "resize": config.resize, "fit": "crop", "dataset": config.dataset}
-    modelfiles.save_model(net, base / "model", meta)
+    epoch = fit.load_best(net, state)
+    modelfiles.save_model(net, base / "model", run_model.described(config, dataset, epoch))
 
 
 def _reason(directory: Path) -> str:
