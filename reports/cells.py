@@ -174,8 +174,18 @@ def _metric(table: pd.DataFrame, name: str, places: int) -> Column:
         return _score(table, title, name, places)
     values = table[name].tolist()
     if is_plain(name):
-        return Column(title, True, text.numbers(values), values)
+        spreads = table[f"{name}_spread"].tolist()
+        said = [_with_spread(*one) for one in zip(text.numbers(values), spreads, strict=True)]
+        return Column(title, True, said, values)
     return _column(table, title, True, name, lambda v: value_text(name, v))
+
+
+def _with_spread(said: str, spread: Any) -> str:
+    """A mean and its spread over seeds, with as many decimals."""
+    if text.is_missing(spread):
+        return said
+    decimals = len(said.partition(".")[2])
+    return f"{said} ± {float(spread):.{decimals}f}" if "e" not in said else said
 
 
 def _intervals(table: pd.DataFrame, ask: Ask, places: int) -> list[str]:

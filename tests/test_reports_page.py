@@ -382,6 +382,13 @@ def test_lower_is_better_where_it_is(filler: Filler) -> None:
     assert "0.1 below lr 0.2" in answer(filler, metric="my_loss")
 
 
+def test_a_plain_metric_has_its_spread_beside_it(filler: Filler) -> None:
+    for seed, value in enumerate((0.5, 0.7)):
+        filler.run(params={"lr": 1, "seed": seed}, metrics={"f1": value})
+    text = board_text(filler, metric="f1").replace("\u00a0", " ")
+    assert "| 0.6000 ± 0.1414 |" in text and "± is one standard deviation over seeds" in text
+
+
 def test_settings_that_vary_are_shown_unless_the_data_decides_them(filler: Filler) -> None:
     filler.run(**trained(44, learning_rate=0.1, image_shape="1,28,28"))
     filler.run(**trained(44, learning_rate=0.2, image_shape="1,28,28"))
