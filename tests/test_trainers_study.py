@@ -47,7 +47,7 @@ def test_lists_multiply_and_settings_hold_for_all(tmp_path: Path) -> None:
     assert {(r.config.num_layers, r.config.seed) for r in runs[:6]} == {(d, s) for d in (20, 32) for s in (0, 1, 2)}
     assert [r.config.epochs for r in runs] == [2] * 6 + [3]
     assert len({r.key for r in runs}) == 7
-    assert runs[0].config.run_name == "a, seed 0" and runs[6].config.run_name == "b"
+    assert runs[0].config.run_name == "a, num_layers 20, seed 0" and runs[6].config.run_name == "b"
 
 
 def test_flags_hold_for_all_runs_and_replace_lists(tmp_path: Path) -> None:
@@ -104,3 +104,12 @@ def test_faults_of_all_runs_come_at_once(tmp_path: Path) -> None:
 def test_an_unknown_study_names_the_known_ones() -> None:
     with pytest.raises(BadConfig, match="quickstart"):
         study.load("quickstrat")
+
+
+def test_a_runs_name_says_what_differs_from_its_like(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('[[runs]]\nname = "long"\nlearning_rate = [0.1, 0.01]\nseed = [0, 1]\n')
+    found = [run.config.run_name for run in study.load(str(file)).runs]
+    assert found == [f"long, learning_rate {rate}, seed {seed}" for rate in (0.1, 0.01) for seed in (0, 1)]
+    file.write_text('[[runs]]\nname = "one"\nlearning_rate = [0.1]\nseed = 3\n')
+    assert [run.config.run_name for run in study.load(str(file)).runs] == ["one"]

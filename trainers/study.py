@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tracking import names
 from trainers.config import Config
 from trainers.config_checks import nearest
 from trainers.config_text import build, cast, read_toml, to_toml
@@ -158,7 +159,10 @@ def _in_order(planned: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def _tagged(run: PlannedRun, study: Study) -> PlannedRun:
-    seeds = [other for other in study.runs if other.name == run.name]
-    name = run.name if len(seeds) == 1 else f"{run.name}, seed {run.config.seed}"
+    """The run under a name that tells it from the others of its table: what differs among them, the seed last."""
+    same = [other.config for other in study.runs if other.name == run.name]
+    varied = [key for key in names.PARAMS if any(getattr(one, key) != getattr(same[0], key) for one in same)]
+    varied.sort(key=lambda key: key == "seed")
+    name = ", ".join([run.name, *(f"{key} {getattr(run.config, key)}" for key in varied)])
     config = run.config if run.config.run_name else replace(run.config, run_name=name)
     return replace(run, config=config)
