@@ -71,6 +71,9 @@ def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
         return "imported without a test score and without a model, so it has to be trained again", retrain(
             _settings(run)
         )
+    if str(run.get(f"tags.{names.LAUNCHER}")) == "sagemaker-builtin":
+        where = " --dataset PATH" if text.is_missing(run.get("params.dataset")) else ""
+        return "the built-in algorithm takes no test pictures", evaluate + where
     if not text.is_missing(run.get("digest")):
         return "it has a test split, which was left out (--no-test)", evaluate
     return "no test score was logged", evaluate

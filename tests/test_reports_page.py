@@ -182,6 +182,7 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
         tags={"launcher": "import"},
         metrics={"x": 1},
     )
+    job = filler.run(params={"num_layers": 34}, tags={"launcher": "sagemaker-builtin"}, metrics={"x": 1})
     filler.run("source", params={"num_layers": 34}, tags={"pretext": "rotation"})
     board = reports.leaderboard(filler.uri).board
     gaps = {g.run_id: g for one in board.pages for g in missing.gaps(one).found}
@@ -191,7 +192,9 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
     assert gaps[wrong].why == "the value that was logged, 994, cannot be an accuracy"
     assert gaps[notes].why.startswith("imported without a test score and without a model")
     assert gaps[notes].command == ("python -m trainers.run --epochs 50 --num-layers 34 --init imagenet --dataset PATH")
-    assert len(gaps) == 4
+    assert gaps[job].why == "the built-in algorithm takes no test pictures"
+    assert gaps[job].command == f"python -m trainers.evaluate {job} --dataset PATH"
+    assert len(gaps) == 5
     text = board_text(filler)
     for gap in gaps.values():
         assert gap.command in text
