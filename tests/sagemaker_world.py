@@ -93,6 +93,20 @@ def world(folder: Path) -> Iterator[World]:
         yield World(fake, answers)
 
 
+@pytest.fixture(name="shared", scope="module")
+def shared_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One account for a file of tests."""
+    with world(tmp_path_factory.mktemp("world")) as account:
+        yield account
+
+
+@pytest.fixture(name="account")
+def account_fixture(shared: World) -> World:
+    """The file's account, as if new."""
+    shared.fresh()
+    return shared
+
+
 def build(
     channels: Sequence[Channel], config: Config = BUILTIN, *, code_uri: str | None = None, **options: Any
 ) -> tuple[dict[str, Any], Config, JobOptions]:

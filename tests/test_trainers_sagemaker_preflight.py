@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_aws_answers import product
-from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, quotas, trust, world
+from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, quotas, trust
+from sagemaker_world import account_fixture as account_fixture
+from sagemaker_world import shared_fixture as shared_fixture
 
 from trainers.config import Config
 from trainers.sagemaker import findings as all_findings
@@ -19,18 +20,6 @@ from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.request import Channel
 
 CODE = "s3://bucket-one/code/abc/code.tar.gz"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world")) as account:
-        yield account
-
-
-@pytest.fixture
-def account(shared: World) -> World:
-    shared.fresh()
-    return shared
 
 
 def _run(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sagemaker_world import BUILTIN, World, picture, records, world
+from sagemaker_world import BUILTIN, World, picture, records
+from sagemaker_world import account_fixture as account_fixture
+from sagemaker_world import shared_fixture as shared_fixture
 
 from trainers import rehearsal, run
 from trainers.data import open_dataset
@@ -17,18 +18,6 @@ from trainers.sagemaker.objects import Objects
 from trainers.sagemaker.options import JobOptions
 
 COUNTS = {"train": 6, "validation": 6, "test": 6}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world")) as account:
-        yield account
-
-
-@pytest.fixture
-def account(shared: World) -> World:
-    shared.fresh()
-    return shared
 
 
 def objects(account: World) -> Objects:
