@@ -75,20 +75,33 @@ def test_machines_with_a_disk_of_their_own(kind: str, own_disk: bool) -> None:
 def test_gpus_and_what_mxnet_for_cuda_11_drives() -> None:
     counts = {kind: instances.find(kind) for kind in ("ml.g4dn.12xlarge", "ml.g5.48xlarge", "ml.p3.16xlarge")}
     assert [machine.num_gpus for machine in counts.values() if machine] == [4, 8, 8]
-    driven = {
-        family: machine.cuda_11
-        for family, kind in (
-            ("p2", "ml.p2.xlarge"),
-            ("p3", "ml.p3.2xlarge"),
-            ("g4dn", "ml.g4dn.xlarge"),
-            ("g5", "ml.g5.xlarge"),
-            ("p4d", "ml.p4d.24xlarge"),
-            ("g6", "ml.g6.xlarge"),
-            ("p5", "ml.p5.48xlarge"),
-        )
-        if (machine := instances.find(kind)) is not None
-    }
-    assert driven == {"p2": False, "p3": True, "g4dn": True, "g5": True, "p4d": True, "g6": False, "p5": False}
+    kinds = (
+        "p2.xlarge",
+        "p3.2xlarge",
+        "g4dn.xlarge",
+        "g5.xlarge",
+        "p4d.24xlarge",
+        "g6.xlarge",
+        "p5.48xlarge",
+        "g7.2xlarge",
+    )
+    driven = {kind: gpu.runs_our_code for kind in kinds if (gpu := instances.gpu(f"ml.{kind}")) is not None}
+    assert [kind for kind, runs in driven.items() if not runs] == ["p2.xlarge", "p5.48xlarge", "g7.2xlarge"]
+    assert len(driven) == len(kinds)
+
+
+def test_every_accelerated_type_of_the_api_is_known_by_its_family() -> None:
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    kinds = model.shape_for("TrainingInstanceType").enum
+    unknown = [
+        kind
+        for kind in kinds
+        if not instances.is_cpu(kind) and not instances.gpu(kind) and not instances.other_accelerator(kind)
+    ]
+    assert unknown == []
+    assert not [kind for kind in kinds if instances.is_cpu(kind) and instances.gpu(kind)]
 
 
 def test_types_without_gpu_and_types_nobody_knows() -> None:
@@ -105,7 +118,7 @@ def test_the_default_machine_is_the_cheapest_gpu_that_can_do_it() -> None:
         kind
         for kind in pricing._USD_PER_HOUR
         if (machine := instances.find(kind)) is not None
-        and machine.cuda_11
+        and machine.gpu.runs_our_code
         and instances.family(kind) in instances.BUILTIN_FAMILIES
     ]
     prices = {kind: pricing.price_per_hour("us-east-1", kind).usd for kind in usable}

@@ -61,8 +61,11 @@ def test_every_code_has_a_rule_and_every_rule_is_used() -> None:
 
 def test_every_finding_has_a_rule_and_every_rule_is_documented() -> None:
     text = (Path(__file__).parents[1] / "docs" / "sagemaker.md").read_text(encoding="utf-8")
-    assert [code for code in all_findings.RULES if f"`{code}`" not in text] == []
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` (\| (?:error|warning|unchecked|note) \|.*)", text, re.M))
     for code, rule in all_findings.RULES.items():
+        why = rule.why or "what is known beforehand"
+        said = rows[code].split(" | ")
+        assert (said[0], *said[2:]) == (f"| {rule.severity}", why, f"{rule.mend or '–'} |"), code
         assert rule.severity == "note" or (rule.why and rule.mend), code
         assert rule.severity not in ("unchecked", "note") or rule.when == "", code
 
@@ -198,10 +201,26 @@ def test_our_own_image_must_be_in_the_registry(account: World) -> None:
         ("ml.m5.large", True, "instance-no-driver"),
         ("ml.g6.xlarge", False, "instance-family"),
         ("ml.p4d.24xlarge", False, "instance-family"),
-        ("ml.g6.xlarge", True, "instance-cuda"),
+        ("ml.trn1.2xlarge", False, "instance-family"),
+        ("ml.g6.xlarge", True, None),
+        ("ml.g6e.xlarge", True, None),
+        ("ml.gr6.4xlarge", True, None),
+        ("ml.g6f.xlarge", True, None),
         ("ml.p5.48xlarge", True, "instance-cuda"),
+        ("ml.p5en.48xlarge", True, "instance-cuda"),
+        ("ml.p6-b200.48xlarge", True, "instance-cuda"),
+        ("ml.p6e-gb200.36xlarge", True, "instance-cuda"),
+        ("ml.g7.2xlarge", True, "instance-cuda"),
+        ("ml.g7e.2xlarge", True, "instance-cuda"),
+        ("ml.trn1.2xlarge", True, "instance-cuda"),
+        ("ml.trn2.48xlarge", True, "instance-cuda"),
+        ("ml.inf2.xlarge", True, "instance-cuda"),
         ("ml.p2.xlarge", True, "instance-cuda"),
         ("ml.p4d.24xlarge", True, None),
+        ("ml.p4de.24xlarge", True, None),
+        ("ml.g4dn.xlarge", True, None),
+        ("ml.g5.xlarge", True, None),
+        ("ml.p3.2xlarge", True, None),
         ("ml.g5.xlarge", False, None),
         ("ml.p3.2xlarge", False, None),
     ],
@@ -215,6 +234,25 @@ def test_machines_that_the_algorithm_or_cuda_refuse(account: World, kind: str, o
     config = Config(num_layers=20, image_shape="3,28,28") if own else replace(BUILTIN, mini_batch_size=6)
     found = _run(account, channels, config, instance_type=kind, code_uri=CODE if own else None)
     assert [c for c in codes(found) if c.startswith("instance")] == ([code] if code else [])
+    assert "instance-unknown" not in codes(found, "unchecked")
+
+
+def test_a_gpu_newer_than_the_wheel_is_noted_where_its_code_runs_all_the_same(account: World) -> None:
+    own: dict[str, Any] = {"config": Config(num_layers=20, image_shape="3,28,28"), "code_uri": CODE}
+    (note,) = (f for f in _run(account, [], instance_type="ml.g6.xlarge", **own) if f.code == "instance-untried")
+    assert note.severity == "note" and "its L4 has compute capability 8.9" in note.what
+    assert "code for 5.0, 6.0, 7.0, 8.0, 8.6 and no PTX" in note.what
+    (error,) = (f for f in _run(account, [], instance_type="ml.g7e.2xlarge", **own) if f.code == "instance-cuda")
+    assert "its RTX PRO 6000 has compute capability 12.0" in error.what and error.severity == "error"
+    (error,) = (f for f in _run(account, [], instance_type="ml.trn1.2xlarge", **own) if f.code == "instance-cuda")
+    assert "Trainium" in error.what and error.severity == "error"
+    assert "instance-untried" not in codes(_run(account, [], instance_type="ml.g5.xlarge", **own), "note")
+
+
+def test_what_another_image_holds_is_its_owner_s_to_know(account: World) -> None:
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
+    found = _run(account, [], Config(num_layers=20), code_uri=CODE, instance_type="ml.p5.48xlarge", image=image)
+    assert "instance-cuda" in codes(found, "warning") and "instance-cuda" not in codes(found, "error")
 
 
 def test_an_image_of_one_s_own_may_train_on_a_cpu(account: World) -> None:

@@ -89,7 +89,7 @@ def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = N
     share = height * width / (224 * 224)
     reading = min(_LARGEST_RATE_PER_S, _DECODED_224_PER_S / share)
     machine = instances.find(instance_type)
-    if machine is None or machine.gpu is None:
+    if machine is None:
         tflops, count = 0.15, 1  # some CPU
     else:
         tflops, count = machine.gpu.tflops, machine.num_gpus if num_gpus is None else num_gpus

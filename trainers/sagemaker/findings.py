@@ -195,7 +195,8 @@ _ACCOUNT: dict[str, Rule] = {
     "image-region": _error("create", "an image is pulled from the job's region", "Take the region's own registry."),
     "instance-cpu": _error("create", "the built-in runs on GPUs only", "Take ml.g4dn.xlarge or another GPU."),
     "instance-family": _error("create", "AWS lists P2, P3, G4dn and G5 for the built-in", "Take one of those."),
-    "instance-cuda": _error("start", "MXNet for CUDA 11 cannot drive its GPU", "Take a g4dn, g5, p3 or p4d machine."),
+    "instance-cuda": _error("start", "none of MXNet's code runs on it", "Take a g4dn, g5, p3 or p4d machine."),
+    "instance-untried": Rule("note", "", "code for 8.6 runs on 8.7 to 8.9 by NVIDIA's rule; it has not been tried", ""),
     "instance-no-driver": _error(
         "start", "MXNet for CUDA does not load without a GPU's driver", "Take a GPU machine, or an --image for CPUs."
     ),

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 SMALLEST_GPU = "ml.g4dn.xlarge"  # the cheapest hour that the built-in algorithm and MXNet for CUDA 11 both take
 DEFAULT_VOLUME_GB = 30
-# MXNet's builds for CUDA 11 (11.2 in AWS's last MXNet images, 11.7 in docs/Dockerfile) hold code for 5.0, 6.0, 7.0, 8.0
-# and 8.6: older GPUs (K80) were left out, newer ones (L4, H100) came after it.
-CUDA_11_CAPABILITIES = (7.0, 7.5, 8.0, 8.6)
+# What the CUDA 11.7 wheel of docs/Dockerfile holds machine code for, and no PTX, so nothing is compiled on newer GPUs.
+# Such code runs on GPUs of the same major number whose minor number is at least its own: 8.6 on 8.9, none on 9.0.
+CODE_FOR = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
+_TRIED = ((7, 0), (7, 5), (8, 0), (8, 6))  # GPUs that MXNet for CUDA 11 is known to train on
 BUILTIN_FAMILIES = ("p2", "p3", "p3dn", "g4dn", "g5")  # the ones AWS's page lists: P2, P3, G4dn, G5
 
 
@@ -21,24 +22,52 @@ class Gpu:
     """One GPU. ``tflops`` is what float32 training of a ResNet gets out of it, roughly: for estimates alone."""
 
     name: str
-    capability: float
+    capability: tuple[int, int]
     memory_gib: int
     tflops: float
 
+    @property
+    def runs_our_code(self) -> bool:
+        """Whether the wheel's machine code runs on it, by NVIDIA's rule."""
+        major, minor = self.capability
+        return any(have == major and least <= minor for have, least in CODE_FOR)
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether MXNet for CUDA 11 is known to train on it."""
+        return self.capability in _TRIED
+
 
 _GPUS = {
-    "p2": Gpu("K80", 3.7, 12, 1.5),
-    "p3": Gpu("V100", 7.0, 16, 9.0),
-    "p3dn": Gpu("V100", 7.0, 32, 9.0),
-    "p4d": Gpu("A100", 8.0, 40, 17.0),
-    "p4de": Gpu("A100", 8.0, 80, 17.0),
-    "p5": Gpu("H100", 9.0, 80, 30.0),
-    "p5e": Gpu("H200", 9.0, 141, 30.0),
-    "p5en": Gpu("H200", 9.0, 141, 30.0),
-    "g4dn": Gpu("T4", 7.5, 16, 3.0),
-    "g5": Gpu("A10G", 8.6, 24, 7.0),
-    "g6": Gpu("L4", 8.9, 24, 6.0),
-    "g6e": Gpu("L40S", 8.9, 48, 12.0),
+    "p2": Gpu("K80", (3, 7), 12, 1.5),
+    "p3": Gpu("V100", (7, 0), 16, 9.0),
+    "p3dn": Gpu("V100", (7, 0), 32, 9.0),
+    "p4d": Gpu("A100", (8, 0), 40, 17.0),
+    "p4de": Gpu("A100", (8, 0), 80, 17.0),
+    "p5": Gpu("H100", (9, 0), 80, 30.0),
+    "p5e": Gpu("H200", (9, 0), 141, 30.0),
+    "p5en": Gpu("H200", (9, 0), 141, 30.0),
+    "p6-b200": Gpu("B200", (10, 0), 179, 30.0),
+    "p6-b300": Gpu("B300", (10, 3), 268, 30.0),
+    "p6e-gb200": Gpu("GB200", (10, 0), 185, 30.0),
+    "g4dn": Gpu("T4", (7, 5), 16, 3.0),
+    "g5": Gpu("A10G", (8, 6), 24, 7.0),
+    "g6": Gpu("L4", (8, 9), 24, 6.0),
+    "g6e": Gpu("L40S", (8, 9), 48, 12.0),
+    "g6f": Gpu("L4", (8, 9), 24, 6.0),  # a share of one
+    "gr6": Gpu("L4", (8, 9), 24, 6.0),
+    "g7": Gpu("RTX PRO 4500", (12, 0), 32, 12.0),
+    "g7e": Gpu("RTX PRO 6000", (12, 0), 96, 20.0),
+}
+# Accelerators that no build of MXNet drives.
+_NOT_CUDA = {
+    "trn1": "Trainium",
+    "trn1n": "Trainium",
+    "trn2": "Trainium2",
+    "inf1": "Inferentia",
+    "inf2": "Inferentia2",
+    "dl1": "Gaudi",
+    "g4ad": "Radeon Pro V520",
 }
 # size → (GPUs, vCPUs, disk of its own in GB; None: an EBS volume is attached)
 _SIZES: dict[str, dict[str, tuple[int, int, int | None]]] = {
@@ -98,14 +127,9 @@ class Instance:
 
     type: str
     num_gpus: int
-    gpu: Gpu | None
+    gpu: Gpu
     num_cpus: int
     disk_gb: int | None
-
-    @property
-    def cuda_11(self) -> bool:
-        """Whether MXNet for CUDA 11 can drive its GPUs."""
-        return self.gpu is not None and self.gpu.capability in CUDA_11_CAPABILITIES
 
 
 def find(instance_type: str) -> Instance | None:
@@ -115,6 +139,16 @@ def find(instance_type: str) -> Instance | None:
     if row is None:
         return None
     return Instance(instance_type, row[0], _GPUS[family], row[1], row[2])
+
+
+def gpu(instance_type: str) -> Gpu | None:
+    """The GPU of the type's family, whatever the size; None where it has none, or none is known."""
+    return _GPUS.get(family(instance_type))
+
+
+def other_accelerator(instance_type: str) -> str | None:
+    """The name of an accelerator that is no NVIDIA GPU, ``Trainium``; None for all other types."""
+    return _NOT_CUDA.get(family(instance_type))
 
 
 def with_one_gpu(instance_type: str) -> str | None:
@@ -132,7 +166,7 @@ def family(instance_type: str) -> str:
 def is_cpu(instance_type: str) -> bool:
     """Whether the type surely has no GPU: general purpose, compute or memory families."""
     name = family(instance_type)
-    return bool(name) and name[0] in _CPU_FAMILIES and not name.startswith("trn") and name[1:2].isdigit()
+    return bool(name) and name[0] in _CPU_FAMILIES and name[1:2].isdigit()
 
 
 def has_own_disk(instance_type: str) -> bool:
@@ -141,7 +175,7 @@ def has_own_disk(instance_type: str) -> bool:
     if known is not None:
         return known.disk_gb is not None
     name = family(instance_type)
-    return "d" in name or name.startswith(("g5", "g6", "g7", "p5", "p6", "trn"))
+    return "d" in name or name.startswith(("g5", "g6", "g7", "gr6", "p5", "p6", "trn"))
 
 
 def _parts(instance_type: str) -> tuple[str, str]:

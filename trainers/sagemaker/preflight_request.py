@@ -14,8 +14,14 @@ from urllib.parse import urlsplit
 
 from trainers.config import Config
 from trainers.sagemaker import builtin, images, instances
-from trainers.sagemaker.findings import Finding, found
+from trainers.sagemaker.findings import Finding, Severity, found
 from trainers.sagemaker.request import INIT_CHANNEL
+
+_OUR_CODE = (
+    "MXNet's wheel for CUDA 11.7 holds code for "
+    + ", ".join(f"{major}.{minor}" for major, minor in instances.CODE_FOR)
+    + " and no PTX"
+)
 
 
 def check(request: Mapping[str, Any], config: Config, *, region: str, is_builtin: bool) -> list[Finding]:
@@ -118,22 +124,30 @@ def _between(request: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:
     kind = request.get("ResourceConfig", {}).get("InstanceType", "")
-    machine = instances.find(kind)
+    gpu, other = instances.gpu(kind), instances.other_accelerator(kind)
+    image = images.registry(request.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
+    is_ours = image is not None and image.repository == images.OWN_REPOSITORY
+    # What another image holds is its owner's to know.
+    severity: Severity = "error" if is_ours else "warning"
     if instances.is_cpu(kind):
-        image = images.registry(request.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
-        needs_driver = image is not None and image.repository == images.OWN_REPOSITORY
-        code = "instance-cpu" if is_builtin else "instance-no-driver" if needs_driver else "instance-slow"
+        code = "instance-cpu" if is_builtin else "instance-no-driver" if is_ours else "instance-slow"
         yield found(code, f"{kind} has no GPU")
     elif is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
         yield found("instance-family", f"{kind} is not among the families that AWS lists")
-    elif machine is None:
+    elif other is not None:
+        yield found("instance-cuda", f"{kind} has {other}: MXNet drives NVIDIA's GPUs alone", severity=severity)
+    elif not is_builtin and gpu is not None and not gpu.runs_our_code:
+        yield found("instance-cuda", f"{kind}: {_gpu(gpu)}; {_OUR_CODE}", severity=severity)
+    elif not is_builtin and gpu is not None and not gpu.is_tried:
+        yield found("instance-untried", f"{kind}: {_gpu(gpu)}; {_OUR_CODE}")
+    elif not is_builtin and gpu is None:
         yield found("instance-unknown", f"nothing is known of {kind}")
-    elif not is_builtin and not machine.cuda_11:
-        assert machine.gpu is not None
-        gpu = f"its {machine.gpu.name} has compute capability {machine.gpu.capability}"
-        yield found("instance-cuda", f"{kind}: {gpu}, MXNet for CUDA 11 drives 7.0 to 8.6")
     if config.precision_dtype == "float16" and not is_builtin and instances.is_cpu(kind):
         yield found("precision", "--precision-dtype float16 on a CPU", mend="Take float32 or bfloat16.")
+
+
+def _gpu(gpu: instances.Gpu) -> str:
+    return f"its {gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}"
 
 
 def _image(request: Mapping[str, Any], region: str, is_builtin: bool) -> Iterator[Finding]:
