@@ -16,13 +16,19 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fake_iam
+
 
 class Answers:
-    """``table``: operation → answer, or (error code, message). ``decisions``: action → EvalDecision, for IAM."""
+    """``table``: operation → answer, or (error code, message).
+
+    For IAM ``decisions``: action → decision, or ``policies``: principal → the statements that it has.
+    """
 
     def __init__(self, moto_url: str = "") -> None:
         self.table: dict[str, Any] = {}
         self.decisions: dict[str, str] | None = None
+        self.policies: dict[str, list[dict[str, Any]]] | None = None
         self.moto_url = moto_url
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.url = ""
@@ -64,19 +70,24 @@ class _Handler(BaseHTTPRequestHandler):
                     self._send(error.code, error.read().decode(), "text/xml")
             return
         self.answers.calls.append((form["Action"], form))
-        if self.answers.decisions is None:
+        results = self._simulated(form)
+        if results is None:
             denied = "<Code>AccessDenied</Code><Message>not authorized to perform iam:SimulatePrincipalPolicy</Message>"
             self._send(403, f"<ErrorResponse><Error>{denied}</Error></ErrorResponse>", "text/xml")
             return
-        action, resource = form["ActionNames.member.1"], form.get("ResourceArns.member.1", "*")
-        decision = self.answers.decisions.get(action, "allowed")
-        member = (
-            f"<EvalActionName>{action}</EvalActionName><EvalResourceName>{resource}</EvalResourceName>"
-            f"<EvalDecision>{decision}</EvalDecision>"
-        )
-        result = f"<EvaluationResults><member>{member}</member></EvaluationResults>"
         name = "SimulatePrincipalPolicy"
-        self._send(200, f"<{name}Response><{name}Result>{result}</{name}Result></{name}Response>", "text/xml")
+        results = f"<EvaluationResults>{results}</EvaluationResults><IsTruncated>false</IsTruncated>"
+        self._send(200, f"<{name}Response><{name}Result>{results}</{name}Result></{name}Response>", "text/xml")
+
+    def _simulated(self, form: dict[str, str]) -> str | None:
+        if self.answers.policies is not None:
+            return fake_iam.answer(form, self.answers.policies)
+        if self.answers.decisions is None:
+            return None
+        action = form["ActionNames.member.1"]
+        decision = self.answers.decisions.get(action, "allowed")
+        names = [value for key, value in form.items() if key.startswith("ResourceArns.member.")]
+        return fake_iam.as_xml(action, {name: (decision, ()) for name in names})
 
     def _send(self, status: int, text: str, kind: str) -> None:
         data = text.encode()

@@ -113,6 +113,88 @@ def test_a_caller_who_may_not_hand_on_the_role_is_told(account: World) -> None:
     assert found[0].mend == "Ask for iam:PassRole."
 
 
+S3 = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"], "Resource": "*"}
+LAUNCH = {"Effect": "Allow", "Action": "sagemaker:*", "Resource": "arn:aws:sagemaker:*:*:training-job/*"}
+PASS = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "arn:aws:iam::*:role/*"}
+# AWS's managed policy AmazonSageMakerFullAccess has this condition, and so have most that are written by hand.
+MANAGED = {**PASS, "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}}
+CALLER = "arn:aws:sts::123456789012:user/moto"
+
+
+def _allowed(account: World, role: list[Any], caller: list[Any], channels: list[Channel]) -> list[all_findings.Finding]:
+    account.answers.policies = {ROLE: role, CALLER: caller}
+    found = _run(account, channels)
+    return [f for f in found if f.code in ("pass-role", "role-permission", "permissions-unchecked")]
+
+
+def test_a_role_that_may_be_handed_to_sagemaker_alone_is_no_false_alarm(account: World) -> None:
+    channels = account.put_records()
+    assert _allowed(account, [S3], [MANAGED, LAUNCH], channels) == []
+    for_lambda = {**PASS, "Condition": {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}}
+    assert codes(_allowed(account, [S3], [for_lambda, LAUNCH], channels), "error") == ["pass-role"]
+    assert codes(_allowed(account, [S3], [LAUNCH], channels), "error") == ["pass-role"]
+    (found,) = _allowed(account, [S3], [PASS], channels)
+    assert found.why == "launching needs sagemaker:CreateTrainingJob" and "training-job/job-1" in found.what
+
+
+def test_a_denial_that_rests_on_what_the_simulator_is_not_told_is_unchecked(account: World) -> None:
+    channels = account.put_records()
+    by_tag = {**PASS, "Condition": {"StringEquals": {"aws:PrincipalTag/team": "vision"}}}
+    (found,) = _allowed(account, [S3], [by_tag, LAUNCH], channels)
+    assert (found.severity, found.code) == ("unchecked", "permissions-unchecked")
+    assert "its policies ask about aws:PrincipalTag/team" in found.what and found.mend
+    outside = {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}
+    guarded = [S3, {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "*", "Condition": outside}]
+    (found,) = _allowed(account, guarded, [MANAGED, LAUNCH], channels)
+    assert (found.severity, "aws:SourceVpce" in found.what) == ("unchecked", True)
+
+
+def test_a_role_that_may_list_and_launch_only_what_the_job_needs_is_sound(account: World) -> None:
+    """Least privilege: list one prefix, rent one kind of machine in one region."""
+    channels, folder = account.put_records(), account.folder
+    listing = {"StringLike": {"s3:prefix": [f"{folder}/train/*", f"{folder}/validation/*"]}}
+    role = [
+        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::bucket-one", "Condition": listing},
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::bucket-one/{folder}/*"},
+        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::bucket-one/runs/*"},
+    ]
+    machines = {"ForAllValues:StringEquals": {"sagemaker:InstanceTypes": ["ml.g4dn.xlarge"]}}
+    only = {**LAUNCH, "Condition": {**machines, "StringEquals": {"aws:RequestedRegion": "us-east-1"}}}
+    assert _allowed(account, role, [MANAGED, only], channels) == []
+    elsewhere = [*role[:2], {**role[2], "Resource": "arn:aws:s3:::bucket-one/other/*"}]
+    (found,) = _allowed(account, elsewhere, [MANAGED, only], channels)
+    assert found.severity == "warning" and "s3:PutObject on arn:aws:s3:::bucket-one/runs/*" in found.what
+
+
+def test_a_role_without_any_permission_in_s3_stops_the_launch(account: World) -> None:
+    channels = account.put_records()
+    logs = {"Effect": "Allow", "Action": ["logs:*", "cloudwatch:*"], "Resource": "*"}
+    (found,) = _allowed(account, [logs], [MANAGED, LAUNCH], channels)
+    assert (found.severity, found.code) == ("error", "role-permission")
+    assert "no permission in S3 at all" in found.what and "s3:PutObject" in found.mend
+
+
+def test_a_notebook_whose_own_role_launches_the_job(account: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Role and caller are one; the caller's name is the session's, which leaves the role's path out."""
+    trusted, path = trust("sagemaker.amazonaws.com"), "/service-role/"
+    account.fake.iam.create_role(RoleName="studio", Path=path, AssumeRolePolicyDocument=trusted)
+    role = "arn:aws:iam::123456789012:role/service-role/studio"
+    call = Aws.call
+
+    def as_studio(self: Aws, service: str, operation: str, **arguments: Any) -> Any:
+        if operation == "GetCallerIdentity":
+            return {"Account": ROLE[13:25], "Arn": "arn:aws:sts::123456789012:assumed-role/studio/SageMaker"}
+        return call(self, service, operation, **arguments)
+
+    monkeypatch.setattr(Aws, "call", as_studio)
+    account.answers.policies = {role: [S3, LAUNCH]}
+    found = _run(account, account.put_records(), role=role)
+    assert codes(found) == ["pass-role"]
+    account.answers.policies = {role: [S3, LAUNCH, MANAGED]}
+    found = _run(account, account.put_records(), role=role)
+    assert codes(found) == [] and "permissions-unchecked" not in codes(found, "unchecked")
+
+
 def test_permissions_granted_leave_nothing_unchecked(account: World) -> None:
     account.answers.decisions = {}
     assert codes(_run(account, account.put_records()), "unchecked") == ["output-unchecked"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from trainers.sagemaker.errors import Unreachable
 from trainers.sagemaker.pricing import dollars
 
 Severity = Literal["error", "warning", "unchecked", "note"]
@@ -58,6 +59,18 @@ def found(code: str, what: str, *, mend: str = "", why: str = "", severity: Seve
     """A finding of a known code; ``mend`` and ``why`` replace the rule's where more is known."""
     rule = RULES[code]
     return Finding(code, what, severity or rule.severity, rule.when, why or rule.why, mend or rule.mend)
+
+
+def unasked(code: str, what: str, error: Exception) -> Finding:
+    """Something that could not be asked, for want of leave or of an answer."""
+    why = "AWS gave no answer" if isinstance(error, Unreachable) else ""
+    return found(code, f"{what}: {short(error)}", why=why, mend="Try again." if why else "")
+
+
+def short(error: Exception) -> str:
+    """An error's first line: behind a proxy AWS's answer may be a whole page."""
+    line = str(error).strip().splitlines()[0]
+    return line if len(line) <= 200 else line[:199] + "…"
 
 
 def priced(findings: Iterable[Finding], usd_by: Mapping[str, float]) -> list[Finding]:

@@ -12,15 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainers.errors import TrainerError
-from trainers.sagemaker import errors, images
+from trainers.sagemaker import errors, images, preflight_permissions
 from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.findings import Finding, found
+from trainers.sagemaker.findings import Finding, found, short, unasked
 from trainers.sagemaker.lint import channels
 from trainers.sagemaker.objects import Objects
 from trainers.sagemaker.options import split_s3
-
-_PATIENCE_S = 5.0
-_SERVICE = "sagemaker.amazonaws.com"
+from trainers.sagemaker.preflight_permissions import PATIENCE_S, SERVICE
 
 
 def check(
@@ -28,13 +26,13 @@ def check(
 ) -> list[Finding]:
     """Everything that AWS can be asked about the account. Without credentials one finding says so."""
     try:
-        caller = aws.call("sts", "GetCallerIdentity", patience_s=_PATIENCE_S)
+        caller = aws.call("sts", "GetCallerIdentity", patience_s=PATIENCE_S)
     except TrainerError as error:
-        return [found("credentials", _short(error))]
+        return [found("credentials", short(error))]
     role = str(request.get("RoleArn", ""))
     questions: list[Callable[[], Iterator[Finding]]] = [
         lambda: _role(role, str(caller["Account"]), aws),
-        lambda: _permissions(request, role, str(caller["Arn"]), aws),
+        lambda: preflight_permissions.check(request, str(caller["Arn"]), str(caller["Account"]), region, aws),
         lambda: _buckets(request, region, objects),
         lambda: _name(request, aws),
         lambda: _quotas(request, aws, num_jobs),
@@ -51,17 +49,17 @@ def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
         yield found("role-account", f"{role} is not of account {account}, which the credentials are of")
         return
     try:
-        answer = aws.call("iam", "GetRole", patience_s=_PATIENCE_S, RoleName=role.rpartition("/")[2])
+        answer = aws.call("iam", "GetRole", patience_s=PATIENCE_S, RoleName=role.rpartition("/")[2])
     except errors.NotFound:
         yield found("role-missing", f"there is no role {role}")
         return
     except TrainerError as error:
-        yield _unasked("role-unchecked", role, error)
+        yield unasked("role-unchecked", role, error)
         return
     policy = answer["Role"].get("AssumeRolePolicyDocument", {})
     policy = json.loads(policy) if isinstance(policy, str) else policy
     if not any(_trusts(statement) for statement in _several(policy.get("Statement", []))):
-        yield found("role-trust", f"{role} does not trust {_SERVICE}")
+        yield found("role-trust", f"{role} does not trust {SERVICE}")
 
 
 def _trusts(statement: Mapping[str, Any]) -> bool:
@@ -70,62 +68,9 @@ def _trusts(statement: Mapping[str, Any]) -> bool:
     actions = {str(action).lower() for action in _several(statement.get("Action", []))}
     return (
         statement.get("Effect") == "Allow"
-        and (_SERVICE in services or "*" in services)
+        and (SERVICE in services or "*" in services)
         and bool(actions & {"sts:assumerole", "sts:*", "*"})
     )
-
-
-def _permissions(request: Mapping[str, Any], role: str, caller: str, aws: Aws) -> Iterator[Finding]:
-    """What IAM itself says the role and the caller may do."""
-    output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
-    partition = role.split(":")[1] if role.count(":") >= 5 else "aws"
-    reads = [f"arn:{partition}:s3:::{c.bucket}/{c.prefix}*" for c in channels(request)]
-    buckets = sorted({f"arn:{partition}:s3:::{c.bucket}" for c in channels(request)})
-    asked = [
-        (role, "s3:GetObject", reads),
-        (role, "s3:ListBucket", buckets),
-        (role, "s3:PutObject", [f"arn:{partition}:s3:::{output.removeprefix('s3://').rstrip('/')}/*"]),
-        (_principal(caller), "iam:PassRole", [role]),
-        (_principal(caller), "sagemaker:CreateTrainingJob", ["*"]),
-    ]
-    for who, action, resources in asked:
-        if not resources:
-            continue
-        try:
-            answer = aws.call(
-                "iam",
-                "SimulatePrincipalPolicy",
-                patience_s=_PATIENCE_S,
-                PolicySourceArn=who,
-                ActionNames=[action],
-                ResourceArns=resources,
-            )
-        except TrainerError as error:
-            yield _unasked("permissions-unchecked", f"what {role.rpartition('/')[2]} may do", error)
-            return
-        for result in answer.get("EvaluationResults", []):
-            yield from _denied(result, who, action, is_role=who == role)
-
-
-def _denied(result: Mapping[str, Any], who: str, action: str, *, is_role: bool) -> Iterator[Finding]:
-    decision = result.get("EvalDecision")
-    if decision == "allowed":
-        return
-    what = f"{who} may not {action} on {result.get('EvalResourceName', '*')}"
-    if not is_role:
-        yield found("pass-role", what, mend=f"Ask for {action}.")
-    elif decision == "explicitDeny":
-        yield found("role-permission", what)
-    else:
-        yield found("role-permission", f"{what}, unless the bucket's own policy lets it", severity="warning")
-
-
-def _principal(caller: str) -> str:
-    """IAM's name of a caller: the role behind an assumed one."""
-    parts = caller.split(":", 5)
-    if len(parts) == 6 and parts[5].startswith("assumed-role/"):
-        return f"{parts[0]}:{parts[1]}:iam::{parts[4]}:role/{parts[5].split('/')[1]}"
-    return caller
 
 
 def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Iterator[Finding]:
@@ -140,7 +85,7 @@ def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Itera
         except errors.NotFound:
             yield found("bucket-missing", f"{use}: there is no bucket {bucket}")
         except TrainerError as error:
-            yield _unasked("bucket-denied", f"{use}: bucket {bucket}", error)
+            yield unasked("bucket-denied", f"{use}: bucket {bucket}", error)
         else:
             if found_region and found_region != region:
                 yield found("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
@@ -151,11 +96,11 @@ def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Itera
 def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
     name = request.get("TrainingJobName", "")
     try:
-        aws.call("sagemaker", "DescribeTrainingJob", patience_s=_PATIENCE_S, TrainingJobName=name)
+        aws.call("sagemaker", "DescribeTrainingJob", patience_s=PATIENCE_S, TrainingJobName=name)
     except errors.NotFound:
         return
     except TrainerError as error:
-        yield _unasked("name-unchecked", name, error)
+        yield unasked("name-unchecked", name, error)
     else:
         yield found("name-taken", f"there is a job {name} already")
 
@@ -170,7 +115,7 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
         aws.call(
             "ecr",
             "DescribeImages",
-            patience_s=_PATIENCE_S,
+            patience_s=PATIENCE_S,
             registryId=parts.account,
             repositoryName=parts.repository,
             imageIds=[identity],
@@ -180,11 +125,11 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
             "RepositoryNotFoundException",
             "ImageNotFoundException",
         ):
-            yield found("image-missing", f"{image}: {_short(error)}")
+            yield found("image-missing", f"{image}: {short(error)}")
         else:
-            yield _unasked("image-unchecked", image, error)
+            yield unasked("image-unchecked", image, error)
     except TrainerError as error:
-        yield _unasked("image-unchecked", image, error)
+        yield unasked("image-unchecked", image, error)
 
 
 def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
@@ -195,7 +140,7 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
     if resources.get("KeepAlivePeriodInSeconds"):
         wanted[f"{kind} for training warm pool usage"] = "warm-pool-quota"
     try:
-        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=_PATIENCE_S, ServiceCode="sagemaker"):
+        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=PATIENCE_S, ServiceCode="sagemaker"):
             for quota in page.get("Quotas", []):
                 code = wanted.pop(quota["QuotaName"], None)
                 if code is not None and quota["Value"] < count:
@@ -212,23 +157,11 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
             if not wanted:
                 return
     except TrainerError as error:
-        yield _unasked("quota-unchecked", " and ".join(wanted), error)
+        yield unasked("quota-unchecked", " and ".join(wanted), error)
         return
     yield from (found("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
-
-
-def _unasked(code: str, what: str, error: Exception) -> Finding:
-    """Something that could not be asked, for want of leave or of an answer."""
-    why = "AWS gave no answer" if isinstance(error, errors.Unreachable) else ""
-    return found(code, f"{what}: {_short(error)}", why=why, mend="Try again." if why else "")
 
 
 def _several(value: Any) -> list[Any]:
     """IAM writes one item without its list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _short(error: Exception) -> str:
-    """An error's first line: behind a proxy AWS's answer may be a whole page."""
-    line = str(error).strip().splitlines()[0]
-    return line if len(line) <= 200 else line[:199] + "…"
