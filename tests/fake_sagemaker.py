@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fake_clock import ManualClock, ScaledClock
+from fake_s3_listing import tell_of_restored
 from fake_sagemaker_api import Api
 from fake_sagemaker_host import Host, s3_parts
 from fake_sagemaker_jobs import Job, Plan
@@ -272,6 +273,7 @@ def _moto() -> tuple[str, int]:
     """One moto for the process; it ends with it."""
     from moto.server import ThreadedMotoServer
 
+    tell_of_restored()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()

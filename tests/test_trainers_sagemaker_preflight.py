@@ -420,8 +420,9 @@ def test_one_path_of_this_machine_for_two_channels_is_no_validation(tmp_path: Pa
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(picture(len(name)))
-    assert "channel-overlap" in codes(preflight_local.check([tmp_path, tmp_path / "cat" / ".."], BUILTIN))
-    assert "channel-overlap" not in codes(preflight_local.check([tmp_path], BUILTIN))
+    twice = [("train", tmp_path), ("validation", tmp_path / "cat" / "..")]
+    assert "channel-overlap" in codes(preflight_local.check(twice, BUILTIN, is_builtin=True)[0])
+    assert "channel-overlap" not in codes(preflight_local.check(twice[:1], BUILTIN, is_builtin=True)[0])
 
 
 def test_no_answer_is_not_called_a_want_of_leave(account: World) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_world import BUILTIN, World, build, codes, picture, records, world
+from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, records, world
 
 from trainers.config import Config
 from trainers.data import imagerecord, recordio
-from trainers.sagemaker import preflight, request
+from trainers.sagemaker import preflight, preflight_local, request
 from trainers.sagemaker.findings import Finding
 from trainers.sagemaker.request import Channel
 
@@ -271,7 +272,7 @@ def test_pictures_that_no_list_names(account: World) -> None:
     account.put(f"{account.folder}/train/notes.txt", b"hello")
     found = _run(account, channels, LISTED)
     assert codes(found) == ["picture-type", "lst-unlisted"]
-    assert "2 objects are not in the list" in _one(found, "lst-unlisted").what
+    assert "train: 2 objects are in no list" in _one(found, "lst-unlisted").what
 
 
 def test_two_lists_in_a_channel(account: World) -> None:
@@ -341,8 +342,8 @@ def test_folders_are_classes_for_our_own_trainer(account: World) -> None:
 
 
 def test_folders_that_are_no_classes(account: World) -> None:
-    assert codes(_run(account, _folders(account, cat=3), OWN, code_uri=CODE)) == ["folder-classes"]
-    channels = _folders(account, cat=3, dog=4)
+    assert codes(_run(account, _folders(account, cat=4), OWN, code_uri=CODE)) == ["folder-classes"]
+    channels = _folders(account, cat=4, dog=4)
     assert "3 folders" not in codes(_run(account, channels, OWN, code_uri=CODE))
     wrong = replace(OWN, num_classes=3)
     assert (
@@ -501,6 +502,99 @@ def test_local_data_are_checked_before_they_are_sent(account: World, tmp_path: P
     report = preflight.examine(*built, account.aws, **told, counts={"train": 10_000, "validation": 1000})
     assert report.usd is not None and report.usd > 0
     assert preflight.examine(*built, account.aws, **told).usd is None
+
+
+def _pictures(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
+    """Pictures like no other in sub-folders, one a class."""
+    for index, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            (folder / name / f"{number}.png").write_bytes(picture(first + 1000 * index + number))
+    return folder
+
+
+@pytest.fixture
+def launched(account: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, list[str]]]:
+    """A dry run of the real command line; code → what was found."""
+    from trainers import run
+
+    def launch(*argv: str, on: str = "sagemaker-builtin") -> dict[str, list[str]]:
+        given = [f"--on={on}", f"--role={ROLE}", "--output=s3://bucket-one/jobs", "--region=us-east-1", "--dry-run"]
+        code = run.main([*given, "--num-layers=20", "--image-shape=3,28,28", "--epochs=1", *argv])
+        said = capsys.readouterr().err
+        assert (code == 2) == ("not launched" in said), said
+        lines = re.findall(r"^(error|warning) +([a-z-]+): (.*)$", said, re.M)
+        assert lines or "ready to launch" in said, said
+        return {
+            f"{severity} {code}": [what for s, c, what in lines if (s, c) == (severity, code)]
+            for severity, code, _ in lines
+        }
+
+    return launch
+
+
+def test_a_folder_whose_validation_cut_is_below_the_batch_is_not_launched(
+    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+) -> None:
+    """Ten of a hundred are cut for validation: the built-in stops at that, on billed time."""
+    pets = str(_pictures(tmp_path / "pets", {"cat": 41, "dog": 41}))
+    assert launched(f"--dataset={pets}") == {"error set-below-batch": ["validation has 8, --mini-batch-size 32"]}
+    assert launched(f"--dataset={pets}", "--mini-batch-size=8") == {}
+    assert launched(f"--dataset={pets}", "--validation-fraction=0.4") == {}
+    # Our own trainer keeps batches that are not full; it needs a batch of training pictures.
+    assert "error set-below-batch" not in launched(f"--dataset={pets}", on="sagemaker")
+
+
+def test_a_small_test_folder_is_nothing_to_the_built_in(
+    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+) -> None:
+    pets = tmp_path / "pets"
+    for split, count, first in (("train", 16, 0), ("validation", 16, 100), ("test", 3, 200)):
+        _pictures(pets / split, {"cat": count, "dog": count}, first)
+    assert launched(f"--dataset={pets}") == {}
+    assert launched(f"--dataset={pets}", on="sagemaker") == {}
+    (pets / "test" / "cat" / "0.png").write_bytes(picture(0)[:50])
+    assert launched(f"--dataset={pets}") == {}  # it is never sent
+    assert "error local-picture-unreadable" in launched(f"--dataset={pets}", on="sagemaker")
+    (pets / "validation" / "cat" / "0.png").write_bytes(picture(0)[:50])
+    assert len(launched(f"--dataset={pets}")["error local-picture-unreadable"]) == 1
+
+
+def test_validation_that_is_wholly_training_pictures_stops_the_launch_from_here(
+    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+) -> None:
+    pets = tmp_path / "pets"
+    _pictures(pets / "train", {"cat": 16, "dog": 16})
+    _pictures(pets / "validation", {"cat": 16, "dog": 16})
+    found = launched(f"--dataset={pets}")
+    assert [what.partition(" of ")[0] for what in found["error validation-seen"]] == ["all 32 pictures"]
+    (pets / "validation" / "cat" / "0.png").write_bytes(picture(77))
+    assert set(launched(f"--dataset={pets}")) == {"warning local-duplicate-across"}
+
+
+def test_two_lists_over_one_folder_of_this_machine_are_sound(
+    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+) -> None:
+    """The lists lie elsewhere; their paths start in --train and --validation."""
+    images = _pictures(tmp_path / "images", {"audi": 12, "bmw": 12})
+    (tmp_path / "lists").mkdir()
+    numbers = {"train": range(8), "val": range(8, 12)}
+    for split in numbers:
+        rows = [f"{n}\t{c}\t{name}/{n}.png\n" for n in numbers[split] for c, name in enumerate(("audi", "bmw"))]
+        (tmp_path / "lists" / f"cars_{split}.lst").write_text(
+            "".join(f"{k}{row[row.index(chr(9)) :]}" for k, row in enumerate(rows))
+        )
+    given = [f"--train={images}", f"--validation={images}", f"--train-lst={tmp_path}/lists/cars_train.lst"]
+    given += [f"--validation-lst={tmp_path}/lists/cars_val.lst", "--mini-batch-size=8"]
+    assert launched(*given) == {}
+    assert set(launched(*given, "--mini-batch-size=9")) == {"error set-below-batch"}
+    with open(tmp_path / "lists" / "cars_val.lst", "a") as file:
+        file.write("99\t1\tbmw/none.png\n")
+    names = ("train", "validation", "train_lst", "validation_lst")
+    paths = (images, images, tmp_path / "lists" / "cars_train.lst", tmp_path / "lists" / "cars_val.lst")
+    found, _ = preflight_local.check(list(zip(names, paths, strict=True)), BUILTIN, is_builtin=True)
+    (finding,) = (f for f in found if f.code == "local-list-path-missing")
+    assert finding.what.startswith(f"{tmp_path}/lists/cars_val.lst: ") and "none.png" in finding.what
 
 
 def test_a_whole_data_set_in_s3_may_have_any_layout(account: World) -> None:

@@ -230,9 +230,21 @@ _DATA: dict[str, Rule] = {
     "channel-empty": _error(
         "create", "AWS finds no objects there and refuses", "Check the prefix, or upload the data."
     ),
+    "object-archived": _error(
+        "download", "what is archived cannot be read", "Restore it, or copy it to another storage class."
+    ),
+    "key-double-slash": _error(
+        "download", "SageMaker refuses to download keys with // in them", "Copy the objects to keys without it."
+    ),
+    "key-file-and-folder": _error("download", "no disk holds both under one name", "Rename one of the two."),
     "channel-unchecked": _unchecked(_NO_LEAVE, "Ask for s3:ListBucket and s3:GetObject, or be sure of the data."),
     "channel-overlap": _error(
         "result", "validation on training pictures measures memory, not skill", "Give them prefixes of their own."
+    ),
+    "validation-seen": _error(
+        "result",
+        "validation on training pictures measures memory, not skill",
+        "Give it pictures that training does not have.",
     ),
     "output-in-input": _error(
         "download", "the next job would read this one's output as data", "Move --output elsewhere."
@@ -261,9 +273,7 @@ _DATA: dict[str, Rule] = {
         "training", "labels are whole numbers from 0 to num_classes-1", "Correct the list or --num-classes."
     ),
     "lst-path": _error("start", "what is not there counts as missing", "Correct the paths, relative to the channel."),
-    "set-below-batch": _error(
-        "start", "fewer readable pictures than a batch", "Lower --mini-batch-size, or correct the paths."
-    ),
+    "set-below-batch": _error("start", "fewer readable pictures than a batch", "Lower --mini-batch-size."),
     "lst-unlisted": _warning("", "they are downloaded, billed and not used", "List them, or move them away."),
     "classes-unused": _warning("result", "the network would have outputs that never occur", "Lower --num-classes."),
     "classes-differ": _error(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.folder import PICTURE_SUFFIXES
 from trainers.errors import BadData
 from trainers.sagemaker.findings import Finding, found
 from trainers.sagemaker.objects import Object
@@ -48,7 +49,8 @@ class Facts:
     """What the check learnt of a channel. ``num_images`` is None where it can't be told, ``error`` its uncertainty.
 
     ``labels`` are those that were seen; ``all_labels`` says that there are no others. ``classes`` maps a folder's name
-    to the labels its pictures have.
+    to the labels its pictures have. ``listed`` are the keys that the split's list names, None without a list.
+    ``packed`` maps the hash of each picture in a record file to its place, where the file was read as a whole.
     """
 
     objects: list[Object] = field(default_factory=list)
@@ -57,11 +59,22 @@ class Facts:
     labels: frozenset[int] = frozenset()
     all_labels: bool = False
     classes: dict[str, frozenset[int]] = field(default_factory=dict)
+    listed: frozenset[str] | None = None
+    packed: dict[str, str] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """Everything that is downloaded."""
         return sum(o.size for o in self.objects)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """What tells one content from another → its place. S3's checksums differ for equal objects sent in other parts,
+        so that contents in common may be missed and are never made up."""
+        if self.packed:
+            return self.packed
+        used = [o for o in self.objects if o.suffix in (*PICTURE_SUFFIXES, ".rec") and o.size and o.etag]
+        return {f"{o.etag} {o.size}": o.key for o in used if self.listed is None or o.key in self.listed}
 
 
 def channels(request: Mapping[str, Any]) -> list[Channel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from trainers.config import Config
@@ -28,11 +29,15 @@ def check_list(
     if len(files) != 1 or len(listed) != 1:
         return [found("lst-count", f"{channel.name}: {len(files)} lists and {len(listed) - len(files)} other objects")]
     file = files[0]
+    if file.archive:
+        return []
     if file.size > _LONGEST_LIST_BYTES:
         return [found("data-unchecked", f"{channel.name}: {file.key} is too large to read here")]
     text = objects.read(channel.bucket, file.key).decode("utf-8", "replace")
     name = f"{channel.name}: {file.key}"
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+    if "\r" in text:
+        return [found("lst-format", f"{name}: lines end as on Windows: each path ends in a carriage return")]
+    rows = [line.split("\t") for line in text.split("\n") if line.strip()]
     columns = 2 + config.num_classes if config.multi_label and config.num_classes is not None else 3
     numbered = list(enumerate(rows, start=1))
     bad = [(number, row) for number, row in numbered if len(row) != columns or not _are_numbers(row[:-1])]
@@ -124,10 +129,11 @@ def _paths(name: str, rows: list[list[str]], pictures: Channel, facts: Facts) ->
     """Listed pictures that are not there, and the other way round; what is there counts."""
     sizes = {o.key: o.size for o in facts.objects}
     folder = pictures.prefix if pictures.prefix.endswith("/") or not pictures.prefix else pictures.prefix + "/"
-    wanted = [folder + row[-1].strip().removeprefix("./") for row in rows]
+    wanted = [folder + row[-1].removeprefix("./") for row in rows]
     missing = [path for path in wanted if path not in sizes]
     empty = [path for path in wanted if sizes.get(path) == 0]
     facts.num_images = len(wanted) - len(missing) - len(empty)
+    facts.listed = frozenset(wanted)
     findings = []
     if missing:
         findings.append(
@@ -135,9 +141,24 @@ def _paths(name: str, rows: list[list[str]], pictures: Channel, facts: Facts) ->
         )
     if empty:
         findings.append(found("picture-empty", f"{name}: {len(empty):,} listed pictures have no bytes: {some(empty)}"))
-    others = sorted(sizes.keys() - set(wanted))
-    if others:
-        findings.append(found("lst-unlisted", f"{name}: {len(others):,} objects are not in the list: {some(others)}"))
+    return findings
+
+
+def unlisted(given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[Finding]:
+    """Objects of listed pictures that none of the lists names; two lists may share one folder."""
+    named = {
+        (given[split].bucket, key)
+        for split, learnt in facts.items()
+        if learnt.listed is not None
+        for key in learnt.listed
+    }
+    findings = []
+    for split, learnt in facts.items():
+        if learnt.listed is not None:
+            others = [o.key for o in learnt.objects if (given[split].bucket, o.key) not in named]
+            if others:
+                what = f"{len(others):,} objects are in no list: {some(sorted(others))}"
+                findings.append(found("lst-unlisted", f"{split}: {what}"))
     return findings
 
 

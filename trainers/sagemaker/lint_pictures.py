@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainers.config import Config
+from trainers.data.folder import PICTURE_SUFFIXES
 from trainers.sagemaker.findings import Finding, found
 from trainers.sagemaker.lint import (
     HEADER_BYTES,
@@ -18,10 +19,11 @@ from trainers.sagemaker.lint import (
 from trainers.sagemaker.objects import Object, Objects
 
 
-def check_names(channel: Channel, facts: Facts) -> list[Finding]:
-    """What names and sizes alone give away."""
-    empty = [o.key for o in facts.objects if o.size == 0]
-    others = [o.key for o in facts.objects if o.suffix not in PICTURES]
+def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Finding]:
+    """What names and sizes alone give away. Our own trainer leaves out what is no picture by its name."""
+    pictures = read(channel, facts, is_builtin=is_builtin)
+    empty = [o.key for o in pictures if o.size == 0] if facts.listed is None else []  # of a list's: said of the list
+    others = [o.key for o in facts.objects if o.suffix not in PICTURES] if is_builtin else []
     findings = []
     if empty:
         findings.append(found("picture-empty", f"{channel.name}: {len(empty):,} objects have no bytes: {some(empty)}"))
@@ -32,10 +34,13 @@ def check_names(channel: Channel, facts: Facts) -> list[Finding]:
     return findings
 
 
-def check_sample(channel: Channel, facts: Facts, objects: Objects, config: Config) -> list[Finding]:
+def check_sample(
+    channel: Channel, facts: Facts, objects: Objects, config: Config, *, is_builtin: bool
+) -> list[Finding]:
     """Faults of a few pictures: the smallest, the largest and some between. Raises AwsError."""
     faults = []
-    sample = choose([o for o in facts.objects if o.suffix in PICTURES and o.size])
+    pictures = read(channel, facts, is_builtin=is_builtin)
+    sample = choose([o for o in pictures if o.suffix in PICTURES and o.size and not o.archive])
     for picture in sample:
         is_whole = picture.size <= WHOLE_PICTURE_BYTES
         data = objects.read(channel.bucket, picture.key, 0, picture.size if is_whole else HEADER_BYTES)
@@ -45,31 +50,45 @@ def check_sample(channel: Channel, facts: Facts, objects: Objects, config: Confi
     return picture_findings(channel.name, faults, len(sample))
 
 
-def check_folders(channel: Channel, facts: Facts, config: Config) -> list[Finding]:
-    """One sub-folder a class, as our own trainer reads it; labels follow the folders' names in order."""
+def read(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Object]:
+    """The pictures that the job reads: those of the list, or all; our own trainer leaves out hidden ones."""
+    if facts.listed is not None:
+        return [o for o in facts.objects if o.key in facts.listed]
+    if is_builtin:
+        return [o for o in facts.objects if o.suffix in PICTURES]
     start = len(channel.prefix)
-    by_class: dict[str, int] = {}
-    loose = []
-    for picture in facts.objects:
-        if picture.suffix not in PICTURES:
-            continue
-        folder, slash, _ = picture.key[start:].lstrip("/").partition("/")
-        if slash:
-            by_class[folder] = by_class.get(folder, 0) + 1
-        else:
-            loose.append(picture.key)
-    names = sorted(by_class)
-    facts.num_images = sum(by_class.values())
-    facts.labels, facts.all_labels = frozenset(range(len(names))), True
-    facts.classes = {name: frozenset((number,)) for number, name in enumerate(names)}
+    named = [o for o in facts.objects if o.suffix in PICTURE_SUFFIXES]
+    return [o for o in named if not any(part.startswith(".") for part in o.key[start:].split("/"))]
+
+
+def folders(channel: Channel, facts: Facts) -> set[str]:
+    """The sub-folders of a channel that hold pictures."""
+    start = len(channel.prefix)
+    below = (o.key[start:].lstrip("/").partition("/") for o in read(channel, facts, is_builtin=False))
+    return {folder for folder, slash, _ in below if slash}
+
+
+def check_folders(channel: Channel, facts: Facts, classes: list[str], config: Config) -> list[Finding]:
+    """One sub-folder a class, as our own trainer reads it; labels follow the names in ``classes``, those of all splits.
+
+    What is wrong with the classes is said of the training pictures.
+    """
+    start = len(channel.prefix)
+    pictures = read(channel, facts, is_builtin=False)
+    loose = [o.key for o in pictures if "/" not in o.key[start:].lstrip("/")]
+    facts.num_images = len(pictures) - len(loose)
+    facts.classes = {name: frozenset((classes.index(name),)) for name in sorted(folders(channel, facts))}
+    facts.labels, facts.all_labels = frozenset().union(*facts.classes.values()), True
     findings = []
-    if len(names) < 2:
-        findings.append(found("folder-classes", f"{channel.name}: {channel.uri} has {len(names)} folders of pictures"))
-    elif config.num_classes is not None and len(names) != config.num_classes:
+    if channel.name == "train" and len(classes) < 2:
+        findings.append(
+            found("folder-classes", f"{channel.name}: {channel.uri} has {len(classes)} folders of pictures")
+        )
+    elif channel.name == "train" and config.num_classes is not None and len(classes) != config.num_classes:
         findings.append(
             found(
                 "folder-classes",
-                f"{channel.name}: {len(names)} folders ({some(names)}), --num-classes {config.num_classes}",
+                f"{channel.name}: {len(classes)} folders ({some(classes)}), --num-classes {config.num_classes}",
                 mend="Leave --num-classes out; the data decides.",
             )
         )

@@ -6,8 +6,10 @@ and between, and the count is an estimate, or the index's where one lies beside 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
+from dataclasses import replace
 
 from trainers.config import Config
 from trainers.data.imagerecord import ImageRecord
@@ -41,9 +43,27 @@ def check(channel: Channel, listed: list[Object], objects: Objects, config: Conf
     file = files[0]
     if file.size < 32:
         return [*findings, found("rec-empty", f"{channel.name}: {file.key} has {file.size} bytes")], facts
+    if file.archive:
+        return findings, facts
     index = next((o for o in listed if o.key == file.key.removesuffix(".rec") + ".idx"), None)
     more = _contents(channel, file, index, objects, config, facts)
     return [*findings, *more], facts
+
+
+def check_own(
+    channel: Channel, listed: list[Object], objects: Objects, config: Config, *, several: bool
+) -> tuple[list[Finding], Facts]:
+    """The same for our own trainer, which uses what lies beside a record file. ``several``: a file for each split."""
+    facts = Facts(listed)
+    files = [o for o in listed if o.suffix == ".rec"]
+    if not several and len(files) != 1:
+        return check(channel, files, objects, config)
+    findings: list[Finding] = []
+    for file in files:
+        found_here, learnt = check(channel, [file, *(o for o in listed if o.suffix == ".idx")], objects, config)
+        findings += [finding for finding in found_here if finding.code != "rec-stray"]
+        facts = replace(learnt, objects=listed) if len(files) == 1 else facts
+    return findings, facts
 
 
 def _contents(
@@ -60,6 +80,8 @@ def _contents(
         return [found("data-unchecked", f"{name}: no whole record fits into what was read")]
     if is_whole:
         facts.num_images, facts.all_labels = len(seen), True
+        pictures = [(r.offset, r.image.image) for r in seen if r.image is not None]
+        facts.packed = {hashlib.md5(data).hexdigest(): f"{file.key} at byte {at:,}" for at, data in pictures}
     else:
         sizes = [r.size for r in seen]
         facts.num_images = round(file.size / statistics.fmean(sizes))

@@ -6,7 +6,9 @@ Enters: buckets and keys. Leaves: names, sizes and bytes, or ``AwsError``. Nothi
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws import Aws, translate
@@ -14,15 +16,20 @@ from trainers.sagemaker.aws import Aws, translate
 PATIENCE_S = 10.0
 _KEPT_BYTES = 64 * 2**20
 MAX_READS = 30
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # GLACIER_IR is read at once
 
 
 @dataclass(frozen=True)
 class Object:
-    """One object: ``etag`` is the MD5 of its bytes where it was sent in one piece."""
+    """One object: ``etag`` is the MD5 of its bytes where it was sent in one piece.
+
+    ``archive`` names the storage class of one that cannot be read now: archived and not restored; else empty.
+    """
 
     key: str
     size: int
     etag: str
+    archive: str = ""
 
     @property
     def suffix(self) -> str:
@@ -55,18 +62,19 @@ class Objects:
         if (bucket, prefix) in self._listed:
             return self._listed[bucket, prefix]
         found: list[Object] = []
-        more: dict[str, str] = {}
+        asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "OptionalObjectAttributes": ["RestoreStatus"]}
         while True:
-            page = self._aws.call("s3", "ListObjectsV2", patience_s=PATIENCE_S, Bucket=bucket, Prefix=prefix, **more)
+            page = self._aws.call("s3", "ListObjectsV2", patience_s=PATIENCE_S, **asked)
             with self._guard:
                 self.num_lists += 1
             for item in page.get("Contents", []):
                 if not item["Key"].endswith("/"):
-                    found.append(Object(item["Key"], item["Size"], item.get("ETag", "").strip('"')))
+                    etag = item.get("ETag", "").strip('"')
+                    found.append(Object(item["Key"], item["Size"], etag, _archive(item)))
             if not page.get("IsTruncated"):
                 self._listed[bucket, prefix] = found
                 return found
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def read(self, bucket: str, key: str, start: int = 0, length: int | None = None) -> bytes:
         """``length`` bytes from ``start``, all the rest for None. Raises AwsError, ReadsSpent beyond the limit."""
@@ -102,3 +110,11 @@ class Objects:
                 raise ReadsSpent("the preflight reads no more objects than it may; the rest is unchecked")
             self._left -= 1
             self.num_reads += 1
+
+
+def _archive(item: Mapping[str, Any]) -> str:
+    """The storage class of a listed object that has to be restored before it can be read; else empty."""
+    kept = str(item.get("StorageClass", ""))
+    restored = item.get("RestoreStatus", {})
+    is_there = "RestoreExpiryDate" in restored and not restored.get("IsRestoreInProgress")
+    return kept if kept in _ARCHIVES and not is_there else ""

@@ -36,7 +36,8 @@ class Report:
     """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
 
     ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
-    ``objects`` is what was read of S3, ``account`` what was found of account and price, for the next job of a study.
+    ``objects`` is what was read of S3, ``account`` what was found of account and price, ``local_sizes`` how many
+    pictures were found on this machine, by split: for the next job of a study.
     """
 
     findings: list[Finding]
@@ -50,6 +51,7 @@ class Report:
     kept_s: int = 0
     objects: Objects | None = field(default=None, repr=False, compare=False)
     account: list[Finding] = field(default_factory=list, repr=False)
+    local_sizes: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def usd(self) -> float | None:
@@ -116,8 +118,11 @@ def examine(
             asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
             account = pool.submit(preflight_account.check, request, aws, objects, **asked)
             asked_price = pool.submit(_price, region, kind, aws)
+        sizes: dict[str, int] = dict(former.local_sizes) if former is not None else {}
         if local:
-            findings += preflight_local.check(local, config)
+            named = preflight_local.named(local, options)
+            local_findings, sizes = preflight_local.check(named, config, is_builtin=is_builtin)
+            findings += local_findings
         data_findings, facts = data.result()
         if former is None:
             price, price_findings = asked_price.result()
@@ -127,6 +132,8 @@ def examine(
         findings += [*of_account, *data_findings]
     if any(finding.code == "credentials" for finding in findings):
         findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
+    most = {name: f.num_images + f.error for name, f in facts.items() if f.num_images is not None}
+    findings += preflight_data.below_batch(config, {**sizes, **(counts or {}), **most}, is_builtin=is_builtin)
     findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
     is_listed = _is_listed(request, is_builtin)
     guess = _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})
@@ -143,6 +150,7 @@ def examine(
         int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
         objects,
         of_account,
+        sizes,
     )
     if not is_builtin:
         findings += preflight_money.idle(kind, count, report)

@@ -56,6 +56,9 @@ def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
     except TrainerError as error:
         yield unasked("role-unchecked", role, error)
         return
+    if answer["Role"].get("Arn", role) != role:  # a role's path is part of its name
+        yield found("role-missing", f"there is no role {role}, but {answer['Role']['Arn']}")
+        return
     policy = answer["Role"].get("AssumeRolePolicyDocument", {})
     policy = json.loads(policy) if isinstance(policy, str) else policy
     if not any(_trusts(statement) for statement in _several(policy.get("Statement", []))):

@@ -12,15 +12,16 @@ from typing import Any
 
 from trainers.config import Config
 from trainers.errors import TrainerError
-from trainers.sagemaker import errors, lint_lists, lint_pictures, lint_records
+from trainers.sagemaker import errors, lint_keys, lint_lists, lint_pictures, lint_records
 from trainers.sagemaker.findings import Finding, found
-from trainers.sagemaker.lint import PICTURES, Channel, Facts, channels, some
+from trainers.sagemaker.lint import Channel, Facts, channels, some
 from trainers.sagemaker.objects import Objects, ReadsSpent
 from trainers.sagemaker.request import CODE_CHANNEL, INIT_CHANNEL, RECORDIO
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")
 WHOLE = "data"  # our own trainer's channel of a whole data set, of any layout it reads
+_SPLITS = ("train", "validation", "test")
 _IGNORED = (CODE_CHANNEL, INIT_CHANNEL, "model")
 
 
@@ -39,21 +40,30 @@ def check(
     given = {channel.name: channel for channel in channels(request)}
     findings = _demanded(given, config, is_builtin)
     findings += [found("upload-pending", f"{name}: goes to {given[name].uri}") for name in pending if name in given]
+    for name in pending:
+        findings += lint_keys.check_uri(given[name]) if name in given else []
     given = {name: channel for name, channel in given.items() if name not in pending}
-    facts: dict[str, Facts] = {}
-    # Pictures first: their lists are checked against what lies there.
-    order = sorted(given.values(), key=lambda channel: channel.name in LISTS)
+    pictures = [channel for channel in given.values() if channel.name not in LISTS]
+    lists = [channel for channel in given.values() if channel.name in LISTS]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        pictures = [channel for channel in order if channel.name not in LISTS]
-        results = list(pool.map(lambda channel: _channel(channel, given, objects, config, is_builtin), pictures))
-        for channel, (found_here, learnt) in zip(pictures, results, strict=True):
+        listings = dict(zip(given, pool.map(lambda c: _listed(c, objects), given.values()), strict=True))
+        facts = {channel.name: listings[channel.name][1] for channel in pictures}
+        findings += [finding for found_here, _ in listings.values() for finding in found_here]
+        # Lists before pictures: they say which of the pictures the job reads.
+        for channel in lists if is_builtin else ():
+            if listings[channel.name][1].objects and channel.content_type not in _PICTURE_TYPES:
+                findings.append(_content_type(channel, "a list", "application/x-image"))
+        for found_here in pool.map(lambda c: _list(c, listings[c.name][1], given, facts, objects, config), lists):
+            findings += found_here
+        splits = [channel for channel in pictures if channel.name in _SPLITS]
+        classes = sorted({name for c in splits for name in lint_pictures.folders(c, facts[c.name])})
+        results = pool.map(lambda c: _channel(c, facts[c.name], classes, objects, config, is_builtin), pictures)
+        for channel, (found_here, learnt) in zip(pictures, list(results), strict=True):
             findings += found_here
             facts[channel.name] = learnt
-        lists = [channel for channel in order if channel.name in LISTS]
-        for found_here in pool.map(lambda channel: _list(channel, given, facts, objects, config), lists):
-            findings += found_here
+    findings += lint_lists.unlisted(given, facts)
     findings += _between(request, given, facts, stops_at_overlap=not is_builtin and not config.allow_overlap)
-    findings += _against(config, given, facts, is_builtin)
+    findings += _against(config, given, facts)
     return findings, facts
 
 
@@ -81,40 +91,48 @@ def _demanded(given: Mapping[str, Channel], config: Config, is_builtin: bool) ->
     return findings
 
 
-def _channel(
-    channel: Channel, given: Mapping[str, Channel], objects: Objects, config: Config, is_builtin: bool
-) -> tuple[list[Finding], Facts]:
-    """One channel of data, whatever its layout."""
+def _listed(channel: Channel, objects: Objects) -> tuple[list[Finding], Facts]:
+    """What the keys under a channel's prefix give away, and the objects."""
     facts = Facts()
+    if channel.kind == "AugmentedManifestFile":
+        return [], facts
+    try:
+        facts.objects = objects.listing(channel.bucket, channel.prefix)
+    except TrainerError as error:
+        return [_not_read(channel, error)], facts
+    if not facts.objects:
+        return [found("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
+    return _neighbours(channel, facts) + lint_keys.check(channel, facts.objects), facts
+
+
+def _channel(
+    channel: Channel, facts: Facts, classes: list[str], objects: Objects, config: Config, is_builtin: bool
+) -> tuple[list[Finding], Facts]:
+    """One channel of data, whatever its layout. ``classes``: the folders of all splits, for our own trainer."""
     try:
         if channel.kind == "AugmentedManifestFile":
             return lint_lists.check_manifest(channel, objects, config)
-        facts.objects = objects.listing(channel.bucket, channel.prefix)
-        if not facts.objects:
-            return [found("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
-        findings = _neighbours(channel, facts)
-        if channel.name in _IGNORED:
-            return findings, facts
-        more, facts = _by_layout(channel, facts, given, objects, config, is_builtin)
-        return findings + more, facts
+        if not facts.objects or channel.name in _IGNORED:
+            return [], facts
+        return _by_layout(channel, facts, classes, objects, config, is_builtin)
     except (TrainerError, ReadsSpent) as error:
         return [_not_read(channel, error)], facts
 
 
 def _by_layout(
-    channel: Channel, facts: Facts, given: Mapping[str, Channel], objects: Objects, config: Config, is_builtin: bool
+    channel: Channel, facts: Facts, classes: list[str], objects: Objects, config: Config, is_builtin: bool
 ) -> tuple[list[Finding], Facts]:
     holds_records = any(o.suffix == ".rec" for o in facts.objects)
-    holds_pictures = any(o.suffix in PICTURES for o in facts.objects)
+    holds_pictures = bool(lint_pictures.read(channel, facts, is_builtin=is_builtin))
     if not is_builtin:
         if holds_records:
-            return lint_records.check(channel, facts.objects, objects, config)
+            return lint_records.check_own(channel, facts.objects, objects, config, several=channel.name == WHOLE)
         if not holds_pictures:
             return [], facts  # an archive or a data set's own files: our trainer says what is wrong with them
-        findings = lint_pictures.check_names(channel, facts)
+        findings = lint_pictures.check_names(channel, facts, is_builtin=is_builtin)
         if channel.name != WHOLE and not any(o.suffix == ".lst" for o in facts.objects):
-            findings += lint_pictures.check_folders(channel, facts, config)
-        return findings + lint_pictures.check_sample(channel, facts, objects, config), facts
+            findings += lint_pictures.check_folders(channel, facts, classes, config)
+        return findings + lint_pictures.check_sample(channel, facts, objects, config, is_builtin=is_builtin), facts
     if channel.content_type == RECORDIO:
         if holds_pictures and not holds_records:
             kind = _content_type(
@@ -125,8 +143,8 @@ def _by_layout(
     if channel.content_type in _PICTURE_TYPES:
         if holds_records and not holds_pictures:
             return [_content_type(channel, "a .rec file", RECORDIO)], facts
-        findings = lint_pictures.check_names(channel, facts)
-        return findings + lint_pictures.check_sample(channel, facts, objects, config), facts
+        findings = lint_pictures.check_names(channel, facts, is_builtin=is_builtin)
+        return findings + lint_pictures.check_sample(channel, facts, objects, config, is_builtin=is_builtin), facts
     wanted = RECORDIO if holds_records else "application/x-image"
     seen = "a .rec file" if holds_records else "pictures" if holds_pictures else "neither records nor pictures"
     return [_content_type(channel, seen, wanted)], facts
@@ -138,19 +156,18 @@ def _content_type(channel: Channel, seen: str, wanted: str) -> Finding:
 
 
 def _list(
-    channel: Channel, given: Mapping[str, Channel], facts: Mapping[str, Facts], objects: Objects, config: Config
+    channel: Channel,
+    listed: Facts,
+    given: Mapping[str, Channel],
+    facts: Mapping[str, Facts],
+    objects: Objects,
+    config: Config,
 ) -> list[Finding]:
     pictures = given.get(LISTS[channel.name])
-    if pictures is None:
-        return []  # said already: the channel is missing
+    if pictures is None or not listed.objects:
+        return []  # said already
     try:
-        listed = objects.listing(channel.bucket, channel.prefix)
-        if not listed:
-            return [found("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")]
-        findings = []
-        if channel.content_type not in _PICTURE_TYPES:
-            findings.append(_content_type(channel, "a list", "application/x-image"))
-        return findings + lint_lists.check_list(channel, listed, pictures, facts[pictures.name], objects, config)
+        return lint_lists.check_list(channel, listed.objects, pictures, facts[pictures.name], objects, config)
     except (TrainerError, ReadsSpent) as error:
         return [_not_read(channel, error)]
 
@@ -158,6 +175,8 @@ def _list(
 def _not_read(channel: Channel, error: Exception) -> Finding:
     if isinstance(error, errors.NotAllowed):
         return found("channel-unchecked", f"{channel.name}: {channel.uri} may not be read with these credentials")
+    if isinstance(error, errors.AwsError) and error.code == "InvalidObjectState":  # a tier that listings do not tell
+        return found("object-archived", f"{channel.name}: {channel.uri}: {error}")
     if isinstance(error, errors.NotFound):
         return found("bucket-missing", f"{channel.name}: {channel.uri}: {error}")
     return found("data-unchecked", f"{channel.name}: {error}")
@@ -186,10 +205,13 @@ def _between(
 ) -> list[Finding]:
     """One prefix inside another, pictures in two splits, class numbers that differ."""
     findings = []
-    splits = [given[name] for name in ("train", "validation", "test") if name in given]
+    splits = [given[name] for name in _SPLITS if name in given]
     for number, one in enumerate(splits):
         for other in splits[number + 1 :]:
-            if _is_inside(one.uri, other.uri) or _is_inside(other.uri, one.uri):
+            by_list = all(f"{name}_lst" in given for name in (one.name, other.name))
+            if by_list and any(facts[name].listed is None for name in (one.name, other.name)):
+                continue  # a list could not be read: it is said, and nothing can be told
+            if not by_list and _overlap(one, other):
                 findings.append(found("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
             else:
                 stops = stops_at_overlap and (one.name, other.name) == ("train", "test")
@@ -213,24 +235,18 @@ def _between(
 
 
 def _shared(one: str, other: str, facts: Mapping[str, Facts], code: str) -> list[Finding]:
-    """Equal bytes under two splits, as far as S3's checksums tell (not for objects sent in parts)."""
-    sums = {
-        (o.etag, o.size): o.key for o in facts[one].objects if o.size and o.suffix in PICTURES and "-" not in o.etag
-    }
-    twice = [(sums[o.etag, o.size], o.key) for o in facts[other].objects if (o.etag, o.size) in sums]
+    """Equal contents in two splits, as far as they can be told."""
+    first, second = facts[one].contents, facts[other].contents
+    twice = [content for content in second if content in first]
     if not twice:
         return []
-    return [
-        found(
-            code,
-            f"{len(twice):,} pictures are in {one} and in {other}, such as {twice[0][0]} = {twice[0][1]}",
-        )
-    ]
+    such = f"such as {first[twice[0]]} = {second[twice[0]]}"
+    if (one, other) == ("train", "validation") and len(twice) == len(second):
+        return [found("validation-seen", f"all {len(second):,} contents of validation are in train, {such}")]
+    return [found(code, f"{len(twice):,} pictures are in {one} and in {other}, {such}")]
 
 
-def _against(
-    config: Config, given: Mapping[str, Channel], facts: Mapping[str, Facts], is_builtin: bool
-) -> list[Finding]:
+def _against(config: Config, given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[Finding]:
     """What was counted against what the settings say."""
     findings = []
     train = facts.get("train")
@@ -251,16 +267,6 @@ def _against(
                     f"--num-training-samples {asked:,}, the train channel has about {train.num_images:,}",
                 )
             )
-    for name in ("train", "validation"):
-        learnt = facts.get(name)
-        if not is_builtin or learnt is None or learnt.num_images is None:
-            continue
-        if learnt.num_images + learnt.error < config.mini_batch_size:
-            findings.append(
-                found(
-                    "set-below-batch", f"{name} has {learnt.num_images:,}, --mini-batch-size {config.mini_batch_size}"
-                )
-            )
     if train is not None and train.all_labels and train.labels and config.num_classes is not None:
         unused = sorted(set(range(config.num_classes)) - train.labels)
         if unused:
@@ -271,6 +277,29 @@ def _against(
                 )
             )
     return findings
+
+
+def below_batch(config: Config, sizes: Mapping[str, float], *, is_builtin: bool) -> list[Finding]:
+    """Splits that are smaller than a batch, of ``sizes``: split → most pictures it can have. Our own trainer refuses
+    that of the training pictures alone."""
+    names = ("train", "validation") if is_builtin else ("train",)
+    batch = config.mini_batch_size
+    small = {name: int(sizes[name]) for name in names if name in sizes and sizes[name] < batch}
+    cut = ", or raise --validation-fraction where validation is cut from the training pictures"
+    return [
+        found(
+            "set-below-batch",
+            f"{name} has {size:,}, --mini-batch-size {batch}",
+            mend=f"Lower --mini-batch-size to {size} or less{cut if name == 'validation' else ''}." if size else "",
+        )
+        for name, size in small.items()
+    ]
+
+
+def _overlap(one: Channel, other: Channel) -> bool:
+    if "AugmentedManifestFile" in (one.kind, other.kind):
+        return one.uri == other.uri
+    return _is_inside(one.uri, other.uri) or _is_inside(other.uri, one.uri)
 
 
 def _is_inside(uri: str, folder: str) -> bool:
