@@ -29,6 +29,7 @@ class Answers:
         self.table: dict[str, Any] = {}
         self.decisions: dict[str, str] | None = None
         self.policies: dict[str, list[dict[str, Any]]] | None = None
+        self.organization_allows = True
         self.moto_url = moto_url
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.url = ""
@@ -81,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _simulated(self, form: dict[str, str]) -> str | None:
         if self.answers.policies is not None:
-            return fake_iam.answer(form, self.answers.policies)
+            return fake_iam.answer(form, self.answers.policies, organization=self.answers.organization_allows)
         if self.answers.decisions is None:
             return None
         action = form["ActionNames.member.1"]

@@ -14,15 +14,22 @@ from xml.sax.saxutils import escape
 Statement = Mapping[str, Any]
 
 
-def answer(form: Mapping[str, str], policies: Mapping[str, Sequence[Statement]]) -> str | None:
-    """The XML of ``EvaluationResults``; None for a principal that is not there."""
+def answer(
+    form: Mapping[str, str], policies: Mapping[str, Sequence[Statement]], *, organization: bool = True
+) -> str | None:
+    """The XML of ``EvaluationResults``; None for a principal that is not there. ``organization``: it allows all."""
     statements = policies.get(form["PolicySourceArn"])
     if statements is None:
         return None
     context = {key.lower(): values for key, values in _context(form).items()}
     action = form["ActionNames.member.1"]
     results = {arn: decide(statements, action, arn, context) for arn in _members(form, "ResourceArns") or ["*"]}
-    return as_xml(action, results)
+    if organization:
+        return as_xml(action, results)
+    nothing = {arn: ("implicitDeny", missing) for arn, (_, missing) in results.items()}
+    detail = "<AllowedByOrganizations>false</AllowedByOrganizations>"
+    detail = f"<OrganizationsDecisionDetail>{detail}</OrganizationsDecisionDetail>"
+    return as_xml(action, nothing).removesuffix("</member>") + detail + "</member>"
 
 
 def as_xml(action: str, results: Mapping[str, tuple[str, Sequence[str]]]) -> str:

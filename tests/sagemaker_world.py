@@ -47,6 +47,7 @@ class World:
         self.fake.calls.clear()
         self.answers.calls.clear()
         self.answers.decisions = self.answers.policies = None
+        self.answers.organization_allows = True
         self.answers.table = {"ListServiceQuotas": quotas({"ml.g4dn.xlarge for training job usage": 2.0})}
 
     def put(self, key: str, data: bytes, bucket: str = "bucket-one") -> None:

@@ -174,6 +174,23 @@ def test_a_role_without_any_permission_in_s3_stops_the_launch(account: World) ->
     assert "no permission in S3 at all" in found.what and "s3:PutObject" in found.mend
 
 
+def test_what_the_organization_forbids_no_bucket_s_policy_can_grant(account: World) -> None:
+    channels = account.put_records()
+    account.answers.organization_allows = False
+    found = _allowed(account, [S3], [MANAGED, LAUNCH], channels)
+    assert codes(found, "error") == ["role-permission"] * 3 + ["pass-role"] * 2
+    assert not any("own policy" in f.what for f in found)
+
+
+def test_a_list_that_is_a_key_is_asked_about_as_it_is(account: World) -> None:
+    channels, folder = account.put_listed(), account.folder
+    channels[2] = replace(channels[2], s3_uri=f"{channels[2].s3_uri}train.lst")
+    names = [f"{folder}/{name}" for name in ("train/*", "validation/*", "train_lst/train.lst", "validation_lst/*")]
+    reads = {**S3, "Action": "s3:GetObject", "Resource": [f"arn:aws:s3:::bucket-one/{name}" for name in names]}
+    rest = {**S3, "Action": ["s3:PutObject", "s3:ListBucket"]}
+    assert _allowed(account, [reads, rest], [MANAGED, LAUNCH], channels) == []
+
+
 def test_a_notebook_whose_own_role_launches_the_job(account: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Role and caller are one; the caller's name is the session's, which leaves the role's path out."""
     trusted, path = trust("sagemaker.amazonaws.com"), "/service-role/"

@@ -556,6 +556,7 @@ def test_a_small_test_folder_is_nothing_to_the_built_in(
     (pets / "test" / "cat" / "0.png").write_bytes(picture(0)[:50])
     assert launched(f"--dataset={pets}") == {}  # it is never sent
     assert "error local-picture-unreadable" in launched(f"--dataset={pets}", on="sagemaker")
+    assert launched(*(f"--{split}={pets / split}" for split in ("train", "validation", "test"))) == {}
     (pets / "validation" / "cat" / "0.png").write_bytes(picture(0)[:50])
     assert len(launched(f"--dataset={pets}")["error local-picture-unreadable"]) == 1
 

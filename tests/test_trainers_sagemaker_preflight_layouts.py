@@ -244,6 +244,14 @@ def test_a_training_split_below_the_batch_stops_our_trainer_too(account: World) 
     assert codes(_run(account, small, OWN, code_uri=CODE)) == []
 
 
+def test_the_number_of_training_pictures_after_a_cut_is_not_the_folder_s(account: World) -> None:
+    channels = [_split(account, "train", {"ant": 10, "bee": 10}, 0)]
+    told = replace(OWN, num_training_samples=14)
+    assert codes(_run(account, channels, told, code_uri=CODE)) == []
+    channels.append(_split(account, "validation", {"ant": 2, "bee": 2}, 500))
+    assert codes(_run(account, channels, told, code_uri=CODE)) == ["samples"]
+
+
 def test_a_packed_data_set_with_a_file_for_each_split(account: World) -> None:
     """What ``data pack --format rec`` writes, copied to S3 as it is."""
     for split, count, first in (("train", 12, 0), ("validation", 6, 100), ("test", 6, 200)):

@@ -68,7 +68,9 @@ def check(request: Mapping[str, Any], caller: str, account: str, region: str, aw
 def _of_role(request: Mapping[str, Any], region: str) -> list[_Question]:
     s3 = f"arn:{_partition(request)}:s3:::"
     given, here = channels(request), {"aws:RequestedRegion": region}
-    questions = [_Question("s3:GetObject", sorted({f"{s3}{c.bucket}/{c.prefix}*" for c in given}), {**here})]
+    # A key that names a file is asked about as it is; other prefixes stand for whatever begins so.
+    read = {f"{s3}{c.bucket}/{c.prefix}{'' if _is_key(c.prefix) else '*'}" for c in given}
+    questions = [_Question("s3:GetObject", sorted(read), {**here})]
     for bucket, prefix in sorted({(c.bucket, c.prefix) for c in given}):
         questions.append(_Question("s3:ListBucket", [s3 + bucket], {**here, "s3:prefix": prefix}))
     output = str(request.get("OutputDataConfig", {}).get("S3OutputPath", "")).removeprefix("s3://").rstrip("/")
@@ -152,7 +154,7 @@ def _denied(answers: list[_Answer]) -> list[_Answer]:
 
 def _about_role(role: str, answers: list[_Answer]) -> Iterator[Finding]:
     s3 = [answer for answer in answers if answer.action.startswith("s3:")]
-    if s3 and all(answer.decision == "implicitDeny" and not answer.missing for answer in s3):
+    if all(a.decision == "implicitDeny" and not a.missing and not a.by_organization for a in s3) and s3:
         yield found(
             "role-permission",
             f"{role} has no permission in S3 at all: not {some([answer.what for answer in s3])}",
@@ -199,6 +201,10 @@ def _principal(caller: str, aws: Aws) -> str:
         return str(aws.call("iam", "GetRole", patience_s=PATIENCE_S, RoleName=name)["Role"]["Arn"])
     except errors.AwsError:
         return f"{parts[0]}:{parts[1]}:iam::{parts[4]}:role/{name}"
+
+
+def _is_key(prefix: str) -> bool:
+    return "." in prefix.rpartition("/")[2]
 
 
 def _partition(request: Mapping[str, Any]) -> str:
