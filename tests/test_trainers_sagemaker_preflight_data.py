@@ -561,6 +561,18 @@ def test_a_small_test_folder_is_nothing_to_the_built_in(
     assert len(launched(f"--dataset={pets}")["error local-picture-unreadable"]) == 1
 
 
+def test_each_job_of_a_study_is_held_against_its_own_batch(
+    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+) -> None:
+    given = ["--num-classes=3", "--num-training-samples=40", f"--study={tmp_path}/two.toml"]
+    for split, count, first in (("train", 40, 0), ("validation", 12, 100)):
+        (tmp_path / f"{split}.rec").write_bytes(records(count, first=first))
+        given.append(f"--{split}={tmp_path}/{split}.rec")
+    (tmp_path / "two.toml").write_text("[[runs]]\nname = 'a'\nmini_batch_size = [8, 32]\n")
+    (what,) = launched(*given)["error set-below-batch"]
+    assert what == "a, mini_batch_size 32: validation has 12, --mini-batch-size 32"
+
+
 def test_validation_that_is_wholly_training_pictures_stops_the_launch_from_here(
     launched: Callable[..., dict[str, list[str]]], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, records, trust, world
 
 from trainers.config import Config
@@ -169,6 +170,25 @@ def test_a_few_archived_pictures_and_an_archived_list(account: World) -> None:
     found = [f for f in _run(account, channels, replace(BUILTIN, resize=32)) if f.severity == "error"]
     assert [f.code for f in found] == ["object-archived", "object-archived"]
     assert "train: 2 of 12 objects" in found[0].what and "validation_lst: 1 of 1" in found[1].what
+
+
+def test_an_archive_that_listings_do_not_tell_is_found_when_it_is_read(account: World) -> None:
+    """Intelligent-Tiering keeps its class when it archives; moto knows no such tier: the refusal is the wire's."""
+    channels = account.put_records()
+
+    def refuse(params: dict[str, Any], **_: Any) -> Any:
+        body = {"Error": {"Code": "InvalidObjectState", "Message": "not valid for the object's access tier"}}
+        answer = AWSResponse(params["url"], 403, {}, None)
+        return answer, {**body, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+    events = account.aws.client("s3").meta.events
+    events.register("before-call.s3.GetObject", refuse, unique_id="refuse")
+    try:
+        found = _run(account, channels)
+    finally:
+        events.unregister("before-call.s3.GetObject", unique_id="refuse")
+    assert codes(found) == ["object-archived", "object-archived"]
+    assert "access tier" in _one(found, "object-archived").what
 
 
 def test_keys_with_two_slashes_are_refused_when_they_are_downloaded(account: World) -> None:
