@@ -15,7 +15,7 @@ from sagemaker_world import shared_fixture as shared_fixture
 
 from trainers.config import Config
 from trainers.sagemaker import findings as all_findings
-from trainers.sagemaker import preflight, preflight_local, request
+from trainers.sagemaker import preflight, preflight_local, preflight_request, request
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.request import Channel
 
@@ -324,14 +324,12 @@ def test_our_own_image_must_be_in_the_registry(account: World) -> None:
         ("ml.p3.2xlarge", False, None),
     ],
 )
-def test_machines_that_the_algorithm_or_cuda_refuse(account: World, kind: str, own: bool, code: str | None) -> None:
-    account.put("code/abc/code.tar.gz", b"x")
-    account.answers.table["ListServiceQuotas"] = quotas({f"{kind} for training job usage": 1.0})
-    account.answers.table["DescribeImages"] = {"imageDetails": []}
-    channels = [] if own else account.put_records()
-    # 8 GPUs need a picture each.
-    config = Config(num_layers=20, image_shape="3,28,28") if own else replace(BUILTIN, mini_batch_size=6)
-    found = _run(account, channels, config, instance_type=kind, code_uri=CODE if own else None)
+def test_machines_that_the_algorithm_or_cuda_refuse(kind: str, own: bool, code: str | None) -> None:
+    channels = (
+        [] if own else [Channel(name, "s3://bucket-one/t/", request.RECORDIO) for name in ("train", "validation")]
+    )
+    built, config, _ = build(channels, BUILTIN, instance_type=kind, code_uri=CODE if own else None)
+    found = preflight_request.check(built, config, region="us-east-1", is_builtin=not own)
     assert [c for c in codes(found) if c.startswith("instance")] == ([code] if code else [])
     assert "instance-unknown" not in codes(found, "unchecked")
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, records, world
+from sagemaker_world import BUILTIN, OPTIONS, World, build, codes, picture, records, world
 
+from trainers import cloud_check
 from trainers.config import Config
 from trainers.data import imagerecord, recordio
-from trainers.sagemaker import preflight, preflight_local, request
+from trainers.sagemaker import ledger, preflight, preflight_local, request
 from trainers.sagemaker.findings import Finding
+from trainers.sagemaker.launcher import SageMakerLauncher
+from trainers.sagemaker.options import CHANNELS, JobOptions
 from trainers.sagemaker.request import Channel
 
 LISTED = replace(BUILTIN, resize=32)
@@ -513,81 +515,78 @@ def _pictures(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
     return folder
 
 
+Found = dict[str, list[str]]
+
+
 @pytest.fixture
-def launched(account: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, list[str]]]:
-    """A dry run of the real command line; code → what was found."""
-    from trainers import run
+def planned(account: World, tmp_path: Path) -> Callable[..., Found]:
+    """A job planned as the command line does it, data of this machine included; severity and code → what was found."""
 
-    def launch(*argv: str, on: str = "sagemaker-builtin") -> dict[str, list[str]]:
-        given = [f"--on={on}", f"--role={ROLE}", "--output=s3://bucket-one/jobs", "--region=us-east-1", "--dry-run"]
-        code = run.main([*given, "--num-layers=20", "--image-shape=3,28,28", "--epochs=1", *argv])
-        said = capsys.readouterr().err
-        assert (code == 2) == ("not launched" in said), said
-        lines = re.findall(r"^(error|warning) +([a-z-]+): (.*)$", said, re.M)
-        assert lines or "ready to launch" in said, said
-        return {
-            f"{severity} {code}": [what for s, c, what in lines if (s, c) == (severity, code)]
-            for severity, code, _ in lines
-        }
+    def plan(kind: str = ledger.BUILTIN, *batches: int, **given: Any) -> Found:
+        at = {name: str(given.pop(name)) for name in CHANNELS if name in given}
+        where = SageMakerLauncher(
+            JobOptions(**OPTIONS, **at), kind, tmp_path / "journals", experiment="pets", aws=account.aws
+        )
+        config = Config(**{"num_layers": 20, "image_shape": "3,28,28", "epochs": 1, **given})
+        configs = [replace(config, mini_batch_size=batch) for batch in batches] or [config]
+        seen = cloud_check.preflight([where.plan(one, dry=True) for one in configs], where, None)
+        found: Found = {}
+        for finding in [finding for report in seen.reports for finding in report.findings]:
+            if finding.severity in ("error", "warning"):
+                found.setdefault(f"{finding.severity} {finding.code}", []).append(finding.what)
+        assert seen.has_errors == any(key.startswith("error") for key in found)
+        return found
 
-    return launch
+    return plan
 
 
 def test_a_folder_whose_validation_cut_is_below_the_batch_is_not_launched(
-    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+    planned: Callable[..., Found], tmp_path: Path
 ) -> None:
     """Ten of a hundred are cut for validation: the built-in stops at that, on billed time."""
-    pets = str(_pictures(tmp_path / "pets", {"cat": 41, "dog": 41}))
-    assert launched(f"--dataset={pets}") == {"error set-below-batch": ["validation has 8, --mini-batch-size 32"]}
-    assert launched(f"--dataset={pets}", "--mini-batch-size=8") == {}
-    assert launched(f"--dataset={pets}", "--validation-fraction=0.4") == {}
+    pets = _pictures(tmp_path / "pets", {"cat": 41, "dog": 41})
+    assert planned(dataset=str(pets)) == {"error set-below-batch": ["validation has 8, --mini-batch-size 32"]}
+    assert planned(dataset=str(pets), mini_batch_size=8) == {}
+    assert planned(dataset=str(pets), validation_fraction=0.4) == {}
     # Our own trainer keeps batches that are not full; it needs a batch of training pictures.
-    assert "error set-below-batch" not in launched(f"--dataset={pets}", on="sagemaker")
+    assert "error set-below-batch" not in planned(ledger.OWN, dataset=str(pets))
 
 
-def test_a_small_test_folder_is_nothing_to_the_built_in(
-    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
-) -> None:
+def test_a_small_test_folder_is_nothing_to_the_built_in(planned: Callable[..., Found], tmp_path: Path) -> None:
     pets = tmp_path / "pets"
     for split, count, first in (("train", 16, 0), ("validation", 16, 100), ("test", 3, 200)):
         _pictures(pets / split, {"cat": count, "dog": count}, first)
-    assert launched(f"--dataset={pets}") == {}
-    assert launched(f"--dataset={pets}", on="sagemaker") == {}
+    assert planned(dataset=str(pets)) == {}
+    assert planned(ledger.OWN, dataset=str(pets)) == {}
     (pets / "test" / "cat" / "0.png").write_bytes(picture(0)[:50])
-    assert launched(f"--dataset={pets}") == {}  # it is never sent
-    assert "error local-picture-unreadable" in launched(f"--dataset={pets}", on="sagemaker")
-    assert launched(*(f"--{split}={pets / split}" for split in ("train", "validation", "test"))) == {}
+    assert planned(dataset=str(pets)) == {}  # it is never sent
+    assert "error local-picture-unreadable" in planned(ledger.OWN, dataset=str(pets))
+    assert planned(**{split: pets / split for split in ("train", "validation", "test")}) == {}
     (pets / "validation" / "cat" / "0.png").write_bytes(picture(0)[:50])
-    assert len(launched(f"--dataset={pets}")["error local-picture-unreadable"]) == 1
+    assert len(planned(dataset=str(pets))["error local-picture-unreadable"]) == 1
 
 
-def test_each_job_of_a_study_is_held_against_its_own_batch(
-    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
-) -> None:
-    given = ["--num-classes=3", "--num-training-samples=40", f"--study={tmp_path}/two.toml"]
+def test_each_job_of_a_study_is_held_against_its_own_batch(planned: Callable[..., Found], tmp_path: Path) -> None:
     for split, count, first in (("train", 40, 0), ("validation", 12, 100)):
         (tmp_path / f"{split}.rec").write_bytes(records(count, first=first))
-        given.append(f"--{split}={tmp_path}/{split}.rec")
-    (tmp_path / "two.toml").write_text("[[runs]]\nname = 'a'\nmini_batch_size = [8, 32]\n")
-    (what,) = launched(*given)["error set-below-batch"]
-    assert what == "a, mini_batch_size 32: validation has 12, --mini-batch-size 32"
+    given = {split: tmp_path / f"{split}.rec" for split in ("train", "validation")}
+    found = planned(ledger.BUILTIN, 8, 32, num_classes=3, num_training_samples=40, **given)
+    assert found == {"error set-below-batch": ["validation has 12, --mini-batch-size 32"]}
 
 
 def test_validation_that_is_wholly_training_pictures_stops_the_launch_from_here(
-    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
+    planned: Callable[..., Found], tmp_path: Path
 ) -> None:
     pets = tmp_path / "pets"
     _pictures(pets / "train", {"cat": 16, "dog": 16})
     _pictures(pets / "validation", {"cat": 16, "dog": 16})
-    found = launched(f"--dataset={pets}")
+    found = planned(dataset=str(pets))
     assert [what.partition(" of ")[0] for what in found["error validation-seen"]] == ["all 32 pictures"]
     (pets / "validation" / "cat" / "0.png").write_bytes(picture(77))
-    assert set(launched(f"--dataset={pets}")) == {"warning local-duplicate-across"}
+    assert set(planned(dataset=str(pets))) == {"warning local-duplicate-across"}
 
 
-def test_two_lists_over_one_folder_of_this_machine_are_sound(
-    launched: Callable[..., dict[str, list[str]]], tmp_path: Path
-) -> None:
+def test_two_lists_over_one_folder_of_this_machine_are_sound(planned: Callable[..., Found], tmp_path: Path) -> None:
     """The lists lie elsewhere; their paths start in --train and --validation."""
     images = _pictures(tmp_path / "images", {"audi": 12, "bmw": 12})
     (tmp_path / "lists").mkdir()
@@ -597,10 +596,11 @@ def test_two_lists_over_one_folder_of_this_machine_are_sound(
         (tmp_path / "lists" / f"cars_{split}.lst").write_text(
             "".join(f"{k}{row[row.index(chr(9)) :]}" for k, row in enumerate(rows))
         )
-    given = [f"--train={images}", f"--validation={images}", f"--train-lst={tmp_path}/lists/cars_train.lst"]
-    given += [f"--validation-lst={tmp_path}/lists/cars_val.lst", "--mini-batch-size=8"]
-    assert launched(*given) == {}
-    assert set(launched(*given, "--mini-batch-size=9")) == {"error set-below-batch"}
+    lists = tmp_path / "lists"
+    given = {"train": images, "train_lst": lists / "cars_train.lst"}
+    given |= {"validation": images, "validation_lst": lists / "cars_val.lst"}
+    assert planned(**given, mini_batch_size=8) == {}
+    assert set(planned(**given, mini_batch_size=9)) == {"error set-below-batch"}
     with open(tmp_path / "lists" / "cars_val.lst", "a") as file:
         file.write("99\t1\tbmw/none.png\n")
     names = ("train", "validation", "train_lst", "validation_lst")
