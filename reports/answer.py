@@ -46,11 +46,12 @@ def sentence(table: pd.DataFrame, dataset: str, ask: Ask, verdict: Verdict | Non
 
 
 def _basis(row: pd.Series[Any], ask: Ask, places: int) -> str:
-    """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``."""
+    """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``; what has no seed, or not one of its own, is a run."""
     parts = []
     if not text.is_missing(row["low"]):
         parts.append(f"95 % interval {cells.interval_text(row['low'], row['high'], ask.metric, places)}")
-    parts.append("one seed" if row["n"] == 1 else f"mean of {int(row['n'])} seeds")
+    what, n = "seed" if row["seeded"] else "run", int(row[f"{ask.metric}_n"])
+    parts.append(f"one {what}" if n == 1 else f"mean of {n} {what}s")
     images = row[names.num_images(ask.split)]
     if not text.is_missing(images):
         parts.append(f"{text.count(images)} pictures")
@@ -70,7 +71,7 @@ def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, places: int) 
 
 
 def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: Ask) -> float:
-    """The p value of Welch's t-test over two rows' seeds; NaN where one of them has a single seed."""
+    """The p value of Welch's t-test over two rows' seeds, or runs; NaN where one of them has a single one."""
     one, other = ([float(row[ask.metric + s]) for s in ("", "_spread", "_n")] for row in (first, second))
     return stats.welch(one, other)
 
@@ -78,16 +79,18 @@ def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: Ask) -> fl
 def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, verdict: Verdict | None) -> str:
     """More than chance? On the pictures, for the networks that were trained, and over the seeds, for their recipes."""
     seeds = between_seeds(first, second, ask)
-    over_seeds = f"Welch's t-test over the seeds, {text.p_value(seeds)}"
+    what = "seeds" if first["seeded"] and second["seeded"] else "runs"
+    over_seeds = f"Welch's t-test over the {what}, {text.p_value(seeds)}"
+    words = "" if verdict is None else verdict.words(what)
     if verdict is not None and not verdict.significant:
-        return f"the difference is not significant ({verdict.words()})"
+        return f"the difference is not significant ({words})"
     if verdict is not None and seeds >= LEVEL:
         return (
-            f"between these networks the difference is significant ({verdict.words()}), but training anew may undo it"
+            f"between these networks the difference is significant ({words}), but training anew may undo it"
             f" ({over_seeds})"
         )
     if verdict is not None:
-        return f"the difference is significant ({verdict.words()}{'' if seeds != seeds else f'; {over_seeds}'})"
+        return f"the difference is significant ({words}{'' if seeds != seeds else f'; {over_seeds}'})"
     if seeds == seeds:
         return f"the difference is {'' if seeds < LEVEL else 'not '}significant ({over_seeds})"
     said = "whether that is more than chance cannot be tested without predictions of both on the same pictures"
@@ -99,7 +102,7 @@ def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, verdict: Ve
 
 def _took(row: pd.Series[Any]) -> str:
     """``It took 52 s a run and cost 0.42 USD.``"""
-    each = "" if row["n"] == 1 else " a run"
+    each = "" if len(row["run_ids"]) == 1 else " a run"
     time, cost = row["time_s"], row[names.COST_USD]
     if text.is_missing(time) and text.is_missing(cost):
         return "What it cost was not recorded."

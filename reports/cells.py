@@ -40,12 +40,19 @@ def ranking(table: pd.DataFrame, ask: Ask, uri: str) -> tuple[Column, ...]:
     if table["gap"].notna().any():
         columns.append(_column(table, "gap", True, "gap", lambda v: text.points(v, places)))
     if (table["n"] > 1).any():
-        columns.append(_column(table, "seeds", True, "n", text.count))
+        columns.append(
+            Column("n" if of_what(table) == "runs" else "seeds", True, _counts(table, ask), table["n"].tolist())
+        )
     columns += [_metric(table, m, places) for m in table.attrs["extra_metrics"]]
     if table["time_s"].notna().any():
         columns.append(_column(table, "time", True, "time_s", text.duration))
     columns.append(runs_column(table, uri))
     return tuple(columns)
+
+
+def of_what(rows: pd.DataFrame) -> str:
+    """What the means of these rows are over: ``seeds`` where every row of several has them, else ``runs``."""
+    return "seeds" if rows.loc[rows["n"] > 1, "seeded"].all() else "runs"
 
 
 def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
@@ -155,7 +162,15 @@ def runs_text(run_ids: Sequence[str], experiment_id: Any, uri: str, most: int = 
 def runs_column(table: pd.DataFrame, uri: str) -> Column:
     """The runs behind each row."""
     cells = [runs_text(r, e, uri) for r, e in zip(table["run_ids"], table["experiment_id"], strict=True)]
-    return Column("runs" if (table["n"] > 1).any() else "run", False, cells, [r[0] for r in table["run_ids"]])
+    return Column(
+        "runs" if any(len(r) > 1 for r in table["run_ids"]) else "run", False, cells, [r[0] for r in table["run_ids"]]
+    )
+
+
+def _counts(table: pd.DataFrame, ask: Ask) -> list[str]:
+    """How many runs each score is the mean of: ``3``, or ``2 of 3`` where some have none."""
+    scored = zip(table[f"{ask.metric}_n"], table["n"], strict=True)
+    return [text.count(n) if k in (0, n) else f"{text.count(k)} of {text.count(n)}" for k, n in scored]
 
 
 def _settings(table: pd.DataFrame) -> list[Column]:

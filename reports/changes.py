@@ -133,9 +133,10 @@ def _score(row: dict[str, Any] | None, ask: Ask) -> str:
     """``97.8 ± 0.4 % (n=3)``."""
     if row is None or row.get(ask.metric) is None:
         return text.MISSING
-    n = f" (n={row['n']})" if row["n"] > 1 else ""
+    num = row[f"{ask.metric}_n"]
+    n = f" (n={num})" if num > 1 else ""
     if cells.is_share(ask.metric):
-        return text.score(row[ask.metric], row[f"{ask.metric}_spread"], row["n"]) + n
+        return text.score(row[ask.metric], row[f"{ask.metric}_spread"], num) + n
     return cells.value_text(ask.metric, row[ask.metric]) + n
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reports import cells, text
-from reports.source import NOT_SETTINGS, Ask, column
+from reports.source import Ask, column, is_seed
 from reports.table import impossible
 from tracking import names
 
@@ -72,11 +72,12 @@ def _flagged(runs: pd.DataFrame) -> list[Finding]:
 
 
 def _unreadable(runs: pd.DataFrame) -> list[Finding]:
+    runs_of: dict[tuple[str, str], list[str]] = {}
+    for run, name, said in runs.attrs.get("unreadable", []):
+        runs_of.setdefault((name.partition(".")[2], said), []).append(run)
     return [
-        Finding(
-            f"{name.partition('.')[2]} is written {said!r}, which cannot be read as such; it counts as missing.", (run,)
-        )
-        for run, name, said in runs.attrs.get("unreadable", [])
+        Finding(f"{name} is written {said!r}, which cannot be read as such; it is taken as text.", tuple(ids))
+        for (name, said), ids in sorted(runs_of.items())
     ]
 
 
@@ -138,16 +139,19 @@ def _gaps(table: pd.DataFrame) -> list[Finding]:
 
 
 def _same_seed(table: pd.DataFrame) -> list[Finding]:
-    """Two runs of one seed count twice towards n and narrow the interval without telling anything new."""
+    """Two runs of one seed: where they came out otherwise both count towards n; a mere repetition does not."""
     found = []
-    several = table.loc[table["n"] > 1]
-    for label, run_ids, seeds in zip(several["label"], several["run_ids"], several["seeds"], strict=True):
-        if len(set(seeds)) == len(seeds):
-            continue
-        known = [s for s in seeds if not text.is_missing(s)]
-        twice = sorted({int(s) for s in known if known.count(s) > 1})
+    columns = (table[c] for c in ("label", "run_ids", "seeds", "repeats"))
+    for label, run_ids, seeds, repeats in zip(*columns, strict=True):
+        if repeats:
+            runs = "1 run repeats" if len(repeats) == 1 else f"{len(repeats)} runs repeat"
+            found.append(
+                Finding(f"{label}: {runs} another of the same seed to the last digit; each seed counts once.", repeats)
+            )
+        known = [s for s, run in zip(seeds, run_ids, strict=True) if not text.is_missing(s) and run not in repeats]
+        twice = sorted({str(s) for s in known if known.count(s) > 1})
         if twice:
-            said = text.join([str(s) for s in twice])
+            said = text.join(twice)
             noun = "seed" if len(twice) == 1 else "seeds"
             found.append(
                 Finding(f"{label}: {noun} {said} was run more than once, so n counts runs, not seeds.", tuple(run_ids))
@@ -163,7 +167,7 @@ def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> lis
         return []
     row_of = {run: i for i, ids in enumerate(table["run_ids"]) for run in ids}
     rows = here["run_id"].map(row_of)
-    params = [c for c in here.columns if c.startswith("params.") and c[7:] not in NOT_SETTINGS]
+    params = [c for c in here.columns if c.startswith("params.") and not is_seed(c[7:])]
     first = (~rows.duplicated()).to_numpy().nonzero()[0]
     place = pd.Series(first, index=rows.to_numpy()[first]).reindex(rows).to_numpy()
     differing: dict[int, list[str]] = {}

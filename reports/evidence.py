@@ -49,7 +49,8 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
     for place, (row, found) in enumerate(zip(leaders, predicted, strict=True), 1):
         if found:
             first = str(row["run_ids"][0])
-            several = f", {len(found)} seeds together" if len(found) > 1 else ""
+            what = "seeds" if row["seeded"] else "runs"
+            several = f", {len(found)} {what} together" if len(found) > 1 else ""
             title = f"{row['label']}{several}"
             drawn += confusion(board, first, uris.get(first), found, f"{name}confusion-{place}", title)
     return Evidence(verdict, drawn)

@@ -30,7 +30,7 @@ def learning_curves(
     curves: Sequence[Curve],
     first: str = "validation",
     second: str = "train",
-    caption: str = "Learning curves, means over seeds.",
+    caption: str = "Learning curves, means over the runs of a configuration.",
 ) -> Figure:
     """Scores (fractions) over epochs, a colour a network, each curve named where it ends.
 

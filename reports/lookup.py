@@ -11,7 +11,7 @@ import pandas as pd
 
 from reports import text
 from reports.errors import ReportError
-from reports.source import open_store
+from reports.source import as_written, open_store
 from reports.table import impossible
 from tracking import border, names
 from tracking.frame import HasUri, load
@@ -85,7 +85,7 @@ def _find(run_id: str, store: HasUri) -> Run:
 
 
 def _run(frame: pd.DataFrame) -> Run:
-    row = frame.iloc[0]
+    row = as_written(frame).iloc[0]
 
     def of(kind: str) -> dict[str, Any]:
         start = len(kind) + 1

@@ -101,14 +101,17 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
     """What the numbers mean, as far as these need it."""
     ask = board.ask
     parts = []
+    what = cells.of_what(table)
     if (table["n"] > 1).any():
-        parts.append("± is one standard deviation over seeds")
-    wilson = table.loc[table["interval"] == "Wilson", "n"]
+        parts.append(f"± is one standard deviation over {what}")
+    wilson = table.loc[table["interval"] == "Wilson"]
     if len(wilson):
-        alone = (["one seed"] if (wilson == 1).any() else []) + (["seeds that agree"] if (wilson > 1).any() else [])
-        parts.append(f"the interval of {text.join(alone, 'or')} is Wilson's and covers other pictures of the kind")
+        alone = wilson[f"{ask.metric}_n"] == 1
+        one = "one seed" if wilson.loc[alone, "seeded"].all() else "one run"
+        kinds = ([one] if alone.any() else []) + ([f"{what} that agree"] if not alone.all() else [])
+        parts.append(f"the interval of {text.join(kinds, 'or')} is Wilson's and covers other pictures of the kind")
     if (table["interval"] == "t").any():
-        parts.append("the interval of several seeds is Student's t and covers training anew, not other pictures")
+        parts.append(f"the interval of several {what} is Student's t and covers training anew, not other pictures")
     if ask.best and board.finished["at_step"].isna().all():
         parts.append(
             f"{ask.best} was logged once a run, which leaves no epoch to choose: train and validation are the last"

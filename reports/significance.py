@@ -37,8 +37,11 @@ class Verdict:
     def significant(self) -> bool:
         return self.difference.p_value < LEVEL
 
-    def words(self) -> str:
-        """``(exact McNemar test on 360 pictures: 9 that only the first gets right, 5 only the second, p = 0.42)``."""
+    def words(self, what: str = "seeds") -> str:
+        """``exact McNemar test on the same 360 pictures: 9 that only the first gets right, 5 only the second, p = …``.
+
+        ``what`` was averaged: seeds, or runs.
+        """
         p = text.p_value(self.difference.p_value)
         if self.only_first is not None:
             return (
@@ -47,7 +50,7 @@ class Verdict:
             )
         low, high = text.points(self.difference.low), text.points(self.difference.high)
         return (
-            f"paired bootstrap over the same {text.plural(self.num_images, 'picture')}, seeds averaged: between {low}"
+            f"paired bootstrap over the same {text.plural(self.num_images, 'picture')}, {what} averaged: between {low}"
             f" and {high} points, {p}"
         )
 
@@ -71,6 +74,7 @@ def compare(first: Sequence[Predictions], second: Sequence[Predictions]) -> Verd
 
 
 def of_row(store: HasUri, row: pd.Series[Any], artifact_uris: dict[str, Any], split: str) -> list[Predictions] | None:
-    """The predictions of every seed of a configuration (of ten at most); None where one of them has none."""
-    found = [load(store, run, artifact_uris.get(run), split) for run in row["run_ids"][:MOST_SEEDS]]
+    """The predictions of every run that counts of a configuration (of ten at most); None where one of them has none."""
+    counted = [run for run in row["run_ids"] if run not in row["repeats"]]
+    found = [load(store, run, artifact_uris.get(run), split) for run in counted[:MOST_SEEDS]]
     return [f for f in found if f is not None] if all(f is not None for f in found) else None

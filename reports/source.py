@@ -1,12 +1,14 @@
 """From the store to the runs a report is about: reads the frame and adds what the vocabulary leaves implicit.
 
 Out: one row a run, the frame's columns plus ``dataset``, ``digest`` (of the split the metric was computed on), ``init``
-(in words), ``seed``, ``time_s`` and ``config`` (the group key over seeds).
+(in words), ``seed``, ``time_s`` and ``config`` (the group key over seeds). A parameter that cannot be read as the
+vocabulary's type is there as the text that was logged.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from reports.errors import ReportError
 from tracking import border, names
 from tracking.frame import HasUri, load
 
-NOT_SETTINGS = {"seed", "random_seed", "random_state"}
+_SEEDS = {"seed", "random_seed", "random_state", "data_seed", "seed_everything"}
 SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
 # On the runs that hold reports themselves (``--log``): they are nobody's candidates.
 REPORT = "report"
@@ -133,15 +135,49 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
-    runs["seed"] = column(runs, "params.seed")
+    runs = as_written(runs)
+    runs["seed"] = _seeds(runs)
     runs["init"] = _init(runs)
     runs["dataset"] = column(runs, "params.dataset")
     digest = column(runs, f"tags.{ask.split}_dataset_digest")
     runs["digest"] = digest.where(digest.notna(), column(runs, f"datasets.{ask.split}"))
     runs["time_s"] = _time(runs)
-    runs["config"] = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
+    settings = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
+    runs["config"] = [f"{experiment}/{key}" for experiment, key in zip(runs["experiment"], settings, strict=True)]
     runs.attrs = attrs
     return runs
+
+
+def is_seed(param: str) -> bool:
+    """Whether a parameter is the seed by its name, or by the last part of it: ``clf__random_state``, ``data/seed``."""
+    return re.split(r"__|[./]", param)[-1] in _SEEDS
+
+
+def as_written(runs: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the text of every parameter that could not be read: it is a setting all the same."""
+    texts: dict[str, dict[str, str]] = {}
+    for run_id, name, said in runs.attrs.get("unreadable", []):
+        texts.setdefault(name, {})[run_id] = said
+    for name, said_of in texts.items():
+        said = runs["run_id"].map(said_of)
+        runs[name] = said.where(said.notna(), runs[name].astype(object))
+    return runs
+
+
+def _seeds(runs: pd.DataFrame) -> pd.Series[Any]:
+    """A whole number; of several kinds of seed all of them, as text; None where a run has none."""
+    columns = [runs[c] for c in runs.columns if c.startswith("params.") and is_seed(c[7:])]
+    found = [[seed for seed in map(_seed, row) if seed is not None] for row in zip(*columns, strict=True)]
+    seeds = [row[0] if len(row) == 1 else " / ".join(map(str, row)) or None for row in found]
+    return pd.Series(seeds if columns else [None] * len(runs), index=runs.index, dtype=object)
+
+
+def _seed(value: Any) -> int | None:
+    """A seed as a number; None for ``None``, for a generator in words and the like, which name no seed."""
+    try:
+        return None if pd.isna(value) else int(names.parse(names.PARAMS["seed"], str(value)))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _at_step(store: HasUri, runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
@@ -213,15 +249,19 @@ def _time(runs: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
-    """A hash of every parameter but the seed, for the runs that carry no fingerprint."""
+    """A hash of every parameter but the seed, for the runs that carry no fingerprint.
+
+    A run that tells nothing of its settings is like no other: its id is its key.
+    """
     if not which.any():
         return column(runs, "")
     chosen = runs.loc[which]
-    params = [c for c in chosen.columns if c.startswith("params.") and c[7:] not in NOT_SETTINGS]
+    params = [c for c in chosen.columns if c.startswith("params.") and not is_seed(c[7:])]
     cells = [_key_cells(c, chosen[c]) for c in params]
     keys = ["".join(row) for row in zip(*cells, strict=True)] if cells else [""] * len(chosen)
-    digests = {key: "p" + hashlib.sha256(key.encode()).hexdigest()[:15] for key in set(keys)}
-    return pd.Series([digests[key] for key in keys], index=chosen.index, dtype=object).reindex(runs.index)
+    digests = {key: "p" + hashlib.sha256(key.encode(errors="replace")).hexdigest()[:15] for key in set(keys)}
+    known = [digests[key] if key else run for key, run in zip(keys, chosen["run_id"], strict=True)]
+    return pd.Series(known, index=chosen.index, dtype=object).reindex(runs.index)
 
 
 def _key_cells(name: str, values: pd.Series[Any]) -> list[str]:

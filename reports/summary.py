@@ -18,7 +18,8 @@ def depth_by_start(table: pd.DataFrame, ask: Ask) -> tuple[Table, Paragraph] | N
     """The best ranked configuration of each depth and start; None where neither varies."""
     if "layers" not in table.columns or "init" not in table.columns:
         return None
-    ranked = table.loc[table["rank"].notna() & table["layers"].notna() & table["init"].notna()]
+    in_numbers = pd.to_numeric(table["layers"], errors="coerce").notna()  # another tool's may be a word
+    ranked = table.loc[table["rank"].notna() & in_numbers & table["init"].notna()]
     start = ranked["init"].map(lambda init: SCRATCH if str(init).lower() == SCRATCH else TRANSFER)
     depths = sorted({int(d) for d in ranked["layers"]})
     starts = [s for s in (SCRATCH, TRANSFER) if (start == s).any()]

@@ -1,8 +1,11 @@
 """From runs to configurations: one row a configuration and page, aggregated over its seeds, ranked.
 
-The result is a plain frame. Per metric ``m``: ``m`` (mean), ``m_spread`` (sample standard deviation), ``m_n`` (seeds
+The result is a plain frame. Per metric ``m``: ``m`` (mean), ``m_spread`` (sample standard deviation), ``m_n`` (runs
 that have it); for the ranking metric also ``low``, ``high`` and ``interval`` (``Wilson`` or ``t``). A value the
-vocabulary calls impossible takes part in nothing and is listed by ``impossible``.
+vocabulary calls impossible takes part in nothing and is listed by ``impossible``. ``repeats`` are the runs that repeat
+another of the row with the same seed, to the last digit: they are no draw of their own and take part in nothing.
+``seeded`` says that the runs the ranking metric is the mean of have a seed each, all different, and differ in no
+setting: only those are seeds.
 """
 
 from __future__ import annotations
@@ -15,15 +18,12 @@ import pandas as pd
 
 from reports import stats, text
 from reports.cells import labels
-from reports.source import METRICS, NOT_SETTINGS, Ask, column, resolve_name
+from reports.source import METRICS, Ask, column, is_seed, resolve_name
 from tracking import names
 
 LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
-_DERIVED = {"params.init", "params.use_pretrained_model", "params.dataset", "params.num_threads"} | {
-    f"params.{name}" for name in NOT_SETTINGS
-}
-
-
+_DERIVED = {"params.init", "params.use_pretrained_model", "params.dataset", "params.num_threads"}
+_SCORES = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.BEST_VALIDATION_ACCURACY, names.TEST_ACCURACY)
 _DECIDED = {"params.image_shape", "params.num_classes", "params.num_training_samples", "params.resize"}
 MOST_VARIED = 6
 
@@ -65,7 +65,7 @@ def varied(runs: pd.DataFrame) -> list[str]:
     foreign = sorted(c for c in runs.columns if c.startswith("params.") and c[7:] not in names.PARAMS)
     found = []
     for c in (*(f"params.{name}" for name in names.PARAMS), *foreign):
-        if c not in runs.columns or c in LABELS or c in _DERIVED or runs[c].nunique(dropna=False) < 2:
+        if c not in runs.columns or c in LABELS or c in _DERIVED or is_seed(c[7:]) or runs[c].nunique(dropna=False) < 2:
             continue
         if c in _DECIDED:
             shown = [runs[s].astype(object) for s in (*LABELS, "page") if s in runs.columns]
@@ -84,6 +84,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     starts = np.searchsorted(codes[order], np.arange(num_rows))
     first = order[starts]
     members = (order, [*starts.tolist(), len(order)])
+    repeat = _repeats(runs, codes, ask)
 
     shown = by if by else [c for c in LABELS if c in runs.columns and runs[c].notna().any()]
     extra = [resolve_name(runs, word) for word in ask.columns]
@@ -92,10 +93,12 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     data: dict[str, Any] = {
         "page": runs["page"].to_numpy()[first],
         "config": runs["config"].to_numpy()[first],
-        "n": np.bincount(codes, minlength=num_rows),
+        "n": np.bincount(codes[~repeat], minlength=num_rows),
         "run_ids": _lists(runs["run_id"], members),
+        "repeats": [tuple(r for r in row if r) for row in _lists(runs["run_id"].where(repeat, ""), members)],
         "run_names": _lists(runs["run_name"], members),
         "seeds": _lists(runs["seed"], members),
+        "seeded": _seeded(runs, codes, num_rows, repeat, ask),
         "experiment": runs["experiment"].to_numpy()[first],
         "experiment_id": runs["experiment_id"].to_numpy()[first],
         "dataset": runs["dataset"].to_numpy()[first],
@@ -115,7 +118,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     for metric in dict.fromkeys(wanted):
         values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
         legal = _legal(metric, values)
-        data.update(_aggregate(metric, values.where(legal).to_numpy(), codes, num_rows))
+        data.update(_aggregate(metric, values.where(legal & ~repeat).to_numpy(), codes, num_rows))
         data[f"{metric}_bad"] = np.bincount(codes[(~legal & values.notna()).to_numpy()], minlength=num_rows) > 0
     data.update(_aggregate("time_s", runs["time_s"].to_numpy(), codes, num_rows))
     table = pd.DataFrame(data)
@@ -129,12 +132,43 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
         # Training of one epoch against the test of another tells nothing.
         table["gap"] = np.nan
     _interval(table, ask)
-    table.attrs["settings"] = [_setting_name(c) for c in settings if not c.startswith("metrics.")]
-    table.attrs["telling"] = [_setting_name(c) for c in telling if not c.startswith("metrics.")]
+    alike = [table[_setting_name(c)] for c in telling if not c.startswith("metrics.")]
+    same, _ = _codes([table["page"], *alike])
+    # Rows that nothing else tells apart come from several experiments: that is said as a setting is.
+    more = ["experiment"] if not by and (table["experiment"].groupby(same).nunique() > 1).any() else []
+    table.attrs["settings"] = [*(_setting_name(c) for c in settings if not c.startswith("metrics.")), *more]
+    table.attrs["telling"] = [*(_setting_name(c) for c in telling if not c.startswith("metrics.")), *more]
     table.attrs["extra_metrics"] = [c[8:] for c in settings if c.startswith("metrics.")]
     table = _rank(table, ask)
     table.insert(2, "label", labels(table))
     return table
+
+
+def _repeats(runs: pd.DataFrame, codes: Any, ask: Ask) -> Any:
+    """``(n,)`` booleans: the runs that repeat an earlier one of their row, seed, settings and scores, bit for bit."""
+    scored = runs["seed"].notna() & column(runs, f"metrics.{ask.metric}").notna()
+    places = np.flatnonzero(
+        scored & pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy()}).duplicated(keep=False).to_numpy()
+    )
+    here = runs.iloc[places]
+    params = [here[c] for c in here.columns if c.startswith("params.")]
+    scores = [column(here, f"metrics.{m}") for m in (*_SCORES, ask.metric)]
+    same, _ = _codes([pd.Series(codes[places], index=here.index), *params, *scores])
+    repeat = np.zeros(len(runs), dtype=bool)
+    repeat[places] = pd.Series(same).duplicated().to_numpy()
+    return repeat
+
+
+def _seeded(runs: pd.DataFrame, codes: Any, num_rows: int, repeat: Any, ask: Ask) -> Any:
+    """``(num_rows,)`` booleans: whether a row's runs are seeds of one configuration; of those scored where any is."""
+    values = column(runs, f"metrics.{ask.metric}").astype("float64")
+    frame = pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy(), "config": runs["config"].to_numpy()})
+    frame["scored"] = (_legal(ask.metric, values) & values.notna()).to_numpy()
+    frame = frame.loc[~repeat]
+    frame = frame.loc[frame["scored"] | ~frame.groupby("row")["scored"].transform("any")]
+    rows = frame.groupby("row")
+    distinct = (rows["seed"].nunique() == rows.size()) & (rows["config"].nunique() == 1)
+    return distinct.reindex(range(num_rows), fill_value=False).to_numpy()
 
 
 def _setting_name(c: str) -> str:
@@ -200,7 +234,7 @@ def _aggregate(name: str, values: Any, codes: Any, num_rows: int) -> dict[str, A
 
 
 def _interval(table: pd.DataFrame, ask: Ask) -> None:
-    """95 %: t over seeds; Wilson on the split's pictures for one seed, or where all seeds agree to the digit."""
+    """95 %: t over runs; Wilson on the split's pictures for one run, or where all agree to the digit."""
     mean, spread, n = (table[ask.metric + s].to_numpy() for s in ("", "_spread", "_n"))
     low, high = stats.t_interval(mean, spread, n)
     images = table.get(names.num_images(ask.split))

@@ -279,7 +279,7 @@ def test_unreadable_running_and_unrecorded_are_said(filler: Filler) -> None:
     filler.run(**trained(44, digest=None) | {"params": {"num_layers": "deep", "dataset": "digits"}})
     filler.run("going", status="RUNNING")
     found = findings(filler)
-    assert "num_layers is written 'deep', which cannot be read as such; it counts as missing." in found
+    assert "num_layers is written 'deep', which cannot be read as such; it is taken as text." in found
     assert "the test pictures were not recorded, so whether these scores compare is unknown." in found
     assert any(f.startswith("still RUNNING, begun 2023-11-14 22:14 UTC") for f in found)
 

@@ -447,5 +447,8 @@ def parse(name: Name, text: str) -> Value:
                 raise ValueError(f"{name.key}: {text!r} is not a whole number") from None
             return int(number)
     if name.type is float:
-        return float(text)
+        real = float(text)
+        if real != real:
+            raise ValueError(f"{name.key}: {text!r} is not a number")
+        return real
     return text
