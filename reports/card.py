@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import cells, curves, figures, perclass, reuse, stats, text
+from reports import cells, curves, figures, other_scores, perclass, reuse, stats, text
 from reports.comparison import foreign_metrics, score_text
 from reports.document import Block, Code, Column, Document, Heading, Paragraph, Strong, Table, Text
 from reports.lookup import Data, Run, data_of, find
@@ -67,7 +67,9 @@ def _answer(run: Run) -> Text:
             )
         return (f"{said}. What fills it: ", Code(f"python -m trainers.evaluate {run.run_id}"), ".")
     images = run.metric(names.num_images("test"))
-    tested = f" on {text.count(images)} pictures it had never seen" if images is not None else ""
+    tested = f" on {text.count(images)} pictures" if images is not None else ""
+    if tested and run.tags.get(names.TEST_OVERLAP) == "0":
+        tested += " it was not trained on"
     return (head, Strong(score_text(run, names.TEST_ACCURACY)), f" test accuracy{tested}.")
 
 
@@ -86,7 +88,10 @@ def _state(run: Run) -> list[Block]:
     if names.FLAGGED in run.tags:
         blocks.append(Paragraph(f"{text.one_line(run.tags[names.FLAGGED])}.", "warning"))
     overlap = run.tags.get(names.TEST_OVERLAP)
-    if overlap and overlap != "0":
+    if overlap == "unknown":
+        said = "Whether it was trained on some of the test pictures is not known; if so, the test score flatters."
+        blocks.append(Paragraph(said, "warning"))
+    elif overlap and overlap != "0":
         blocks.append(Paragraph(f"{overlap} test pictures were trained on, so the test score flatters.", "warning"))
     return blocks
 
@@ -133,7 +138,7 @@ def _has_effect(key: str, run: Run) -> bool:
 def _scores(run: Run, data: list[Data]) -> list[Block]:
     splits = [s for s in names.SPLITS if f"{s}_accuracy" in run.metrics or f"{s}_loss" in run.metrics]
     if not splits:
-        return _foreign(run, 2)
+        return [*other_scores.blocks(run), *_foreign(run, 2)]
     sizes = {d.context: d.num_images for d in data}
     top5 = [score_text(run, names.top_k_accuracy(s, 5)) for s in splits]
     losses = [run.metric(f"{s}_loss") for s in splits]
@@ -151,12 +156,18 @@ def _scores(run: Run, data: list[Data]) -> list[Block]:
     kept = f" The kept checkpoint is that of epoch {text.number(epoch)}." if epoch is not None else ""
     said = "Train: running accuracy of the last epoch. Intervals are Wilson's for the number of pictures."
     note = None if run.tags.get(names.LAUNCHER) == "import" else Paragraph(said + kept, "note")
-    return [Heading("Scores"), Table(tuple(columns)), *([note] if note else []), *_foreign(run, 3)]
+    return [
+        Heading("Scores"),
+        Table(tuple(columns)),
+        *([note] if note else []),
+        *other_scores.blocks(run),
+        *_foreign(run, 3),
+    ]
 
 
 def _foreign(run: Run, level: int) -> list[Block]:
     """The metrics that another tool logged, or somebody beside the vocabulary's."""
-    other = foreign_metrics([run])
+    other = [m for m in foreign_metrics([run]) if m not in other_scores.metrics(run)]
     if not other:
         return []
     values = [run.metrics[m] for m in other]
@@ -232,5 +243,6 @@ def _as_data(run: Run, data: list[Data], test: Predictions | None) -> dict[str, 
             {"context": d.context, "name": d.name, "digest": d.digest, "num_images": d.num_images, "source": d.source}
             for d in data
         ],
+        "other_data": other_scores.as_data(run),
         "impossible": [{"metric": m, "value": plain(v)} for m, v in run.impossible],
     }

@@ -118,7 +118,7 @@ def _pictures(finished: pd.DataFrame) -> list[Finding]:
 def _overlap(finished: pd.DataFrame) -> list[Finding]:
     tag = column(finished, f"tags.{names.TEST_OVERLAP}")
     found = []
-    for count, here in finished.loc[tag.notna() & (tag.astype(str) != "0")].groupby(tag, sort=True):
+    for count, here in finished.loc[tag.notna() & ~tag.isin(["0", "unknown"])].groupby(tag, sort=True):
         said = f"{count} test {'picture was' if str(count) == '1' else 'pictures were'} trained on"
         data = sorted({str(d) for d in here["dataset"].dropna()})
         command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""

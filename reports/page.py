@@ -145,7 +145,10 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
         fills = f"What fills {'it' if lacking.total == 1 else 'them'}:"
         blocks += [_gaps(lacking, page, board), Paragraph(fills), Listing("\n".join(lines))]
         if any("--dataset PATH" in command for command in commands):
-            blocks.append(Paragraph("PATH is the data of these runs, which they do not name.", "note"))
+            said = (
+                "PATH is test pictures for these runs, of the same classes; a folder without splits counts as a whole."
+            )
+            blocks.append(Paragraph(said, "note"))
         if len(commands) > MOST_COMMANDS:
             blocks.append(Paragraph(("All of them at once: ", Code("python -m trainers.evaluate --missing"), ".")))
     if lacking.foreign:

@@ -7,6 +7,9 @@ fractions in 0..1 unless the name carries a unit (``_s`` seconds, ``_usd`` US do
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -274,6 +277,40 @@ MODEL_SIZE_BYTES = "model_size_bytes"
 ONNX_MAX_DIFFERENCE = "onnx_max_difference"
 
 
+# Scores on other data than a run's own splits have the same names, begun with the data's: ``new-photos_accuracy``.
+MAX_DATA_NAME = 60
+_SAYS_NOTHING = {"train", "training", "validation", "valid", "val", "test", "testing", "best"}
+
+
+def data_name(name: str, folder: str = "") -> str:
+    """What scores on a data set of this name are called; with its ``folder`` where the name is that of a split.
+
+    Letters, digits, dots and hyphens: an underscore would make ``test_2`` begin as the test split does.
+    """
+    word, place = (re.sub(r"[^\w.-]+|_+", "-", unicodedata.normalize("NFC", text)) for text in (name, folder))
+    word, place = word[:MAX_DATA_NAME].strip("-."), place.strip("-.")
+    if not word or word.lower() in _SAYS_NOTHING:
+        place = place if place and place.lower() not in _SAYS_NOTHING | {word.lower()} else "other"
+        word = f"{place[: MAX_DATA_NAME - len(word) - 1]}-{word}".strip("-.")
+    return word
+
+
+def other_data(tags: Iterable[str]) -> list[str]:
+    """The data sets beside its own splits that a run with these tags was scored on, sorted."""
+    ending = dataset_digest("")
+    return sorted({tag.removesuffix(ending) for tag in tags if tag.endswith(ending)} - {"", *SPLITS})
+
+
+def accuracy(split: str) -> str:
+    """Metric: the share of the split's pictures, or of the data set's, that are recognised."""
+    return f"{split}_accuracy"
+
+
+def loss(split: str) -> str:
+    """Metric: the split's mean cross-entropy."""
+    return f"{split}_loss"
+
+
 def num_images(split: str) -> str:
     """Metric: how many pictures the split's score was computed on."""
     return f"{split}_num_images"
@@ -380,6 +417,21 @@ IMPORT_DIGEST = "import_digest"
 FLAGGED = "flagged"
 
 
+def dataset_digest(split: str) -> str:
+    """Tag: the content digest of the split's pictures, or of the data set's."""
+    return f"{split}_dataset_digest"
+
+
+def dataset_source(name: str) -> str:
+    """Tag: where the pictures of another data set were."""
+    return f"{name}_dataset_source"
+
+
+def overlap(split: str) -> str:
+    """Tag: how many of the pictures the run was trained on, or ``unknown``."""
+    return f"{split}_overlap_images"
+
+
 def as_written(metric: str) -> str:
     """Tag: a score as somebody wrote it down, where a run comes from notes; the metric is the score as it was read."""
     return f"{metric}_as_written"
@@ -403,7 +455,7 @@ TAGS: tuple[Name, ...] = tuple(
         (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
         (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),
-        (TEST_OVERLAP, "overlap", "test pictures that training saw as well"),
+        (TEST_OVERLAP, "overlap", "how many test pictures training saw as well, or unknown"),
         (JOB_NAME, "job", "the training job's name in the cloud"),
         (JOB_ARN, "job ARN", "the training job's full name in the cloud"),
         (JOB_PHASE, "phase", "what the job was doing when last looked at"),

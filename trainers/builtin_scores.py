@@ -15,7 +15,8 @@ from tracking import names
 from trainers.errors import BadData, BadInput
 
 if TYPE_CHECKING:
-    from trainers.data import Dataset, Split
+    from trainers.data import Split
+    from trainers.data.found import Found
     from trainers.data.sizing import Fit
     from trainers.scores import Scores
 
@@ -67,7 +68,7 @@ def load(place: str, *, best_epoch: int | None = None, region: str | None = None
     return Model(net, facts)
 
 
-def score(model: Model, dataset: Dataset, split: Split, fit: Fit) -> Scores:
+def score(model: Model, dataset: Found, split: Split, fit: Fit) -> Scores:
     """Every picture of ``split`` once. Raises BadData where the data has more classes than the network."""
     from trainers import scores
     from trainers.data import Batches
@@ -84,8 +85,8 @@ def score(model: Model, dataset: Dataset, split: Split, fit: Fit) -> Scores:
     return scores.score(model.net, batches)
 
 
-def check(model: Model, dataset: Dataset, run: Any, fit: Fit) -> str:
-    """What a score of the validation split computed here says of the one in the job's log, in a sentence.
+def check(model: Model, dataset: Found, validation: Split | None, run: Any) -> str:
+    """What a score of the validation split computed here, cropped as there, says of the one in the job's log.
 
     The job averages over whole batches, the last one padded, so the two may differ by about a batch in N.
     """
@@ -93,12 +94,12 @@ def check(model: Model, dataset: Dataset, run: Any, fit: Fit) -> str:
     if logged is None:
         return "The job's log has no validation accuracy to hold this against."
     known = run.data.tags.get(names.VALIDATION_DATASET_DIGEST)
-    if known != dataset.validation.digest:
+    if validation is None or known != validation.digest:
         return (
             "The job's validation pictures are not at hand, so the loading of its model is not checked against its log."
         )
-    found = score(model, dataset, dataset.validation, fit).accuracy
-    allowed = float(run.data.params.get("mini_batch_size", 32)) / len(dataset.validation)
+    found = score(model, dataset, validation, "crop").accuracy
+    allowed = float(run.data.params.get("mini_batch_size", 32)) / len(validation)
     verdict = "agrees with" if abs(found - logged) <= allowed else "CONTRADICTS"
     return f"Validation accuracy computed here, {found:.4f}, {verdict} the job's log, {logged:.4f} (± {allowed:.4f})."
 

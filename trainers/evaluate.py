@@ -1,7 +1,7 @@
-"""Fill in missing test scores: ``python -m trainers.evaluate RUN`` or ``--missing``.
+"""Score tracked runs, on their own test split or on other pictures: ``python -m trainers.evaluate RUN``, ``--missing``.
 
-The network of a tracked run is scored on every picture of a split once; scores, predictions and confusion matrix go to
-the same MLflow run, whose status and times stay as they were.
+Scores and predictions go to the same MLflow run, whose status and times stay as they were. A run's test score changes
+only by its own test split, sized as in its validation; what else is scored has a name of its own (``trainers.given``).
 
 Exit codes: 0 done, 1 a run could not be evaluated, 2 bad input, 130 interrupted.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
@@ -20,17 +21,41 @@ from trainers.errors import BadData, BadInput, TrainerError
 
 if TYPE_CHECKING:
     from tracking.store import Store
-    from trainers.data import Dataset
     from trainers.data.sizing import Fit
+    from trainers.given import Given
     from trainers.scores import Scores
 
 _BATCH = 256
 _EPILOG = """
+which pictures are scored:
+  without --dataset, the run's own test split, as long as its content is that which the run logged. With --dataset, all
+  pictures of data without splits (a folder of classes, a list, a .rec), else the test split, or that of --split. Where
+  these are the run's own test pictures (by content, also in data that the run's settings cut into the same splits),
+  or where the run has no test set yet, the score is the run's test score.
+
+where the score goes:
+  all other data gets names of its own: NAME_accuracy, NAME_loss, NAME_num_images, the tags NAME_dataset_digest and
+  NAME_overlap_images, and predictions/NAME.parquet. NAME is that of the data (--name chooses another), followed by the
+  split if it is not the test split, and by --fit if the run was not validated so. The leaderboard ranks the test score
+  only; python -m reports run RUN shows all of them.
+
+pictures the run was trained on are counted by content (the same bytes), as long as its training pictures are at hand
+unchanged; otherwise it is said that this is not known.
+
 examples:
   python -m trainers.evaluate 3f2a91c4             the test score of one run
   python -m trainers.evaluate --missing            of every finished run that has none
   python -m trainers.evaluate 3f2a91c4 --dataset new-photos/
 """
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one run, the name they are kept under, and what is to be said of them, a sentence each."""
+
+    name: str
+    scores: Scores
+    notes: tuple[str, ...]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,101 +76,147 @@ def evaluate(
     run_id: str,
     *,
     store: Store,
-    split: str = "test",
+    split: str | None = None,
     dataset: str | None = None,
     image_root: str | None = None,
+    name: str | None = None,
     runtime: str = "auto",
-    fit: Fit = "crop",
+    fit: Fit | None = None,
     model: str | None = None,
-) -> Scores:
-    """Score one tracked run on ``split`` and write the scores to it.
+) -> Evaluation:
+    """Score one tracked run and write the scores to it.
 
-    ``dataset`` (default: the run's own) says where the pictures come from, ``runtime`` what computes: mxnet, onnx, or
-    auto for the faster of those that can be had. A job of the built-in algorithm is scored from its archive (``model``:
-    where it is, if the run does not say), its pictures brought to size as ``fit`` says. Raises BadInput when there is
-    no such run, no model or no such split, and BadData when the classes are not those that the network knows.
+    ``dataset`` (default: the run's own) says where the pictures come from, ``split`` and ``name`` as
+    ``given.choose``; ``runtime`` what computes: mxnet, onnx, or auto for the faster of those that can be had. A job of
+    the built-in algorithm is scored from its archive (``model``: where it is, if the run does not say). ``fit`` is how
+    pictures come to size; another one than the run was validated with makes another score. Raises BadInput when there
+    is no such run, no model or no such split, and BadData when the classes are not those that the network knows.
     """
-    from trainers import experiment, modelfiles, runtimes, sources
+    from trainers import experiment, given, modelfiles, runtimes, sources
     from trainers.data import Batches
 
     run = store.find_run(run_id)
     if run.data.tags.get(names.LAUNCHER) == "sagemaker-builtin" or model is not None:
-        return _evaluate_builtin(run, store, split, dataset, image_root, fit, model)
+        return _evaluate_builtin(run, store, split, dataset, image_root, name, fit, model)
     source = sources.find(run.info.run_id, store)
     config = source.config
     if config.pretext:
         raise BadInput(f"run {run_id} learned {config.pretext}, not the labels; it has no test score.")
-    if dataset is not None:
-        config = replace(config, dataset=dataset, image_root=image_root)
     num_threads = experiment.fix_threads(None)
-    opened, _ = experiment.load_data(replace(config, num_classes=None, num_training_samples=None))
-    pictures = opened.splits.get(split)
-    if pictures is None:
-        raise BadInput(f"{config.dataset} has no {split} split; it has {', '.join(opened.splits)}.")
+    place = (config.dataset, config.image_root) if dataset is None else (dataset, image_root)
+    chosen = given.choose(run, *place, other=dataset is not None, split=split, name=name)
     scorer = runtimes.scorer(source.model_dir, runtime, num_threads)
     meta = modelfiles.read_meta(source.model_dir)
-    if list(meta["class_names"]) != list(opened.class_names):
+    if list(meta["class_names"]) != list(chosen.found.class_names):
         raise BadData(
-            f"{config.dataset} has the classes {_few(opened.class_names)}, the network of run {run_id} knows"
+            f"{place[0]} has the classes {_few(chosen.found.class_names)}, the network of run {run_id} knows"
             f" {_few(meta['class_names'])}: its scores would mean nothing."
         )
-    batches = Batches(pictures, image_shape=config.shape, resize=config.resize, batch_size=_BATCH)
+    as_validated = meta.get("fit", "crop")
+    if fit == "crop" and config.resize is None and not chosen.split.pictures.own:
+        fit = "squash"  # bundled pictures are never cropped alone
+    if fit is not None and fit != as_validated:
+        chosen = chosen.sized(fit)
+    batches = Batches(
+        chosen.split,
+        image_shape=config.shape,
+        resize=config.resize,
+        fit=fit or as_validated,
+        batch_size=_BATCH,
+    )
     result = scorer(batches)
-    _write(run, store, opened, split, result, int(meta.get("epoch", config.epochs)))
-    return result
+    count = given.trained_on(run, chosen, config.dataset, config.image_root)
+    return _write(run, store, chosen, result, int(meta.get("epoch", config.epochs)), count)
 
 
 def _evaluate_builtin(
-    run: Any, store: Store, split: str, dataset: str | None, image_root: str | None, fit: Fit, model: str | None
-) -> Scores:
-    """The same for a job of SageMaker's built-in algorithm, which never saw a test split."""
-    from trainers import builtin_scores, experiment
-    from trainers.data import open_dataset
+    run: Any,
+    store: Store,
+    split: str | None,
+    dataset: str | None,
+    image_root: str | None,
+    name: str | None,
+    fit: Fit | None,
+    model: str | None,
+) -> Evaluation:
+    """The same for a job of SageMaker's built-in algorithm, which never saw a test split; its validation crops."""
+    from trainers import builtin_scores, experiment, given
 
-    dataset = dataset or run.data.params.get("dataset")
-    if dataset is None:
+    own = run.data.params.get("dataset")
+    place = dataset or own
+    if place is None:
         raise BadInput(
             f"run {run.info.run_id} is a job of the built-in algorithm: say by --dataset where the pictures are."
         )
     experiment.fix_threads(None)
-    opened = open_dataset(dataset, image_root=image_root)
-    pictures = opened.splits.get(split)
-    if pictures is None:
-        raise BadInput(f"{dataset} has no {split} split; it has {', '.join(opened.splits)}.")
+    chosen = given.choose(run, place, image_root, other=dataset is not None, split=split, name=name)
+    if fit not in (None, "crop"):
+        chosen = chosen.sized(fit)
     loaded = builtin_scores.of_run(run, model)
-    result = builtin_scores.score(loaded, opened, pictures, fit)
-    verdict = builtin_scores.check(loaded, opened, run, fit)
-    print(verdict)
-    _write(run, store, opened, split, result, loaded.epoch, {names.EVALUATION_CHECK: verdict})
-    return result
+    result = builtin_scores.score(loaded, chosen.found, chosen.split, fit or "crop")
+    verdict = builtin_scores.check(loaded, chosen.found, None if chosen.cut is None else chosen.cut.validation, run)
+    count = given.trained_on(run, chosen, own, image_root)
+    done = _write(
+        run, store, chosen, result, loaded.epoch, count, {names.EVALUATION_CHECK: verdict} if chosen.is_own else {}
+    )
+    return Evaluation(done.name, done.scores, (verdict, *done.notes))
 
 
 def _write(
     run: Any,
     store: Store,
-    opened: Dataset,
-    split: str,
+    chosen: Given,
     result: Scores,
     epoch: int,
+    trained_on: int | None,
     tags: Mapping[str, str] | None = None,
-) -> None:
-    """Add the scores of ``split`` to an existing run; its status and times stay as they are."""
+) -> Evaluation:
+    """Add the scores to an existing run; its status and times stay as they are."""
     from tracking import run as tracked
     from trainers import record_scores
 
-    pictures = opened.splits[split]
+    context, pictures, found = chosen.context, chosen.split, chosen.found
+    digest = names.dataset_digest(context)
+    told = {digest: pictures.digest, **(tags or {})}
+    if context != "validation":
+        told[names.overlap(context)] = "unknown" if trained_on is None else str(trained_on)
     with tracked.attach(run.info.run_id, root=store.journals, live=store) as attached:
-        attached.dataset(
-            context=split,
-            name=opened.name,
-            digest=pictures.digest,
-            source=opened.source,
-            num_images=len(pictures),
-            num_classes=len(opened.class_names),
+        if chosen.is_own:
+            attached.dataset(
+                context=context,
+                name=found.name,
+                digest=pictures.digest,
+                source=found.source,
+                num_images=len(pictures),
+                num_classes=len(found.class_names),
+            )
+        else:
+            told[names.dataset_source(context)] = str(Path(found.source).absolute())
+        attached.tags(told)
+        run_name = str(run.info.run_name)
+        record_scores.record(attached, context, pictures, result, found.class_names, step=epoch, run_name=run_name)
+    notes = [] if context == "validation" else [_overlap_note(trained_on)]
+    if chosen.is_first:
+        notes.append("The run had no test set; from now on these pictures are its test set.")
+    before = run.data.tags.get(digest)
+    if before not in (None, pictures.digest):
+        notes.append(
+            f"The score of {context} was of other pictures before (digest {before}, accuracy"
+            f" {run.data.metrics.get(names.accuracy(context), float('nan')):.4f}); this one replaces it. To keep both,"
+            " give one of them another name by --name."
         )
-        attached.tags({f"{split}_dataset_digest": pictures.digest, **(tags or {})})
-        name = str(run.info.run_name)
-        record_scores.record(attached, split, pictures, result, opened.class_names, step=epoch, run_name=name)
+    return Evaluation(context, result, tuple(notes))
+
+
+def _overlap_note(trained_on: int | None) -> str:
+    if trained_on is None:
+        return (
+            "It is not known whether this run was trained on some of them: its training pictures are not at hand in the"
+            " same form."
+        )
+    if trained_on == 0:
+        return "By content none of them is a training picture of this run."
+    return f"{trained_on:,} of them are training pictures of this run, so the score flatters."
 
 
 def missing(store: Store, experiment: str | None = None) -> list[str]:
@@ -173,12 +244,13 @@ def _main(arguments: argparse.Namespace) -> int:
     failed = 0
     for run_id in run_ids:
         try:
-            result = evaluate(
+            done = evaluate(
                 run_id,
                 store=store,
                 split=arguments.split,
                 dataset=arguments.dataset,
                 image_root=arguments.image_root,
+                name=arguments.name,
                 fit=arguments.fit,
                 model=arguments.model,
                 runtime=arguments.runtime,
@@ -189,25 +261,26 @@ def _main(arguments: argparse.Namespace) -> int:
             failed += 1  # one run that can't be evaluated must not keep the others from their scores
             print(f"{run_id[:8]}  not evaluated: {error}", file=sys.stderr)
             continue
-        print(f"{run_id[:8]}  {arguments.split} accuracy {result.accuracy:.4f} on {result.num_images:,} pictures")
+        print(f"{run_id[:8]}  {done.name} accuracy {done.scores.accuracy:.4f} on {done.scores.num_images:,} pictures")
+        for note in done.notes:
+            print(f"          {note}")
     return 1 if failed else 0
 
 
 def _score_only(arguments: argparse.Namespace) -> int:
     """An archive without a run: its score is said and written nowhere."""
-    from trainers import builtin_scores, experiment
-    from trainers.data import open_dataset
+    from trainers import builtin_scores, experiment, given
+    from trainers.data.source import read_source
 
     if arguments.dataset is None:
         raise BadInput("--model needs --dataset: the pictures to score it on.")
     experiment.fix_threads(None)
-    opened = open_dataset(arguments.dataset, image_root=arguments.image_root)
-    pictures = opened.splits.get(arguments.split)
-    if pictures is None:
-        raise BadInput(f"{arguments.dataset} has no {arguments.split} split; it has {', '.join(opened.splits)}.")
+    root = None if arguments.image_root is None else Path(arguments.image_root)
+    found = read_source(arguments.dataset, root)
+    pictures = given.pictures_of(found, arguments.split)
     loaded = builtin_scores.load(arguments.model)
-    result = builtin_scores.score(loaded, opened, pictures, arguments.fit)
-    print(f"{arguments.split} accuracy {result.accuracy:.4f} on {result.num_images:,} pictures; no run to write it to")
+    result = builtin_scores.score(loaded, found, pictures, arguments.fit or "crop")
+    print(f"accuracy {result.accuracy:.4f} on {result.num_images:,} pictures; no run to write it to")
     return 0
 
 
@@ -219,15 +292,16 @@ def _few(class_names: Sequence[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainers.evaluate",
-        description="Score tracked runs on their test split and write the scores to the same MLflow runs.",
+        description="Score tracked runs on their test split, or on other pictures, and keep the scores with them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="MLflow run id, or its beginning")
     parser.add_argument("--missing", action="store_true", help="every finished run without a test score")
     parser.add_argument("--experiment", metavar="NAME", help="with --missing: only runs of this experiment")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="default test")
+    parser.add_argument("--split", choices=names.SPLITS, help="of data that has splits (default test)")
     parser.add_argument("--dataset", metavar="DATA", help="other pictures of the same classes (default: the run's own)")
+    parser.add_argument("--name", help="what to call the score of other pictures (default: the name of the data)")
     parser.add_argument(
         "--runtime",
         choices=("auto", "mxnet", "onnx"),
@@ -241,8 +315,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fit",
         choices=("crop", "squash"),
-        default="crop",
-        help="the built-in's pictures: crop as its own validation (default) or squash as its endpoint",
+        help="how pictures come to size (default: as in the run's validation, which crops in jobs of the built-in;"
+        " their endpoint squashes)",
     )
     return parser
 

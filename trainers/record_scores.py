@@ -1,4 +1,4 @@
-"""Write a split's scores to a run: metrics, per-picture predictions and, for the test split, the confusion matrix."""
+"""Write scores to a run: metrics, per-picture predictions and, for the test split, the confusion matrix."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def record(
 ) -> None:
     """Log ``scores`` of the whole of ``split``; ``step`` is the epoch of the weights.
 
+    ``context`` is the split's name, or for another data set a name of its own, with which metrics and file begin.
+
     Training logs validation accuracy and loss epoch by epoch; here the validation split adds only what it has not.
     """
     files = run.dir / "files"
     values: dict[str, float] = {names.num_images(context): scores.num_images}
     if context != "validation":
-        values |= {f"{context}_accuracy": scores.accuracy, f"{context}_loss": scores.loss}
+        values |= {names.accuracy(context): scores.accuracy, names.loss(context): scores.loss}
     if scores.top_k is not None and scores.top_k_accuracy is not None:
         values[names.top_k_accuracy(context, scores.top_k)] = scores.top_k_accuracy
     run.metrics(values, step=step)

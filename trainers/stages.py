@@ -87,8 +87,9 @@ class Stages:
                 num_classes=len(self.dataset.class_names),
             )
             run.tags({f"{context}_dataset_digest": split.digest})
-        leaked = sum(overlap.split_b == "test" for overlap in self.overlaps)
-        if leaked:
+        if self.dataset.test is not None:
+            shared = [one for one in self.overlaps if (one.split_a, one.split_b) == ("train", "test")]
+            leaked = sum(len(one.keys_b) for one in shared)
             run.tags({names.TEST_OVERLAP: str(leaked)})
         run.text(to_toml(config), "config.toml")
         run.text(json.dumps(provenance.environment(config.num_threads or 1), indent=1), "environment.json")
