@@ -143,7 +143,8 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
     runs["digest"] = digest.where(digest.notna(), column(runs, f"datasets.{ask.split}"))
     runs["time_s"] = _time(runs)
     settings = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
-    runs["config"] = [f"{experiment}/{key}" for experiment, key in zip(runs["experiment"], settings, strict=True)]
+    configs = [f"{experiment}/{key}" for experiment, key in zip(runs["experiment"], settings, strict=True)]
+    runs["config"] = pd.Series(configs, index=runs.index, dtype=object)
     runs.attrs = attrs
     return runs
 
@@ -159,7 +160,7 @@ def as_written(runs: pd.DataFrame) -> pd.DataFrame:
     for run_id, name, said in runs.attrs.get("unreadable", []):
         texts.setdefault(name, {})[run_id] = said
     for name, said_of in texts.items():
-        said = runs["run_id"].map(said_of)
+        said = pd.Series([said_of.get(run) for run in runs["run_id"]], index=runs.index, dtype=object)
         runs[name] = said.where(said.notna(), runs[name].astype(object))
     return runs
 

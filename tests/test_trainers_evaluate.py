@@ -154,6 +154,8 @@ def test_a_data_set_with_splits_is_scored_on_its_test_split_or_the_one_named(
     class_folders(folder / "unparted", 3, start=8000)
     assert evaluate.main([run_id, "--dataset", "unparted", "--split", "validation"]) == 2
     assert "has no splits of its own" in capsys.readouterr().err
+    assert evaluate.main([run_id, "--split", "train"]) == 2
+    assert "--split train is for other data" in capsys.readouterr().err
     assert own_score(folder) == before
 
 
@@ -217,6 +219,7 @@ def test_a_metric_that_somebody_else_logged_stays(photos: tuple[Path, str], caps
     stores.resolve(folder).client().log_metric(run_id, "holdout_accuracy", 0.5)
     assert evaluate.main([run_id, "--dataset", "holdout"]) == 2
     assert "holdout_accuracy" in capsys.readouterr().err
+    assert evaluate.main([run_id, "--dataset", "holdout", "--fit", "squash"]) == 0
     assert logged(folder).data.metrics["holdout_accuracy"] == 0.5
 
 
@@ -255,6 +258,7 @@ def test_a_run_without_a_test_set_gets_the_first_one_given(
         (("a_b", "x"), "a-b"),
         (("test", "photos"), "photos-test"),
         (("Val", "my/photos"), "my-photos-Val"),
+        (("test", "Test", "", "packed"), "packed-test"),
         (("test",), "other-test"),
         (("best", "train"), "other-best"),
         (("фото",), "фото"),

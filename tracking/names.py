@@ -282,17 +282,20 @@ MAX_DATA_NAME = 60
 _SAYS_NOTHING = {"train", "training", "validation", "valid", "val", "test", "testing", "best"}
 
 
-def data_name(name: str, folder: str = "") -> str:
-    """What scores on a data set of this name are called; with its ``folder`` where the name is that of a split.
+def data_name(name: str, *folders: str) -> str:
+    """What scores on a data set of this name are called; where it says nothing (``test``), with a folder that does.
 
-    Letters, digits, dots and hyphens: an underscore would make ``test_2`` begin as the test split does.
+    Letters, digits, dots and hyphens: an underscore would make ``test_2`` begin as the test split does. ``folders``
+    are those it lies in, the nearest first.
     """
-    word, place = (re.sub(r"[^\w.-]+|_+", "-", unicodedata.normalize("NFC", text)) for text in (name, folder))
-    word, place = word[:MAX_DATA_NAME].strip("-."), place.strip("-.")
-    if not word or word.lower() in _SAYS_NOTHING:
-        place = place if place and place.lower() not in _SAYS_NOTHING | {word.lower()} else "other"
-        word = f"{place[: MAX_DATA_NAME - len(word) - 1]}-{word}".strip("-.")
-    return word
+    word, *places = (
+        re.sub(r"[^\w.-]+|_+", "-", unicodedata.normalize("NFC", text))[:MAX_DATA_NAME].strip("-.")
+        for text in (name, *folders)
+    )
+    if word and word.lower() not in _SAYS_NOTHING:
+        return word
+    place = next((p for p in places if p and p.lower() not in _SAYS_NOTHING), "other")
+    return f"{place[: MAX_DATA_NAME - len(word) - 1]}-{word}".strip("-.")
 
 
 def other_data(tags: Iterable[str]) -> list[str]:

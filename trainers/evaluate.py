@@ -117,6 +117,7 @@ def evaluate(
         fit = "squash"  # bundled pictures are never cropped alone
     if fit is not None and fit != as_validated:
         chosen = chosen.sized(fit)
+    given.demand_free_name(run, chosen)
     batches = Batches(
         chosen.split,
         image_shape=config.shape,
@@ -152,6 +153,7 @@ def _evaluate_builtin(
     chosen = given.choose(run, place, image_root, other=dataset is not None, split=split, name=name)
     if fit not in (None, "crop"):
         chosen = chosen.sized(fit)
+    given.demand_free_name(run, chosen)
     loaded = builtin_scores.of_run(run, model)
     result = builtin_scores.score(loaded, chosen.found, chosen.split, fit or "crop")
     verdict = builtin_scores.check(loaded, chosen.found, None if chosen.cut is None else chosen.cut.validation, run)

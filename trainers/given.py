@@ -56,9 +56,11 @@ def choose(
     """
     if name is not None:
         _check_name(name)
+    if split == "train" and not other:
+        raise BadInput("--split train is for other data, named by --dataset; a run's own is in its learning curve.")
     found = read_source(data, Path(image_root) if image_root else None)
     made = _cut_as(run, found)
-    called = name or names.data_name(found.name, Path(data).resolve().parent.name)
+    called = name or names.data_name(found.name, *(folder.name for folder in Path(data).resolve().parents))
     own = None if name is not None else _own(run, found, made, split, other)
     if own is not None:
         return Given(found, made, own, split or "test", called)
@@ -68,12 +70,17 @@ def choose(
     if name is None and split in (None, "test") and not _has_test_set(run):
         return Given(found, made, pictures, "test", called, is_first=True)
     context = called if name is not None or split in (None, "test") else f"{called}-{split}"
-    if names.accuracy(context) in run.data.metrics and names.dataset_digest(context) not in run.data.tags:
-        raise BadInput(
-            f"run {run.info.run_id} has a metric {names.accuracy(context)} that was not logged here, and it stays. Call"
-            " the new score by another name: --name NAME."
-        )
     return Given(found, made, pictures, context, called)
+
+
+def demand_free_name(run: Any, given: Given) -> None:
+    """Raises BadInput where the run has a metric of that name which was not logged here."""
+    metric = names.accuracy(given.context)
+    if not given.is_own and metric in run.data.metrics and names.dataset_digest(given.context) not in run.data.tags:
+        raise BadInput(
+            f"run {run.info.run_id} has a metric {metric} that was not logged here, and it stays. Call the new score by"
+            " another name: --name NAME."
+        )
 
 
 def pictures_of(found: Found, split: str | None) -> Split:
@@ -139,9 +146,9 @@ def _cut_as(run: Any, found: Found) -> Dataset | None:
 def _own(run: Any, found: Found, made: Dataset | None, split: str | None, other: bool) -> Split | None:
     """The run's own test or validation split, where the data holds it."""
     asked = split or "test"
-    splits = {} if made is None else made.splits
     if asked == "train":
         return None
+    splits = {} if made is None else made.splits
     digests = {s: run.data.tags.get(names.dataset_digest(s)) for s in names.SPLITS}
     if digests[asked] is None:
         # Not known which pictures these are: they are the run's where the data is.
@@ -157,8 +164,8 @@ def _has_test_set(run: Any) -> bool:
 
 def _changed(run: Any, data: str, made: Dataset | None, split: str) -> str:
     known = run.data.tags.get(names.dataset_digest(split))
-    if known is None or made is None:
-        return f"{_no_split(data, split, made.splits if made is not None else ())}."
+    if known is None:
+        return f"{_no_split(data, split, () if made is None else made.splits)}."
     return (
         f"{data} holds no longer the {split} pictures of this run (their digest is {known}), so the score stays as"
         f" it is. To score the pictures that are there now, name them: --dataset {data}."
