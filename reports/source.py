@@ -119,7 +119,7 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
         f"datasets.{ask.split}",
         *named,
     ]
-    runs = load(store, ask.experiments, ask.filter, columns)
+    runs = as_written(load(store, ask.experiments, ask.filter, columns))
     if runs.empty:
         where = f" in {', '.join(ask.experiments)}" if ask.experiments else ""
         narrowed = f" that match {ask.filter!r}" if ask.filter else ""
@@ -129,13 +129,12 @@ def read(store: HasUri, ask: Ask) -> pd.DataFrame:
     attrs = dict(runs.attrs)
     if (fingerprint.isna() & (runs["status"] == "FINISHED")).any():
         # A foreign store: every parameter but the seed makes the configuration.
-        runs = load(store, ask.experiments, ask.filter, [*columns, "params.*"])
+        runs = as_written(load(store, ask.experiments, ask.filter, [*columns, "params.*"]))
         fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
         attrs = dict(runs.attrs)
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
-    runs = as_written(runs)
     runs["seed"] = _seeds(runs)
     runs["init"] = _init(runs)
     runs["dataset"] = column(runs, "params.dataset")
@@ -154,10 +153,18 @@ def is_seed(param: str) -> bool:
     return re.split(r"__|[./]", param)[-1] in _SEEDS
 
 
+class _Shared(list[tuple[str, str, str]]):
+    """A list that is one and the same in every copy: pandas copies a frame's attributes with each column taken."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self
+
+
 def as_written(runs: pd.DataFrame) -> pd.DataFrame:
     """The frame with the text of every parameter that could not be read: it is a setting all the same."""
     texts: dict[str, dict[str, str]] = {}
-    for run_id, name, said in runs.attrs.get("unreadable", []):
+    runs.attrs["unreadable"] = _Shared(runs.attrs.get("unreadable", []))
+    for run_id, name, said in runs.attrs["unreadable"]:
         texts.setdefault(name, {})[run_id] = said
     for name, said_of in texts.items():
         said = pd.Series([said_of.get(run) for run in runs["run_id"]], index=runs.index, dtype=object)

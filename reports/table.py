@@ -146,14 +146,14 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
 
 def _repeats(runs: pd.DataFrame, codes: Any, ask: Ask) -> Any:
     """``(n,)`` booleans: the runs that repeat an earlier one of their row, seed, settings and scores, bit for bit."""
-    scored = runs["seed"].notna() & column(runs, f"metrics.{ask.metric}").notna()
-    places = np.flatnonzero(
-        scored & pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy()}).duplicated(keep=False).to_numpy()
-    )
+    scored = (runs["seed"].notna() & column(runs, f"metrics.{ask.metric}").notna()).to_numpy()
+    scores = {m: column(runs, f"metrics.{m}").to_numpy() for m in (*_SCORES, ask.metric)}
+    alike = pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy(), **scores})
+    places = np.flatnonzero(scored & alike.duplicated(keep=False).to_numpy())
     here = runs.iloc[places]
-    params = [here[c] for c in here.columns if c.startswith("params.")]
-    scores = [column(here, f"metrics.{m}") for m in (*_SCORES, ask.metric)]
-    same, _ = _codes([pd.Series(codes[places], index=here.index), *params, *scores])
+    same, _ = _codes(
+        [alike.iloc[places][c] for c in alike] + [here[c] for c in here.columns if c.startswith("params.")]
+    )
     repeat = np.zeros(len(runs), dtype=bool)
     repeat[places] = pd.Series(same).duplicated().to_numpy()
     return repeat
