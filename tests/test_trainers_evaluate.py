@@ -200,6 +200,17 @@ def test_own_pictures_that_changed_are_not_the_runs_test_split(photos: tuple[Pat
     assert own_score(folder) == before
 
 
+def test_a_test_score_that_an_earlier_version_replaced_comes_back(photos: tuple[Path, str], capsys: Any) -> None:
+    folder, run_id = photos
+    before, client = own_score(folder), stores.resolve(folder).client()
+    client.set_tag(run_id, names.TEST_DATASET_DIGEST, "f" * 32)
+    client.log_metric(run_id, names.TEST_ACCURACY, 0.99, step=1)
+    assert evaluate.main([run_id]) == 0
+    assert f"of other pictures before (digest {'f' * 32}, accuracy 0.9900)" in capsys.readouterr().out
+    after = own_score(folder)
+    assert after[0] == pytest.approx(before[0]) and after[1] == before[1]
+
+
 def test_another_sizing_is_another_score(photos: tuple[Path, str], capsys: Any) -> None:
     folder, run_id = photos
     before = own_score(folder)

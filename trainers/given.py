@@ -149,13 +149,21 @@ def _own(run: Any, found: Found, made: Dataset | None, split: str | None, other:
     if asked == "train":
         return None
     splits = {} if made is None else made.splits
-    digests = {s: run.data.tags.get(names.dataset_digest(s)) for s in names.SPLITS}
-    if digests[asked] is None:
+    known = _digests(run, asked)
+    if not known:
         # Not known which pictures these are: they are the run's where the data is.
-        same = any(s in splits and splits[s].digest == digests[s] for s in ("train", "validation"))
+        same = any(s in splits and splits[s].digest in _digests(run, s) for s in ("train", "validation"))
         return splits.get(asked) if same or not other else None
     candidates = (splits.get(asked), found.splits.get(asked), found.splits.get(WHOLE))
-    return next((s for s in candidates if s is not None and s.digest == digests[asked]), None)
+    return next((s for s in candidates if s is not None and s.digest in known), None)
+
+
+def _digests(run: Any, split: str) -> set[str]:
+    """Of a split, as the run logged it: the tag, and the inputs, which keep what an earlier version wrote over."""
+    inputs = run.inputs.dataset_inputs if run.inputs else ()
+    logged = {one.dataset.digest for one in inputs if any(tag.value == split for tag in one.tags)}
+    tag = run.data.tags.get(names.dataset_digest(split))
+    return logged if tag is None else logged | {tag}
 
 
 def _has_test_set(run: Any) -> bool:
