@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from tracking_fixtures import Stopped, StoppingStore, make_store
 from tracking_fixtures import store_fixture as store_fixture
 
 from tracking import history
 from tracking.__main__ import main
 from tracking.errors import TrackingError
-from tracking.events import journals
+from tracking.events import journals, read
 from tracking.history import read_score
-from tracking.store import Store
+from tracking.journal import Journal
+from tracking.replay import replay
+from tracking.store import Store, resolve
 
 NOTES = """Example training status log:
 
@@ -177,9 +184,213 @@ def test_an_import_that_was_stopped_before_mlflow_is_picked_up(store: Store, wor
     reading = history.read_file(_file(workdir / "notes.txt", NOTES))
     brought = list(history.bring_in(reading.results, store, experiment="old"))  # and nothing replayed
     assert [b.what for b in brought] == ["new"] * 4
-    assert [b.what for b in history.bring_in(reading.results, store, experiment="old")] == ["known"] * 4
+    assert [b.what for b in history.bring_in(reading.results, store, experiment="old")] == ["new"] * 4
     assert main(["sync"]) == 0
     assert len(list(store.runs())) == 4 and len(journals(store.journals)) == 4
+
+
+ONE = "20 layers, 3 epochs:\nval acc = 0.5\n"
+
+
+def test_a_deleted_experiment_leaves_nothing_behind(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.client().delete_experiment(store.experiment_id("gone"))
+    _file(workdir / "notes.txt", NOTES)
+    assert main(["import", "notes.txt", "--experiment", "gone"]) == 2
+    assert "experiment 'gone' is deleted" in capsys.readouterr().err
+    assert journals(store.journals) == [] and not list(store.runs())
+    assert main(["import", "notes.txt", "--experiment", "x" * 501]) == 2
+    assert journals(store.journals) == []
+    assert main(["import", "notes.txt", "--experiment", "here"]) == 0
+    assert "4 new, 0 changed, 0 known already" in capsys.readouterr().out
+    assert len(list(store.runs([store.experiment_id("here")]))) == 4
+    assert main(["sync"]) == 0
+
+
+def test_a_journal_that_is_in_no_store_is_not_known(store: Store, workdir: Path) -> None:
+    """As a program that was killed, or a refused import of an earlier version, left it."""
+    (result,) = history.read_file(_file(workdir / "notes.txt", ONE)).results
+    half = Journal.create(store.journals, experiment="gone", run_name="half", journal_id=result.journal_id)
+    half.close()
+    assert main(["import", "notes.txt", "--experiment", "here"]) == 0
+    (run,) = store.runs()
+    assert run.info.status == "FINISHED" and run.data.metrics == {"validation_accuracy": 0.5}
+    assert main(["sync"]) == 0
+    assert len(list(store.runs())) == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_import_stopped_anywhere_is_finished_by_the_next(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str], after: bool
+) -> None:
+    stopped = 0
+    for number in range(20):
+        name = f"{number}.txt"
+        results = history.read_file(_file(workdir / name, ONE)).results
+        (brought,) = history.bring_in(results, store, experiment="one")
+        assert brought.directory is not None
+        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=number, after=after)
+        try:
+            replay(brought.directory, stopping)
+        except Stopped:
+            stopped += 1
+        assert main(["import", name, "--experiment", "other"]) == 0
+        runs = [run for run in store.runs() if run.data.tags.get("imported_from", "").startswith(name)]
+        assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"validation_accuracy": 0.5})]
+        if stopped <= number:
+            break
+    assert stopped > 2
+    assert len(list(store.runs())) == len(journals(store.journals)) == number + 1
+    assert "not" not in capsys.readouterr().err
+
+
+def test_a_killed_import_is_finished_by_the_next(store: Store, workdir: Path) -> None:
+    rows = "\n".join(f"run {n},3,0.5" for n in range(20))
+    _file(workdir / "runs.csv", f"name,epochs,test_acc\n{rows}\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    importing = subprocess.Popen([sys.executable, "-m", "tracking", "import", "runs.csv"], env=environment)
+    while importing.poll() is None and len(list(store.journals.glob("[!.]*"))) < 4:
+        time.sleep(0.01)
+    importing.kill()
+    importing.wait()
+    whole = [read(directory) for directory in journals(store.journals)]
+    assert all([event["event"] for event, _ in events][-1] == "status" for events in whole)
+    assert main(["import", "runs.csv"]) == 0
+    assert sorted((r.info.run_name, r.info.status) for r in store.runs()) == sorted(
+        (f"run {n}", "FINISHED") for n in range(20)
+    )
+    assert list(store.journals.glob(".import-*")) == []
+
+
+def test_what_is_in_another_experiment_is_said(store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _file(workdir / "notes.txt", ONE)
+    assert main(["import", "notes.txt", "--experiment", "one"]) == 0
+    assert main(["import", "notes.txt", "--experiment", "two"]) == 0
+    assert "0 new, 0 changed, 1 known already (in experiment one)" in capsys.readouterr().out
+    store.client().delete_experiment(store.experiment_id("one"))
+    assert main(["import", "notes.txt", "--experiment", "two"]) == 0
+    (run,) = store.runs()
+    assert run.info.experiment_id == store.experiment_id("two")
+
+
+def test_a_deleted_run_stays_deleted_and_keeps_no_other_out(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _file(workdir / "notes.txt", ONE)
+    assert main(["import", "notes.txt"]) == 0
+    (run,) = store.runs()
+    store.client().delete_run(run.info.run_id)
+    _file(workdir / "notes.txt", ONE + NOTES)
+    assert main(["import", "notes.txt"]) == 1
+    captured = capsys.readouterr()
+    assert f"notes.txt, line 1: run {run.info.run_id} was deleted" in captured.err
+    assert "4 new, 0 changed, 0 known" in captured.out and len(list(store.runs())) == 4
+
+
+def test_another_store_gets_the_runs_too(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _file(workdir / "notes.txt", ONE)
+    for name in ("a", "b"):
+        (workdir / name).mkdir()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", make_store(workdir / name).tracking_uri)
+        assert main(["import", "notes.txt"]) == 0
+        assert len(list(resolve().runs())) == 1
+    assert len(journals(resolve().journals)) == 1
+
+
+def test_an_edit_taken_back_comes_onto_the_run(store: Store, workdir: Path) -> None:
+    for value in ("0.5", "0.6", "0.5", "0.6"):
+        _file(workdir / "notes.txt", ONE.replace("0.5", value))
+        assert main(["import", "notes.txt"]) == 0
+        (run,) = store.runs()
+        assert run.data.metrics == {"validation_accuracy": float(value)}
+
+
+def test_one_bad_file_of_several_leaves_nothing(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _file(workdir / "notes.txt", NOTES)
+    _file(workdir / "bad.csv", "name,epochs,seed\na,3,many\n")
+    assert main(["import", "notes.txt", "bad.csv"]) == 2
+    assert not store.journals.exists() and not list(store.runs())
+    (workdir / "again").mkdir()
+    _file(workdir / "again" / "notes.txt", NOTES.replace("0.994", "0.995"))
+    assert main(["import", "notes.txt", "again/notes.txt"]) == 2
+    assert "rename one of the files" in capsys.readouterr().err
+    assert not store.journals.exists() and not list(store.runs())
+    assert main(["import", "notes.txt", "notes.txt"]) == 0
+    assert len(list(store.runs())) == 4
+
+
+# Headers of Weights & Biases, Keras' CSVLogger, pandas, spreadsheets and papers' tables, and what they mean here.
+HEADERS = [
+    ("Test Acc (%)", "97.5", "metrics", {"test_accuracy": 0.975}),
+    ("Val Accuracy [%]", "0.98", "metrics", {"validation_accuracy": 0.0098}),
+    ("train_acc%", "100", "metrics", {"train_accuracy": 1.0}),
+    ("val/acc@1 (top-1)", "0.9", "tags", {"val/acc_1_top_1": "0.9"}),
+    ("#Params (M)", "23.5", "tags", {"params_m": "23.5"}),
+    ("F1-score*", "0.9", "tags", {"f1_score": "0.9"}),
+    ("metrics.mAP@0.5", "0.4", "metrics", {"map_0.5": 0.4}),
+    ("params.lr (initial)", "0.1", "params", {"lr_initial": "0.1"}),
+    ("tags.mlflow.user", "ada", "tags", {"mlflow.user": "ada"}),
+    ("Größe", "3", "tags", {"größe": "3"}),
+    ("", "7", "tags", {}),  # pandas' index
+    ("%", "7", "tags", {}),
+]
+
+
+@pytest.mark.parametrize(("header", "cell", "kind", "found"), HEADERS)
+def test_a_header_becomes_a_key_that_mlflow_takes(
+    store: Store, workdir: Path, header: str, cell: str, kind: str, found: dict[str, object]
+) -> None:
+    _file(workdir / "r.csv", f"{header},epochs,test_loss\n{cell},3,0.5\n")
+    assert main(["import", "r.csv"]) == 0
+    (run,) = store.runs()
+    logged = getattr(run.data, kind)
+    assert run.info.status == "FINISHED" and {key: logged.get(key) for key in found} == found
+    assert "replay_problems" not in run.data.tags
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "../x,epochs\n1,3\n", "column '../x'"),
+        ("a.csv", f"{'x' * 251},epochs\n1,3\n", "cannot be a name"),
+        ("a.csv", f"metrics.{'x' * 245},epochs\n1,3\n", "cannot be a name"),
+        ("a.csv", "Test Acc (%),test_accuracy,epochs\n97.5,0.975,3\n", "'Test Acc (%)' and 'test_accuracy' both mean"),
+        ("a.csv", "acc,acc,epochs\n1,2,3\n", "the header has 'acc' twice"),
+        ("a.csv", "epochs,test_acc\n1e30,0.5\n", "epochs '1e30' is not a whole number"),
+        ("a.csv", "epochs,test_acc,date\n3,0.5,1969-12-31\n", "no time since 1970"),
+        ("a.csv", "epochs,test_acc,date\n3,0.5,99999999999999999999\n", "no time since 1970"),
+        ("a.csv", f"epochs,test_acc,note\n3,0.5,{'x' * 200_000}\n", "field larger than field limit"),
+        ("a.csv", "epochs,test_acc,status\n3,0.5,running\n", "a.csv, line 2: left out"),
+        ("a.json", '{"epochs": 3, "..": [0.5]}', "column '..'"),
+    ],
+)
+def test_what_mlflow_would_refuse_is_refused_before_anything_is_written(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, said: str
+) -> None:
+    _file(workdir / name, text)
+    assert main(["import", name]) == 2
+    assert said in capsys.readouterr().err
+    assert not store.journals.exists() and not list(store.runs())
+
+
+def test_odd_values_end_in_a_finished_run(store: Store, workdir: Path) -> None:
+    odd = {
+        "name": "n" * 600 + "\ud83d",
+        "epochs": 3,
+        "test_loss": "inf",
+        "note": "\ud83d half a sign\0",
+        "params": {"own": "x" * 7000},
+        "tags": {"journal_id": "0" * 32, "imported_from": "elsewhere"},
+    }
+    _file(workdir / "odd.json", json.dumps(odd))
+    for said in ("1 new", "1 known already"):
+        assert main(["import", "odd.json"]) == 0, said
+    (run,) = store.runs()
+    assert run.info.status == "FINISHED" and run.data.tags["imported_from"] == "odd.json, run 1"
+    assert run.data.tags["journal_id"] != "0" * 32
 
 
 def test_notes_in_other_words(tmp_path: Path) -> None:

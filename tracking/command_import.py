@@ -2,8 +2,8 @@
 
 Each result in the file becomes a run with its settings and its scores, as read and as written; a score that cannot be
 meant as it stands (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
-nothing, importing an edited one adds what is new. Finished SageMaker jobs of the account come in through
-`python -m trainers.jobs import`, which needs the sagemaker extra.
+nothing, importing an edited one adds what is new; a refused import leaves nothing behind. Finished SageMaker jobs of
+the account come in through `python -m trainers.jobs import`, which needs the sagemaker extra.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking.errors import TrackingError
+from tracking.errors import StoreUnreachable, TrackingError
 from tracking.store import resolve
 
 if TYPE_CHECKING:
@@ -59,17 +59,41 @@ def _bring_in(results: list[Result], experiment: str | None) -> int:
     from tracking import history, replay
 
     store = resolve()
+    experiment = experiment or store.default_experiment
     counts = {"new": 0, "changed": 0, "known": 0}
-    for brought in history.bring_in(results, store, experiment=experiment or store.default_experiment):
-        counts[brought.what] += 1
-        if brought.directory is None:
+    elsewhere: set[str] = set()
+    num_failed = 0
+    for brought in history.bring_in(results, store, experiment=experiment):
+        if brought.what == "deleted":
+            num_failed += 1
+            print(
+                f"tracking: {brought.result.place}: run {brought.run_id} was deleted; to have it back:"
+                f" mlflow runs restore --run-id {brought.run_id}",
+                file=sys.stderr,
+            )
             continue
-        outcome = replay.replay(brought.directory, store)
-        _say(brought.result, f"{'new' if brought.what == 'new' else 'more of'} run {outcome.run_id[:8]}")
+        if brought.directory is None:
+            counts["known"] += 1
+            elsewhere |= {brought.experiment} - {experiment}
+            continue
+        try:
+            outcome = replay.replay(brought.directory, store)
+        except StoreUnreachable as error:
+            raise StoreUnreachable(f"{error}; then import again, which goes on from here") from error
+        except TrackingError as error:
+            num_failed += 1
+            print(f"tracking: {brought.result.place}: {error}", file=sys.stderr)
+            continue
+        counts["changed" if brought.what == "changed" else "new"] += 1
+        _say(brought.result, f"{'more of' if brought.what == 'changed' else 'new'} run {outcome.run_id[:8]}")
         for problem in outcome.problems:
             print(f"tracking: {problem}", file=sys.stderr)
-    print(f"{counts['new']} new, {counts['changed']} changed, {counts['known']} known already, in {store.public_uri}")
-    return 0
+    where = f" (in experiment {', '.join(sorted(elsewhere))})" if elsewhere else ""
+    print(
+        f"{counts['new']} new, {counts['changed']} changed, {counts['known']} known already{where},"
+        f" in {store.public_uri}"
+    )
+    return 1 if num_failed else 0
 
 
 def _say(result: Result, what: str) -> None:

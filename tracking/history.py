@@ -9,21 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking import names
-from tracking.disk import is_held
-from tracking.errors import TrackingError
-from tracking.events import journals, read
+from tracking import border, names
+from tracking.disk import cannot_write, remove
+from tracking.errors import JournalError, TrackingError
+from tracking.events import now_ms, read, segment_path
 from tracking.journal import Journal
 
 if TYPE_CHECKING:
     from tracking.store import Store
 
 MISSING = ("", "?", "-", "--", "n/a", "na", "none", "null", "tbd", "unknown", "missing")
+_MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -44,7 +46,7 @@ class Result:
     """One run as a file tells it. ``key`` is its identity in the file, ``place`` where it stands, for people.
 
     ``series`` are metrics with more than one value: metric → (step, value) pairs. Times are milliseconds, None where
-    nothing is known of them; ``noted_ms`` is when the file was last changed.
+    nothing is known of them.
     """
 
     key: str
@@ -57,7 +59,6 @@ class Result:
     status: str = "FINISHED"
     start_ms: int | None = None
     end_ms: int | None = None
-    noted_ms: int = 0
 
     @property
     def journal_id(self) -> str:
@@ -87,11 +88,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Brought:
-    """What became of a result: ``new``, ``changed`` or ``known``, and its journal's directory (None: nothing to do)."""
+    """What a result is to the store, and its journal's directory (None: nothing to replay).
+
+    ``what``: ``new``; ``changed`` since it was imported; ``halfway``: that import was stopped; ``known``, as run
+    ``run_id`` of ``experiment``; ``deleted``: the store's user deleted the run.
+    """
 
     result: Result
     what: str
     directory: Path | None
+    run_id: str = ""
+    experiment: str = ""
 
 
 def read_file(path: Path) -> Reading:
@@ -102,27 +109,35 @@ def read_file(path: Path) -> Reading:
     from tracking import history_notes, history_tables
 
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = storable(path.read_text(encoding="utf-8-sig"))
         changed_ms = path.stat().st_mtime_ns // 1_000_000
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}; give a file of notes, CSV or JSON") from error
     except UnicodeDecodeError as error:
         raise TrackingError(f"{path} is no text in UTF-8 ({error}); save it as such") from error
-    suffix = path.suffix.lower()
+    name, suffix = storable(path.name), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        reading = history_tables.read_csv(text, path.name)
+        reading = history_tables.read_csv(text, name)
     elif suffix in (".json", ".jsonl"):
-        reading = history_tables.read_json(text, path.name, lines=suffix == ".jsonl")
+        reading = history_tables.read_json(text, name, lines=suffix == ".jsonl")
     else:
-        reading = history_notes.read_notes(text, path.name)
+        reading = history_notes.read_notes(text, name)
     if not reading.results:
         told = "; ".join(reading.remarks)
         raise TrackingError(f"{path} holds no run that could be read{f' ({told})' if told else ''}")
     return Reading(tuple(_dated(result, changed_ms) for result in reading.results), reading.remarks)
 
 
-def read_score(text: str) -> Score:
-    """A share of pictures as people write it: 0.994, 99.4 %, 99,4, 994 where 0.994 is meant, ? where it is missing."""
+def storable(text: str) -> str:
+    """The text with what no store takes (lone surrogates, NUL) spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def read_score(text: str, *, percent: bool = False) -> Score:
+    """A share of pictures as people write it: 0.994, 99.4 %, 99,4, 994 where 0.994 is meant, ? where it is missing.
+
+    ``percent``: the number's column says that it is one of percent.
+    """
     written = text.strip()
     if written.lower() in MISSING:
         return Score(written, None)
@@ -130,9 +145,11 @@ def read_score(text: str) -> Score:
     if not _NUMBER.fullmatch(bare):
         return Score(written, None, f"{written!r} was not read: it is no number")
     value = float(bare)
-    if written.endswith("%"):
+    if percent or written.endswith("%"):
         if 0 <= value <= 100:
-            return Score(written, float(f"{value / 100:.12g}"))
+            read_as = float(f"{value / 100:.12g}")
+            odd = 0 < value <= 1 and not written.endswith("%")
+            return Score(written, read_as, f"{written} was read as {read_as:g}, since its column says %" if odd else "")
     elif 0 <= value <= 1:
         return Score(written, value)
     elif 1 < value <= 100:
@@ -145,59 +162,110 @@ def read_score(text: str) -> Score:
 
 
 def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Iterator[Brought]:
-    """Write each result's journal under ``store.journals``, unless the store, or that folder, has it already.
+    """Write the journal of each result that the store lacks, or has otherwise, under ``store.journals``.
 
-    One that has changed since is written onto its run. Raises TrackingError.
+    All are checked and written aside before the first one takes its place, so a refused import leaves nothing. Replay
+    each one before asking for the next. Raises TrackingError.
     """
+    results = _distinct(results)
+    store.client()  # whatever is wrong with the store is said before a folder is made
+    try:
+        store.journals.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(store.journals, error) from error
+    with border.locked(store.journals / "import"):
+        for left in store.journals.glob(".import-*"):  # an import that was killed; a living one holds the lock
+            remove(left)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.journals) as scratch:
+            plans = [_plan(result, store, experiment, Path(scratch)) for result in results]
+            if any(plan.what == "new" for plan in plans):
+                _check_experiment(store, experiment)
+            for plan in plans:
+                run_id = _deleted_run(plan.result, store, experiment) if plan.what == "new" else None
+                if run_id is not None:
+                    yield Brought(plan.result, "deleted", None, run_id)
+                elif plan.directory is None:
+                    yield plan
+                else:
+                    yield replace(plan, directory=_put(plan.directory, store.journals))
+
+
+def _distinct(results: Sequence[Result]) -> list[Result]:
+    """Each run once. Raises TrackingError where two files of one name tell of the same run differently."""
+    seen: dict[str, Result] = {}
     for result in results:
-        known = _known(result, store)
-        if known is None:
-            yield Brought(result, "new", _write(result, store, experiment, result.journal_id))
-            continue
-        digest, run_id = known
-        if digest == result.digest:
-            yield Brought(result, "known", None)
-        elif run_id is None:
+        other = seen.setdefault(result.journal_id, result)
+        if other.digest != result.digest:
             raise TrackingError(
-                f"{result.place}: it has changed since it was imported, but its run is in no store yet; call"
-                " `python -m tracking sync` first"
+                f"{other.place} and {result.place} are files of one name that tell of {result.run_name!r} differently;"
+                " a run is known by its file's name: rename one of the files"
             )
-        else:
-            journal_id = f"{result.journal_id}-{result.digest}"
-            yield Brought(result, "changed", _write(result, store, experiment, journal_id, run_id))
+    return list(seen.values())
 
 
-def _known(result: Result, store: Store) -> tuple[str, str | None] | None:
-    """Digest of what was imported last, and the MLflow run it is in; None when it never was."""
-    for run in store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"):
-        return run.data.tags.get(names.IMPORT_DIGEST, ""), str(run.info.run_id)
-    directory = store.journals / result.journal_id
-    if directory not in journals(store.journals) or is_held(directory):
-        return None
-    digest = ""
-    for event, _ in read(directory):
-        if event["event"] == "tag":
-            digest = event["values"].get(names.IMPORT_DIGEST, digest)
-    return digest, None
+def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Brought:
+    """What the store needs of a result, as a journal in ``scratch``."""
+    known = next(store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"), None)
+    if known is None:
+        return Brought(result, "new", _write(result, scratch, experiment))
+    experiment = store.client().get_experiment(known.info.experiment_id).name
+    if known.info.status == "RUNNING":  # an import that was stopped halfway
+        return Brought(result, "halfway", _write(result, scratch, experiment))
+    if known.data.tags.get(names.IMPORT_DIGEST) == result.digest:
+        return Brought(result, "known", None, known.info.run_id, experiment)
+    return Brought(result, "changed", _write(result, scratch, experiment, known.info.run_id))
 
 
-def _write(result: Result, store: Store, experiment: str, journal_id: str, run_id: str | None = None) -> Path:
-    """The result as a journal; onto an existing run without status and parameters it has."""
+def _check_experiment(store: Store, experiment: str) -> None:
+    """Find or make it. Raises StoreError for a deleted one, TrackingError for a name that MLflow refuses."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.experiment_id(experiment)
+    except MlflowException as error:
+        if not border.is_bad_value(error):
+            raise
+        raise TrackingError(f"experiment {experiment[:80]!r}: {error.message}") from error
+
+
+def _deleted_run(result: Result, store: Store, experiment: str) -> str | None:
+    """The run that this result became in the experiment, where somebody has deleted it since."""
+    from mlflow.entities import ViewType
+
+    client, experiment_id = store.client(), store.experiment_id(experiment)
+    with border.translated(store.tracking_uri):
+        journal = f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"
+        found = client.search_runs([experiment_id], journal, ViewType.DELETED_ONLY, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _put(written: Path, journals: Path) -> Path:
+    """Give a journal its place among the others, unless the very same is there: that one knows which stores have it."""
+    directory = journals / written.name
+    if segment_path(directory, 1).exists():
+        try:
+            if list(read(directory)) == list(read(written)):
+                return directory
+        except JournalError:
+            pass  # damaged: the new one replaces it
+    remove(directory)
+    return written.rename(directory)
+
+
+def _write(result: Result, folder: Path, experiment: str, run_id: str | None = None) -> Path:
+    """The result as a journal; onto an existing run without the status it has."""
     start_ms = result.start_ms
     assert start_ms is not None, "read_file dates every result"
     end_ms = result.end_ms if result.end_ms is not None else start_ms
-    # A corrected score counts from when it was corrected: of two values at a step MLflow shows the later.
-    said_ms = end_ms if run_id is None else max(end_ms, result.noted_ms)
-    directory = store.journals / journal_id
-    if directory in journals(store.journals):
-        return directory  # written before, and not brought into MLflow then
+    # A corrected score counts from now on: of two values at a step MLflow shows the later.
+    said_ms = end_ms if run_id is None else max(end_ms, now_ms())
     journal = Journal.create(
-        store.journals,
+        folder,
         experiment=experiment,
-        run_name=result.run_name,
+        run_name=result.run_name[:_MAX_RUN_NAME],
         attach_run_id=run_id,
         start_time_ms=start_ms,
-        journal_id=journal_id,
+        journal_id=result.journal_id if run_id is None else f"{result.journal_id}-{result.digest}",
     )
     try:
         journal.params(result.params, time_ms=start_ms)
@@ -212,7 +280,7 @@ def _write(result: Result, store: Store, experiment: str, journal_id: str, run_i
             journal.status(result.status, end_time_ms=end_ms, time_ms=end_ms)
     finally:
         journal.close()
-    return directory
+    return journal.dir
 
 
 def _tags(result: Result) -> dict[str, str]:
@@ -223,6 +291,7 @@ def _tags(result: Result) -> dict[str, str]:
         **result.tags,
         **written,
         **flagged,
+        names.JOURNAL_ID: result.journal_id,  # a table that MLflow exported brings another run's
         names.IMPORTED_FROM: result.place,
         names.IMPORT_DIGEST: result.digest,
     }
@@ -231,4 +300,4 @@ def _tags(result: Result) -> dict[str, str]:
 def _dated(result: Result, changed_ms: int) -> Result:
     """With a time: MLflow wants one. Where the file names none, it is when the file was last changed."""
     start_ms = result.start_ms if result.start_ms is not None else result.end_ms
-    return replace(result, start_ms=changed_ms if start_ms is None else start_ms, noted_ms=changed_ms)
+    return replace(result, start_ms=max(changed_ms, 0) if start_ms is None else start_ms)

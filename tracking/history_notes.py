@@ -23,7 +23,7 @@ _SPLITS = {"training": "train", "valid": "validation", "val": "validation", "tes
 # What a heading may say, and the parameter it sets; the first group is the value.
 _SETTINGS = (
     ("num_layers", re.compile(r"(\d+)[\s-]*layers?\b|\bresnet[\s-]?(\d+)", re.IGNORECASE)),
-    ("epochs", re.compile(r"(\d+)[\s-]*epochs?\b", re.IGNORECASE)),
+    ("epochs", re.compile(r"(?<!\d)(\d{1,9})[\s-]*epochs?\b", re.IGNORECASE)),
     ("mini_batch_size", re.compile(r"batch(?:[\s-]*size)?\s*(?:of|=|:)?\s*(\d+)", re.IGNORECASE)),
     ("learning_rate", re.compile(r"(?:learning[\s-]*rate|\blr)\s*(?:of|=|:)?\s*([\d.]+(?:e-?\d+)?)", re.IGNORECASE)),
     ("optimizer", re.compile(r"\b(sgd|adam|rmsprop|nag)\b", re.IGNORECASE)),

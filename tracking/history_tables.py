@@ -16,8 +16,8 @@ from typing import Any
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.events import STATUSES
-from tracking.history import MISSING, Reading, Result, Score, read_score
+from tracking.events import STATUSES, check_name
+from tracking.history import MISSING, Reading, Result, Score, read_score, storable
 
 _OTHER_WORDS = {
     "layers": "num_layers",
@@ -35,6 +35,9 @@ _SPLIT_WORDS = {"training": "train", "val": "validation", "valid": "validation",
 _SCORE = re.compile(r"(training|train|validation|valid|val|testing|test)_(acc|accuracy|loss)")
 _METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)")
 _START, _END = ("start_time", "started", "date"), ("end_time", "ended")
+_FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status")
+_PERCENT = re.compile(r"[\s_]*(?:\(\s*%\s*\)|\[\s*%\s*\]|%)\s*")
+_END_OF_TIME_MS = 253_402_300_800_000  # the year 10000
 
 
 def read_csv(text: str, name: str) -> Reading:
@@ -43,11 +46,18 @@ def read_csv(text: str, name: str) -> Reading:
     delimiter = max(",;\t", key=first.count)
     rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     objects = []
-    for row in rows:
-        if None in row:
-            raise TrackingError(f"{name}, line {rows.line_num}: more cells than the header has columns")
-        if any((value or "").strip() for value in row.values()):
-            objects.append((f"{name}, line {rows.line_num}", row))
+    try:
+        heads = [head for head in rows.fieldnames or () if head.strip()]
+        twice = sorted({head for head in heads if heads.count(head) > 1})
+        if twice:
+            raise TrackingError(f"{name}: the header has {', '.join(map(repr, twice))} twice; rename one of them")
+        for row in rows:
+            if None in row:
+                raise TrackingError(f"{name}, line {rows.line_num}: more cells than the header has columns")
+            if any((value or "").strip() for value in row.values()):
+                objects.append((f"{name}, line {rows.line_num}", row))
+    except csv.Error as error:
+        raise TrackingError(f"{name}, line {rows.line_num}: {error}") from error
     return _read(objects, name)
 
 
@@ -84,10 +94,17 @@ def _read(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> Readin
     faults: list[str] = []
     seen: dict[str, int] = {}
     unknown: dict[str, None] = {}
+    remarks: dict[str, None] = {}
     for place, row in objects:
         reader = _Row(place, row)
-        faults += reader.faults
+        faults += [fault for fault in reader.faults if fault not in faults]
         unknown |= dict.fromkeys(reader.unknown)
+        remarks |= dict.fromkeys(f"{name}: {remark}" for remark in reader.remarks)
+        if reader.facts.get("status") == "RUNNING":
+            remarks[f"{place}: left out, since the run went on when this was written; import it when it has ended"] = (
+                None
+            )
+            continue
         identity = reader.identity
         same = seen[identity] = seen.get(identity, 0) + 1
         if reader.scores or reader.series or reader.params:
@@ -95,8 +112,9 @@ def _read(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> Readin
     if faults:
         listed = "\n  - ".join(faults)
         raise TrackingError(listed if len(faults) == 1 else f"{len(faults)} cells cannot be read:\n  - {listed}")
-    remarks = (f"{name}: kept as tags: {', '.join(unknown)}",) if unknown else ()
-    return Reading(tuple(results), remarks)
+    if unknown:
+        remarks[f"{name}: kept as tags: {', '.join(unknown)}"] = None
+    return Reading(tuple(results), tuple(remarks))
 
 
 class _Row:
@@ -111,11 +129,13 @@ class _Row:
         self.facts: dict[str, str] = {}
         self.unknown: list[str] = []
         self.faults: list[str] = []
+        self.remarks: list[str] = []
+        self._columns: dict[tuple[str, str], str] = {}
         for column, value in row.items():
             if isinstance(value, list):
                 self._series(str(column), value)
             elif value is not None and str(value).strip().lower() not in ("", "null", "none", "nan"):
-                self._cell(str(column), str(value).strip())
+                self._cell(str(column), storable(str(value)).strip())
 
     @property
     def identity(self) -> str:
@@ -146,23 +166,46 @@ class _Row:
         return next((self.facts[key] for key in _NAME_KEYS if key in self.facts), "")
 
     def _cell(self, column: str, text: str) -> None:
-        kind, key = _key(column)
-        if kind == "" and key in (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status"):
+        where, key = self._where(column)
+        if where == "facts":
             self._fact(key, text)
-        elif kind in ("", "params") and key in names.PARAMS:
+        elif where == "params" and key in names.PARAMS:
             if text.lower() not in MISSING:
                 self._param(key, text)
-        elif kind == "params":
+        elif where == "params":
             self.params[key] = text
-        elif kind in ("", "metrics") and _is_metric(key):
-            self._metric(key, text)
-        elif kind == "metrics":
-            self._metric(key, text)
-        elif kind == "tags":
+        elif where == "metrics":
+            self._metric(key, text, percent=_PERCENT.sub("", column) != column)
+        elif where == "tags":
             self.tags[key] = text
-        else:
-            self.tags[key] = text
-            self.unknown.append(column)
+
+    def _where(self, column: str, *, is_series: bool = False) -> tuple[str, str]:
+        """Which of facts, params, metrics and tags a column is for, under which key; ``""`` where under none."""
+        kind, key = _key(column)
+        if is_series:
+            kind = "metrics"
+        elif kind == "" and key in _FACTS:
+            kind = "facts"
+        elif kind == "" and key in names.PARAMS:
+            kind = "params"
+        elif kind == "" and _is_metric(key):
+            kind = "metrics"
+        elif kind == "" and key:
+            kind = "tags"
+            self.unknown.append(column if key == column.lower() else f"{column} as {key}")
+        if not key:
+            self.remarks.append(f"column {column!r} names nothing and was left out")
+            return "", key
+        other = self._columns.setdefault((kind, key), column)
+        try:
+            check_name(names.as_written(key) if kind == "metrics" else key)
+        except TrackingError as error:
+            self.faults.append(f"column {column!r}: {error}")
+            return "", key
+        if other != column:
+            self.faults.append(f"columns {other!r} and {column!r} both mean {key}; rename one or take it out")
+            return "", key
+        return kind, key
 
     def _fact(self, key: str, text: str) -> None:
         if key == "status":
@@ -170,19 +213,22 @@ class _Row:
             if text not in STATUSES:
                 self._fault(key, text, f"none of {', '.join(STATUSES)}")
         elif key in (*_START, *_END) and _time_ms(text) is None:
-            self._fault(key, text, "no time such as 2019-05-08 or 2019-05-08T07:47Z")
+            self._fault(key, text, "no time since 1970 such as 2019-05-08 or 2019-05-08T07:47Z")
         self.facts[key] = text
 
     def _param(self, key: str, text: str) -> None:
         try:
-            self.params[key] = str(names.parse(names.PARAMS[key], text))
+            value = names.parse(names.PARAMS[key], text)
+            if isinstance(value, int) and abs(value) >= 2**63:
+                raise OverflowError
+            self.params[key] = str(value)
         except (ValueError, OverflowError):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}[names.PARAMS[key].type]
             self._fault(key, text, f"not {kind}")
 
-    def _metric(self, key: str, text: str) -> None:
+    def _metric(self, key: str, text: str, *, percent: bool) -> None:
         if key.endswith("accuracy"):
-            self.scores[key] = read_score(text)
+            self.scores[key] = read_score(text, percent=percent)
         elif text.lower() in MISSING:
             self.scores[key] = Score(text, None)
         else:
@@ -192,7 +238,9 @@ class _Row:
                 self._fault(key, text, "not a number")
 
     def _series(self, column: str, values: list[Any]) -> None:
-        _, key = _key(column)
+        where, key = self._where(column, is_series=True)
+        if not where:
+            return
         try:
             self.series[key] = [(n, float(v)) for n, v in enumerate(values, start=1) if v is not None]
         except (TypeError, ValueError):
@@ -207,11 +255,11 @@ class _Row:
 
 
 def _key(column: str) -> tuple[str, str]:
-    """``("metrics", "validation_accuracy")`` of ``metrics.Val Acc``."""
+    """``("metrics", "validation_accuracy")`` of ``metrics.Val Acc (%)``; the key has only what MLflow takes."""
     kind, dot, rest = column.partition(".")
     if not dot or kind.strip().lower() not in ("params", "metrics", "tags"):
         kind, rest = "", column
-    key = re.sub(r"[\s-]+", "_", rest.strip()).strip("_")
+    key = re.sub(r"[^\w./:]+", "_", _PERCENT.sub("", rest).strip()).strip("_")
     if kind.strip().lower() == "tags":
         return "tags", key
     key = _OTHER_WORDS.get(key.lower(), key.lower())
@@ -227,8 +275,11 @@ def _is_metric(key: str) -> bool:
 
 
 def _time_ms(text: str) -> int | None:
-    """An ISO time as milliseconds since 1970 (UTC where it says nothing else), or such a number as it is."""
-    if text.isdigit() and len(text) >= 12:
+    """An ISO time as milliseconds since 1970 (UTC where it says nothing else), or such a number as it is.
+
+    None for what is neither, or before 1970: MLflow's times begin there.
+    """
+    if re.fullmatch(r"[0-9]{12,15}", text):
         return int(text)
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
@@ -236,4 +287,5 @@ def _time_ms(text: str) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
-    return round(moment.timestamp() * 1000)
+    time_ms = round(moment.timestamp() * 1000)
+    return time_ms if 0 <= time_ms < _END_OF_TIME_MS else None
