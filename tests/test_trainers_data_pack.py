@@ -22,7 +22,7 @@ from trainers_data_fixtures import (
     write_rec,
 )
 
-from trainers.data import find_overlap, open_dataset
+from trainers.data import find_overlap, open_dataset, staging
 from trainers.data.__main__ import main
 from trainers.data.imagerecord import unpack_image
 from trainers.data.pack import Options, pack
@@ -254,6 +254,56 @@ def test_a_killed_pack_leaves_no_half_result_and_the_next_one_cleans_up(tmp_path
     assert not out.exists() and half.exists()
     pack(str(source), out, Options())
     assert out.exists() and not half.exists()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_a_pack_killed_while_it_replaces_loses_neither_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int, can_exchange: bool
+) -> None:
+    """Killed before the given step: a rename or a removal."""
+    code = (
+        "import os, shutil, signal, sys; from pathlib import Path\n"
+        "from trainers.data import staging; from trainers.data.pack import Options, pack\n"
+        "left = int(sys.argv[3])\n"
+        "def killing(call):\n"
+        "    def wrapped(*arguments, **named):\n"
+        "        global left\n"
+        "        if left == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        left -= 1\n"
+        "        return call(*arguments, **named)\n"
+        "    return wrapped\n"
+        "Path.rename, shutil.rmtree = killing(Path.rename), killing(shutil.rmtree)\n"
+        "if sys.argv[4] == 'False': staging._exchange = lambda one, other: False\n"
+        "else: staging._exchange = killing(staging._exchange)\n"
+        "pack(sys.argv[1], Path(sys.argv[2]), Options(overwrite=True))"
+    )
+    source, out = class_folders(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    if can_exchange and not staging._exchange(source, out):
+        pytest.skip("this file system cannot exchange two names")
+    if can_exchange:
+        staging._exchange(source, out)
+    (out / "precious").write_text("x")
+    words = [sys.executable, "-c", code, str(source), str(out), str(steps), str(can_exchange)]
+    code_of_end = subprocess.run(words, capture_output=True).returncode
+    if can_exchange:
+        assert out.exists()
+    there = out.exists()
+    with pytest.raises(BadData, match="not empty"):
+        pack(str(source), out, Options())
+    assert {entry.name for entry in tmp_path.iterdir()} == {"source", "out"}
+    assert (out / "precious").exists() != (out / "pack.json").exists()
+    assert ("put back" in caplog.text) != there
+    assert (code_of_end == -signal.SIGKILL) == (steps < (2 if can_exchange else 3))
+    assert (out / "precious").exists() == (steps < (1 if can_exchange else 2))
+
+
+def test_a_folder_may_be_packed_into_itself_after_a_kill(tmp_path: Path) -> None:
+    class_folders(tmp_path / ".out.partial-x" / "former")
+    (tmp_path / ".out.partial-x" / ".lock").touch()
+    packed = pack(str(tmp_path / "out"), tmp_path / "out", Options(overwrite=True))
+    assert packed.num_pictures == 20 and [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from trainers.data.pictures import ArrayPictures, EncodedPictures, Indices, Pixe
 from trainers.data.sizing import resized, shortest_side
 from trainers.data.source import read_source
 from trainers.data.split import stratified
-from trainers.data.staging import staged
+from trainers.data.staging import clear_abandoned, staged
 from trainers.data.threads import in_order
 from trainers.data.writers import ListWriter, RecordWriter, Writer
 from trainers.errors import BadData
@@ -74,6 +74,7 @@ class Packed:
 
 def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int], None] | None = None) -> Packed:
     """Write ``out`` whole, or raise BadData or DiskFull and leave nothing. ``pictures`` of the result are per class."""
+    clear_abandoned(out)
     found = read_source(spec, options.image_root, salvage=options.skip_bad)
     packed = Packed(found.source, str(out), options.form, found.class_names, notes=found.notes)
     splits = _plan(found, options, packed.skipped)
