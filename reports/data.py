@@ -24,7 +24,9 @@ _INNER = ("page", "experiment_id")
 
 
 def plain(value: Any) -> Any:
-    """Python's own types only: no numpy scalar, no NaN, tuples as lists."""
+    """Python's own types only: no NumPy array or scalar, no NaN, tuples as lists."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if isinstance(value, dict):

@@ -81,6 +81,33 @@ def test_a_full_run(filler: Filler) -> None:
     assert paper.data["test_accuracy_low"] == pytest.approx(0.9532, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("test", "more"),
+    [
+        (0.975, {}),
+        (1.0, {"test_num_images": 0.0}),
+        (None, {}),
+        (0.5, {"test_loss": float("nan"), "own": float("inf")}),
+        (1.7, {}),
+    ],
+)
+def test_a_run_s_card_is_json_too(filler: Filler, test: float | None, more: dict[str, float]) -> None:
+    settings = trained(44, test=test)
+    settings["metrics"] |= more
+    run_id = filler.run(**settings)
+    if test == 0.975:
+        predictions(filler, run_id, 0.975)
+    body = json.loads(reports.run_card(run_id, filler.uri).to_text("json"), parse_constant=pytest.fail)
+    assert body["metrics"].get("test_accuracy") == test
+    interval = (body["test_accuracy_low"], body["test_accuracy_high"])
+    if test == 0.975:
+        assert interval == pytest.approx((0.9532, 0.9868), abs=1e-4) and 0 < body["calibration_error"] < 1
+    elif test == 0.5:
+        assert interval == pytest.approx((0.4486, 0.5514), abs=1e-4)
+    else:
+        assert interval == (None, None)
+
+
 def test_a_bare_foreign_run(filler: Filler) -> None:
     run_id = filler.run("theirs", params={"lr": 0.1}, metrics={"acc": 0.5})
     paper = reports.run_card(run_id, filler.uri)
