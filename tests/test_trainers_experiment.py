@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tracking_fixtures import make_store, stored_fixture  # noqa: F401
 from tracking import names
 from tracking import store as stores
 from tracking.events import read
-from trainers import evaluate, experiment, run
+from trainers import evaluate, experiment, run, stages, weights
 from trainers.config import Config
 from trainers.errors import BadConfig, BadInput
 
@@ -197,6 +198,32 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     return weights_of(folder)
+
+
+class _Interrupting:
+    """Ctrl-C arrives while this is let go of, as it may while an NDArray is: Python drops what is raised there."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("module", "name", "number"), [(weights, "initialise", 1), (stages, "score", 2)])
+def test_ctrl_c_is_not_lost_where_python_drops_it(  # type: ignore[no-untyped-def]
+    stored: Path, monkeypatch, capsys, module: ModuleType, name: str, number: int
+) -> None:
+    whole, calls = getattr(module, name), []
+
+    def interrupted(*arguments, **named):  # type: ignore[no-untyped-def]
+        calls.append(name)
+        if len(calls) == number:
+            _Interrupting()
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(module, name, interrupted)
+    assert run.main([*TINY, "--epochs=1"]) == 130
+    assert "ended by SIGINT" in capsys.readouterr().out
+    assert only_run(stored).info.status == "KILLED" and len(calls) == number
 
 
 def test_a_finished_run_is_not_resumed(finished: tuple[Path, str], monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]

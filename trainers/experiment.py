@@ -69,6 +69,7 @@ def run(
     store.check()
     with Interruption() as asked:
         prepared = prepare(config, store)
+        asked.check()
         config = prepared.config
         print(f"run     {config.run_name}  (experiment {config.experiment}, {store.public_uri})")
         opened = tracked.start(
@@ -95,6 +96,7 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True) -> Out
         raise BadInput(f"--resume {run_id}: it was ended before its first epoch was kept. Start it anew.")
     with Interruption() as asked:
         prepared = prepare(build(from_toml(config_file)), store)
+        asked.check()
         return _recorded(tracked.resume(directory, live=store if live else None), prepared, asked, {}, None)
 
 

@@ -24,7 +24,8 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """``with Interruption() as asked:`` turns both signals into Interrupted; inside ``asked.deferred()`` they wait.
 
-    Deferred code polls ``asked.pending`` and ends at a good place; a second Ctrl-C no longer waits.
+    Deferred code polls ``asked.pending`` and ends at a good place; a second Ctrl-C no longer waits. All other code
+    calls ``asked.check`` between its stages: what is raised inside a ``__del__``, such as an NDArray's, Python drops.
     """
 
     def __init__(self) -> None:

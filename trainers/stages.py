@@ -61,11 +61,14 @@ class Stages:
         self.started, self._others = time.monotonic(), Others()
 
     def carry_out(self, terminal: TextIO, tags: Mapping[str, str]) -> dict[str, float]:
-        """All stages; the scores that matter most."""
+        """All stages; the scores that matter most. Raises Interrupted."""
         self.describe(tags)
+        self.asked.check()
         net = self.build()
+        self.asked.check()
         history = self.train(net, terminal)
         results = self.evaluate(net, history)
+        self.asked.check()
         shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
         self.run.metrics({names.TOTAL_TIME_S: time.monotonic() - self.started}, step=len(history))
         return results
@@ -194,6 +197,7 @@ class Stages:
 
     def _score(self, net: Any, context: str, split: Split, epoch: int) -> Scores:
         """Every picture of the split once."""
+        self.asked.check()
         result = score(net, self._batches(split))
         record_scores.record(
             self.run, context, split, result, self.dataset.class_names, step=epoch, run_name=str(self.config.run_name)

@@ -79,24 +79,26 @@ def config_of(planned: PlannedRun, study: Study, done: dict[str, str]) -> Config
 def _in_this_process(study: Study, left: list[PlannedRun], progress: Progress, store: Store, parallel: int) -> None:
     from trainers import experiment
 
-    for number, planned in enumerate(left, start=1):
-        if _source_failed(planned, study, progress):
-            continue
-        print(f"\n[{number}/{len(left)}] {planned.config.run_name}")
-        broken_off = progress.broken_off.get(planned.key)
-        try:
-            if broken_off is not None:
-                print(f"goes on with run {broken_off[:8]}")
-                outcome = experiment.resume(broken_off, store=store)
-            else:
-                outcome = experiment.run(config_of(planned, study, progress.done), store=store)
-        except (BadInput, TrainerError) as error:
-            progress.failed[str(planned.config.run_name)] = str(error)
-            continue
-        _give_back_memory()
-        if outcome.exit_code in (130, 143):
-            raise Interrupted(outcome.exit_code - 128)
-        _note(planned, outcome.exit_code, outcome.run_id or outcome.journal_id, progress)
+    with Interruption() as asked:
+        for number, planned in enumerate(left, start=1):
+            if _source_failed(planned, study, progress):
+                continue
+            print(f"\n[{number}/{len(left)}] {planned.config.run_name}")
+            broken_off = progress.broken_off.get(planned.key)
+            try:
+                if broken_off is not None:
+                    print(f"goes on with run {broken_off[:8]}")
+                    outcome = experiment.resume(broken_off, store=store)
+                else:
+                    outcome = experiment.run(config_of(planned, study, progress.done), store=store)
+            except (BadInput, TrainerError) as error:
+                progress.failed[str(planned.config.run_name)] = str(error)
+                continue
+            _give_back_memory()
+            if outcome.exit_code in (130, 143):
+                raise Interrupted(outcome.exit_code - 128)
+            _note(planned, outcome.exit_code, outcome.run_id or outcome.journal_id, progress)
+            asked.check()
 
 
 def _give_back_memory() -> None:
