@@ -120,9 +120,9 @@ def best_epoch(history: list[Row]) -> int:
 
 
 def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """All of a network's arrays by name: weights, running statistics, constants."""
+    """All of a network's arrays by name: weights, running statistics, constants. The network's own stay as they lie."""
     door.settle()
-    return {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
 
 
 def set_arrays(net: Any, arrays: dict[str, np.ndarray[Any, Any]], source: Path) -> None:

@@ -54,7 +54,8 @@ def save_arrays(path: Path, parameters: Mapping[str, Any], auxiliary: Container[
     mx = door.load()
     door.settle()
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data() for name, p in parameters.items()}
+    # Copies, so that the network's own arrays stay in the layout that the next step wants them in.
+    arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data().copy() for name, p in parameters.items()}
     # A forward pass still under way turns convolution weights over into another layout, and a file written meanwhile
     # holds garbage in their place.
     mx.nd.waitall()
