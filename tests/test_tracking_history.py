@@ -298,6 +298,28 @@ def test_another_store_gets_the_runs_too(workdir: Path, monkeypatch: pytest.Monk
     assert len(journals(resolve().journals)) == 1
 
 
+def test_a_server_that_is_away_gets_the_runs_later(
+    store: Store, workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _file(workdir / "notes.txt", NOTES)
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        assert main(["import", "notes.txt"]) == 2
+        assert "nothing answers" in capsys.readouterr().err
+    assert not store.journals.exists()
+    bringing = history.bring_in(history.read_file(workdir / "notes.txt").results, store, experiment="one")
+    first = next(bringing)
+    with monkeypatch.context() as away:
+        away.setattr("tracking.history.bring_in", lambda *_, **__: iter([first]))
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        assert main(["import", "notes.txt"]) == 2
+        assert "import again when it answers" in capsys.readouterr().err
+    bringing.close()
+    assert [directory.name for directory in journals(store.journals)] == [first.result.journal_id]
+    assert main(["import", "notes.txt", "--experiment", "one"]) == 0
+    assert sorted(run.info.status for run in store.runs()) == ["FINISHED"] * 4
+
+
 def test_an_edit_taken_back_comes_onto_the_run(store: Store, workdir: Path) -> None:
     for value in ("0.5", "0.6", "0.5", "0.6"):
         _file(workdir / "notes.txt", ONE.replace("0.5", value))

@@ -79,7 +79,7 @@ def _bring_in(results: list[Result], experiment: str | None) -> int:
         try:
             outcome = replay.replay(brought.directory, store)
         except StoreUnreachable as error:
-            raise StoreUnreachable(f"{error}; then import again, which goes on from here") from error
+            raise StoreUnreachable(f"{error}; import again when it answers") from error
         except TrackingError as error:
             num_failed += 1
             print(f"tracking: {brought.result.place}: {error}", file=sys.stderr)

@@ -178,10 +178,10 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
             remove(left)
         with tempfile.TemporaryDirectory(prefix=".import-", dir=store.journals) as scratch:
             plans = [_plan(result, store, experiment, Path(scratch)) for result in results]
-            if any(plan.what == "new" for plan in plans):
-                _check_experiment(store, experiment)
+            any_new = any(plan.what == "new" for plan in plans)
+            experiment_id = _experiment_id(store, experiment) if any_new else ""
             for plan in plans:
-                run_id = _deleted_run(plan.result, store, experiment) if plan.what == "new" else None
+                run_id = _deleted_run(plan.result, store, experiment_id) if plan.what == "new" else None
                 if run_id is not None:
                     yield Brought(plan.result, "deleted", None, run_id)
                 elif plan.directory is None:
@@ -216,26 +216,25 @@ def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Broug
     return Brought(result, "changed", _write(result, scratch, experiment, known.info.run_id))
 
 
-def _check_experiment(store: Store, experiment: str) -> None:
-    """Find or make it. Raises StoreError for a deleted one, TrackingError for a name that MLflow refuses."""
+def _experiment_id(store: Store, experiment: str) -> str:
+    """Its id; it is made where absent. Raises StoreError for a deleted one, TrackingError for a name MLflow refuses."""
     from mlflow.exceptions import MlflowException
 
     try:
-        store.experiment_id(experiment)
+        return store.experiment_id(experiment)
     except MlflowException as error:
         if not border.is_bad_value(error):
             raise
         raise TrackingError(f"experiment {experiment[:80]!r}: {error.message}") from error
 
 
-def _deleted_run(result: Result, store: Store, experiment: str) -> str | None:
+def _deleted_run(result: Result, store: Store, experiment_id: str) -> str | None:
     """The run that this result became in the experiment, where somebody has deleted it since."""
     from mlflow.entities import ViewType
 
-    client, experiment_id = store.client(), store.experiment_id(experiment)
     with border.translated(store.tracking_uri):
         journal = f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"
-        found = client.search_runs([experiment_id], journal, ViewType.DELETED_ONLY, max_results=1)
+        found = store.client().search_runs([experiment_id], journal, ViewType.DELETED_ONLY, max_results=1)
     return str(found[0].info.run_id) if found else None
 
 
