@@ -20,7 +20,7 @@ from tracking.errors import TrackingError
 from tracking.events import journals, read
 from tracking.history import read_score
 from tracking.journal import Journal
-from tracking.replay import replay
+from tracking.replay import Outcome, replay
 from tracking.store import Store, resolve
 
 NOTES = """Example training status log:
@@ -245,6 +245,25 @@ def test_an_import_stopped_anywhere_is_finished_by_the_next(
     assert "not" not in capsys.readouterr().err
 
 
+def test_ctrl_c_between_two_runs_leaves_no_half(store: Store, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _file(workdir / "notes.txt", NOTES)
+    brought: list[Path] = []
+
+    def interrupted(directory: Path, store: Store) -> Outcome:
+        brought.append(directory)
+        if len(brought) == 2:
+            raise KeyboardInterrupt
+        return replay(directory, store)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tracking.replay.replay", interrupted)
+        assert main(["import", "notes.txt"]) == 130
+    assert len(list(store.runs())) == 1 and journals(store.journals) == sorted(brought)
+    assert list(store.journals.glob(".import-*")) == []
+    assert main(["import", "notes.txt"]) == 0
+    assert sorted(run.info.status for run in store.runs()) == ["FINISHED"] * 4
+
+
 def test_a_killed_import_is_finished_by_the_next(store: Store, workdir: Path) -> None:
     rows = "\n".join(f"run {n},3,0.5" for n in range(20))
     _file(workdir / "runs.csv", f"name,epochs,test_acc\n{rows}\n")
@@ -344,19 +363,22 @@ def test_one_bad_file_of_several_leaves_nothing(
     assert len(list(store.runs())) == 4
 
 
-# Headers of Weights & Biases, Keras' CSVLogger, pandas, spreadsheets and papers' tables, and what they mean here.
+# Headers as people's programs and spreadsheets write them, and what they mean here.
 HEADERS = [
     ("Test Acc (%)", "97.5", "metrics", {"test_accuracy": 0.975}),
     ("Val Accuracy [%]", "0.98", "metrics", {"validation_accuracy": 0.0098}),
     ("train_acc%", "100", "metrics", {"train_accuracy": 1.0}),
     ("val/acc@1 (top-1)", "0.9", "tags", {"val/acc_1_top_1": "0.9"}),
+    ("metrics.timing(s)/gen", "1.5", "metrics", {"timing_s_/gen": 1.5}),
+    ("metrics.training gpu:0 mem(%)", "55", "metrics", {"training_gpu:0_mem": 55.0}),
+    ("Test Cert Acc (0.25)", "0.3", "tags", {"test_cert_acc_0.25": "0.3"}),
     ("#Params (M)", "23.5", "tags", {"params_m": "23.5"}),
     ("F1-score*", "0.9", "tags", {"f1_score": "0.9"}),
     ("metrics.mAP@0.5", "0.4", "metrics", {"map_0.5": 0.4}),
     ("params.lr (initial)", "0.1", "params", {"lr_initial": "0.1"}),
     ("tags.mlflow.user", "ada", "tags", {"mlflow.user": "ada"}),
     ("Größe", "3", "tags", {"größe": "3"}),
-    ("", "7", "tags", {}),  # pandas' index
+    ("", "7", "tags", {"column_1": "7"}),  # pandas' index
     ("%", "7", "tags", {}),
 ]
 

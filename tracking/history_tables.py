@@ -47,7 +47,8 @@ def read_csv(text: str, name: str) -> Reading:
     rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     objects = []
     try:
-        heads = [head for head in rows.fieldnames or () if head.strip()]
+        heads = [head if head.strip() else f"column {n}" for n, head in enumerate(rows.fieldnames or (), start=1)]
+        rows.fieldnames = heads
         twice = sorted({head for head in heads if heads.count(head) > 1})
         if twice:
             raise TrackingError(f"{name}: the header has {', '.join(map(repr, twice))} twice; rename one of them")
