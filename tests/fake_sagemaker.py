@@ -61,6 +61,7 @@ class FakeSageMaker:
         self.host = Host(folder, self, settings.get("grace_s", 30.0))
         self._plans: list[tuple[str, Plan]] = []
         self._faults: list[list[Any]] = []
+        self.expired_keys: set[str] = set()  # access keys whose time is over, wherever they are used
         self._tokens: dict[str, tuple[float, float]] = {}
         self._lock = threading.RLock()
         self._api = Api(self)
@@ -86,8 +87,19 @@ class FakeSageMaker:
         return next((plan for names, plan in self._plans if fnmatch(name, names)), self.default)
 
     def fail_next(self, operations: str, times: int, how: str) -> None:
-        """The next ``times`` calls that match go wrong: throttle, drop (no answer), 500, expired or denied."""
+        """The next ``times`` calls that match go wrong: throttle, drop (not heard), 500, expired or denied.
+
+        ``lost``: what was asked is done, but the answer does not arrive.
+        """
         self._faults.append([operations, times, how])
+
+    def refuse_next(self, operations: str, code: str, message: str) -> None:
+        """The next call that matches is answered so, in AWS's own words."""
+        self._faults.append([operations, 1, Refused(code, message)])
+
+    def forgive(self) -> None:
+        """No more of the faults that were to come."""
+        self._faults.clear()
 
     # what tests see
 
@@ -143,20 +155,28 @@ class FakeSageMaker:
         """The answer to one SageMaker call, or Refused."""
         with self._lock:
             self.tick()
-            self.let_pass(operation)
+            is_heard = self.let_pass(operation)
             try:
                 answer = self._api.answer(operation, region, request)
             except Refused as refusal:
                 self.calls.append((operation, self.now(), refusal.code))
                 raise
-            self.calls.append((operation, self.now(), ""))
+            self.calls.append((operation, self.now(), "" if is_heard else "lost"))
+            if not is_heard:
+                raise ConnectionError
             return answer
 
-    def let_pass(self, operation: str) -> None:
-        """Raise Refused when the call is too fast or a fault is due; ConnectionError for a lost connection."""
+    def let_pass(self, operation: str, key: str = "") -> bool:
+        """Raise Refused when the call is too fast or a fault is due; ConnectionError for a lost connection.
+
+        ``key`` is the caller's access key. False where the answer is to be lost.
+        """
         try:
-            self._fault(operation)
+            if key in self.expired_keys:
+                raise _expired(operation)
+            is_heard = self._fault(operation)
             self._throttle(operation)
+            return is_heard
         except Refused as refusal:
             self.calls.append((operation, self.now(), refusal.code))
             raise
@@ -164,23 +184,26 @@ class FakeSageMaker:
             self.calls.append((operation, self.now(), "lost"))
             raise
 
-    def _fault(self, operation: str) -> None:
+    def _fault(self, operation: str) -> bool:
         for fault in self._faults:
             if fault[1] > 0 and fnmatch(operation, fault[0]):
                 fault[1] -= 1
+                if isinstance(fault[2], Refused):
+                    raise fault[2]
+                if fault[2] == "lost":
+                    return False
                 if fault[2] == "drop":
                     raise ConnectionError
                 raise {
                     "throttle": Refused("ThrottlingException", "Rate exceeded"),
                     "500": Refused("InternalFailure", "The request processing has failed.", 500),
-                    "expired": Refused(
-                        "ExpiredTokenException", "The security token included in the request is expired"
-                    ),
+                    "expired": _expired(operation),
                     "denied": Refused(
                         "AccessDeniedException",
                         f"User: arn:aws:iam::{ACCOUNT}:user/me is not authorized to perform: sagemaker:{operation}",
                     ),
                 }[fault[2]]
+        return True
 
     def _throttle(self, operation: str) -> None:
         """A bucket that holds one second's worth of calls."""
@@ -202,6 +225,13 @@ class FakeSageMaker:
         for thread in self._threads:
             thread.join(timeout=10)
         self.host.close()
+
+
+def _expired(operation: str) -> Refused:
+    """S3 spells it in its own way."""
+    if operation.startswith("S3."):
+        return Refused("ExpiredToken", "The provided token has expired.")
+    return Refused("ExpiredTokenException", "The security token included in the request is expired")
 
 
 def environment(fake: FakeSageMaker, region: str = "us-east-1") -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""HTTP as AWS speaks it (JSON 1.1): SageMaker's calls go to the fake, CloudWatch Logs' through its gate to moto."""
+"""HTTP as AWS speaks it (JSON 1.1): SageMaker's calls go to the fake, CloudWatch Logs' through its gate to moto.
+
+S3's calls pass the same way where AWS_ENDPOINT_URL_S3 leads here.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fake_sagemaker_rules import Refused
+
+_SCOPE = re.compile(r"Credential=([^/]+)/\d+/([a-z0-9-]+)/")
+_HOP_BY_HOP = ("connection", "date", "keep-alive", "server", "transfer-encoding")
 
 
 class Server(ThreadingHTTPServer):
@@ -31,39 +37,50 @@ class Handler(BaseHTTPRequestHandler):
         fake = self.server.fake
         try:
             if service == "SageMaker":
-                scope = re.search(r"Credential=[^/]+/\d+/([a-z0-9-]+)/", self.headers.get("Authorization", ""))
-                answer = fake.answer(operation, scope[1] if scope else "us-east-1", json.loads(body or b"{}"))
+                scope = _SCOPE.search(self.headers.get("Authorization", ""))
+                if scope and scope[1] in fake.expired_keys:
+                    fake.let_pass(operation, scope[1])
+                answer = fake.answer(operation, scope[2] if scope else "us-east-1", json.loads(body or b"{}"))
                 self._send(200, json.dumps(answer).encode())
             elif service == "AWSPriceListService":
                 raise Refused("AccessDeniedException", f"User is not authorized to perform: pricing:{operation}")
             else:
-                name = f"Logs.{operation}"
-                fake.let_pass(name)
-                fake.calls.append((name, fake.now(), ""))
-                self._forward(body)
+                self._gate(f"Logs.{operation}" if target else f"S3.{self.command}", body)
         except Refused as refusal:
-            told = {"__type": refusal.code, "message": refusal.message}
-            self._send(refusal.status, json.dumps(told).encode(), {"x-amzn-ErrorType": refusal.code})
+            told = json.dumps({"__type": refusal.code, "message": refusal.message})
+            if not target:
+                told = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
+            self._send(refusal.status, told.encode(), {"x-amzn-ErrorType": refusal.code} if target else {})
         except ConnectionError:
             self.close_connection = True
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST
+
+    def _gate(self, name: str, body: bytes) -> None:
+        fake, scope = self.server.fake, _SCOPE.search(self.headers.get("Authorization", ""))
+        fake.let_pass(name, scope[1] if scope else "")
+        fake.calls.append((name, fake.now(), ""))
+        self._forward(body)
 
     def _forward(self, body: bytes) -> None:
         moto = urlsplit(self.server.fake.moto_url)
         connection = http.client.HTTPConnection(moto.hostname or "", moto.port, timeout=30)
         try:
-            connection.request("POST", self.path, body, dict(self.headers))
+            connection.request(self.command, self.path, body, dict(self.headers))
             answer = connection.getresponse()
-            self._send(answer.status, answer.read())
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
+            self._send(answer.status, answer.read(), kept)
         finally:
             connection.close()
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": "application/x-amz-json-1.1", **(headers or {})}.items():
+        answered = {"Content-Type": "application/x-amz-json-1.1", "Content-Length": str(len(body)), **(headers or {})}
+        for name, value in answered.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -15,7 +15,7 @@ from tracking_fixtures import make_store
 
 from tracking import names
 from tracking.store import resolve
-from trainers import run
+from trainers import jobs_main, run
 from trainers.rehearsal import _some_of_each
 
 QUICK = Plan(starting_s=20, downloading_s=10, image_s=10, epoch_s=20, uploading_s=5, log_lag_s=1)
@@ -149,6 +149,48 @@ def test_detached_jobs_go_on_without_us(fake: FakeSageMaker, capsys: pytest.Capt
     assert run.main([*JOB, "--yes", "--force", "--detach"]) == 0
     assert "python -m trainers.jobs watch" in capsys.readouterr().out
     assert len(fake.jobs) == 1
+
+
+def test_a_detached_launch_that_was_refused_is_paid_once(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys that expired: repeated, watched or both, whichever comes first."""
+    argv = [*JOB, "--yes", "--force", "--detach"]
+    fake.fail_next("CreateTrainingJob", 2, "expired")
+    for _ in range(2):
+        assert run.main(argv) == 1
+        said = capsys.readouterr().err
+        (name,) = re.findall(r"python -m trainers.jobs watch (\S+)", said)
+        assert "Not launched, but written down" in said and "renew them" in said
+    assert run.main(argv) == 0
+    assert f"launched {name};" in capsys.readouterr().out
+    assert jobs_main.main(["watch", "--poll=0.1", "--quiet"]) == 0
+    assert len(fake.jobs) == 1 and [one.info.status for one in resolve().runs()] == ["FINISHED"]
+    fake.fail_next("CreateTrainingJob", 1, "expired")
+    assert run.main(argv) == 1
+    assert run.main([*argv, "--epochs=3"]) == 0  # something else: the other is named
+    assert "note: left by an earlier launch. Not launched, but written down" in capsys.readouterr().err
+    assert len(fake.jobs) == 2
+    assert jobs_main.main(["watch", "--poll=0.1", "--quiet"]) == 0 and len(fake.jobs) == 3
+    fake.fail_next("CreateTrainingJob", 1, "denied")
+    assert run.main(argv) == 1
+    assert "is not launched: CreateTrainingJob: User" in capsys.readouterr().err
+    assert jobs_main.main(["watch", "--poll=0.1"]) == 0 and len(fake.jobs) == 3  # that one is over
+
+
+def test_a_study_that_was_refused_is_launched_by_the_next_command(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'cats'\nlearning_rate = [0.1, 0.01, 0.001]\n")
+    argv = [*JOB, "--yes", "--force", "--study=two.toml"]
+    fake.fail_next("CreateTrainingJob", 1, "denied")
+    assert run.main([*argv, "--detach"]) == 1 and len(fake.jobs) == 2  # one that is refused keeps no other out
+    fake.fail_next("CreateTrainingJob", 1, "expired")
+    assert run.main([*argv, "--detach"]) == 1 and len(fake.jobs) == 2
+    said = capsys.readouterr().err
+    assert "1 already done" not in said and len(re.findall(r"watch (\S+)", said)) == 1
+    assert run.main([*argv, "--detach"]) == 0 and len(fake.jobs) == 3
+    assert run.main(argv) == 0 and len(fake.jobs) == 3
 
 
 def test_a_jobs_flags_are_refused_for_a_local_run(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,6 +134,13 @@ def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[s
     assert main(["stop", never.name]) == 0
     loaded = ledger.load(never.directory)
     assert loaded is not None and loaded.ended == "killed" and never.name not in {name for _, name in fake.jobs}
+    capsys.readouterr()
+    lost = recorded(fake, "pigs", sent=False)
+    sending.send(launcher(fake, resolve().root).aws, lost)
+    lost.save()  # AWS has taken it, the answer was lost
+    assert main(["stop", lost.name]) == 0 and "asked to end" in capsys.readouterr().out
+    assert fake.job(lost.name).status in ("Stopping", "Stopped")
+    assert main(["watch", lost.name, *POLL]) == 1 and fake.job(lost.name).status == "Stopped"
 
 
 def test_a_job_from_elsewhere_is_found_in_the_account(

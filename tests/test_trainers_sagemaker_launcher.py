@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -18,15 +18,16 @@ from tracking_fixtures import made_database
 
 from tracking import names
 from tracking.events import read
+from tracking.journal import Journal
 from tracking.store import Store
 from trainers.config import Config
 from trainers.errors import BadInput
 from trainers.sagemaker import ledger, sending
 from trainers.sagemaker.adopt import adopt
 from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.errors import NotFound, QuotaReached
+from trainers.sagemaker.errors import NotAllowed, NotFound, QuotaReached, Unreachable
 from trainers.sagemaker.fleet import watch_many
-from trainers.sagemaker.launcher import SageMakerJob
+from trainers.sagemaker.launcher import SageMakerJob, SageMakerLauncher
 from trainers.sagemaker.upload import code_archive
 
 
@@ -223,8 +224,103 @@ def test_a_lost_answer_makes_no_second_job(fake: FakeSageMaker, tmp_path: Path) 
     where = launcher(fake, tmp_path / "journals")
     entry, journal = where.record(where.plan(CONFIG))
     journal.close()
-    fake.fail_next("CreateTrainingJob", 3, "drop")
+    fake.fail_next("CreateTrainingJob", 1, "drop")
+    fake.fail_next("CreateTrainingJob", 2, "lost")
     assert sending.send(where.aws, entry).submitted_ms is not None and len(fake.jobs) == 1
+
+
+def test_without_leave_to_read_tags_a_job_is_known_by_what_was_asked_for(fake: FakeSageMaker, tmp_path: Path) -> None:
+    """AWS's description of a job also holds what was not asked for: its defaults."""
+    entry = launched(fake, tmp_path / "journals")
+    for channel in fake.job(entry.name).request["InputDataConfig"]:
+        channel |= {"CompressionType": "None", "RecordWrapperType": "None", "InputMode": "File"}
+    fake.fail_next("ListTags", 10, "denied")
+    aws = Aws(region="us-east-1", clock=fake.clock)
+    assert sending.send(aws, replace(entry, submitted_ms=None).save()).name == entry.name and len(fake.jobs) == 1
+    fake.forgive()
+    fake.fail_next("ListTags", 1, "expired")  # no answer is not another's job
+    with pytest.raises(NotAllowed, match="renew"):
+        sending.send(aws, replace(entry, submitted_ms=None).save())
+    assert len(fake.jobs) == 1
+
+
+@pytest.mark.parametrize("faults", [("lost", "drop"), ("drop",), ("expired",)])
+@pytest.mark.parametrize("kind", [ledger.BUILTIN, ledger.OWN])
+def test_a_launch_that_is_repeated_is_one_job(
+    fake: FakeSageMaker, tmp_path: Path, kind: str, faults: tuple[str, ...]
+) -> None:
+    """Whether AWS heard of the first or not."""
+    root = tmp_path / "journals"
+    fake.plan("*", Plan(never_starts=True))
+    where = launcher(fake, root, kind, image="123456789012.dkr.ecr.x.amazonaws.com/x:1")
+    for how in faults:
+        fake.fail_next("CreateTrainingJob", 1 if how == "lost" else 100, how)
+    with pytest.raises((Unreachable, NotAllowed)):
+        where.submit(CONFIG)
+    fake.forgive()
+    fake.clock.sleep(3600)
+    (left,) = ledger.entries(root)
+    job = launcher(fake, root, kind, image="123456789012.dkr.ecr.x.amazonaws.com/x:1").submit(CONFIG)
+    assert job.entry.journal_id == left.journal_id and job.entry.submitted_ms is not None
+    assert len(fake.jobs) == 1 and list(ledger.entries(root)) == [job.entry]
+    where.submit(CONFIG)  # nothing was left: this is one more
+    assert len(fake.jobs) == 2 and not list(ledger.unsent(root))
+
+
+def test_a_launch_of_something_else_leaves_the_other_alone(fake: FakeSageMaker, tmp_path: Path) -> None:
+    where = launcher(fake, tmp_path / "journals")
+    fake.fail_next("CreateTrainingJob", 1, "expired")
+    with pytest.raises(NotAllowed):
+        where.submit(CONFIG)
+    (left,) = ledger.entries(tmp_path / "journals")
+    held = Journal.reopen(left.directory)  # its launcher lives, and this one is asked for beside it
+    assert where.submit(CONFIG).entry.journal_id != left.journal_id
+    held.close()
+    assert where.submit(replace(CONFIG, epochs=4)).entry.journal_id != left.journal_id
+    assert launcher(fake, tmp_path / "journals", max_runtime_s=600).submit(CONFIG).entry.journal_id != left.journal_id
+    (left.directory.parent / "torn").mkdir()
+    (left.directory.parent / "torn" / "journal-000001.jsonl").write_text("{}\n")
+    (left.directory.parent / "torn" / ledger.FILE).write_text("{")  # nothing of the others' matters
+    assert where.submit(CONFIG).entry.journal_id == left.journal_id
+
+
+def test_a_job_that_aws_refuses_is_over(fake: FakeSageMaker, tmp_path: Path) -> None:
+    """No watcher launches it later, when another launch has taken its place."""
+    where = launcher(fake, tmp_path / "journals")
+    fake.fail_next("CreateTrainingJob", 1, "denied")
+    with pytest.raises(NotAllowed, match="not authorized"):
+        where.submit(CONFIG)
+    where.submit(CONFIG)
+    watch_many(list(ledger.entries(tmp_path / "journals")), aws=where.aws)
+    assert sorted(entry.ended for entry in ledger.entries(tmp_path / "journals")) == ["failed", "finished"]
+    assert len(fake.jobs) == 1
+
+
+def test_new_keys_in_a_file_are_seen(fake: FakeSageMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the very next call, whichever service refused the old ones; what was refused leaves nothing behind."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    fake.plan("*", Plan(never_starts=True))
+    uses: list[Callable[[SageMakerLauncher], Any]] = [
+        lambda where: where.plan(CONFIG),  # it uploads the code
+        lambda where: where.aws.s3("ListObjectsV2", Bucket="bucket-one"),
+        lambda where: where.aws.read_object("bucket-one", "data/train/train.rec"),
+        lambda where: where.aws.call("sagemaker", "ListTrainingJobs"),
+    ]
+    for number, use in enumerate(uses):
+        file.write_text(f"[default]\naws_access_key_id = key{number}\naws_secret_access_key = s\n")
+        where = launcher(fake, tmp_path / "journals", ledger.OWN, image="123456789012.dkr.ecr.x.amazonaws.com/x:1")
+        for service in ("sagemaker", "s3"):
+            where.aws.client(service)
+        fake.expired_keys.add(f"key{number}")
+        with pytest.raises(NotAllowed, match="renew") as caught:
+            use(where)
+        assert caught.value.has_expired and not (tmp_path / "journals").exists()
+        file.write_text(f"[default]\naws_access_key_id = new{number}\naws_secret_access_key = s\n")
+        use(where)
 
 
 def test_a_name_that_somebody_else_has_is_counted_on(fake: FakeSageMaker, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_sagemaker import FakeSageMaker, Plan
-from sagemaker_fixtures import CONFIG, account, launched, metrics, statuses, tags
+from sagemaker_fixtures import CONFIG, account, launched, launcher, metrics, statuses, tags
 
 from tracking import names
 from tracking.events import read
@@ -221,6 +222,66 @@ def test_disturbances_are_waited_out(fake: FakeSageMaker, tmp_path: Path, how: s
     (outcome,) = watch_many([entry], aws=aws)
     assert outcome is not None and outcome.state == "finished"
     assert metrics(entry.directory, names.VALIDATION_ACCURACY) == validation(fake, entry.name)
+
+
+def test_expired_keys_are_waited_out_at_every_stage(
+    fake: FakeSageMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits to be launched, runs, is stopped, and while its model is looked for: one job, and it ends well."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fake.url)
+    where, heard = launcher(fake, tmp_path / "journals"), Heard()
+    entry, journal = where.record(where.plan(replace(CONFIG, epochs=300)))
+    stages = ("CreateTrainingJob", "DescribeTrainingJob", "Logs.GetLogEvents", "StopTrainingJob", "S3.HEAD")
+    for operation in stages:
+        fake.fail_next(operation, 3, "expired")
+    how: dict[str, Any] = {"journals": {entry.journal_id: journal}, "listener": heard, "max_cost_usd": 0.50}
+    (outcome,) = watch_many([entry], aws=where.aws, **how)
+    assert outcome is not None and (outcome.state, len(fake.jobs)) == ("killed", 1)
+    assert outcome.model_uri and (outcome.cost_usd or 1) <= 0.50
+    assert [status for status, _ in statuses(entry.directory)] == ["KILLED"]
+    for operation in stages:
+        assert fake.count(operation, "ExpiredToken" if "S3" in operation else "ExpiredTokenException") == 3
+    assert sum("renew them. It is not launched yet; trying again." in text for text in heard.said) == 1
+    assert [text for text in heard.said if "max-cost" in text] == ["stopped: --max-cost 0.5 $ would be passed"]
+
+
+def test_a_job_that_another_process_gave_up_is_not_launched(fake: FakeSageMaker, tmp_path: Path) -> None:
+    """Nor one that it holds: it may be sending it at this moment."""
+    where, heard = launcher(fake, tmp_path / "journals"), Heard()
+    entry, journal = where.record(where.plan(CONFIG))
+    assert watch_many([entry], aws=where.aws, listener=heard) == [None]
+    assert "not launched yet, and no longer tried" in heard.said[-1] and "being written by process" in heard.said[-1]
+    JobWatch(entry, where.aws, journal=journal).abandon("not launched: stopped before", "stopped")
+    (outcome,) = watch_many([entry], aws=where.aws)
+    assert outcome is not None and outcome.state == "killed" and not fake.jobs
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "ends"),
+    [
+        ("ValidationException", "Requested image 1.dkr.ecr.us-east-1.amazonaws.com/x:1 not found.", "failed"),
+        ("AccessDeniedException", "User: x is not authorized to perform: sagemaker:CreateTrainingJob", "failed"),
+        ("OptInRequired", "The AWS Access Key Id needs a subscription for the service", ""),
+        ("UnrecognizedClientException", "The security token included in the request is invalid.", "finished"),
+        ("InvalidSignatureException", "Signature expired: 20261126T101500Z is now earlier than …", "finished"),
+    ],
+)
+def test_a_refused_launch_ends_its_run_only_where_nothing_else_can_come_of_it(
+    fake: FakeSageMaker, tmp_path: Path, code: str, message: str, ends: str
+) -> None:
+    """And it keeps no other job waiting, nor one that runs unwatched."""
+    where = launcher(fake, tmp_path / "journals")
+    entries = []
+    for epochs in (2, 3):
+        entry, journal = where.record(where.plan(replace(CONFIG, epochs=epochs)))
+        journal.close()
+        entries.append(entry)
+    fake.refuse_next("CreateTrainingJob", code, message)
+    first, second = watch_many(entries, aws=where.aws)
+    assert (first.state if first is not None else "") == ends
+    assert second is not None and second.state == "finished" and len(fake.jobs) == 1 + (ends == "finished")
+    kept = ledger.load(entries[0].directory)
+    assert kept is not None and kept.ended == ends
 
 
 def test_without_leave_to_read_the_log_the_job_is_still_watched(fake: FakeSageMaker, tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
+from tracking.errors import TrackingError
 from trainers import study as studies
-from trainers.errors import BadConfig, BadInput
+from trainers.errors import BadConfig, BadInput, TrainerError
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -152,18 +153,17 @@ def _launch(batch: Batch, launcher: SageMakerLauncher | None, store: Store, argu
     """Round by round: what is ready is launched and watched to its end, then what starts from it."""
     going, good = list(batch.under_way), True
     while going or batch.ready():
-        journals = {}
-        for planned in batch.ready():
-            assert launcher is not None
-            entry, journal = launcher.record(launcher.plan(batch.config(planned)))
-            journals[entry.journal_id] = journal
-            going.append(entry)
-            batch.left.remove(planned)
+        journals, ready = {}, batch.ready()
+        if launcher is not None:
+            # All data are in S3 before the first job is written down: what fails until then leaves nothing.
+            for plan in [launcher.plan(batch.config(planned)) for planned in ready]:
+                entry, journal = launcher.record(plan)
+                journals[entry.journal_id] = journal
+                going.append(entry)
+        batch.left = [planned for planned in batch.left if planned not in ready]
+        _say_unsent(store, [entry.journal_id for entry in going])
         if arguments.detach:
-            assert launcher is not None or not journals
-            for journal in journals.values():
-                journal.close()
-            return _send(launcher, [entry for entry in going if entry.journal_id in journals])
+            return _send(going, journals, launcher)
         outcomes = _watch(going, journals, launcher, store, arguments)
         good = good and all(outcome is not None and outcome.state == "finished" for outcome in outcomes)
         batch.note(going, outcomes)
@@ -180,14 +180,52 @@ def _launch(batch: Batch, launcher: SageMakerLauncher | None, store: Store, argu
     return 0 if good and not batch.left else 1
 
 
-def _send(launcher: SageMakerLauncher | None, entries: list[Entry]) -> int:
-    from trainers.sagemaker import sending
+def _send(entries: list[Entry], journals: Mapping[str, Any], launcher: SageMakerLauncher | None) -> int:
+    """Send what was not sent. What AWS refuses is over; what it could not take now is kept for the next command."""
+    from trainers.sagemaker.aws import Aws
+    from trainers.sagemaker.launcher import launch
+    from trainers.sagemaker.watch import JobWatch
 
-    for entry in entries:
-        assert launcher is not None
-        sent = sending.send_when_possible(launcher.aws, entry, on_news=launcher.on_news)
-        print(f"launched {sent.name}; watch it with: python -m trainers.jobs watch {sent.name}")
-    return 0
+    code = 0
+    for number, entry in enumerate(entries):
+        if entry.submitted_ms is not None:
+            print(f"{entry.name} is under way")
+            continue
+        here = launcher is not None and launcher.aws.region == entry.region
+        aws = launcher.aws if launcher is not None and here else Aws(region=entry.region, profile=entry.profile)
+        watch = JobWatch(entry, aws, journal=journals.get(entry.journal_id))
+        try:
+            sent = launch(watch, lambda text: print(text, file=sys.stderr))
+            print(f"launched {sent.name}; watch it with: python -m trainers.jobs watch {sent.name}")
+        except (TrackingError, TrainerError, KeyboardInterrupt) as error:
+            code = 2 if isinstance(error, BadInput) else 1
+            if isinstance(error, TrackingError) or watch.outcome is not None:
+                print(f"trainers.run: {entry.name} is not launched: {error}", file=sys.stderr)
+                continue
+            print(_kept(entries[number:]), file=sys.stderr)
+            for journal in journals.values():
+                journal.close()
+            raise
+    return code
+
+
+def _kept(entries: Sequence[Entry]) -> str:
+    """What becomes of jobs that are written down and not launched."""
+    named = " ".join(entry.name for entry in entries if entry.submitted_ms is None)
+    return (
+        f"Not launched, but written down: {named}. The same command goes on with that, and so does:"
+        f" python -m trainers.jobs watch {named}\nDrop it: python -m trainers.jobs stop {named}"
+    )
+
+
+def _say_unsent(store: Store, meant: Collection[str]) -> None:
+    """Name the jobs of earlier launches that are still to be launched: whoever watches all of them launches these."""
+    from tracking.journal import is_held
+    from trainers.sagemaker import ledger
+
+    left = [e for e in ledger.unsent(store.root) if e.journal_id not in meant and not is_held(e.directory)]
+    if left:
+        print(f"note: left by an earlier launch. {_kept(left)}", file=sys.stderr)
 
 
 def _watch(
@@ -198,7 +236,7 @@ def _watch(
     arguments: argparse.Namespace,
 ) -> list[Outcome | None]:
     """To the end of all; what became of each is said as well as returned."""
-    from trainers.sagemaker import console
+    from trainers.sagemaker import console, ledger
     from trainers.sagemaker.fleet import watch_many
 
     how: dict[str, Any] = {"journals": dict(journals), "store": store, "poll_s": arguments.poll}
@@ -211,7 +249,10 @@ def _watch(
             with console.ManyJobs() as view:
                 outcomes = watch_many(entries, listener=view, on_round=view.draw, **how)
     except KeyboardInterrupt:
-        print(f"\nThe jobs go on. Watch again: python -m trainers.jobs watch {' '.join(e.name for e in entries)}")
+        now = [ledger.load(entry.directory) or entry for entry in entries]
+        print(f"\nThe jobs go on. Watch again: python -m trainers.jobs watch {' '.join(e.name for e in now)}")
+        if any(entry.submitted_ms is None and not entry.ended for entry in now):
+            print(_kept([entry for entry in now if not entry.ended]))
         raise
     for entry, outcome in zip(entries, outcomes, strict=True):
         print(console.ending(entry, outcome))

@@ -157,16 +157,21 @@ def _stop(arguments: argparse.Namespace) -> int:
 
     doors, code = _Doors(arguments), 0
     for entry in _named(arguments, _store()):
+        watch = JobWatch(entry, doors.of(entry))
         try:
-            if entry.submitted_ms is None and not entry.ended:
-                watch = JobWatch(entry, doors.of(entry))
+            if entry.submitted_ms is None:
+                watch.open()  # or else another process may launch it at this moment
+            watch.entry = stop(watch.aws, watch.entry)
+            if watch.entry.submitted_ms is None:
                 watch.abandon("not launched: stopped before", "stopped")
+                print(f"{entry.name}: was not launched, and will not be")
             else:
-                stop(doors.of(entry), entry)
-            print(f"{entry.name}: asked to end; it keeps the model it has")
+                print(f"{watch.entry.name}: asked to end; it keeps the model it has")
         except (AwsError, ValueError) as error:
             print(f"trainers.jobs: {entry.name}: {error}", file=sys.stderr)
             code = 1
+        finally:
+            watch.close()
     return code
 
 

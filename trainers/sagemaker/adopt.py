@@ -14,7 +14,7 @@ from tracking.journal import Journal
 from trainers.errors import BadInput
 from trainers.sagemaker import images, ledger, phases, request
 from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.errors import AwsError, NotFound
+from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, Unreachable
 
 _KEPT = (
     "HyperParameters",
@@ -82,8 +82,10 @@ def _tags(aws: Aws, arn: str) -> dict[str, str]:
     try:
         pages = aws.pages("sagemaker", "ListTags", ResourceArn=arn)
         return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-    except AwsError:  # without leave to read tags it is a run of its own
-        return {}
+    except AwsError as error:
+        if isinstance(error, Unreachable) or (isinstance(error, NotAllowed) and error.has_expired):
+            raise
+        return {}  # without leave to read tags it is a run of its own
 
 
 def _dataset(described: Mapping[str, Any]) -> str:

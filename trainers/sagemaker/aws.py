@@ -37,6 +37,7 @@ _THROTTLED = {
     "SlowDown",
 }
 _DOWN = {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable", "ServiceUnavailableException"}
+_SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403"}
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
 
@@ -165,11 +166,12 @@ class Aws:
             self.pace.wait(operation)
             try:
                 answer = getattr(self.client(service), xform_name(operation))(**arguments)
-            except (ClientError, BotoCoreError, ResponseParserError) as error:
-                translated = translate(error, operation)
+            except (ClientError, BotoCoreError, ResponseParserError, RuntimeError) as error:
+                translated = self.failed(error, operation)
                 if isinstance(error, ClientError) and _code(error) in _THROTTLED:
                     self.pace.throttled(operation)
-                if not self._is_worth_waiting(error, translated, patience_s):
+                has_expired = isinstance(translated, errors.NotAllowed) and translated.has_expired
+                if not isinstance(translated, errors.Unreachable) and not (has_expired and patience_s is None):
                     raise translated from error
                 # Spread out, so that many waiting processes don't all come back at once.
                 nap_s = pause_s * (0.5 + random.random() / 2)
@@ -202,8 +204,8 @@ class Aws:
 
         try:
             return getattr(self.client("s3"), xform_name(operation))(**arguments)
-        except (BotoCoreError, ClientError) as error:
-            raise translate(error, operation) from error
+        except (BotoCoreError, ClientError, RuntimeError) as error:
+            raise self.failed(error, operation) from error
 
     def read_object(self, bucket: str, key: str, span: str | None = None) -> bytes:
         """An object of S3, or the bytes of it that ``span`` (``bytes=0-99``) names. Raises AwsError."""
@@ -213,18 +215,18 @@ class Aws:
         try:
             return bytes(answer["Body"].read())
         except BotoCoreError as error:  # the connection broke on the way
-            raise translate(error, "GetObject") from error
+            raise self.failed(error, "GetObject") from error
 
-    def _is_worth_waiting(self, error: Exception, translated: Exception, patience_s: float | None) -> bool:
-        if isinstance(translated, errors.Unreachable):
-            return True
-        if isinstance(translated, errors.NotAllowed) and translated.has_expired:
+    def failed(self, error: Exception, operation: str) -> Exception:
+        """A botocore error as one of ours; after one about the credentials the next call looks for new ones."""
+        translated = translate(error, operation)
+        has_expired = isinstance(translated, errors.NotAllowed) and translated.has_expired
+        if has_expired or isinstance(translated, errors.NoCredentials):
             # New keys in a file are seen by a new session only.
             with self._guard:
                 self._clients.clear()
                 self._session = None
-            return patience_s is None
-        return False
+        return translated
 
     def _boto_session(self) -> Any:
         try:
@@ -251,8 +253,12 @@ def translate(error: Exception, operation: str) -> Exception:
         return errors.NoCredentials(f"{error}. Give --profile and --region, or set up AWS's own files or variables.")
     if isinstance(error, boto.ParamValidationError):
         return errors.Rejected(f"{operation}: {error}", code="ParamValidation", operation=operation)
+    if isinstance(error, RuntimeError) and "expired" not in str(error):
+        raise error  # botocore says so of keys that it renewed and that have expired again; the rest is not AWS's
     if not isinstance(error, boto.ClientError):
-        if isinstance(error, (boto.TokenRetrievalError, boto.SSOError)):
+        kinds = ("TokenRetrievalError", "SSOError", "CredentialRetrievalError", "NoAuthTokenError", "LoginError")
+        lapsed = tuple(getattr(boto, kind) for kind in kinds if hasattr(boto, kind))
+        if isinstance(error, (RuntimeError, *lapsed)):
             return errors.NotAllowed(f"{operation}: {error}", code="ExpiredToken", operation=operation)
         return errors.Unreachable(f"{operation}: no answer from AWS ({error})", operation=operation)
     code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -261,13 +267,14 @@ def translate(error: Exception, operation: str) -> Exception:
     message = f"{operation}: {told}"
     if code in _THROTTLED:
         kind, message = errors.Unreachable, f"{operation}: AWS asks us to be slower ({told})"
+    elif code in _SKEWED or "Signature expired" in told:  # a laptop that woke up between signing and sending
+        kind, message = errors.Unreachable, f"{operation}: AWS finds this machine's clock wrong ({told})"
     elif code in _DOWN or status >= 500:
         kind, message = errors.Unreachable, f"{operation}: AWS has a fault of its own ({told})"
-    elif code in errors.EXPIRED:
-        kind, message = (
-            errors.NotAllowed,
-            f"{operation}: credentials expired or unknown ({told}); renew them",
-        )
+    elif code in errors.EXPIRED or (code == "400" and operation.startswith("Head")):
+        # S3 answers a HEAD without a body: expired keys are a bare 400.
+        code = code if code in errors.EXPIRED else "ExpiredToken"
+        kind, message = errors.NotAllowed, f"{operation}: credentials expired or unknown ({told}); renew them."
     elif code in _DENIED:
         kind, message = errors.NotAllowed, f"{operation}: {told}. Ask for the permission, or give another --profile."
     elif code == "ResourceInUse":

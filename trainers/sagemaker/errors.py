@@ -21,7 +21,17 @@ _QUOTA = re.compile(
     r" and a request delta of (?P<wanted>[\d,.]+)"
 )
 
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException")
+# What AWS's services answer to keys whose time is over, each in its own spelling.
+EXPIRED = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+)
 
 
 class AwsError(TrainerError):

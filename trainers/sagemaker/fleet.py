@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from tracking.errors import TrackingError
 from tracking.journal import Journal
 from trainers.errors import TrainerError
-from trainers.sagemaker import failures, ledger, sending
+from trainers.sagemaker import ledger, sending
 from trainers.sagemaker.aws import RATES_PER_S, Aws
 from trainers.sagemaker.budget import Budgets
-from trainers.sagemaker.errors import NoCredentials, NotAllowed, QuotaReached, Rejected, Unreachable
+from trainers.sagemaker.errors import AwsError, NoCredentials, NotAllowed, QuotaReached, Unreachable
 from trainers.sagemaker.shower import Shower
 from trainers.sagemaker.watch import SETTLE_S, JobWatch
 from trainers.sagemaker.watch_news import Listener, Outcome, Silent
@@ -138,14 +138,13 @@ class Fleet:
         for job in self.jobs if jobs is None else jobs:
             if job.is_over or job.cancelled:
                 continue
-            if job.entry.submitted_ms is None:
-                job.watch.abandon("not launched: stopped while it waited for quota", "stopped")
-            else:
-                try:
-                    sending.stop(job.watch.aws, job.entry)
-                except Unreachable as error:
-                    self.listener.say(job.entry, f"not stopped yet: {error}")
-                    continue
+            try:
+                job.watch.entry = sending.stop(job.watch.aws, job.entry)
+                if job.entry.submitted_ms is None:
+                    job.watch.abandon("not launched: stopped while it waited", "stopped")
+            except (AwsError, NoCredentials) as error:
+                self.listener.say(job.entry, f"not stopped yet: {error}")
+                continue
             job.cancelled = True
 
     def close(self, patience_s: float = 0.0) -> None:
@@ -172,22 +171,25 @@ class Fleet:
                 job.due_s = self._clock.now() + self._quota_pause_s
                 continue
             try:
-                job.watch.entry = sending.send(job.watch.aws, entry)
+                job.watch.open()
+                if job.watch.outcome is not None:  # another process gave it up
+                    continue
+                job.watch.entry = sending.send(job.watch.aws, job.entry)
                 job.trouble, job.due_s = "", self._clock.now()
                 self.listener.say(job.entry, "launched")
-            except QuotaReached as error:
-                full.add(machine)
-                job.due_s = self._clock.now() + self._quota_pause_s
-                job.trouble = f"waits for quota: {error.quota} is {error.limit}, {error.used} in use"
-                if error.is_hopeless:
-                    job.watch.abandon(str(error), "quota", failures.classify(f"ResourceLimitExceeded {error}").advice)
+            except AwsError as error:
+                if job.watch.refused(error):
                     self.listener.say(job.entry, str(error))
-            except Unreachable as error:
-                self._later(job, str(error))
-            except (Rejected, NotAllowed) as error:
-                kind = "permission" if isinstance(error, NotAllowed) else "settings"
-                job.watch.abandon(str(error), kind)
-                self.listener.say(entry, str(error))
+                elif isinstance(error, QuotaReached):
+                    full.add(machine)
+                    job.due_s = self._clock.now() + self._quota_pause_s
+                    job.trouble = f"waits for quota: {error.quota} is {error.limit}, {error.used} in use"
+                elif isinstance(error, (Unreachable, NotAllowed)):
+                    self._later(job, str(error))
+                else:
+                    self._give_up(job, str(error))
+            except (TrackingError, TrainerError, OSError) as error:
+                self._give_up(job, str(error))
 
     def _look(self, job: Watched) -> None:
         assert self._clock is not None
@@ -202,7 +204,7 @@ class Fleet:
             self._later(job, str(error))
         except (NotAllowed, NoCredentials) as error:
             # Keys run out and are renewed while a job goes on; whoever may not look at all is told at once.
-            if isinstance(error, NotAllowed) and (error.has_expired or job.watch.description):
+            if job.watch.description or (isinstance(error, NotAllowed) and error.has_expired):
                 self._later(job, str(error))
             else:
                 self._give_up(job, str(error))
@@ -212,13 +214,15 @@ class Fleet:
     def _later(self, job: Watched, why: str) -> None:
         assert self._clock is not None
         if job.trouble != why:
-            self.listener.say(job.entry, f"{why} The job goes on; trying again.")
+            state = "It is not launched yet" if job.entry.submitted_ms is None else "The job goes on"
+            self.listener.say(job.entry, f"{why} {state}; trying again.")
         job.trouble, job.due_s = why, self._clock.now() + self.interval_s
 
     def _give_up(self, job: Watched, why: str) -> None:
         job.trouble, job.given_up = why, True
         job.watch.close()
-        self.listener.say(job.entry, f"no longer watched: {why}")
+        state = "not launched yet, and no longer tried" if job.entry.submitted_ms is None else "no longer watched"
+        self.listener.say(job.entry, f"{state}: {why}")
 
     def _quota_is_free(self) -> None:
         for job in self.jobs:
@@ -228,9 +232,10 @@ class Fleet:
     def _hold_budgets(self) -> None:
         assert self._clock is not None
         for usd, jobs in self._budgets.spent(self._clock.now(), self.interval_s):
-            for job in jobs:
-                self.listener.say(job.entry, f"stopped: --max-cost {usd:g} $ would be passed")
             self.stop(jobs)
+            for job in jobs:
+                if job.cancelled:
+                    self.listener.say(job.entry, f"stopped: --max-cost {usd:g} $ would be passed")
 
 
 def watch_many(

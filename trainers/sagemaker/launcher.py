@@ -6,6 +6,7 @@ goes on.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
+from tracking.errors import JournalError
 from tracking.journal import Journal
 from trainers.config import Config
 from trainers.errors import TrainerError
@@ -20,9 +22,11 @@ from trainers.jobs import ENDED, State
 from trainers.sagemaker import first_weights, ledger, phases, pricing, request
 from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.channels import channels_of
+from trainers.sagemaker.errors import AwsError
 from trainers.sagemaker.options import JobOptions
 from trainers.sagemaker.sending import send_when_possible, stop
 from trainers.sagemaker.upload import Uploads
+from trainers.sagemaker.watch import JobWatch
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -101,7 +105,14 @@ class SageMakerLauncher:
         return Plan(config, self.options, self.kind, made, price, datasets)
 
     def record(self, plan: Plan) -> tuple[ledger.Entry, Journal]:
-        """Write the job down before it is sent: its journal, open, and its line in the ledger."""
+        """Write the job down before it is sent: its journal, open, and its line in the ledger.
+
+        A launch that is repeated goes on with the job that was written down before and not sent, or whose sending had
+        no answer: never are there two.
+        """
+        left = self._left(plan)
+        if left is not None:
+            return left
         now_ms = int(self.aws.clock.now() * 1000)
         config = plan.config
         run_name = config.run_name or plan.name
@@ -147,6 +158,23 @@ class SageMakerLauncher:
         ).save()
         return entry, journal
 
+    def _left(self, plan: Plan) -> tuple[ledger.Entry, Journal] | None:
+        """The same job as an earlier launch left it unsent, if no process holds it."""
+        wanted = _essence(plan.request)
+        for entry in ledger.unsent(self.root):
+            if (entry.kind, entry.region) != (plan.kind, self.aws.region) or _essence(entry.request) != wanted:
+                continue
+            try:
+                journal = Journal.reopen(entry.directory)
+            except JournalError:  # its launcher waits for quota, and this one is asked for beside it
+                continue
+            now = ledger.load(entry.directory)  # it may have been sent until the journal was ours
+            if now is not None and now.submitted_ms is None and not now.ended:
+                self.on_news(f"{now.name} was written down before and not launched; this launch goes on with it")
+                return now.changed(profile=plan.options.profile, budget=self._budget), journal
+            journal.close()
+        return None
+
     def _complete(self, plan: Plan, journal: Journal) -> dict[str, Any]:
         """The request with what only the run's journal decides: whose job it is, and the MLflow run to log live to."""
         made = dict(plan.request)
@@ -169,9 +197,7 @@ class SageMakerLauncher:
     def submit(self, config: Config) -> SageMakerJob:
         """Launch one run, waiting for quota if need be. Raises BadInput when the place can't take it."""
         entry, journal = self.record(self.plan(config))
-        journal.close()
-        entry = send_when_possible(self.aws, entry, on_news=self.on_news)
-        return SageMakerJob(self.aws, entry)
+        return SageMakerJob(self.aws, launch(JobWatch(entry, self.aws, journal=journal), self.on_news))
 
     def _store(self) -> Store:
         """Where the run is found that another starts from."""
@@ -207,6 +233,24 @@ class SageMakerLauncher:
             return str(answer["images"][0]["imageId"]["imageDigest"])
         except (TrainerError, LookupError):
             return None
+
+
+def launch(watch: JobWatch, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
+    """Send a job that was written down, waiting for quota if need be, and let go of it; the entry as taken.
+
+    Raises AwsError, NoCredentials, JournalError (another process holds it). Afterwards ``watch.outcome`` is set where
+    AWS will not have the job; otherwise it is left as it is, and sending it again launches it once.
+    """
+    try:
+        watch.open()
+        if watch.outcome is None:
+            watch.entry = send_when_possible(watch.aws, watch.entry, on_news=on_news)
+        return watch.entry
+    except AwsError as error:
+        watch.refused(error)
+        raise
+    finally:
+        watch.close()
 
 
 class SageMakerJob:
@@ -262,6 +306,14 @@ def _params(plan: Plan) -> dict[str, names.Value]:
     elif plan.kind == ledger.OWN and "num_threads" in values:
         del values["num_threads"]  # the container's machine has its own
     return values
+
+
+def _essence(request: Mapping[str, Any]) -> str:
+    """A request without what differs between two launches of the same: the job's name, the ids of its run."""
+    kept = {key: value for key, value in request.items() if key not in ("TrainingJobName", "Tags", "Environment")}
+    kept["Tags"] = [tag for tag in request.get("Tags", []) if tag["Key"] != names.JOURNAL_ID]
+    kept["Environment"] = {k: v for k, v in request.get("Environment", {}).items() if k != "MLFLOW_RUN_ID"}
+    return json.dumps(kept, sort_keys=True).replace(request["TrainingJobName"], "")
 
 
 def _origin() -> dict[str, str]:

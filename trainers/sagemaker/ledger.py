@@ -66,6 +66,7 @@ class Entry:
         path = self.directory / FILE
         part = path.with_suffix(".part")
         try:
+            part.touch(mode=0o600)  # a request may hold what its user would not show to all of the machine's
             part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
@@ -107,6 +108,19 @@ def load(directory: Path) -> Entry | None:
 def entries(root: Path) -> Iterator[Entry]:
     """Every job of the journals under ``root``, oldest first."""
     found = [entry for directory in journals(root) if (entry := load(directory)) is not None]
+    yield from sorted(found, key=lambda entry: (entry.created_ms, entry.name))
+
+
+def unsent(root: Path) -> Iterator[Entry]:
+    """The jobs that were written down and neither sent nor given up, oldest first; damaged ones are left out."""
+    found = []
+    for directory in journals(root):
+        try:
+            entry = load(directory)
+        except TrainerError:
+            continue
+        if entry is not None and entry.submitted_ms is None and not entry.ended:
+            found.append(entry)
     yield from sorted(found, key=lambda entry: (entry.created_ms, entry.name))
 
 

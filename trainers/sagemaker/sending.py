@@ -6,7 +6,7 @@ call and its answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tracking import names
@@ -45,15 +45,25 @@ def send_when_possible(
             aws.clock.sleep(QUOTA_PAUSE_S)
 
 
-def stop(aws: Aws, entry: ledger.Entry) -> None:
-    """Ask a job to end; one that has ended, or was never sent, is left alone."""
+def stop(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
+    """Ask a job to end; one that has ended is left alone. The entry as it is then: not submitted, if there is none.
+
+    One whose sending had no answer may be there all the same, so AWS is asked. Raises AwsError.
+    """
     if entry.submitted_ms is None:
-        return
+        try:
+            found = _is_ours(aws, entry)
+        except errors.NotFound:
+            found = None
+        if found is None:
+            return entry
+        entry = entry.changed(arn=found["TrainingJobArn"], submitted_ms=int(aws.clock.now() * 1000))
     try:
         aws.call("sagemaker", "StopTrainingJob", TrainingJobName=entry.name)
     except errors.Rejected as error:
         if "in status" not in str(error):
             raise
+    return entry
 
 
 def _is_ours(aws: Aws, entry: ledger.Entry) -> dict[str, Any] | None:
@@ -63,10 +73,20 @@ def _is_ours(aws: Aws, entry: ledger.Entry) -> dict[str, Any] | None:
         pages = aws.pages("sagemaker", "ListTags", ResourceArn=described["TrainingJobArn"])
         tags = {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
         ours = tags.get(names.JOURNAL_ID) == entry.journal_id
-    except errors.NotAllowed:  # then by what only this launch has: all its text and where its output goes
-        keys = ("HyperParameters", "OutputDataConfig", "InputDataConfig")
-        ours = all(described.get(key) == entry.request.get(key) for key in keys)
+    except errors.NotAllowed as error:
+        if error.has_expired:
+            raise
+        ours = _facts(described) == _facts(entry.request)
     return described if ours else None
+
+
+def _facts(request: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a launch from others where tags cannot be read: its text, its inputs, where its output goes.
+
+    No more of each than that: AWS's answer also holds defaults that were not asked for.
+    """
+    sources = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request.get("InputDataConfig", [])]
+    return request.get("HyperParameters", {}), sources, request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
 
 
 def _renamed(entry: ledger.Entry) -> ledger.Entry:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.errors import BadData
-from trainers.sagemaker.aws import Aws, translate
+from trainers.sagemaker.aws import Aws
 from trainers.sagemaker.errors import NotAllowed, NotFound
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class Uploads:
         try:
             with open_it() as stream:
                 self._aws.client("s3").upload_fileobj(stream, bucket, key)
-        except (BotoCoreError, ClientError) as error:
-            raise translate(error, "PutObject") from error
+        except (BotoCoreError, ClientError, RuntimeError) as error:
+            raise self._aws.failed(error, "PutObject") from error
 
     def _is_there(self, uri: str) -> bool:
         if self._dry:
@@ -122,7 +122,11 @@ class Uploads:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         try:
             self._aws.s3("HeadObject", Bucket=bucket, Key=key)
-        except (NotFound, NotAllowed):  # who may not list the bucket is not told that something is missing
+        except NotFound:
+            return False
+        except NotAllowed as error:  # who may not list the bucket is not told that something is missing
+            if error.has_expired:
+                raise
             return False
         return True
 

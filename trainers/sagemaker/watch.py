@@ -20,7 +20,7 @@ from trainers.jobs import ENDED as ENDED_STATES
 from trainers.jobs import State
 from trainers.sagemaker import builtin, failures, ledger, phases, pricing, watch_end
 from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.errors import NotAllowed, NotFound
+from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.watch_end import STATE_FILE
 from trainers.sagemaker.watch_events import Taker
 from trainers.sagemaker.watch_journal import RemoteJournal
@@ -104,7 +104,7 @@ class JobWatch:
         """
         if self.outcome is not None:
             return
-        self._open()
+        self.open()
         if self._journal is None:  # all was done before
             return
         ended = phases.end(self.description) if self.description else None
@@ -128,18 +128,35 @@ class JobWatch:
 
     def abandon(self, reason: str, kind: str, advice: str = "") -> None:
         """End the run of a job that there is not and will not be: ``stopped`` is KILLED, other kinds are FAILED."""
-        self._open()
+        self.open()
         if self.outcome is None:
             now_ms = int(self.aws.clock.now() * 1000)
             state: State = "killed" if kind == "stopped" else "failed"
             outcome = Outcome(self.entry.name, state, reason, kind, advice, 0.0, 0.0)
             self._close(outcome, state.upper(), f"{reason} {advice}".strip(), now_ms)
 
-    # beginning
+    def refused(self, error: AwsError) -> bool:
+        """End the run of a job that AWS will not have as it is; False where sending it later may help."""
+        advice = ""
+        if isinstance(error, QuotaReached) and error.is_hopeless:
+            kind, advice = "quota", failures.classify(f"ResourceLimitExceeded {error}").advice
+        elif isinstance(error, NotAllowed) and not error.has_expired:
+            kind = "permission"
+        elif isinstance(error, (Rejected, NotFound)):
+            kind = "settings"
+        else:
+            return False
+        self.abandon(str(error), kind, advice)
+        return True
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Take hold of the journal, so that no other process sends, stops or watches the job. Raises JournalError."""
         if self._taker is not None:
             return
+        if self._journal is None and watch_end.stored_outcome(self.entry) is None:
+            self._journal = Journal.reopen(self.entry.directory)
+            # Whoever held it before may have sent the job, or given it up.
+            self.entry = ledger.load(self.entry.directory) or self.entry
         path = self.entry.directory / STATE_FILE
         try:
             self._state = json.loads(path.read_text(encoding="utf-8"))
@@ -151,9 +168,8 @@ class JobWatch:
             self.outcome = Outcome(**self._state["outcome"])
             if not self.entry.ended:  # the watcher died between the two
                 self.entry = self.entry.changed(ended=self.outcome.state)
+            self.close()
             return
-        if self._journal is None:
-            self._journal = Journal.reopen(self.entry.directory)
         self._log = self.entry.directory / "files" / LOG_FILE
         self._log.parent.mkdir(exist_ok=True)
         with self._log.open("ab") as stream:  # what was written after the state was kept is read again
@@ -163,6 +179,7 @@ class JobWatch:
         checkpoints = self.entry.request.get("CheckpointConfig", {}).get("S3Uri")
         if self.entry.kind == ledger.OWN and checkpoints:
             self._remote = RemoteJournal(self.aws, checkpoints, self._state.setdefault("remote", {}))
+        assert self._journal is not None
         self._taker = Taker(self.entry, self._journal, self._state)
 
     # looking

@@ -126,7 +126,9 @@ def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
         aws.s3("HeadObject", Bucket=bucket, Key=key)
     except NotFound:
         return ""
-    except NotAllowed:
+    except NotAllowed as error:
+        if error.has_expired:
+            raise
         # Whoever may not look is told where it should be, if the job says it went well.
         return uri if description.get("TrainingJobStatus") == "Completed" else ""
     return uri
