@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     from reports.errors import ReportError
     from tracking.errors import StoreUnreachable, TrackingError
+    from tracking.hiding import guard
 
+    guard()
     make: Callable[[argparse.Namespace], None] = asked.make
     try:
         make(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -86,6 +87,16 @@ def test_the_pages_show_runs_and_artifacts_of_the_store(served: Store, tmp_path:
         assert b"<title>MLflow</title>" in page.read()
     with urllib.request.urlopen(f"{url}/get-artifact?path=model/weights.bin&run_uuid={run_id}", timeout=30) as answer:
         assert answer.read() == b"w" * 1000
+
+
+def test_no_command_line_names_the_store(served: Store) -> None:
+    """Every user of the machine sees them; the URI of a database holds its password."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    assert any("mlflow" in line and "server" in line for line in lines)
+    assert not [line for line in lines if served.tracking_uri in line]
 
 
 def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Path) -> None:

@@ -219,12 +219,13 @@ def test_the_server_gets_the_store_its_artifacts_and_what_follows_two_dashes(sto
     line = command_ui.command(store, "127.0.0.1", 5001, ["--", "--workers", "2"])
     assert line[1:4] == ["-m", "mlflow", "server"]
     options: dict[str, Any] = dict(zip(line[4:], line[5:], strict=False))
-    assert options["--backend-store-uri"] == store.tracking_uri
+    assert store.tracking_uri not in line
+    assert command_ui.environment(store)["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
     assert options["--default-artifact-root"] == (store.root.parent / "artifacts").as_uri()
     assert line[-2:] == ["--workers", "2"]
 
 
-def test_the_ui_starts_no_judges_of_language_models_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command_ui.environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+def test_the_ui_starts_no_judges_of_language_models_unless_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command_ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
-    assert command_ui.environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"
+    assert command_ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"

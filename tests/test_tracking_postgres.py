@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +22,8 @@ import reports
 from tracking import frame, frame_api, frame_sql, frame_tables
 from tracking import run as tracked
 from tracking.errors import StoreError
-from tracking.replay import replay
+from tracking.journal import Journal
+from tracking.replay import is_done, replay
 from tracking.store import Store, resolve
 
 pytest.importorskip("psycopg2")
@@ -97,6 +100,32 @@ def test_runs_live_there_as_they_live_in_a_file(store: Store, tmp_path: Path) ->
             history = store.client().get_metric_history(one.info.run_id, "train_accuracy")
             assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]
             assert (one.info.status, one.info.end_time) == ("FAILED", 10_000)
+
+
+def test_a_password_goes_nowhere_and_a_new_one_replays_nothing(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The server takes any password; the former version's file had this one in it."""
+    former, later = (replace(store, tracking_uri=_with(store, word)) for word in ("pa/ss:w0rd", "another"))
+    directory = write_full_journal(former, tmp_path)
+    first = replay(directory, former)
+    state = directory / "replay.json"
+    assert "w0rd" not in state.read_text() and state.stat().st_mode & 0o777 == 0o600
+    state.write_text(state.read_text().replace("tester:***@", "tester:pa/ss:w0rd@"))
+    assert is_done(directory, former) and is_done(directory, later)
+    again = replay(directory, later)
+    assert (again.run_id, again.num_events) == (first.run_id, 0)
+    journal = Journal.reopen(directory)
+    journal.tags({"more": "1"})
+    journal.close()
+    replay(directory, later)
+    assert "w0rd" not in state.read_text() and list(json.loads(state.read_text())["stores"]) == [later.public_uri]
+    said = capfd.readouterr()
+    assert not [word for word in ("w0rd", "another@") if word in said.out + said.err]
+
+
+def _with(store: Store, password: str) -> str:
+    return store.tracking_uri.replace("tester@", f"tester:{password}@")
 
 
 def test_two_processes_make_the_tables_at_once(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from tracking import (
     command_ui,
 )
 from tracking.errors import TrackingError
+from tracking.hiding import guard
 
 COMMANDS: tuple[Any, ...] = (
     command_sync,
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_arguments(parser)
         parser.set_defaults(command=command)
     parsed = top.parse_args(arguments)
+    guard()
     try:
         return int(parsed.command.run(parsed))
     except TrackingError as error:

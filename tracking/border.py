@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
+from tracking.hiding import guard_logs, is_parsable, remember
+from tracking.hiding import public as public
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,24 +43,34 @@ def kind(uri: str) -> str:
     )
 
 
-def public(uri: str) -> str:
-    """The URI without its password, fit for a screen or a file."""
-    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", uri)
-
-
 def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    """Raise StoreUnreachable at once where MLflow would retry for minutes: nobody listens at the store's address."""
-    parts, scheme = urlsplit(uri), kind(uri)
+    """Raise StoreUnreachable at once where MLflow would retry for minutes: nobody listens at the store's address.
+
+    StoreError where a parser would take the URI apart at a character of its password.
+    """
+    remember(uri)
+    if not is_parsable(uri):
+        raise StoreError(
+            f"{public(uri)} cannot be read as it is: percent-encode what is special in its user and password"
+            " (@ is %40, / is %2F, : is %3A, # is %23, ? is %3F, [ is %5B, ] is %5D)"
+        )
+    parts, scheme = urlsplit(public(uri)), kind(uri)
+    host = parts.hostname
+    try:
+        given = parts.port
+    except ValueError:  # several hosts
+        return
     if scheme in ("http", "https"):
-        port = parts.port or (443 if scheme == "https" else 80)
+        port = given or (443 if scheme == "https" else 80)
         if parts.hostname and scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
             return
     else:
-        port = parts.port or DATABASES.get(scheme, 0)
-    if not parts.hostname or not port:
+        port = given or DATABASES.get(scheme, 0)
+        host = host or next((name for key, name in parse_qsl(parts.query) if key == "host" and name[:1] != "/"), None)
+    if not host or not port:
         return
     try:
-        socket.create_connection((parts.hostname, port), timeout=timeout_s).close()
+        socket.create_connection((host, port), timeout=timeout_s).close()
     except OSError as error:
         raise StoreUnreachable(
             f"nothing answers at {public(uri)} ({error.strerror or error}); start the server or correct"
@@ -82,6 +94,8 @@ def open_client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
+    remember(uri)
+    guard_logs()
     # It narrates the making of its tables into the middle of a run's output.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
@@ -108,15 +122,18 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the store at ``path`` alone while it is made; StoreUnreachable when others hold it for too long."""
+def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S, doing: str = "making") -> Iterator[None]:
+    """Hold the store at ``path`` alone while it is made; StoreUnreachable when others hold it for too long.
+
+    ``doing`` says in the message what it is held for.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout:
-        raise StoreUnreachable(f"another process has been making {path} for {timeout_s:.0f} s; try again") from None
+        raise StoreUnreachable(f"another process has been {doing} {path} for {timeout_s:.0f} s; try again") from None
     except OSError as error:
         raise StoreError(_no_permission(path.parent, error.strerror or str(error))) from error
     try:
@@ -151,6 +168,7 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
     """Raise MLflow's and the driver's errors as ours; what it does not know passes through."""
+    remember(uri)
     try:
         yield
     except TrackingError:

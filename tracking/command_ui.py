@@ -15,6 +15,7 @@ import time
 import webbrowser
 from pathlib import Path
 
+from tracking import border, hiding
 from tracking.errors import TrackingError
 from tracking.store import Store, resolve
 
@@ -37,15 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     if store.tracking_uri.startswith(("http://", "https://")):
         print(f"MLflow's pages are served by the tracking server: {store.public_uri}")
         if arguments.open:
-            webbrowser.open(store.tracking_uri)
+            webbrowser.open(hiding.address(store.tracking_uri))  # a browser's command line is seen by others
         return 0
     store.check()
+    border.check_reachable(store.tracking_uri)
     _check_free(arguments.host, arguments.port)
     if store.database is not None and not store.database.exists():
         store.client()
     url = f"http://{_shown(arguments.host)}:{arguments.port}"
     print(f"MLflow's pages on {store.public_uri} are coming up at {url} (Ctrl-C ends them)", flush=True)
-    server = subprocess.Popen(command(store, arguments.host, arguments.port, arguments.rest), env=environment())
+    line = command(store, arguments.host, arguments.port, arguments.rest)
+    server = subprocess.Popen(line, env=environment(store))
     try:
         if _answers(server, arguments.host, arguments.port):
             print(f"ready: {url}", flush=True)
@@ -61,20 +64,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def command(store: Store, host: str, port: int, rest: list[str]) -> list[str]:
-    """The server's command line: this store, artifacts read from where they lie, one worker."""
+    """The server's command line: artifacts read from where they lie, one worker.
+
+    The store is in ``environment``: a command line is seen by every user of the machine, passwords included.
+    """
     root = store.artifact_root or Path.cwd() / "mlruns" / "artifacts"
-    line = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.tracking_uri]
+    line = [sys.executable, "-m", "mlflow", "server"]
     line += ["--default-artifact-root", root.as_uri(), "--no-serve-artifacts"]
     line += ["--host", host, "--port", str(port), "--workers", "1"]
     return line + [word for word in rest if word != "--"]
 
 
-def environment() -> dict[str, str]:
-    """The server's environment: without the processes that judge language models, unless somebody asks for them.
+def environment(store: Store) -> dict[str, str]:
+    """The server's environment: this store, and no processes that judge language models, unless somebody asks for them.
 
     They are eight more interpreters, 1.4 GB and 24 s of processor time at every start.
     """
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    return {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": store.tracking_uri,
+    }
 
 
 def _check_free(host: str, port: int) -> None:

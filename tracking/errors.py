@@ -10,9 +10,17 @@ TrackingError
 
 from __future__ import annotations
 
+from tracking.hiding import hidden
+
 
 class TrackingError(ValueError):
-    """Root of the package's errors; the message says what was given, what is legal and what to do."""
+    """Root of the package's errors; the message says what was given, what is legal and what to do.
+
+    It may quote MLflow or a driver: passwords of the store's URI are hidden in it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hidden(message))
 
 
 class StoreError(TrackingError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking.errors import StoreUnreachable, TrackingError
+from tracking.hiding import hidden
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -42,9 +43,9 @@ class Live:
         self._wake.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            why = f" ({self.error})" if self.error else ""
+            why = f" ({hidden(str(self.error))})" if self.error else ""
             return f"{self._store.public_uri} took longer than {timeout_s:g} s{why}"
-        return str(self.error) if self.error else None
+        return hidden(str(self.error)) if self.error else None
 
     def _follow(self) -> None:
         from tracking.replay import Replayer

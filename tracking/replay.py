@@ -21,6 +21,7 @@ from tracking.border import translated
 from tracking.disk import cannot_write
 from tracking.errors import JournalError, RunNotFound, StoreError
 from tracking.events import VERSION, Event, Position, read
+from tracking.hiding import public
 from tracking.target import Target
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def progress(directory: Path, store: Store) -> Progress:
 def _all_progress(directory: Path) -> dict[str, Progress]:
     try:
         known = json.loads((Path(directory) / STATE_FILE).read_text())["stores"]
+        # Former versions left parts of some passwords in.
         return {
-            uri: Progress(p["run_id"], p["experiment_id"], Position(p["segment"], p["offset"]), p["status"])
+            public(uri): Progress(p["run_id"], p["experiment_id"], Position(p["segment"], p["offset"]), p["status"])
             for uri, p in known.items()
         }
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # another user's
         return {}
     except (ValueError, KeyError, TypeError):
         # It is only a shortcut: without it the run is found by its tag and everything is compared again.
@@ -200,6 +202,7 @@ class Replayer:
         path = self._directory / STATE_FILE
         part = path.with_suffix(".part")
         try:
+            part.touch(0o600)
             part.write_text(json.dumps({"version": 1, "stores": stores}, indent=1))
             part.replace(path)
         except OSError as error:

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from tracking import names
-from tracking.border import public
 from tracking.disk import cannot_write
 from tracking.ending import verdict
 from tracking.errors import TrackingError
 from tracking.events import read
+from tracking.hiding import hidden, public
 from tracking.import_lock import import_distutils
 from tracking.journal import Journal
 
@@ -152,6 +152,7 @@ class Run:
         if self.status != "RUNNING":
             return
         status, reason = verdict(error)
+        reason = hidden(reason)
         try:
             if error is not None and status == "FAILED" and not isinstance(error, SystemExit):
                 self._write_down(error, reason)
@@ -167,7 +168,7 @@ class Run:
 
     def _write_down(self, error: BaseException, reason: str) -> None:
         self.tags({names.ERROR_TYPE: type(error).__name__, names.STATUS_REASON: reason})
-        self.text("".join(traceback.format_exception(error)), "traceback.txt")
+        self.text(hidden("".join(traceback.format_exception(error))), "traceback.txt")
 
     def _flush(self) -> None:
         if self._live is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import TrackingError
+from tracking.hiding import guard
 from trainers.errors import BadData, BadInput, TrainerError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Evaluation:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
+    guard()
     try:
         return _main(_parser().parse_args(argv))
     except (BadInput, TrackingError) as error:

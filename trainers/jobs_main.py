@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tracking.hiding import guard
 from trainers.errors import BadInput, TrainerError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ TIME_IS_OVER = 124
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
+    guard()
     try:
         arguments = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
         return int(arguments.act(arguments))

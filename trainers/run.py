@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tracking.hiding import guard
 from trainers import cloud
 from trainers import study as studies
 from trainers.config import Config
@@ -34,6 +35,7 @@ Settings come from the defaults, then --preset, then --config, then the flags. E
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
+    guard()
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     except BadInput as error:

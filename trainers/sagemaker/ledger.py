@@ -66,7 +66,6 @@ class Entry:
         path = self.directory / FILE
         part = path.with_suffix(".part")
         try:
-            part.touch(mode=0o600)  # a request may hold what its user would not show to all of the machine's
             part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
             os.replace(part, path)
         except OSError as error:

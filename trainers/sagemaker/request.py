@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from tracking.hiding import public
 from trainers.config import Config
 from trainers.config_checks import say
 from trainers.config_text import build as build_config
@@ -153,10 +154,9 @@ def tracking_environment(
     uri = environment.get("MLFLOW_TRACKING_URI", "")
     if not uri or not (uri.startswith("arn:") or urlsplit(uri).scheme in ("http", "https")):
         return {}, "The job writes its journal to S3; the tracking store is on this machine and is filled from there."
-    parts = urlsplit(uri)
-    if parts.password or parts.username:
+    if public(uri) != uri:
         return {}, "MLFLOW_TRACKING_URI holds a password and is not handed to the job; its journal comes through S3."
-    host = parts.hostname or ""
+    host = urlsplit(uri).hostname or ""
     private = host in ("localhost", "0.0.0.0", "::1") or host.startswith("127.") or host.endswith(".local")
     private = private or (not in_vpc and _is_private(host))
     if not uri.startswith("arn:") and (private or "." not in host and ":" not in host):

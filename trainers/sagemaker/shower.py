@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tracking.hiding import hidden
 from trainers.sagemaker.ledger import Entry
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Shower:
             try:
                 client = client or self._store.client()
             except Exception as error:  # the journals wait; `python -m tracking sync` brings them in
-                self.error = str(error)
+                self.error = hidden(str(error))
             for entry in self._entries if client is not None else ():
                 try:
                     size = sum(path.stat().st_size for path in entry.directory.glob("journal-*.jsonl"))
@@ -89,7 +90,7 @@ class Shower:
                     replayer.advance()
                     sizes[entry.journal_id] = size
                 except Exception as error:
-                    self.error = str(error)
+                    self.error = hidden(str(error))
             if ending:
                 return
             self._wake.wait(30.0)
