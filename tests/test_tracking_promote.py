@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from tracking_fixtures import store_fixture  # noqa: F401
 
 from tracking import candidates, promote
 from tracking.__main__ import main
-from tracking.errors import ModelError, RunNotFound, TrackingError
+from tracking.errors import ModelError, RunNotFound, StoreUnreachable, TrackingError
 from tracking.journal import Journal
 from tracking.paired import mcnemar
 from tracking.replay import replay
@@ -335,3 +338,149 @@ def test_choosing_by_a_test_score_is_remarked_on(
 
 def test_errors_of_promotion_are_the_packages_own() -> None:
     assert issubclass(ModelError, TrackingError)
+
+
+class Interrupted:
+    """A client each of whose calls waits for its turn."""
+
+    def __init__(self, client: Any, turn: Callable[[], AbstractContextManager[None]]) -> None:
+        self._client, self._turn = client, turn
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._turn():
+                return asked(*arguments, **named)
+
+        return call
+
+
+@dataclass(frozen=True)
+class Contested(Store):
+    """A store in whose calls others get a word in; as a server's it has no file to lock."""
+
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    is_server: bool = True
+
+    @property
+    def database(self) -> Path | None:
+        return None if self.is_server else super().database
+
+    def client(self) -> Any:
+        return Interrupted(Store(self.tracking_uri, self.artifact_root, self.root).client(), self.turn)
+
+
+class Turns:
+    """Lets two threads have their calls in an order that ``seed`` decides, one call at a time."""
+
+    def __init__(self, seed: int, names: Sequence[str]) -> None:
+        self._order, self._left, self._gate = random.Random(seed), list(names), threading.Condition()
+        self._next = self._order.choice(self._left)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        with self._gate:
+            assert self._gate.wait_for(lambda: self._next == name, timeout=60)
+            try:
+                yield
+            finally:
+                self._pass()
+
+    def end(self, name: str) -> None:
+        with self._gate:
+            self._left.remove(name)
+            self._pass()
+
+    def _pass(self) -> None:
+        self._next = self._order.choice(self._left) if self._left else ""
+        self._gate.notify_all()
+
+
+@pytest.fixture
+def three(store: Store, tmp_path: Path) -> tuple[Store, list[candidates.Candidate], bytes]:
+    """A champion with 0.5 and two challengers, 0.75 and 1.0; the database as it is then."""
+    hits = ((True, True, False, False), (True, True, True, False), (True, True, True, True))
+    ids = [run(store, tmp_path, name, which) for name, which in zip(("old", "good", "best"), hits, strict=True)]
+    challenge(store, ids[0])
+    assert store.database is not None
+    found = [candidates.candidate(store, run_id) for run_id in ids]
+    return store, found, store.database.read_bytes()
+
+
+def audited(store: Store) -> dict[str, str]:
+    """What each audit says was replaced; the alias's holder last."""
+    told = {}
+    for version in store.client().search_model_versions("name = 'owls'"):
+        audit = version.tags.get("alias.champion.audit", "")
+        if audit:
+            told[version.run_id] = audit
+    return told
+
+
+def test_of_two_at_the_same_time_the_better_one_has_it_whoever_comes_last(
+    three: tuple[Store, list[candidates.Candidate], bytes],
+) -> None:
+    """On a server: their calls in many orders, each as likely as the other."""
+    store, (_, *challengers), database = three
+    assert store.database is not None
+    for seed in range(10):
+        store.database.write_bytes(database)
+        turns, moves = Turns(seed, ("good", "best")), dict[str, promote.Move]()
+
+        def go(name: str, one: candidates.Candidate, turns: Turns = turns, moves: Any = moves) -> None:
+            place = Contested(store.tracking_uri, store.artifact_root, store.root, lambda: turns.of(name))
+            try:
+                moves[name] = promote.promote(place, one, "owls")
+            finally:
+                turns.end(name)
+
+        threads = [threading.Thread(target=go, args=pair) for pair in zip(("good", "best"), challengers, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        holder, told = champion(store), audited(store)
+        assert holder.run_id == challengers[1].run_id, (seed, moves)
+        assert moves["best"].moved and moves["best"].version == str(holder.version)
+        assert f"replaced version {moves['best'].former};" in told[holder.run_id]
+        assert f"against {0.75 if moves['best'].former != '1' else 0.5:.4f} of version" in told[holder.run_id]
+        assert (challengers[0].run_id in told) == moves["good"].moved and len(told) == 2 + moves["good"].moved
+        history = store.client().get_registered_model("owls").tags["audit"].splitlines()
+        assert f"champion: version {holder.version} for" in history[-1] and len(history) == len(told)
+        assert promote.demote(store, "owls").version != str(holder.version)
+
+
+def test_a_promotion_that_is_done_is_no_rival_of_later_ones(
+    three: tuple[Store, list[candidates.Candidate], bytes],
+) -> None:
+    """Given back, it stays back; and so does one that died on the way."""
+    store, (_, good, best), _ = three
+    server = Contested(store.tracking_uri, store.artifact_root, store.root)
+    assert promote.promote(server, best, "owls").moved
+    assert promote.demote(server, "owls").version == "1"
+    assert promote.promote(server, good, "owls").moved and champion(store).run_id == good.run_id
+    left = store.client().search_model_versions(f"run_id = '{best.run_id}'")[0]
+    store.client().set_model_version_tag("owls", left.version, "alias.champion.claim", "set 1700000000000000000")
+    assert promote.demote(server, "owls").version == "1"
+    assert promote.promote(server, good, "owls").moved and champion(store).run_id == good.run_id
+
+
+def test_where_there_is_a_file_one_waits_for_the_other(
+    three: tuple[Store, list[candidates.Candidate], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (_, good, best), _ = three
+    refused = 0
+
+    def meanwhile() -> AbstractContextManager[None]:
+        nonlocal refused
+        with pytest.raises(StoreUnreachable, match="another process has been promoting in"):
+            promote.promote(store, best, "owls")
+        refused += 1
+        return nullcontext()
+
+    monkeypatch.setattr(promote, "PATIENCE_S", 0.0)
+    busy = Contested(store.tracking_uri, store.artifact_root, store.root, meanwhile, is_server=False)
+    assert promote.promote(busy, good, "owls").moved and refused > 10
+    assert promote.promote(store, best, "owls").former == "2" and champion(store).run_id == best.run_id
+    assert "replaced version 2;" in audited(store)[best.run_id]

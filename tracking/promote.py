@@ -10,10 +10,13 @@ import datetime
 import getpass
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracking.border import translated
+from tracking import rivals
+from tracking.border import locked, translated
 from tracking.candidates import Candidate, higher_is_better, of_run
 from tracking.errors import ModelError
 from tracking.paired import Paired, paired
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 LEVEL = 0.05
+PATIENCE_S = 120.0  # with another promotion in the same file
+_HAS_IT = "it has the alias already"
 _MODEL_TAG = "model_id"
 _MAX_HISTORY_CHARACTERS = 4000
 _MAX_HOLDERS = 100
+_MOST_WRITES = 20
 _MAX_CHARACTERS = 255
 _FORBIDDEN = set("/:'\"\\")  # the first two MLflow refuses, the others end a name in its queries
 _ALIAS, _RESERVED = re.compile(r"[\w-]+", re.ASCII), re.compile(r"latest|v\d+", re.IGNORECASE)
@@ -61,20 +67,35 @@ def promote(
     """
     check_names(name, alias)
     client = store.client()
-    with translated(store.tracking_uri):
-        holder = _holder(client, name, alias)
-        former = None if holder is None else str(holder.version)
-        if holder is not None and holder.tags.get(_MODEL_TAG) == challenger.model_id:
-            return Move(name, alias, former, former, False, "it has the alias already")
-        allowed, why = (True, "the first") if holder is None else _judge(client, challenger, holder, significant)
-        if not allowed and not force:
-            return Move(name, alias, former, None, False, why)
-        if not allowed:
-            why = f"forced, although {why}"
-        version = _version(client, challenger, name)
+    with translated(store.tracking_uri), _alone(store):
+        claim, version = None, ""
+        while True:
+            holder = _holder(client, name, alias)
+            former = _number(holder)
+            allowed, why = _verdict(client, challenger, holder, significant, force)
+            if not allowed:
+                if claim is not None:
+                    claim.mark("lost")
+                return Move(name, alias, former, former if why == _HAS_IT else None, False, why)
+            if claim is not None:
+                break
+            version = _version(client, challenger, name)
+            if store.database is not None:
+                break
+            claim = rivals.Claim(client, name, alias, version)  # and look anew: another may have moved it until now
         client.set_registered_model_alias(name, alias, version)
-        _write_down(client, name, alias, version, former, f"{challenger}; {why}")
+        now = _now()
+        if claim is not None:
+            claim.mark("set")
+            taken, lost, now = _look_again(client, challenger, name, alias, version, former, claim, force, now)
+            if lost:
+                claim.mark("lost")
+                return Move(name, alias, taken, None, False, lost)
+            if taken != former and taken is not None:
+                former = taken
+                why = _verdict(client, challenger, client.get_model_version(name, taken), significant, force)[1]
         _note_score(client, name, version, challenger)
+        _write_down(client, name, alias, version, former, f"{challenger}; {why}", now, claim)
         return Move(name, alias, former, version, True, why)
 
 
@@ -82,17 +103,19 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
     """Give the alias back to the version that had it before; without one it is taken away. Raises ModelError."""
     check_names(name, alias)
     client = store.client()
-    with translated(store.tracking_uri):
+    with translated(store.tracking_uri), _alone(store):
         holder = _holder(client, name, alias)
         if holder is None:
             raise ModelError(f"no version of {name!r} has the alias {alias!r}.")
         current, holders = str(holder.version), _holders(client, name, alias)
+        if rivals.tag(alias) in holder.tags:  # it is no other promotion's rival any more
+            client.delete_model_version_tag(name, current, rivals.tag(alias))
         if current in holders:
             del holders[len(holders) - 1 - holders[::-1].index(current) :]
         if not holders:
             client.delete_registered_model_alias(name, alias)
             _set_holders(client, name, alias, [])
-            _history(client, name, f"{alias}: taken from version {current}, nobody had it before")
+            _history(client, name, _said(f"{alias}: taken from version {current}, nobody had it before"))
             return Move(name, alias, current, None, True, "nobody had it before")
         former = holders[-1]
         try:
@@ -105,7 +128,7 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
             ) from error
         client.set_registered_model_alias(name, alias, former)
         _set_holders(client, name, alias, holders)
-        _history(client, name, f"{alias}: back from version {current} to {former}")
+        _history(client, name, _said(f"{alias}: back from version {current} to {former}"))
         return Move(name, alias, current, former, True, f"back to who had it before version {current}")
 
 
@@ -122,16 +145,79 @@ def check_names(name: str, alias: str) -> None:
         raise ModelError(f"{'; '.join(faults)}.")
 
 
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Keep others waiting from the first look to the last word, where there is a file to lock."""
+    if store.database is None:
+        yield
+        return
+    with locked(store.database.with_name(f"{store.database.name}.promotion"), PATIENCE_S, "promoting in"):
+        yield
+
+
+def _verdict(
+    client: MlflowClient, challenger: Candidate, holder: Any, significant: bool, force: bool
+) -> tuple[bool, str]:
+    """Whether the challenger gets the alias that ``holder`` has (None: nobody), and why or why not."""
+    if holder is None:
+        return True, "the first"
+    if holder.tags.get(_MODEL_TAG) == challenger.model_id:
+        return False, _HAS_IT
+    allowed, why = _judge(client, challenger, holder, significant)
+    return (True, f"forced, although {why}") if force and not allowed else (allowed, why)
+
+
+def _look_again(
+    client: MlflowClient,
+    challenger: Candidate,
+    name: str,
+    alias: str,
+    version: str,
+    former: str | None,
+    claim: rivals.Claim,
+    force: bool,
+    now: str,
+) -> tuple[str | None, str, str]:
+    """After the alias was moved (at ``now``): which version it was taken from and when; or who has it, why it was lost.
+
+    Of promotions at the same time the best one keeps it, whichever moved it last.
+    """
+    while True:
+        holder = _holder(client, name, alias)
+        current = _number(holder)
+        if current == version:
+            others = {} if force else claim.rivals("set", "done")
+            others.pop(former or "", None)  # judged already
+            better = [one for one in others.values() if not _wins(client, challenger, version, one)]
+            if not better:
+                return former, "", now
+            client.set_registered_model_alias(name, alias, _number(better[0]) or "")
+        elif current in claim.rivals("open", "set", "done") and (force or _wins(client, challenger, version, holder)):
+            former = current
+            client.set_registered_model_alias(name, alias, version)
+            now = _now()
+        else:
+            return current, f"version {current} was given it at the same time", now
+
+
+def _wins(client: MlflowClient, challenger: Candidate, version: str, rival: Any) -> bool:
+    """Whether the challenger, as ``version``, is better than a rival; of equal ones the first has it."""
+    known = _known(client, rival, challenger.metric)
+    if known is None or known[1] != challenger.digest or known[0] == challenger.score:
+        return int(version) < int(rival.version)
+    return (challenger.score > known[0]) == higher_is_better(challenger.metric)
+
+
+def _number(version: Any) -> str | None:
+    return None if version is None else str(version.version)
+
+
 def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant: bool) -> tuple[bool, str]:
     """Whether the challenger may replace the version ``former``, and why or why not."""
-    champion = _champion(client, former, challenger.metric)
-    noted = former.tags.get(f"score.{challenger.metric}")
-    if champion is not None:
-        score, digest = champion.score, champion.digest
-    elif noted is not None:
-        score, digest = float(noted), former.tags.get(f"score.{challenger.metric}.digest") or None
-    else:
+    known = _known(client, former, challenger.metric)
+    if known is None:
         return False, f"version {former.version} has no {challenger.metric} to compare with"
+    score, digest, champion = known
     if digest != challenger.digest:
         return False, (
             f"version {former.version} was scored on other pictures ({digest} against {challenger.digest}); the two"
@@ -150,6 +236,15 @@ def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant
     if test.p_value >= LEVEL or test.only_first <= test.only_second:
         return False, f"{by}, but the two cannot be told apart: {told}"
     return True, f"{by}; {told}"
+
+
+def _known(client: MlflowClient, version: Any, metric: str) -> tuple[float, str | None, Candidate | None] | None:
+    """A version's score, on which pictures, and the run behind it where it is still there; None without a score."""
+    champion = _champion(client, version, metric)
+    if champion is not None:
+        return champion.score, champion.digest, champion
+    noted = version.tags.get(f"score.{metric}")
+    return None if noted is None else (float(noted), version.tags.get(f"score.{metric}.digest") or None, None)
 
 
 def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | None:
@@ -201,17 +296,39 @@ def _version(client: MlflowClient, challenger: Candidate, name: str) -> str:
     return str(made.version)
 
 
-def _write_down(client: MlflowClient, name: str, alias: str, version: str, former: str | None, because: str) -> None:
+def _write_down(
+    client: MlflowClient,
+    name: str,
+    alias: str,
+    version: str,
+    former: str | None,
+    because: str,
+    now: str,
+    claim: rivals.Claim | None,
+) -> None:
     """The audit: on the version who gave it the alias, when and why, and what it replaced; the history on the model."""
     replaced = "nothing" if former is None else f"version {former}"
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     text = f"{now} {_user()}: {alias}, replaced {replaced}; {because}"
-    client.set_model_version_tag(name, version, f"alias.{alias}.audit", text)
+    client.set_model_version_tag(name, version, _audit_tag(alias), text)
     holders = _holders(client, name, alias)
     if former is not None and holders[-1:] != [former]:
         holders.append(former)  # somebody else gave it the alias
     _set_holders(client, name, alias, [*holders, version])
-    _history(client, name, f"{alias}: version {version} for {replaced}; {because}", now)
+    if claim is not None:
+        claim.mark("done")
+
+    def lines() -> list[str]:
+        audits = {version: text}
+        for number, rival in ({} if claim is None else claim.rivals("done")).items():
+            audits[number] = rival.tags.get(_audit_tag(alias), "")
+        said = f"{alias}, replaced "
+        return [a.replace(said, f"{alias}: version {v} for ", 1) for v, a in audits.items() if said in a]
+
+    _history(client, name, lines)
+
+
+def _audit_tag(alias: str) -> str:
+    return f"alias.{alias}.audit"
 
 
 def _holders(client: MlflowClient, name: str, alias: str) -> list[str]:
@@ -229,13 +346,30 @@ def _note_score(client: MlflowClient, name: str, version: str, challenger: Candi
     client.set_model_version_tag(name, version, f"score.{challenger.metric}.digest", challenger.digest or "")
 
 
-def _history(client: MlflowClient, name: str, line: str, now: str | None = None) -> None:
-    """Add a line to the registered model's ``audit`` tag; the oldest go where it grows too long for MLflow."""
-    now = now or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    lines = [*client.get_registered_model(name).tags.get("audit", "").splitlines(), f"{now} {_user()}: {line}"]
-    while len(lines) > 1 and sum(map(len, lines)) + len(lines) > _MAX_HISTORY_CHARACTERS:
-        del lines[0]
-    client.set_registered_model_tag(name, "audit", "\n".join(lines))
+def _history(client: MlflowClient, name: str, lines: Callable[[], list[str]]) -> None:
+    """Add lines to the registered model's ``audit`` tag; the oldest go where it grows too long for MLflow.
+
+    Others write it too, and a server has no lock: until it holds what was done at the same time as well, each by its
+    moment, it is written again.
+    """
+    for _ in range(_MOST_WRITES):
+        wanted = lines()
+        there = client.get_registered_model(name).tags.get("audit", "").splitlines()
+        if all(line in there for line in wanted):
+            return
+        merged = sorted({*there, *wanted}, key=lambda line: line.partition(" ")[0])
+        while len(merged) > 1 and sum(map(len, merged)) + len(merged) > _MAX_HISTORY_CHARACTERS:
+            del merged[0]
+        client.set_registered_model_tag(name, "audit", "\n".join(merged))
+
+
+def _said(text: str) -> Callable[[], list[str]]:
+    lines = [f"{_now()} {_user()}: {text}"]
+    return lambda: lines
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _holders_tag(alias: str) -> str:
