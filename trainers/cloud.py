@@ -213,8 +213,8 @@ def _kept(entries: Sequence[Entry]) -> str:
     """What becomes of jobs that are written down and not launched."""
     named = " ".join(entry.name for entry in entries if entry.submitted_ms is None)
     return (
-        f"Not launched, but written down: {named}. The same command goes on with that, and so does:"
-        f" python -m trainers.jobs watch {named}\nDrop it: python -m trainers.jobs stop {named}"
+        f"Not launched, but written down: {named}. To launch that, give the same command again, or:"
+        f" python -m trainers.jobs watch {named}\nTo drop it: python -m trainers.jobs stop {named}"
     )
 
 
