@@ -6,16 +6,13 @@ asked for. What replaced what, and why, is written on the model's version.
 
 from __future__ import annotations
 
-import datetime
-import getpass
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracking import rivals
+from tracking import audit, rivals
 from tracking.border import locked, translated
 from tracking.candidates import Candidate, higher_is_better, of_run
 from tracking.errors import ModelError
@@ -30,9 +27,6 @@ LEVEL = 0.05
 PATIENCE_S = 120.0  # with another promotion in the same file
 _HAS_IT = "it has the alias already"
 _MODEL_TAG = "model_id"
-_MAX_HISTORY_CHARACTERS = 4000
-_MAX_HOLDERS = 100
-_MOST_WRITES = 20
 _MAX_CHARACTERS = 255
 _FORBIDDEN = set("/:'\"\\")  # the first two MLflow refuses, the others end a name in its queries
 _ALIAS, _RESERVED = re.compile(r"[\w-]+", re.ASCII), re.compile(r"latest|v\d+", re.IGNORECASE)
@@ -84,7 +78,7 @@ def promote(
                 break
             claim = rivals.Claim(client, name, alias, version)  # and look anew: another may have moved it until now
         client.set_registered_model_alias(name, alias, version)
-        now = _now()
+        now = audit.moment()
         if claim is not None:
             claim.mark("set")
             taken, lost, now = _look_again(client, challenger, name, alias, version, former, claim, force, now)
@@ -95,7 +89,7 @@ def promote(
                 former = taken
                 why = _verdict(client, challenger, client.get_model_version(name, taken), significant, force)[1]
         _note_score(client, name, version, challenger)
-        _write_down(client, name, alias, version, former, f"{challenger}; {why}", now, claim)
+        audit.write_down(client, name, alias, version, former, f"{challenger}; {why}", now, claim)
         return Move(name, alias, former, version, True, why)
 
 
@@ -107,15 +101,15 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         holder = _holder(client, name, alias)
         if holder is None:
             raise ModelError(f"no version of {name!r} has the alias {alias!r}.")
-        current, holders = str(holder.version), _holders(client, name, alias)
+        current, holders = str(holder.version), audit.holders_of(client, name, alias)
         if rivals.tag(alias) in holder.tags:  # it is no other promotion's rival any more
             client.delete_model_version_tag(name, current, rivals.tag(alias))
         if current in holders:
             del holders[len(holders) - 1 - holders[::-1].index(current) :]
         if not holders:
             client.delete_registered_model_alias(name, alias)
-            _set_holders(client, name, alias, [])
-            _history(client, name, _said(f"{alias}: taken from version {current}, nobody had it before"))
+            audit.set_holders(client, name, alias, [])
+            audit.note(client, name, f"{alias}: taken from version {current}, nobody had it before")
             return Move(name, alias, current, None, True, "nobody had it before")
         former = holders[-1]
         try:
@@ -127,8 +121,8 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
                 f"version {former} of {name!r}, which had the alias {alias!r} before, was deleted; promote another run."
             ) from error
         client.set_registered_model_alias(name, alias, former)
-        _set_holders(client, name, alias, holders)
-        _history(client, name, _said(f"{alias}: back from version {current} to {former}"))
+        audit.set_holders(client, name, alias, holders)
+        audit.note(client, name, f"{alias}: back from version {current} to {former}")
         return Move(name, alias, current, former, True, f"back to who had it before version {current}")
 
 
@@ -195,7 +189,7 @@ def _look_again(
         elif current in claim.rivals("open", "set", "done") and (force or _wins(client, challenger, version, holder)):
             former = current
             client.set_registered_model_alias(name, alias, version)
-            now = _now()
+            now = audit.moment()
         else:
             return current, f"version {current} was given it at the same time", now
 
@@ -296,94 +290,12 @@ def _version(client: MlflowClient, challenger: Candidate, name: str) -> str:
     return str(made.version)
 
 
-def _write_down(
-    client: MlflowClient,
-    name: str,
-    alias: str,
-    version: str,
-    former: str | None,
-    because: str,
-    now: str,
-    claim: rivals.Claim | None,
-) -> None:
-    """The audit: on the version who gave it the alias, when and why, and what it replaced; the history on the model."""
-    replaced = "nothing" if former is None else f"version {former}"
-    text = f"{now} {_user()}: {alias}, replaced {replaced}; {because}"
-    client.set_model_version_tag(name, version, _audit_tag(alias), text)
-    holders = _holders(client, name, alias)
-    if former is not None and holders[-1:] != [former]:
-        holders.append(former)  # somebody else gave it the alias
-    _set_holders(client, name, alias, [*holders, version])
-    if claim is not None:
-        claim.mark("done")
-
-    def lines() -> list[str]:
-        audits = {version: text}
-        for number, rival in ({} if claim is None else claim.rivals("done")).items():
-            audits[number] = rival.tags.get(_audit_tag(alias), "")
-        said = f"{alias}, replaced "
-        return [a.replace(said, f"{alias}: version {v} for ", 1) for v, a in audits.items() if said in a]
-
-    _history(client, name, lines)
-
-
-def _audit_tag(alias: str) -> str:
-    return f"alias.{alias}.audit"
-
-
-def _holders(client: MlflowClient, name: str, alias: str) -> list[str]:
-    """The versions that had the alias one after another and may have it back, the last one now."""
-    text = str(client.get_registered_model(name).tags.get(_holders_tag(alias), ""))
-    return text.split(",") if text else []
-
-
-def _set_holders(client: MlflowClient, name: str, alias: str, versions: list[str]) -> None:
-    client.set_registered_model_tag(name, _holders_tag(alias), ",".join(versions[-_MAX_HOLDERS:]))
-
-
 def _note_score(client: MlflowClient, name: str, version: str, challenger: Candidate) -> None:
     client.set_model_version_tag(name, version, f"score.{challenger.metric}", repr(challenger.score))
     client.set_model_version_tag(name, version, f"score.{challenger.metric}.digest", challenger.digest or "")
-
-
-def _history(client: MlflowClient, name: str, lines: Callable[[], list[str]]) -> None:
-    """Add lines to the registered model's ``audit`` tag; the oldest go where it grows too long for MLflow.
-
-    Others write it too, and a server has no lock: until it holds what was done at the same time as well, each by its
-    moment, it is written again.
-    """
-    for _ in range(_MOST_WRITES):
-        wanted = lines()
-        there = client.get_registered_model(name).tags.get("audit", "").splitlines()
-        if all(line in there for line in wanted):
-            return
-        merged = sorted({*there, *wanted}, key=lambda line: line.partition(" ")[0])
-        while len(merged) > 1 and sum(map(len, merged)) + len(merged) > _MAX_HISTORY_CHARACTERS:
-            del merged[0]
-        client.set_registered_model_tag(name, "audit", "\n".join(merged))
-
-
-def _said(text: str) -> Callable[[], list[str]]:
-    lines = [f"{_now()} {_user()}: {text}"]
-    return lambda: lines
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-
-
-def _holders_tag(alias: str) -> str:
-    return f"alias.{alias}.holders"
 
 
 def _is_absent(error: Exception) -> bool:
     """MLflow says an alias that is not set, or a model that does not exist, in two ways."""
     code = getattr(error, "error_code", "")
     return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in str(error))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a name for its user
-        return str(os.getuid())
