@@ -18,26 +18,15 @@ def keep(board: Board) -> str:
     The run carries the tag ``report``, so that no leaderboard takes it for a candidate.
     """
     from tracking import border
+    from tracking.store import Store
 
     uri = board.store.tracking_uri
+    store = board.store if isinstance(board.store, Store) else Store(uri, None, Path("mlruns"))
     with TemporaryDirectory() as folder, border.translated(uri):
         for format in ("md", "html", "json"):
             render.write(board, Path(folder) / f"leaderboard.{format}", format)
-        client = border.open_client(uri)
-        found = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = found.experiment_id if found is not None else _create(board)
-        run = client.create_run(experiment_id, run_name="leaderboard", tags={REPORT: "leaderboard"})
+        client = store.client()
+        run = client.create_run(store.experiment_id(EXPERIMENT), run_name="leaderboard", tags={REPORT: "leaderboard"})
         client.log_artifacts(run.info.run_id, folder)
         client.set_terminated(run.info.run_id, "FINISHED")
     return str(run.info.run_id)
-
-
-def _create(board: Board) -> str:
-    """The experiment, with its artifacts where the store keeps them."""
-    from tracking.store import Store
-
-    if isinstance(board.store, Store):
-        return board.store.experiment_id(EXPERIMENT)
-    from tracking import border
-
-    return str(border.open_client(board.store.tracking_uri).create_experiment(EXPERIMENT))

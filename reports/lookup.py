@@ -14,7 +14,7 @@ from reports.errors import ReportError
 from reports.source import as_written, open_store
 from reports.table import impossible
 from tracking import border, names
-from tracking.frame import HasUri, load
+from tracking.frame import HasUri, inputs, load
 
 
 @dataclass(frozen=True)
@@ -110,22 +110,12 @@ def _run(frame: pd.DataFrame) -> Run:
 
 def data_of(run: Run, store: HasUri) -> list[Data]:
     """The splits the run logged as dataset inputs: train, validation, test, then the rest."""
-    uri = store.tracking_uri
-    with border.translated(uri):
-        inputs = border.open_client(uri).get_run(run.run_id).inputs
     found = []
-    for one in inputs.dataset_inputs if inputs else ():
-        context = next((t.value for t in one.tags if t.key == "mlflow.data.context"), "")
-        profile = _parsed(one.dataset.profile)
+    for one in inputs(store, run.run_id):
+        profile = _parsed(one.profile)
+        num_images = profile.get("num_images", profile.get("num_rows"))
         found.append(
-            Data(
-                context,
-                one.dataset.name,
-                one.dataset.digest,
-                profile.get("num_images", profile.get("num_rows")),
-                profile.get("num_classes"),
-                _place(one.dataset.source),
-            )
+            Data(one.context, one.name, one.digest, num_images, profile.get("num_classes"), _place(one.source))
         )
     order = {name: i for i, name in enumerate(names.SPLITS)}
     return sorted(found, key=lambda d: (order.get(d.context, 9), d.context, d.digest))

@@ -54,7 +54,7 @@ class Predictions:
 def load(store: HasUri, run_id: str, artifact_uri: str | None, split: str = "test") -> Predictions | None:
     """A run's predictions of ``split``; None where it logged none."""
     with tempfile.TemporaryDirectory() as folder:
-        path = artifact(store, run_id, artifact_uri, f"predictions/{split}.parquet", Path(folder))
+        path = artifact(store, artifact_uri, f"predictions/{split}.parquet", Path(folder))
         return None if path is None else read(path)
 
 
@@ -85,23 +85,32 @@ def common(several: Sequence[Predictions]) -> list[Predictions]:
     return [one.take(pictures) for one in several]
 
 
-def artifact(store: HasUri, run_id: str, artifact_uri: str | None, name: str, folder: Path) -> Path | None:
+def artifact(store: HasUri, artifact_uri: str | None, name: str, folder: Path) -> Path | None:
     """The local path of a run's artifact, fetched into ``folder`` where it lies elsewhere; None if there is none."""
     root = local_folder(artifact_uri) if artifact_uri else None
     if root is not None:
         path = root / name
         return path if path.is_file() else None
-    with border.translated(store.tracking_uri):
-        client = border.open_client(store.tracking_uri)
-        if name not in [item.path for item in client.list_artifacts(run_id, str(Path(name).parent))]:
+    return _fetched(store, f"{artifact_uri.rstrip('/')}/{name}", folder) if artifact_uri else None
+
+
+def _fetched(store: HasUri, uri: str, folder: Path) -> Path | None:
+    """A file from where artifacts are kept, without asking the tracking store; None where it is not there."""
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
+    tracking_uri = store.tracking_uri
+    with border.translated(tracking_uri):
+        parent, _, name = uri.rpartition("/")
+        there = list_artifacts(artifact_uri=parent, tracking_uri=tracking_uri)
+        if name not in [item.path.rpartition("/")[2] for item in there]:
             return None
-        return Path(client.download_artifacts(run_id, name, str(folder)))
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri))
 
 
 def class_names(store: HasUri, run_id: str, artifact_uri: str | None, num_classes: int) -> list[str]:
     """The names of the classes as the run's model says them, else their numbers."""
     with tempfile.TemporaryDirectory() as folder:
-        path = artifact(store, run_id, artifact_uri, "model/model.json", Path(folder))
+        path = artifact(store, artifact_uri, "model/model.json", Path(folder))
         path = path or model_file(store, run_id, "model.json", Path(folder))
         try:
             found = json.loads(path.read_text(encoding="utf-8")).get("class_names", []) if path is not None else []
@@ -115,17 +124,13 @@ def model_file(store: HasUri, run_id: str, name: str, folder: Path) -> Path | No
     logged = models(store, run_id)
     if not logged:
         return None
-    model_id, location = logged[-1]
+    _, location = logged[-1]
     root = local_folder(location)
     if root is not None:
         return root / name if (root / name).is_file() else None
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    uri = store.tracking_uri
-    with border.translated(uri):
-        try:
-            found = download_artifacts(f"models:/{model_id}/{name}", dst_path=str(folder), tracking_uri=uri)
-        except MlflowException:
-            return None
-    return Path(found)
+    try:
+        return _fetched(store, f"{location.rstrip('/')}/{name}", folder)
+    except MlflowException:
+        return None

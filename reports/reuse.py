@@ -22,11 +22,11 @@ def files(store: HasUri, run: Run) -> tuple[bool, bool, dict[str, Any]]:
     """Whether the config was logged, whether the model is one of MLflow's, and the environment as it was."""
     with TemporaryDirectory() as folder:
         config, flavor = (
-            artifact(store, run.run_id, run.artifact_uri, name, Path(folder)) is not None
+            artifact(store, run.artifact_uri, name, Path(folder)) is not None
             for name in ("config.toml", "model/MLmodel")
         )
         flavor = flavor or bool(models(store, run.run_id))
-        found = artifact(store, run.run_id, run.artifact_uri, "environment.json", Path(folder))
+        found = artifact(store, run.artifact_uri, "environment.json", Path(folder))
         try:
             environment = json.loads(found.read_text(encoding="utf-8")) if found is not None else {}
         except ValueError:

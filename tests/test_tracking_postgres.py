@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,8 +20,10 @@ from reports_fixtures import Filler, predictions, trained
 from tracking_fixtures import Stopped, StoppingStore, write_full_journal
 
 import reports
-from tracking import frame, frame_api, frame_sql, frame_tables
+from reports.__main__ import main
+from tracking import frame, frame_api, frame_sql, frame_tables, schema
 from tracking import run as tracked
+from tracking.__main__ import main as tracking
 from tracking.errors import StoreError
 from tracking.journal import Journal
 from tracking.replay import is_done, replay
@@ -182,7 +185,7 @@ def test_top_k_is_the_same(filled: Filler, order_by: str, descending: bool) -> N
 
 def test_the_fast_path_is_taken_read_only(filled: Filler) -> None:
     assert frame.load(filled.uri).attrs["read_by"] == "sql"
-    with frame_tables.connect(filled.uri) as connection:
+    with frame_tables.connect(filled.uri) as (connection, _):
         assert connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on"
         assert connection.execute(sa.text("SHOW transaction_isolation")).scalar() == "repeatable read"
         with pytest.raises(sa.exc.InternalError, match="read-only"):
@@ -209,3 +212,83 @@ def test_a_server_shows_the_same_page_with_links(filled: Filler, tmp_path: Path)
     assert f"[`{run_id[:8]}`](<{address}/#/experiments/{experiment}/runs/{run_id}>)" in text
     # The answer, significance on paired predictions included, is the same by either way.
     assert text.split("\n\n")[1] == direct.to_text().split("\n\n")[1]
+
+
+def statement(uri: str, *statements: str) -> list[Any]:
+    """Carry statements out; the rows of the last."""
+    engine = sa.create_engine(uri, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        for one in statements[:-1]:
+            connection.exec_driver_sql(one)
+        last = connection.exec_driver_sql(statements[-1])
+        return list(last.all()) if last.returns_rows else []
+
+
+def tables(uri: str) -> list[Any]:
+    return statement(
+        uri,
+        "SELECT table_schema, table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2, 3",
+    )
+
+
+def test_another_applications_database_stays_as_it_is(
+    server: str, workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = made(server, "theirs")
+    statement(uri, "CREATE TABLE customers (id INTEGER)", "CREATE TABLE alembic_version (version_num TEXT)")
+    before = tables(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for command, words in (
+        *((main, words) for words in (["leaderboard"], ["run", "abcd1234"], ["compare", "abcd1234", "dcba4321"])),
+        *((tracking, words) for words in (["ui", "--port", "0"], ["demote", "--name", "m"])),
+    ):
+        assert command(words) == 2
+        said = capsys.readouterr().err
+        assert "no MLflow store but another program's database (tables alembic_version, customers)" in said, words
+    for use in (resolve().client, resolve().experiment_id):
+        with pytest.raises(StoreError, match="another program's database"):
+            use()
+    assert tables(uri) == before
+    assert statement(uri, "SELECT * FROM alembic_version") == []
+
+
+def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
+    uri = made(server, "blank")
+    # Its view is the extension's, nobody's data.
+    statement(uri, "CREATE EXTENSION pg_stat_statements")
+    before = tables(uri)
+    with pytest.raises(StoreError, match="no store at postgresql.*/blank: nothing has been tracked there yet"):
+        frame.load(uri)
+    with pytest.raises(StoreError, match="no store at postgresql.*/blank"):
+        Store(uri, None, Path("journals")).find_run("abcd1234")
+    assert tables(uri) == before
+    assert schema.state(schema.look(uri)) == "absent"
+
+
+def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(filled: Filler, server: str) -> None:
+    known = frame.load(filled.uri)
+    uri = made(server, "older", "filled")
+    # As MLflow 2.8 left it, in what is read and what MLflow would miss.
+    late = ("logged_model_params", "logged_model_tags", "logged_model_metrics", "logged_models", "webhook_events")
+    statement(
+        uri,
+        *(f"DROP TABLE {table} CASCADE" for table in late),
+        "ALTER TABLE experiments DROP COLUMN workspace",
+        "UPDATE alembic_version SET version_num = '7f2a7d5fae7d'",
+    )
+    before = tables(uri)
+    runs = frame.load(uri)
+    assert runs.attrs["read_by"] == "sql" and frame.models(uri, runs["run_id"][0]) == []
+    pd.testing.assert_frame_equal(runs, known, check_exact=True)
+    digests = {one.digest for run_id in runs["run_id"] for one in frame.inputs(uri, run_id)}
+    assert digests == {"d1", "t", "other"}
+    with pytest.raises(StoreError, match="an older MLflow made it.*reads it as it is; to write to it, copy it, then"):
+        Store(uri, None, Path("journals")).client()
+    assert tables(uri) == before
+    assert statement(uri, "SELECT version_num FROM alembic_version") == [("7f2a7d5fae7d",)]
+
+
+def test_inputs_are_the_same(filled: Filler) -> None:
+    for run_id in frame.load(filled.uri)["run_id"]:
+        assert sorted(frame_sql.inputs(filled.uri, run_id)) == sorted(frame_api.inputs(filled.uri, run_id))

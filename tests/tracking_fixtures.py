@@ -111,8 +111,12 @@ def half_made(path: Path) -> None:
     """Leave at ``path`` what two programs that make a store at once leave: an early schema and a stray table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection:
-        for table in ("experiments", "runs", "metrics", "_alembic_tmp_metrics"):
-            connection.execute(f"CREATE TABLE {table} (id INTEGER)")
+        columns = "experiment_id INTEGER, name TEXT, lifecycle_stage TEXT"
+        connection.execute(f"CREATE TABLE experiments ({columns})")
+        connection.execute("INSERT INTO experiments VALUES (0, 'Default', 'active')")
+        connection.execute("CREATE TABLE runs (run_uuid TEXT, lifecycle_stage TEXT)")
+        for table in ("metrics", "_alembic_tmp_metrics"):
+            connection.execute(f"CREATE TABLE {table} (key TEXT, value FLOAT)")
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("INSERT INTO alembic_version VALUES ('a8c4a736bde6')")
         connection.commit()

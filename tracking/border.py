@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
+from tracking import readonly
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.hiding import guard_logs, is_parsable, remember
 from tracking.hiding import public as public
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+OLD_LAYOUT_WAY_OUT = (
+    "MLflow no longer writes that layout. Bring it over once with"
+    " `mlflow migrate-filestore --source {source} --target sqlite:///{target}`"
+)
 PROBE_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_S = 120.0
 
@@ -40,6 +45,16 @@ def kind(uri: str) -> str:
         else "databricks"
         if uri == "databricks"
         else "file"
+    )
+
+
+def file_store(uri: str, target: Path | None = None) -> str:
+    """What to say of a file store; ``target`` is the sqlite file it is best brought over to."""
+    source = uri.removeprefix("file://") or "mlruns"
+    target = target or Path(source).absolute() / "mlflow.db"
+    return (
+        f"tracking URI {uri!r} is a file store. {OLD_LAYOUT_WAY_OUT.format(source=source, target=target)}"
+        f" and set MLFLOW_TRACKING_URI=sqlite:///{target}, or unset it for the default store"
     )
 
 
@@ -110,15 +125,6 @@ def check_writable(path: Path) -> None:
     for needed in (path, path.parent):
         if needed.exists() and not os.access(needed, os.W_OK):
             raise StoreError(_no_permission(needed, "no write permission"))
-
-
-def is_locked(path: Path) -> bool:
-    """Whether another process is making the store at ``path`` just now."""
-    try:
-        with locked(path, timeout_s=0):
-            return False
-    except StoreUnreachable:
-        return True
 
 
 @contextmanager
@@ -202,6 +208,8 @@ def _translate(uri: str, error: Exception) -> TrackingError | None:
         return StoreError(f"a run was deleted in {where} while it was written; `mlflow runs restore` brings it back")
     if _is_file_store(text):
         return StoreError(f"{where} is a file store; bring it over once with `mlflow migrate-filestore`")
+    if "database is locked" in text:
+        return StoreUnreachable(readonly.locked(where.partition(":///")[2] or where))
     if _is_full_disk(text):
         return StoreUnreachable(f"{where}: the disk is full; make room, then `python -m tracking sync`")
     if _is_read_only(text):
@@ -239,7 +247,7 @@ def _is_no_answer(error: Exception, text: str) -> bool:
         or getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"
     ):
         return True
-    signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted", "database is locked")
+    signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted")
     return any(sign in text for sign in signs) or bool(re.search(r"error code 5\d\d|failed with error code 429", text))
 
 

@@ -1,14 +1,18 @@
 """Mend what a killed program left behind.
 
 Runs whose process is gone without a word are closed as KILLED, their end being the last thing they wrote. A store that
-was left half made (several programs made it at once, or one was stopped) is put aside and made anew from the journals.
+was left half made (several programs made it at once, or one was stopped) is put aside and made anew from the journals:
+an sqlite file with MLflow's tables alone and nothing in them, which MLflow cannot finish either. Everything else stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +20,7 @@ from pathlib import Path
 from tracking import border, schema
 from tracking.command_sync import bring_in
 from tracking.disk import is_held, writer
-from tracking.errors import StoreError, TrackingError
+from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.events import Event, journals, read
 from tracking.journal import Journal
 from tracking.store import Store, resolve
@@ -58,9 +62,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _mend_store(store: Store, dry_run: bool) -> bool:
-    """Put a half-made sqlite store aside; whether there was one."""
+    """Put a half-made sqlite store aside; whether there was one. Anything else that cannot be used is said and left."""
     path = store.database
-    if path is None or schema.state(path) != "half-made":
+    if path is None:
+        return False
+    try:
+        found = schema.look(store.tracking_uri)
+    except StoreUnreachable:
+        raise
+    except StoreError as error:
+        print(f"tracking: left as it is: {error}", file=sys.stderr)
+        return False
+    is_what = schema.state(found)
+    if is_what != "half-made" and (is_what != "older" or not found.is_blank or _upgrades(path)):
+        if fault := schema.fault(store.tracking_uri, found):
+            print(f"tracking: left as it is: {fault}", file=sys.stderr)
         return False
     age_s = time.time() - path.stat().st_mtime
     if age_s < SETTLED_S:
@@ -71,6 +87,14 @@ def _mend_store(store: Store, dry_run: bool) -> bool:
     with border.locked(path, timeout_s=5.0):
         print(f"half-made store put aside: {schema.set_aside(path)}")
     return True
+
+
+def _upgrades(path: Path) -> bool:
+    """Whether MLflow can upgrade a copy: what was stopped between two of its steps is whole, within one it is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, Path(folder) / "copy.db")
+        line = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{folder}/copy.db"]
+        return subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:

@@ -15,7 +15,8 @@ import time
 import webbrowser
 from pathlib import Path
 
-from tracking import border, hiding
+from tracking import border, hiding, schema
+from tracking.border import DATABASES, kind
 from tracking.errors import TrackingError
 from tracking.store import Store, resolve
 
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     store.check()
     border.check_reachable(store.tracking_uri)
     _check_free(arguments.host, arguments.port)
-    if store.database is not None and not store.database.exists():
+    # MLflow's server makes its tables, or upgrades them, in whatever database it is given.
+    if kind(store.tracking_uri) in DATABASES and schema.state(schema.look(store.tracking_uri)) != "ready":
         store.client()
     url = f"http://{_shown(arguments.host)}:{arguments.port}"
     print(f"MLflow's pages on {store.public_uri} are coming up at {url} (Ctrl-C ends them)", flush=True)

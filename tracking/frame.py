@@ -2,7 +2,7 @@
 
 In: a store (or a tracking URI), experiments, a filter in MLflow's own words, the columns wanted. Out: the frame. SQLite
 and PostgreSQL are read with plain SQL (``frame_sql``), all else page by page through MLflow (``frame_api``); both give
-the same frame.
+the same frame, and neither writes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,10 @@ CORE = (
 )
 _TIMES = ("start_time", "end_time")
 _KINDS = ("params", "metrics", "tags", "datasets")
+
+
+# The tag of an input that says which split it is.
+CONTEXT = "mlflow.data.context"
 
 
 class HasUri(Protocol):
@@ -57,6 +60,16 @@ class Query:
             return None
         start = len(kind) + 1
         return tuple(sorted({c[start:] for c in self.columns if c.startswith(f"{kind}.")}))
+
+
+class Input(NamedTuple):
+    """A dataset a run logged; ``source`` and ``profile`` are MLflow's JSON, or whatever text stands there."""
+
+    context: str
+    name: str
+    digest: str
+    source: str
+    profile: str
 
 
 @dataclass
@@ -96,7 +109,8 @@ def load(
     Parameters of the vocabulary come back in its types (Int64, boolean, float64), metrics as float64, the rest as text
     (object, None where missing). What the vocabulary cannot read is missing and listed in
     ``frame.attrs["unreadable"]`` as ``(run_id, column, text)``; ``frame.attrs["read_by"]`` is ``sql`` or ``api``, and
-    ``frame.attrs["note"]`` says why the slower one had to do. Raises StoreError for an unknown experiment.
+    ``frame.attrs["note"]`` says why the slower one had to do. Raises StoreError for an unknown experiment, and for what
+    is no store that can be read: nothing is made, upgraded or changed there.
     """
     uri = store if isinstance(store, str) else store.tracking_uri
     query = Query(
@@ -108,7 +122,7 @@ def load(
         limit,
     )
     _check(query)
-    cells, read_by, note = _read(uri, query)
+    cells, read_by, note = _ask(uri, "read", query)
     frame = _frame(cells, query)
     frame.attrs["read_by"] = read_by
     frame.attrs["note"] = note
@@ -120,14 +134,8 @@ def histories(store: HasUri | str, run_ids: Sequence[str], metrics: Sequence[str
 
     Sorted by run, metric and step; of several values at one step the one logged last counts.
     """
-    from tracking import frame_api, frame_sql
-
     uri = store if isinstance(store, str) else store.tracking_uri
-    ids, keys = list(run_ids), list(metrics)
-    try:
-        points = frame_sql.histories(uri, ids, keys) if frame_sql.suits(uri) else frame_api.histories(uri, ids, keys)
-    except frame_sql.Unsuitable:
-        points = frame_api.histories(uri, ids, keys)
+    points, _, _ = _ask(uri, "histories", list(run_ids), list(metrics))
     latest = {point[:3]: point[4] for point in sorted(points, key=lambda p: p[:4])}
     rows = [(*place, value) for place, value in latest.items()]
     frame = pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
@@ -137,13 +145,16 @@ def histories(store: HasUri | str, run_ids: Sequence[str], metrics: Sequence[str
 
 def models(store: HasUri | str, run_id: str) -> list[tuple[str, str]]:
     """``(model_id, artifact_location)`` of the models a run logged as MLflow's own, oldest first."""
-    from tracking import frame_api, frame_sql
-
     uri = store if isinstance(store, str) else store.tracking_uri
-    try:
-        return frame_sql.models(uri, run_id) if frame_sql.suits(uri) else frame_api.models(uri, run_id)
-    except frame_sql.Unsuitable:
-        return frame_api.models(uri, run_id)
+    found: list[tuple[str, str]] = _ask(uri, "models", run_id)[0]
+    return found
+
+
+def inputs(store: HasUri | str, run_id: str) -> list[Input]:
+    """The datasets a run logged as inputs."""
+    uri = store if isinstance(store, str) else store.tracking_uri
+    found: list[Input] = _ask(uri, "inputs", run_id)[0]
+    return found
 
 
 def _check(query: Query) -> None:
@@ -157,30 +168,17 @@ def _check(query: Query) -> None:
         raise StoreError(f"limit {query.limit}: the number of runs to read is at least 1")
 
 
-def _read(uri: str, query: Query) -> tuple[Cells, str, str]:
+def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
+    """Have ``what`` of a reader: by SQL where that can be; also who answered, and why the slower one had to."""
     from tracking import frame_api, frame_sql
 
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        # MLflow would create the database; a reader must not.
-        raise StoreError(
-            f"no store at {path}: nothing has been tracked there yet, or MLFLOW_TRACKING_URI points elsewhere"
-        )
-
-    if not frame_sql.suits(uri):
-        return frame_api.read(uri, query), "api", ""
-    try:
-        return frame_sql.read(uri, query), "sql", ""
-    except frame_sql.Unsuitable as reason:
-        return frame_api.read(uri, query), "api", f"read through MLflow, which is slower: {reason}"
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file behind a ``sqlite:///`` URI; None for every other kind and for a database in memory."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    name = uri.removeprefix("sqlite:///").partition("?")[0]
-    return Path(name) if name and name != ":memory:" else None
+    note = ""
+    if frame_sql.suits(uri):
+        try:
+            return getattr(frame_sql, what)(uri, *asked), "sql", ""
+        except frame_sql.Unsuitable as reason:
+            note = f"read through MLflow, which is slower: {reason}"
+    return getattr(frame_api, what)(uri, *asked), "api", note
 
 
 def experiment_error(asked: Sequence[str], known: Iterable[str]) -> StoreError:

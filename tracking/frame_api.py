@@ -1,22 +1,22 @@
-"""Read runs page by page through MLflow's public client: any store MLflow itself can open."""
+"""Read runs page by page through MLflow's public client: servers, and what only MLflow understands in a database."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tracking import border
+from tracking import border, schema
 from tracking.errors import StoreError
-from tracking.frame import CORE, Cells, Query, experiment_error
+from tracking.frame import CONTEXT, CORE, Cells, Input, Query, experiment_error
 
 PAGE = 1000
-_CONTEXT = "mlflow.data.context"
 
 
 def read(uri: str, query: Query) -> Cells:
     """Every run the query asks for, however many pages that takes."""
-    border.check_reachable(uri)
-    with border.translated(uri):
-        return _read(border.open_client(uri), query)
+    with _client(uri) as client:
+        return _read(client, query)
 
 
 def _read(client: Any, query: Query) -> Cells:
@@ -50,9 +50,7 @@ def _read(client: Any, query: Query) -> Cells:
 
 def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
     """``(run_id, metric, step, timestamp_ms, value)`` of every logged point."""
-    border.check_reachable(uri)
-    with border.translated(uri):
-        client = border.open_client(uri)
+    with _client(uri) as client:
         return [
             (run_id, key, point.step, point.timestamp, point.value)
             for run_id in run_ids
@@ -63,13 +61,53 @@ def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, 
 
 def models(uri: str, run_id: str) -> list[tuple[str, str]]:
     """``(model_id, artifact_location)`` of the models a run logged, oldest first."""
-    border.check_reachable(uri)
-    with border.translated(uri):
-        client = border.open_client(uri)
+    with _client(uri) as client:
         experiment_id = client.get_run(run_id).info.experiment_id
         found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
         ordered = sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
         return [(model.model_id, model.artifact_location) for model in ordered]
+
+
+def inputs(uri: str, run_id: str) -> list[Input]:
+    """The datasets a run logged as inputs."""
+    with _client(uri) as client:
+        found = client.get_run(run_id).inputs
+    return [
+        Input(
+            next((tag.value for tag in one.tags if tag.key == CONTEXT), ""),
+            one.dataset.name,
+            one.dataset.digest,
+            one.dataset.source,
+            one.dataset.profile or "",
+        )
+        for one in (found.dataset_inputs if found else ())
+    ]
+
+
+@contextmanager
+def _client(uri: str) -> Iterator[Any]:
+    """MLflow's client of a store that is there, its errors in our words; no store is made or upgraded.
+
+    MLflow makes tables in a database that lacks some of its own, and its first experiment where that is gone; so it
+    gets only a database in which it finds all that. A file store is changed by being opened. Raises StoreError.
+    """
+    kind = border.kind(uri)
+    if kind == "file":
+        raise StoreError(border.file_store(uri))
+    if kind in border.DATABASES:
+        found = schema.look(uri)
+        is_what = schema.state(found)
+        if is_what == "absent":
+            raise StoreError(schema.unreadable(uri, found))
+        if is_what != "ready" or not found.has_default:
+            raise StoreError(
+                f"only MLflow itself could answer this, and it would change {border.public(uri)} by opening it;"
+                " a filter is read without MLflow when it compares params., metrics., tags., datasets. or attributes."
+                " with plain values, joined by AND"
+            )
+    border.check_reachable(uri)
+    with border.translated(uri):
+        yield border.open_client(uri)
 
 
 def _experiments(client: Any, query: Query) -> dict[str, str]:
@@ -117,7 +155,7 @@ def _cells(runs: list[Any], experiments: dict[str, str], query: Query) -> Cells:
                     cells.put(row, f"{kind}.{key}", value)
         digests: dict[str, set[str]] = {}
         for dataset_input in run.inputs.dataset_inputs if run.inputs else ():
-            context = next((tag.value for tag in dataset_input.tags if tag.key == _CONTEXT), None)
+            context = next((tag.value for tag in dataset_input.tags if tag.key == CONTEXT), None)
             if context is not None and (wanted["datasets"] is None or context in wanted["datasets"]):
                 digests.setdefault(context, set()).add(dataset_input.dataset.digest)
         for context, found in digests.items():

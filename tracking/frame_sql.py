@@ -1,7 +1,7 @@
 """Read runs with plain SQL, read-only, from MLflow's own tables in SQLite or PostgreSQL.
 
-Ten to thirty times faster than MLflow's API, which builds an object for every value. Raises ``Unsuitable`` where only
-MLflow itself can answer.
+Ten to thirty times faster than MLflow's API, which builds an object for every value. Raises StoreError where there is
+no store that can be read, ``Unsuitable`` where only MLflow itself can answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tracking.frame import Cells, Query, experiment_error
+from tracking import schema
+from tracking.frame import CONTEXT, Cells, Input, Query, experiment_error
 from tracking.frame_filter import Condition, parse
 from tracking.frame_tables import (
     DATASETS,
@@ -29,7 +30,7 @@ from tracking.frame_tables import (
     suits,
 )
 
-__all__ = ["Unsuitable", "histories", "models", "read", "suits"]
+__all__ = ["Unsuitable", "histories", "inputs", "models", "read", "suits"]
 
 
 _FETCH = 5000
@@ -45,12 +46,16 @@ def read(uri: str, query: Query) -> Cells:
     conditions = parse(query.filter)
     if conditions is None:
         raise Unsuitable(f"the filter {query.filter!r} is left to MLflow")
-    with connect(uri) as connection:
+    with connect(uri) as (connection, found):
         experiments = _experiments(connection, query)
-        chosen = _chosen(query, sorted(experiments), conditions)
+        has_inputs = found.has(schema.INPUTS)
+        if not has_inputs and any(condition.kind == "datasets" for condition in conditions):
+            experiments = {}  # no run has one that could match
+        chosen = _chosen(query, sorted(experiments), [c for c in conditions if has_inputs or c.kind != "datasets"])
         cells = _cells(connection, query, chosen)
         cells.core["experiment"] = [experiments[int(e)] for e in cells.core["experiment_id"]]
-        _digests(connection, query, chosen, cells)
+        if has_inputs:
+            _digests(connection, query, chosen, cells)
         _names_from_tags(connection, cells)
         return cells
 
@@ -107,7 +112,7 @@ def _clause(condition: Condition) -> sa.ColumnElement[bool]:
     if condition.kind == "datasets":
         which = sa.select(INPUTS.c.destination_id).join(DATASETS, INPUTS.c.source_id == DATASETS.c.dataset_uuid)
         if condition.key == "context":
-            tag = sa.and_(INPUT_TAGS.c.input_uuid == INPUTS.c.input_uuid, INPUT_TAGS.c.name == "mlflow.data.context")
+            tag = sa.and_(INPUT_TAGS.c.input_uuid == INPUTS.c.input_uuid, INPUT_TAGS.c.name == CONTEXT)
             return run.run_uuid.in_(which.join(INPUT_TAGS, tag).where(_compare(INPUT_TAGS.c.value, condition)))
         return run.run_uuid.in_(which.where(_compare(DATASETS.c[condition.key], condition)))
     table = {"metrics": LATEST, "params": PARAMS}.get(condition.kind, TAGS)
@@ -223,7 +228,7 @@ def _digests(connection: sa.Connection, query: Query, chosen: sa.Select[Any], ce
         sa.select(INPUTS.c.destination_id, INPUT_TAGS.c.value, DATASETS.c.digest)
         .join(DATASETS, INPUTS.c.source_id == DATASETS.c.dataset_uuid)
         .join(INPUT_TAGS, INPUT_TAGS.c.input_uuid == INPUTS.c.input_uuid)
-        .where(INPUTS.c.destination_type == "RUN", INPUT_TAGS.c.name == "mlflow.data.context")
+        .where(INPUTS.c.destination_type == "RUN", INPUT_TAGS.c.name == CONTEXT)
     )
     if contexts is not None:
         wanted = wanted.where(INPUT_TAGS.c.value.in_(contexts))
@@ -253,7 +258,7 @@ def _names_from_tags(connection: sa.Connection, cells: Cells) -> None:
 def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
     """``(run_id, metric, step, timestamp_ms, value)`` of every logged point. Raises Unsuitable."""
     points: list[tuple[str, str, int, int, float]] = []
-    with connect(uri) as connection:
+    with connect(uri) as (connection, _):
         for at in range(0, len(run_ids), 500):
             wanted = sa.select(
                 METRICS.c.run_uuid,
@@ -276,5 +281,31 @@ def models(uri: str, run_id: str) -> list[tuple[str, str]]:
         .where(model.source_run_id == run_id, model.lifecycle_stage == "active")
         .order_by(model.creation_timestamp_ms, model.model_id)
     )
-    with connect(uri) as connection:
+    with connect(uri) as (connection, found):
+        if not found.has(schema.MODELS):
+            return []
         return [(str(row[0]), str(row[1])) for row in connection.execute(wanted).all()]
+
+
+def inputs(uri: str, run_id: str) -> list[Input]:
+    """The datasets a run logged as inputs. Raises Unsuitable."""
+    wanted = (
+        sa.select(
+            INPUTS.c.input_uuid,
+            DATASETS.c.name,
+            DATASETS.c.digest,
+            DATASETS.c.dataset_source,
+            DATASETS.c.dataset_profile,
+        )
+        .join(DATASETS, INPUTS.c.source_id == DATASETS.c.dataset_uuid)
+        .where(INPUTS.c.destination_type == "RUN", INPUTS.c.destination_id == run_id)
+    )
+    with connect(uri) as (connection, found):
+        if not found.has(schema.INPUTS):
+            return []
+        rows = connection.execute(wanted).all()
+        tags = sa.select(INPUT_TAGS.c.input_uuid, INPUT_TAGS.c.value).where(
+            INPUT_TAGS.c.name == CONTEXT, INPUT_TAGS.c.input_uuid.in_([row[0] for row in rows])
+        )
+        contexts = {str(row[0]): str(row[1]) for row in connection.execute(tags)}
+        return [Input(contexts.get(row[0], ""), row[1], row[2], row[3], row[4] or "") for row in rows]

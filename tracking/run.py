@@ -272,7 +272,12 @@ def _stores(live: bool | Store | None) -> tuple[Store, Store | None]:
     store = live if isinstance(live, Store) else resolve()
     if not live:
         return store, None
-    store.check()
+    if locked := store.check():
+        print(
+            f"tracking: {locked}\n"
+            f"tracking: the run goes on in its journal; what MLflow lacks when it ends comes in with: {_sync_line()}",
+            file=sys.stderr,
+        )
     return store, store
 
 

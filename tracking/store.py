@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking import border, names, schema
-from tracking.errors import RunNotFound, StoreError, TrackingError
+from tracking import border, names, readonly, schema
+from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.events import journals, read
+from tracking.readonly import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_EXPERIMENT = "image-classification"
 PAGE = 1000
-_OLD_LAYOUT_WAY_OUT = (
-    "MLflow no longer writes that layout. Bring it over once with"
-    " `mlflow migrate-filestore --source {source} --target sqlite:///{target}`"
-)
+# How long a run that begins waits for a store that is locked; its journal needs none.
+BRIEFLY_S = 2.0
 # MLflow's pages show such an experiment as trained models, not as traces of language models.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -55,68 +54,77 @@ class Store:
     @property
     def database(self) -> Path | None:
         """The sqlite file, or None for another kind of store."""
-        if border.kind(self.tracking_uri) != "sqlite":
-            return None
-        return _database(self.tracking_uri)
+        return sqlite_path(self.tracking_uri)
 
     @property
     def public_uri(self) -> str:
         """The tracking URI without a password, fit for a screen or a file."""
         return border.public(self.tracking_uri)
 
-    def check(self) -> None:
+    def check(self) -> str | None:
         """Raise StoreError for whatever can be known to be wrong without MLflow and without the network.
 
-        A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version.
+        A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version, another
+        program's file. Returns what to say of a store that is only locked just now.
         """
         kind = border.kind(self.tracking_uri)
         folder = self.root.parent
         if kind == "file":
-            source = self.tracking_uri.removeprefix("file://") or "mlruns"
-            raise StoreError(
-                f"tracking URI {self.tracking_uri!r} is a file store. "
-                + _OLD_LAYOUT_WAY_OUT.format(source=source, target=folder / "mlflow.db")
-                + f" and set MLFLOW_TRACKING_URI=sqlite:///{folder / 'mlflow.db'}, or unset it for the default store"
-            )
+            raise StoreError(border.file_store(self.tracking_uri, folder / "mlflow.db"))
+        if kind != "sqlite":
+            return None
         path = self.database
         if path is None:
-            return
-        if path.name == ":memory:":
             raise StoreError(
                 f"{self.tracking_uri!r} lives in memory and is gone with the process; give it a file's path"
             )
         if path.parent == folder and not path.exists() and _has_old_layout(folder):
             raise StoreError(
                 f"{folder} holds runs in MLflow's old file layout and no store yet. "
-                + _OLD_LAYOUT_WAY_OUT.format(source=folder, target=path)
+                + border.OLD_LAYOUT_WAY_OUT.format(source=folder, target=path)
                 + f", or move {folder} away to begin afresh"
             )
         border.check_writable(path)
-        if not border.is_locked(path) and (fault := schema.fault(path)):
+        try:
+            found = schema.look(self.tracking_uri, BRIEFLY_S)
+        except StoreUnreachable as error:
+            return str(error)
+        if fault := schema.fault(self.tracking_uri, found):
             raise StoreError(fault)
+        return None
 
     def client(self) -> MlflowClient:
         """Open the store, making it where there is none; no other process can be in between.
 
-        Raises StoreError (what ``check`` finds, and what MLflow itself says), StoreUnreachable.
+        Another version's store is never upgraded, nor are tables put into another program's database. Raises StoreError
+        (what ``check`` finds, and what MLflow itself says), StoreUnreachable.
         """
-        border.check_reachable(self.tracking_uri)
-        path = self.database
-        with border.translated(self.tracking_uri):
-            if path is None:
+        uri, path = self.tracking_uri, self.database
+        border.check_reachable(uri)
+        with border.translated(uri):
+            if border.kind(uri) not in border.DATABASES:
                 self.check()
-                with border.opening(self.tracking_uri):
-                    return border.open_client(self.tracking_uri)
-            if schema.state(path) == "ready":
-                return border.open_client(self.tracking_uri)
-            self.check()
-            with border.locked(path):
-                # Whoever held the lock before may have made it.
-                if fault := schema.fault(path):
-                    raise StoreError(fault)
-                if schema.state(path) == "absent":
-                    _make(path)
-                return border.open_client(self.tracking_uri)
+            elif self._look() == "absent":
+                self.check()
+                with border.opening(uri) if path is None else border.locked(path):
+                    # Whoever held the lock before may have made it.
+                    if self._look() == "absent" and path is not None:
+                        _make(path)
+                    return border.open_client(uri)
+            return border.open_client(uri)
+
+    def _existing(self) -> MlflowClient:
+        """As ``client``, for who only looks: a store that is not there is an error, and is not made."""
+        if border.kind(self.tracking_uri) in border.DATABASES and self._look() == "absent":
+            raise StoreError(schema.unreadable(self.tracking_uri, schema.Look({}, ())))
+        return self.client()
+
+    def _look(self) -> schema.State:
+        """Whether the store is there. Raises StoreError for one that may not be written to."""
+        found = schema.look(self.tracking_uri)
+        if fault := schema.fault(self.tracking_uri, found):
+            raise StoreError(fault)
+        return schema.state(found)
 
     def experiment_id(self, name: str | None = None, *, create: bool = True) -> str:
         """The id of an experiment, None being the default one.
@@ -124,7 +132,7 @@ class Store:
         Raises StoreError when it is deleted, or absent and not to be made.
         """
         name = name or self.default_experiment
-        client = self.client()
+        client = self.client() if create else self._existing()
         with border.translated(self.tracking_uri):
             found = client.get_experiment_by_name(name)
             if found is None and create:
@@ -141,7 +149,7 @@ class Store:
 
     def runs(self, experiment_ids: Sequence[str] | None = None, filter: str = "") -> Iterator[MlflowRun]:
         """Every active run of the experiments (None: all), newest first, however many there are."""
-        client = self.client()
+        client = self._existing()
         with border.translated(self.tracking_uri):
             if experiment_ids is None:
                 experiment_ids = [e.experiment_id for e in _pages(client.search_experiments)]
@@ -212,17 +220,12 @@ def resolve(directory: Path | None = None) -> Store:
     """
     folder = (directory or Path.cwd()).absolute() / "mlruns"
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
-    if border.kind(uri) == "sqlite":
-        path = _database(uri)
-        uri = uri if path.name == ":memory:" else f"sqlite:///{path}"
-        artifacts: Path | None = (folder if path.parent == folder else path.parent) / "artifacts"
-    else:
-        artifacts = folder / "artifacts" if border.kind(uri) in border.DATABASES else None
+    path = sqlite_path(uri)
+    artifacts: Path | None = folder / "artifacts" if border.kind(uri) in border.DATABASES else None
+    if path is not None:
+        path = path.absolute()
+        uri, artifacts = f"sqlite:///{path}", path.parent / "artifacts"
     return Store(uri, artifacts, folder / "journals")
-
-
-def _database(uri: str) -> Path:
-    return Path(uri.partition(":///")[2] or ":memory:").absolute()
 
 
 def _is_attached(directory: Path) -> bool:
@@ -241,6 +244,8 @@ def _make(path: Path) -> None:
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     with border.quiet():
         border.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
+    if path.exists():
+        readonly.take_back(path)  # what an interrupted write left beside an empty file would go into the new store
     os.replace(part, path)
 
 
