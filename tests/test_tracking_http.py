@@ -19,6 +19,8 @@ import pytest
 from test_tracking_logged_models import model_folder
 from tracking_fixtures import Stopped, StoppingStore, made_database, write_full_journal
 
+from reports import predictions
+from tracking import frame
 from tracking import run as tracked
 from tracking.replay import replay
 from tracking.store import Store, resolve
@@ -117,6 +119,12 @@ def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Pa
     for path in ("model/deep/weights", "texts/notes.txt", "params/long.txt"):
         assert Path(client.download_artifacts(run.mlflow_run_id, path, str(tmp_path))).stat().st_size > 0
     assert remote.journal_dir(run.mlflow_run_id[:8]) == run.dir
+    where = found.info.artifact_uri
+    fetched = predictions.artifact(remote, where, "texts/notes.txt", tmp_path / "fetched")
+    assert fetched is not None and fetched.read_text() == "hello"
+    assert predictions.artifact(remote, where, "texts/other.txt", tmp_path) is None
+    assert predictions.artifact(remote, where, "nowhere/notes.txt", tmp_path) is None
+    assert [one.digest for one in frame.inputs(remote, run.mlflow_run_id)] == ["abc"]
 
 
 def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path) -> None:
@@ -134,6 +142,9 @@ def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path)
     found = Path(client.download_artifacts(run.mlflow_run_id, "model", str(tmp_path)))
     assert (found / "code" / "loader" / "__init__.py").is_file()
     assert output.model_id in (found / "MLmodel").read_text()
+    fetched = predictions.model_file(remote, run.mlflow_run_id, "MLmodel", tmp_path / "fetched")
+    assert fetched is not None and output.model_id in fetched.read_text()
+    assert predictions.model_file(remote, run.mlflow_run_id, "none.json", tmp_path) is None
 
 
 @pytest.mark.parametrize(("stop_at", "after"), [(0, True), (2, True), (3, True), (5, False), (6, True), (7, True)])

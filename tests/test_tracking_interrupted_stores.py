@@ -71,6 +71,11 @@ def test_a_reader_reads_what_was_committed(interrupted: Store, capsys: Captured)
     assert reports(["leaderboard"]) == 0
 
 
+def test_a_link_to_a_store_is_as_good(interrupted: Store, tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(str(interrupted.database))
+    assert frame.load(f"sqlite:///{tmp_path}/link.db")["params.note"].tolist() == ["as it was"]
+
+
 def test_a_command_goes_on_with_what_was_committed(interrupted: Store, capsys: Captured) -> None:
     assert tracking(["sync"]) == 0
     assert tracking(["repair"]) == 0

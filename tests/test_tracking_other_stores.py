@@ -280,8 +280,8 @@ def test_repair_leaves_an_empty_store_that_mlflow_can_upgrade(
 def test_repair_puts_aside_what_mlflow_was_stopped_in_the_middle_of(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    """A table of the next step is there already, so that step cannot be done again."""
-    path = blank(workdir / "theirs.db", "1.30.1", "CREATE TABLE registered_model_aliases (alias TEXT)")
+    """A table of a later step is there already, so that step cannot be done again."""
+    path = blank(workdir / "theirs.db", "1.30.1", "CREATE TABLE datasets (dataset_uuid TEXT)")
     use(path, monkeypatch)
     assert schema.state(schema.look(f"sqlite:///{path}")) == "older"
     monkeypatch.setattr("tracking.command_repair.SETTLED_S", 0.0)

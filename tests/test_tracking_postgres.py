@@ -292,3 +292,28 @@ def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(fille
 def test_inputs_are_the_same(filled: Filler) -> None:
     for run_id in frame.load(filled.uri)["run_id"]:
         assert sorted(frame_sql.inputs(filled.uri, run_id)) == sorted(frame_api.inputs(filled.uri, run_id))
+
+
+def test_what_mlflow_was_stopped_in_the_middle_of_is_finished_by_who_writes(server: str, tmp_path: Path) -> None:
+    """Its first tables are one transaction, everything else the next."""
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    uri = made(server, "half")
+    engine = sa.create_engine(uri, poolclass=sa.NullPool)
+    Base.metadata.create_all(engine)
+    before = tables(uri)
+    store = Store(uri, tmp_path / "artifacts", tmp_path / "journals")
+    for read in (lambda: frame.load(uri), lambda: store.find_run("abcd1234")):
+        with pytest.raises(StoreError, match="no store at"):
+            read()
+    assert tables(uri) == before
+    assert store.experiment_id("exp") and schema.state(schema.look(uri)) == "ready"
+
+
+def test_what_the_database_refuses_is_said(filled: Filler, server: str) -> None:
+    uri = made(server, "closed", "filled")
+    statement(uri, "CREATE ROLE guest LOGIN", "GRANT SELECT ON runs, experiments, alembic_version TO guest")
+    with pytest.raises(StoreError, match="guest@.*cannot be read: permission denied for table"):
+        frame.load(uri.replace("tester@", "guest@"))
+    with pytest.raises(StoreError, match='cannot be read: .*database "none" does not exist'):
+        frame.load(uri.replace("/closed", "/none"))

@@ -8,16 +8,18 @@ an sqlite file with MLflow's tables alone and nothing in them, which MLflow cann
 from __future__ import annotations
 
 import argparse
-import shutil
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tracking import border, schema
+from tracking import border, readonly, schema
 from tracking.command_sync import bring_in
 from tracking.disk import is_held, writer
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
@@ -29,6 +31,7 @@ NAME = "repair"
 HELP = "close runs whose process died, mend a half-made store"
 # A program that makes a store without our lock (MLflow's own) needs a few seconds for it.
 SETTLED_S = 30.0
+_STUMBLED = re.compile(r"already exists|duplicate column|no such (table|column|constraint|index)", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +77,7 @@ def _mend_store(store: Store, dry_run: bool) -> bool:
         print(f"tracking: left as it is: {error}", file=sys.stderr)
         return False
     is_what = schema.state(found)
-    if is_what != "half-made" and (is_what != "older" or not found.is_blank or _upgrades(path)):
+    if is_what != "half-made" and not (is_what == "older" and found.is_blank and _is_within_a_step(path)):
         if fault := schema.fault(store.tracking_uri, found):
             print(f"tracking: left as it is: {fault}", file=sys.stderr)
         return False
@@ -89,12 +92,16 @@ def _mend_store(store: Store, dry_run: bool) -> bool:
     return True
 
 
-def _upgrades(path: Path) -> bool:
-    """Whether MLflow can upgrade a copy: what was stopped between two of its steps is whole, within one it is not."""
+def _is_within_a_step(path: Path) -> bool:
+    """Whether MLflow was stopped within a step of making a store: on a copy it stumbles over what is there already."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, Path(folder) / "copy.db")
-        line = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{folder}/copy.db"]
-        return subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        copy = Path(folder) / "copy.db"
+        with closing(readonly.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        line = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy}"]
+        done = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    stumbled = _STUMBLED.search(done.stderr)
+    return done.returncode != 0 and stumbled is not None
 
 
 def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:

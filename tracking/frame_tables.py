@@ -65,7 +65,7 @@ def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
     if path is None and border.kind(uri) == "sqlite":
         raise StoreError(f"{uri!r} lives in memory, where nothing has been tracked; give it a file's path")
     border.check_reachable(uri)
-    with border.translated(uri), _said(uri):
+    with schema.reading(uri):
         engine = (
             sa.create_engine(uri, poolclass=sa.NullPool)
             if path is None
@@ -88,15 +88,3 @@ def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
                 if connection.execute(other).first() is not None:
                     raise Unsuitable("it has workspaces, and only MLflow knows which one is yours")
             yield connection, found
-
-
-@contextmanager
-def _said(uri: str) -> Iterator[None]:
-    """Raise what an sqlite file's driver says in our words; what a server says is translated as MLflow's is."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        path = sqlite_path(uri)
-        if path is None:
-            raise
-        raise readonly.in_words(path, str(error.orig).strip()) from error

@@ -40,6 +40,7 @@ def connect(path: Path, wait_s: float | None = None) -> sqlite3.Connection:
     (None: ``WAIT_S``).
     """
     wait_s = WAIT_S if wait_s is None else wait_s
+    path = path.resolve()  # the journal lies beside the file, not beside a link to it
     try:
         try:
             return _open(path, _mode(path), wait_s)
@@ -47,7 +48,7 @@ def connect(path: Path, wait_s: float | None = None) -> sqlite3.Connection:
             if not _is_interrupted(str(error)):
                 raise
             take_back(path, wait_s)
-            return _open(path, "mode=ro", wait_s)
+            return _open(path, _mode(path), wait_s)
     except sqlite3.Error as error:
         raise in_words(path, str(error)) from error
 

@@ -10,8 +10,8 @@ import importlib.metadata
 import importlib.util
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -69,7 +69,7 @@ class Look:
     """What a database holds: the columns of its tables and views, and the revisions of its schema.
 
     ``has_default``: the experiment is there that MLflow makes when it opens a store without.
-    ``is_blank``: an sqlite file with MLflow's tables alone, and in them nothing but what MLflow puts there itself.
+    ``is_blank``: there are MLflow's tables alone, and in them nothing but what MLflow puts there itself.
     """
 
     columns: dict[str, frozenset[str]]
@@ -119,6 +119,22 @@ def look_through(ask: Callable[[str], Sequence[Any]], dialect: str) -> Look:
     return Look({table: frozenset(names) for table, names in columns.items()}, tuple(revisions), has_default)
 
 
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Raise what a database's driver says while it is read in our words."""
+    import sqlalchemy as sa
+
+    path = sqlite_path(uri)
+    try:
+        with border.translated(uri) if path is None else nullcontext():
+            yield
+    except sa.exc.DBAPIError as error:
+        text = str(error.orig).strip()
+        if path is not None:
+            raise readonly.in_words(path, text) from error
+        raise StoreError(f"{border.public(uri)} cannot be read: {text.splitlines()[0]}") from error
+
+
 def state(found: Look) -> State:
     """What a database is to the installed MLflow."""
     tables = found.columns
@@ -142,7 +158,7 @@ def unreadable(uri: str, found: Look) -> str:
     """Why the runs in a database that lacks required columns cannot be read, and what to do."""
     where = _shown(uri)
     is_what = state(found)
-    if is_what == "absent":
+    if is_what == "absent" or (is_what == "half-made" and sqlite_path(uri) is None):
         return f"no store at {where}: nothing has been tracked there yet, or MLFLOW_TRACKING_URI points elsewhere"
     if is_what == "half-made":
         return _half_made(where)
@@ -160,10 +176,11 @@ def fault(uri: str, found: Look) -> str | None:
     is_what, where = state(found), _shown(uri)
     path = sqlite_path(uri)
     if is_what == "absent" and path is not None and not path.exists():
-        left = [f"{path}{end}" for end in SIDECARS if Path(f"{path}{end}").exists()]
+        left = [f"{path.resolve()}{end}" for end in SIDECARS if Path(f"{path.resolve()}{end}").exists()]
         # sqlite would write what is in there into any new store of that name.
         return f"{left[0]} lies there without its database {path}; put that back, or move both away" if left else None
-    if is_what in ("absent", "ready"):
+    # A server takes a half-made store as it was before a step, so MLflow can go on with it; a file is left within one.
+    if is_what in ("absent", "ready") or (is_what == "half-made" and path is None):
         return None
     if is_what == "half-made":
         return _half_made(where)
@@ -237,10 +254,16 @@ def _look_at_server(uri: str) -> Look:
     import sqlalchemy as sa
 
     border.check_reachable(uri)
-    with border.translated(uri):
+    with reading(uri):
         engine = sa.create_engine(uri, poolclass=sa.NullPool)
         with engine.connect() as connection:
-            return look_through(lambda sql: connection.exec_driver_sql(sql).all(), engine.dialect.name)
+
+            def ask(sql: str) -> Sequence[Any]:
+                return connection.exec_driver_sql(sql).all()
+
+            found = look_through(ask, engine.dialect.name)
+            is_blank = engine.dialect.name == "postgresql" and _is_blank(ask, found.columns)
+            return replace(found, is_blank=is_blank)
 
 
 def _is_blank(ask: Callable[[str], Sequence[Any]], columns: dict[str, frozenset[str]]) -> bool:
@@ -252,7 +275,7 @@ def _is_blank(ask: Callable[[str], Sequence[Any]], columns: dict[str, frozenset[
         return False
     theirs = {
         "alembic_version": "false",
-        "experiments": "experiment_id <> 0 OR name <> 'Default'",
+        "experiments": "experiment_id <> '0' OR name <> 'Default'",
         "workspaces": "name <> 'default'",
     }
     return not any(

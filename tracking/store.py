@@ -104,7 +104,7 @@ class Store:
         with border.translated(uri):
             if border.kind(uri) not in border.DATABASES:
                 self.check()
-            elif self._look() == "absent":
+            elif self._look() != "ready":
                 self.check()
                 with border.opening(uri) if path is None else border.locked(path):
                     # Whoever held the lock before may have made it.
@@ -115,12 +115,12 @@ class Store:
 
     def _existing(self) -> MlflowClient:
         """As ``client``, for who only looks: a store that is not there is an error, and is not made."""
-        if border.kind(self.tracking_uri) in border.DATABASES and self._look() == "absent":
+        if border.kind(self.tracking_uri) in border.DATABASES and self._look() != "ready":
             raise StoreError(schema.unreadable(self.tracking_uri, schema.Look({}, ())))
         return self.client()
 
     def _look(self) -> schema.State:
-        """Whether the store is there. Raises StoreError for one that may not be written to."""
+        """Whether the store is there or is to be made. Raises StoreError for what may not be written to."""
         found = schema.look(self.tracking_uri)
         if fault := schema.fault(self.tracking_uri, found):
             raise StoreError(fault)
