@@ -113,6 +113,21 @@ def test_an_older_store_is_not_written_to(
     assert not [name for name in after if name.startswith("theirs.db") and name != "theirs.db"]
 
 
+def test_a_database_that_another_program_shares_is_read_and_not_upgraded(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Optuna and others keep their version in a table of the same name as MLflow's."""
+    studies = ("CREATE TABLE studies (study_id INTEGER)", "UPDATE alembic_version SET version_num = 'v2.4.0.a'")
+    uri = use(older(workdir / "shared.db", "2.9.2", *studies), monkeypatch)
+    before = contents(workdir)
+    assert len(frame.load(uri)) == 2
+    assert tracking(["sync"]) == 2
+    said = capsys.readouterr().err
+    assert "has schema v2.4.0.a" in said and "or another program that shares the database" in said
+    assert "give MLflow a database of its own" in said
+    assert contents(workdir) == before
+
+
 def theirs(path: Path) -> None:
     """Another program's database, with an alembic of its own."""
     text = "CREATE TABLE bookmarks (id INTEGER, url TEXT); INSERT INTO bookmarks VALUES (1, 'https://example.org');"
@@ -151,7 +166,7 @@ def a_registry(path: Path) -> None:
 
 FOREIGN: dict[Callable[[Path], None], str] = {
     theirs: "no MLflow store but another program's database (tables alembic_version, bookmarks)",
-    theirs_like_ours: "has some of MLflow's tables but lacks",
+    theirs_like_ours: "is no MLflow store that can be used, since it lacks params, latest_metrics, metrics",
     theirs_in_wal: "no MLflow store but another program's database (tables cookies)",
     a_text: "is no sqlite database but another kind of file",
     a_longer_text: "is no sqlite database but another kind of file",
@@ -167,7 +182,7 @@ def test_what_is_no_store_is_refused_in_a_sentence_and_stays(
     uri = use(workdir / "theirs.db", monkeypatch)
     (workdir / "notes.csv").write_text("run,num_layers,epochs,test_accuracy\nold,44,30,0.95\n")
     before = contents(workdir)
-    for words in [*READS, *WRITES[:-2], ["repair"]]:
+    for words in [*READS, *WRITES[:-1], ["repair"]]:
         command = reports if words in READS else tracking
         code = command([{"RUN": "abcd1234", "RUNS": "dcba4321"}.get(word, word) for word in words])
         said = capsys.readouterr().err

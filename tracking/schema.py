@@ -190,7 +190,10 @@ def fault(uri: str, found: Look) -> str | None:
     made = f"the store {where} has schema {found.revisions[0]}, the installed MLflow {installed} wants {revisions()[1]}"
     reading = "" if found.missing(REQUIRED) else "; `python -m reports` reads it as it is"
     if is_what == "newer":
-        return f"{made}: a newer MLflow made it{reading}; to write to it, `pip install --upgrade mlflow`"
+        return (
+            f"{made}: a newer MLflow made it, or another program that shares the database wrote its own there{reading};"
+            " to write to it, `pip install --upgrade mlflow`, or give MLflow a database of its own"
+        )
     upgrade = f"copy it, then `mlflow db upgrade {_upgraded(uri)}`; its own MLflow cannot open it after that"
     if found.is_blank:
         upgrade += "; if that fails, `python -m tracking repair`"
@@ -211,7 +214,10 @@ def _other(where: str, found: Look) -> str:
             " changed; point MLFLOW_TRACKING_URI at the store, or at a new file or empty database"
         )
     lacks = ", ".join(found.missing(REQUIRED)[:3]) or "a single revision in alembic_version"
-    return f"{where} has some of MLflow's tables but lacks {lacks}; nothing was changed; bring back a copy of the store"
+    return (
+        f"{where} is no MLflow store that can be used, since it lacks {lacks}; nothing was changed; point"
+        " MLFLOW_TRACKING_URI at the store, or bring back a copy of it"
+    )
 
 
 def _shown(uri: str) -> str:
