@@ -16,7 +16,7 @@ from reports.__main__ import main as reports
 from tracking import frame, schema
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
-from tracking.errors import StoreError
+from tracking.errors import RunNotFound, StoreError
 from tracking.store import resolve
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -210,8 +210,11 @@ def test_a_reader_makes_no_store_where_there_is_none(
         for words in READS:
             assert reports([{"RUN": "abcd1234", "RUNS": "dcba4321"}.get(word, word) for word in words]) == 2
             assert f"no store at {workdir}/none.db: nothing has been tracked" in capsys.readouterr().err
-        with pytest.raises(StoreError, match="no store at"):
+        with pytest.raises(RunNotFound, match="no run 'abcd1234'"):
             resolve().find_run("abcd1234")
+        assert list(resolve().runs()) == []
+        with pytest.raises(StoreError, match="no store at"):
+            resolve().experiment_id("exp", create=False)
         assert contents(workdir) == before
 
 

@@ -113,11 +113,9 @@ class Store:
                     return border.open_client(uri)
             return border.open_client(uri)
 
-    def _existing(self) -> MlflowClient:
-        """As ``client``, for who only looks: a store that is not there is an error, and is not made."""
-        if border.kind(self.tracking_uri) in border.DATABASES and self._look() != "ready":
-            raise StoreError(schema.unreadable(self.tracking_uri, schema.Look({}, ())))
-        return self.client()
+    def _is_there(self) -> bool:
+        """Whether there is a store to look into; who only looks makes none. Raises StoreError as ``client``."""
+        return border.kind(self.tracking_uri) not in border.DATABASES or self._look() == "ready"
 
     def _look(self) -> schema.State:
         """Whether the store is there or is to be made. Raises StoreError for what may not be written to."""
@@ -132,7 +130,9 @@ class Store:
         Raises StoreError when it is deleted, or absent and not to be made.
         """
         name = name or self.default_experiment
-        client = self.client() if create else self._existing()
+        if not create and not self._is_there():
+            raise StoreError(schema.unreadable(self.tracking_uri, schema.Look({}, ())))
+        client = self.client()
         with border.translated(self.tracking_uri):
             found = client.get_experiment_by_name(name)
             if found is None and create:
@@ -148,8 +148,10 @@ class Store:
         return str(found.experiment_id)
 
     def runs(self, experiment_ids: Sequence[str] | None = None, filter: str = "") -> Iterator[MlflowRun]:
-        """Every active run of the experiments (None: all), newest first, however many there are."""
-        client = self._existing()
+        """Every active run of the experiments (None: all), newest first, however many; none without a store."""
+        if not self._is_there():
+            return
+        client = self.client()
         with border.translated(self.tracking_uri):
             if experiment_ids is None:
                 experiment_ids = [e.experiment_id for e in _pages(client.search_experiments)]
