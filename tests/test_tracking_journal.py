@@ -112,6 +112,31 @@ def test_a_metric_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> No
         journal.metrics({"loss": value}, step=1)
 
 
+def test_what_no_store_could_hold_is_refused_at_once_with_the_legal_form(tmp_path: Path) -> None:
+    journal = begin(tmp_path)
+    facts: dict[str, Any] = {"context": "test", "digest": "x", "num_images": 1, "num_classes": 2}
+    for write, says in (
+        (lambda: journal.metrics({"m": 1}, step=2**63), r"does not fit 64 bits; give one from -\(2\^63 - 1\) to"),
+        (lambda: journal.metrics({"m": 1}, step=1.5), "step 1.5 is not a whole number; give an int"),  # type: ignore[arg-type]
+        (lambda: journal.metrics({"m": 1}, step="3"), "step '3' is not a whole number"),  # type: ignore[arg-type]
+        (lambda: journal.metrics({"m": 10**400}, step=1), "metric m: the number is too large; a metric is a 64-bit"),
+        (lambda: journal.metrics({math.nan: 1}, step=1), "nan cannot be a name"),  # type: ignore[dict-item]
+        (lambda: journal.tags({"a\udce9": 1}), "cannot be a name: use 1 to 250 letters"),
+        (lambda: journal.tags({"a": 1}, time_ms=-1), "time -1: give milliseconds since 1970"),
+        (lambda: journal.dataset(name="n" * 481, source="s", **facts), "481 characters; give at most 480"),
+        (lambda: journal.dataset(name="n", source="s" * 10_001, **facts), "give at most 10000"),
+        (lambda: journal.dataset(name="n", source="s", profile={"a": {1}}, **facts), "cannot be written as JSON"),
+        (lambda: journal.dataset(name="n", source="s", profile={"a": math.nan}, **facts), "cannot be written as JSON"),
+        (lambda: begin(tmp_path, start_time_ms=2**63), "time 9223372036854775808"),
+        (lambda: Journal.create(tmp_path, experiment="e" * 257, run_name=None), "give a name of 1 to 256 characters"),
+    ):
+        with pytest.raises(TrackingError, match=says):
+            write()
+    journal.metrics({"m": 1}, step=np.int64(2**63 - 1))  # type: ignore[arg-type]
+    assert kinds(journal.dir) == ["start", "metric"]
+    assert journals(tmp_path) == [journal.dir]
+
+
 def test_contexts_statuses_and_digests_are_checked(tmp_path: Path) -> None:
     journal = begin(tmp_path)
     with pytest.raises(TrackingError, match="legal are train, validation, test"):
@@ -192,8 +217,10 @@ def test_damage_in_the_middle_is_said_with_its_place(tmp_path: Path) -> None:
     path = journal.dir / "journal-000001.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + b"garbage\n" + lines[2])
-    with pytest.raises(JournalError, match=f"byte {len(lines[0])}: not an event: b'garbage"):
-        list(read(journal.dir))
+    [_, (damaged, _), (after, _)] = read(journal.dir)
+    assert damaged["event"] == "damaged"
+    assert damaged["why"] == f"{path.name}, byte {len(lines[0])}: not an event: b'garbage\\n'"
+    assert after["values"] == {"b": "1"}
 
 
 def test_a_journal_has_one_writer(tmp_path: Path) -> None:
@@ -403,6 +430,26 @@ def test_what_lies_inside_is_taken_as_it_is(tmp_path: Path) -> None:
     assert journal.artifact(inside) == inside
     [_, (event, _)] = read(journal.dir)
     assert (event["path"], event["placed"]) == ("files/log.txt", False)
+
+
+def test_links_that_lead_out_are_copied(tmp_path: Path) -> None:
+    """So that nothing of a journal leads out of it: whoever replays one uploads only what lies in it."""
+    journal = begin(tmp_path / "r")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "weights").write_text("w")
+    folder = journal.dir / "files" / "model"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").symlink_to(tmp_path / "out" / "weights")
+    (tmp_path / "model" / "nothing").symlink_to(tmp_path / "gone")
+    assert journal.artifact(tmp_path / "model", move=True) == folder
+    (journal.dir / "files" / "linked").symlink_to(tmp_path / "out" / "weights")
+    kept = journal.artifact(journal.dir / "files" / "linked")
+    around = journal.artifact(journal.dir / "files" / ".." / ".." / ".." / "out" / "weights")
+    assert around == journal.dir / "files" / "weights"
+    assert [path.is_symlink() for path in (folder / "weights", kept, around)] == [False] * 3
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+    with pytest.raises(TrackingError, match="holds the run's own folder"):
+        journal.artifact(tmp_path)
 
 
 def test_artifacts_that_are_not_there_or_lead_out_are_refused(tmp_path: Path) -> None:

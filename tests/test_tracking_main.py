@@ -103,8 +103,9 @@ def test_sync_goes_on_after_a_journal_it_cannot_read(store: Store, tmp_path: Pat
     path.write_text("".join([*lines[:3], "garbage\n", *lines[3:]]))
     assert main(["sync"]) == 1
     captured = capsys.readouterr()
-    assert f"{bad.name}: {path}, byte" in captured.err
+    assert f"{bad.name[:8]}: {path.name}, byte" in captured.err
     assert good.name[:8] in captured.out
+    assert [run.info.status for run in store.runs()] == ["FAILED"] * 2  # as they say themselves: its end is in
 
 
 def test_sync_that_asks_the_store_finds_what_it_lost(store: Store, tmp_path: Path, capsys: Captured) -> None:

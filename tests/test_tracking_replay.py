@@ -236,7 +236,7 @@ def test_large_journals_go_over_in_batches_mlflow_takes(store: Store) -> None:
 def test_what_is_too_long_for_mlflow_is_kept_whole_beside_it(store: Store) -> None:
     whole = "ä" * 6_001
     written = journal(store)
-    written.params({"just": "a" * 6_000, "config/text": whole})
+    written.params({"just": "a" * 6_000, "config_text": whole[:-1] + "x", "config/text": whole, "ä" * 250: whole})
     written.tags({"just_tag": "b" * 8_000, "long_tag": "c" * 8_001})
     outcome = replay(written.dir, store)
     assert outcome.problems == []
@@ -244,11 +244,13 @@ def test_what_is_too_long_for_mlflow_is_kept_whole_beside_it(store: Store) -> No
     assert replay(written.dir, store).problems == []
     run = only_run(store)
     assert run.data.params["just"] == "a" * 6_000
-    assert run.data.params["config/text"] == "ä" * 200 + "… (6001 characters, all in artifact params/config_text.txt)"
+    file = "config_text-28a55c9c.txt"  # another one than that of config_text
+    assert run.data.params["config/text"] == "ä" * 200 + f"… (6001 characters, all in artifact params/{file})"
     assert run.data.tags["just_tag"] == "b" * 8_000
     assert run.data.tags["long_tag"].endswith("… (8001 characters, all in artifact tags/long_tag.txt)")
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
-    assert (folder / "params" / "config_text.txt").read_text() == whole
+    assert (folder / "params" / file).read_text() == whole
+    assert (folder / "params" / "config_text.txt").read_text() == whole[:-1] + "x"
     assert (folder / "tags" / "long_tag.txt").read_text() == "c" * 8_001
 
 

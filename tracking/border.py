@@ -5,6 +5,7 @@ The only place that reads MLflow's messages; each is looked for by a named predi
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
@@ -189,6 +190,23 @@ def translated(uri: str) -> Iterator[None]:
 def is_bad_value(error: Exception) -> bool:
     """Whether MLflow refused a name or value as such: asking again is of no use, the rest may go on."""
     return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and not _is_deleted(str(error))
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether what was sent may be to blame, a name, a value, a file; the store is well if it takes something else."""
+    if isinstance(error, OSError):  # of a file; what the whole machine lacks is no event's fault
+        return error.errno in (errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT)
+    if isinstance(error, TrackingError) or _is_deleted(str(error)) or _translate("", error) is not None:
+        return False
+    code = getattr(error, "error_code", None)
+    if code is not None:
+        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR")
+    return isinstance(error, (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError))
+
+
+def has_no_such_call(error: Exception) -> bool:
+    """Whether a server does not know what it was asked for: it is older than the call."""
+    return getattr(error, "error_code", "") == "ENDPOINT_NOT_FOUND"
 
 
 def _translate(uri: str, error: Exception) -> TrackingError | None:

@@ -20,10 +20,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tracking import border, readonly, schema
-from tracking.command_sync import bring_in
+from tracking.command_sync import bring_in, name_strangers
 from tracking.disk import is_held, writer
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
-from tracking.events import Event, journals, read
+from tracking.event_checks import DAMAGED
+from tracking.events import Event, beginning, journals, read
 from tracking.journal import Journal
 from tracking.store import Store, resolve
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Repair and say what was done."""
     store = resolve()
     made_anew = _mend_store(store, arguments.dry_run)
-    closed, num_failed = [], 0
+    closed, num_failed = [], name_strangers(store)
     for directory in journals(store.root):
         try:
             if _close(directory, arguments.dry_run, arguments.anywhere):
@@ -58,10 +59,25 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"tracking: {directory.name}: {error}", file=sys.stderr)
     if not made_anew and not closed:
         print("nothing to repair" if not num_failed else "nothing that could be repaired")
+        if num_behind := _count_behind(store):
+            print(f"{num_behind} not wholly in {store.public_uri}; `python -m tracking sync` brings them in")
     elif not arguments.dry_run:
         store.check()
         num_failed += bring_in(journals(store.root) if made_anew else closed, store, everything=True)
     return 1 if num_failed else 0
+
+
+def _count_behind(store: Store) -> int:
+    """How many journals have more than the store; those that cannot be read are named elsewhere."""
+    from tracking.replay import is_done, is_elsewhere
+
+    num_behind = 0
+    for directory in journals(store.root):
+        try:
+            num_behind += not (is_held(directory) or is_done(directory, store) or is_elsewhere(directory, store))
+        except TrackingError:
+            continue
+    return num_behind
 
 
 def _mend_store(store: Store, dry_run: bool) -> bool:
@@ -108,12 +124,12 @@ def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:
     """Write KILLED at the end of a journal that nobody writes any more; whether that was so."""
     if is_held(directory):
         return False
-    last: Event | None = None
+    last: Event = beginning(directory)
     status = None
     for event, _ in read(directory):
-        last = event
+        last = event if event["event"] != DAMAGED else last
         status = event["status"] if event["event"] == "status" else status
-    if last is None or status not in (None, "RUNNING"):
+    if status not in (None, "RUNNING"):
         return False
     owner = writer(directory)
     host, pid = owner.get("host", "an unknown machine"), owner.get("pid", "?")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tracking.disk import is_held
 from tracking.errors import StoreUnreachable, TrackingError
-from tracking.events import journals
+from tracking.events import journals, strangers
 from tracking.store import Store, resolve
 
 NAME = "sync"
@@ -31,11 +31,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Sync and say what was done."""
     store = resolve()
     store.check()
-    return bring_in(_chosen(arguments.dir, store), store, everything=arguments.all or bool(arguments.dir))
+    num_failed = 0 if arguments.dir else name_strangers(store)
+    code = bring_in(_chosen(arguments.dir, store), store, everything=arguments.all or bool(arguments.dir))
+    return 1 if num_failed else code
+
+
+def name_strangers(store: Store) -> int:
+    """Say on stderr what lies among the journals and is none, or none that can be read; how many there are."""
+    found = strangers(store.root)
+    for path, fault in found:
+        print(f"tracking: {path.name} is left alone: {fault}", file=sys.stderr)
+    return len(found)
 
 
 def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> int:
-    """Replay the journals, a line each on stdout; the exit code.
+    """Replay the journals, a line each on stdout; the exit code: 1 where not all of them could be taken over.
 
     ``everything``: also those that this store, or another, is known to have.
     """
@@ -45,37 +55,50 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
 
     num_new = num_done = num_elsewhere = num_failed = 0
     dead = []
+    notes: dict[str, None] = {}
     for directory in directories:
-        if not everything and is_done(directory, store):
-            num_done += 1
-            continue
-        if not everything and is_elsewhere(directory, store):
-            num_elsewhere += 1
-            continue
         try:
+            if not everything and is_done(directory, store):
+                num_done += 1
+                continue
+            if not everything and is_elsewhere(directory, store):
+                num_elsewhere += 1
+                continue
             outcome = replay(directory, store)
+            if outcome.status in (None, "RUNNING") and not is_held(directory):
+                dead.append(directory)
         except StoreUnreachable:
             raise
         except TrackingError as error:
             num_failed += 1
             print(f"tracking: {directory.name}: {error}", file=sys.stderr)
             continue
+        except Exception as error:  # whatever is the matter with this one, it must not keep the next one out
+            num_failed += 1
+            print(f"tracking: {directory.name}: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
         status = outcome.status or "RUNNING"
         if outcome.num_events:
             num_new += 1
-            print(f"{directory.name[:8]}  ->  run {outcome.run_id}  {outcome.num_events} events  {status}")
+            print(f"{_printable(directory.name[:8])}  ->  run {outcome.run_id}  {outcome.num_events} events  {status}")
         else:
             num_done += 1
+        num_failed += bool(outcome.problems)
         for problem in outcome.problems:
             print(f"tracking: {directory.name[:8]}: {problem}", file=sys.stderr)
-        if outcome.status in (None, "RUNNING") and not is_held(directory):
-            dead.append(directory)
+        notes |= dict.fromkeys(outcome.notes)
     print(f"{num_new} brought up to date, {num_done} were already, in {store.public_uri}")
+    for note in notes:
+        print(f"note: {note}")
     if num_elsewhere:
         print(f"{num_elsewhere} left out: another store has them; name their directories to bring them here as well")
     if dead:
         print(f"{len(dead)} ended without a word; `python -m tracking repair` closes them as KILLED")
     return 1 if num_failed else 0
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _chosen(asked: list[Path], store: Store) -> list[Path]:

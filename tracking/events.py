@@ -8,35 +8,32 @@ A journal is a directory, ``<root>/<journal_id>/``:
     replay.json             how far each store has it (``tracking.replay``)
 
 Every event carries its own time, so whoever reads it twice writes the very same rows.
+
+A journal may come from anywhere, so whoever reads one gets events of the shape that the writer gives them and nothing
+else: a line that is none is read as an event ``damaged``, single values that cannot be are moved to ``refused``.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import posixpath
 import re
+import stat
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsFloat
 
 from tracking.errors import JournalError, TrackingError
+from tracking.event_checks import DAMAGED, FILES, STATUSES, Event, check, check_name
+
+__all__ = ["FILES", "STATUSES", "Event", "check_name"]
 
 VERSION = 1
 SEGMENT_BYTES = 16 * 2**20
-FILES = "files"
-STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
-CONTEXTS = ("train", "validation", "test")
-MAX_NAME_LENGTH = 250
-MAX_DIGEST_LENGTH = 36
-
-Event = dict[str, Any]
 
 _SEGMENT = re.compile(r"journal-(\d{6})\.jsonl")
-_NAME = re.compile(r"[/\w.\- :]+")
 
 encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -54,35 +51,29 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def check_name(name: str) -> str:
-    """Return a parameter's, metric's or tag's name unchanged; TrackingError where MLflow would refuse it."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
-        raise TrackingError(
-            f"{name!r} cannot be a name: use 1 to {MAX_NAME_LENGTH} letters, digits, spaces and any of _ - . : /"
+def beginning(directory: Path) -> Event:
+    """The event a journal begins with. Raises JournalError where it does not begin as one."""
+    start = next((event for event, _ in read(directory)), None)
+    if start is None:
+        raise JournalError(
+            f"{directory} holds no journal, or one whose first line is torn: its program was stopped before it had"
+            " logged anything; remove the folder"
         )
-    if name != posixpath.normpath(name) or name == "." or name.startswith(("..", "/")):
-        raise TrackingError(f"{name!r} cannot be a name: as a path it would lead elsewhere; drop the dots or slashes")
-    return name
-
-
-def encode_number(name: str, value: SupportsFloat) -> float | str:
-    """A metric's value as JSON can hold it: a float, or ``"nan"``, ``"inf"``, ``"-inf"``."""
-    if isinstance(value, str):
-        raise TrackingError(f"metric {name}: {value!r} is text; give a number")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TrackingError(f"metric {name}: {value!r} is not a number") from None
-    if math.isfinite(number):
-        return number
-    return "nan" if number != number else "inf" if number > 0 else "-inf"
+    if start["event"] == DAMAGED:
+        raise JournalError(f"{directory} is no journal: {start['why']}")
+    if start["event"] != "start":
+        raise JournalError(f"{directory} does not begin with the start of a run but with {start['event']!r}")
+    if start["version"] > VERSION:
+        raise JournalError(f"{directory} is a journal of a newer version of this package; update the package")
+    return start
 
 
 def read(directory: Path, position: Position | None = None) -> Iterator[tuple[Event, Position]]:
     """Yield each event from ``position`` on (the beginning), with the position after it.
 
-    A last line that is not complete, or that a power cut garbled, is left for later. Anything else unreadable raises
-    JournalError with file and byte.
+    A last line that is not complete, or that a power cut garbled, is left for later. Any other line that is no event
+    is read as one of the kind ``damaged``, which says ``why``. Raises JournalError for a segment that is missing or
+    cannot be read.
     """
     directory = Path(directory)
     position = position or Position()
@@ -93,20 +84,16 @@ def read(directory: Path, position: Position | None = None) -> Iterator[tuple[Ev
         if number > last:
             return
         path = segment_path(directory, number)
-        try:
-            stream = path.open("rb")
-        except FileNotFoundError:
-            raise JournalError(f"{path} is missing though later segments exist; bring it back from a copy") from None
-        with stream:
+        with open(open_segment(path), "rb") as stream:
             stream.seek(offset)
             for line in stream:
                 event = _decode(line)
                 if event is None:
-                    if number == last and not stream.read(1):
+                    if number == last and not stream.peek(1):
                         return
-                    raise JournalError(
-                        f"{path}, byte {offset}: not an event: {line[:80]!r}; cut the line out by hand to go on"
-                    )
+                    event = _damaged(f"not an event: {line[:80]!r}")
+                if event["event"] == DAMAGED:
+                    event["why"] = f"{path.name}, byte {offset}: {event['why']}"
                 offset += len(line)
                 yield event, Position(number, offset)
         if number == last:
@@ -114,21 +101,58 @@ def read(directory: Path, position: Position | None = None) -> Iterator[tuple[Ev
         number, offset = number + 1, 0
 
 
+def checksum(directory: Path, position: Position) -> int | None:
+    """What tells the bytes before a position from others; None where no event ends there, or it cannot be read."""
+    length = min(position.offset, 1024)
+    if position.segment < 1 or length < 0:
+        return None
+    try:
+        with open(open_segment(segment_path(directory, position.segment)), "rb") as stream:
+            stream.seek(position.offset - length)
+            before = stream.read(length)
+    except (JournalError, OSError, OverflowError):
+        return None
+    if length and (len(before) < length or not before.endswith(b"\n")):
+        return None
+    return zlib.crc32(before)
+
+
 def journals(root: Path) -> list[Path]:
-    """Every journal directory under ``root``, by name; none where ``root`` does not exist."""
+    """Every journal directory under ``root``, by name; none where ``root`` does not exist. Raises JournalError."""
+    return [path for path, fault in _inside(root) if fault is None]
+
+
+def strangers(root: Path) -> list[tuple[Path, str]]:
+    """What else lies under ``root``, with the reason why it is no journal that can be read."""
+    return [(path, fault) for path, fault in _inside(root) if fault is not None]
+
+
+def _inside(root: Path) -> Iterator[tuple[Path, str | None]]:
     try:
         found = sorted(p for p in Path(root).iterdir() if not p.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [p for p in found if segment_path(p, 1).exists()]
+        return
+    except OSError as error:
+        raise JournalError(f"the journals' folder {root} cannot be read: {error.strerror}") from error
+    for path in found:
+        try:
+            segment_path(path, 1).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            yield path, f"it holds no {segment_path(Path(), 1)}"
+        except OSError as error:
+            yield path, f"it cannot be read: {error.strerror}; change its owner or permissions"
+        else:
+            yield path, None
 
 
 def segments(directory: Path) -> list[int]:
-    """The numbers of a journal's segments, rising."""
+    """The numbers of a journal's segments, rising. Raises JournalError."""
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise JournalError(f"{directory} cannot be read: {error.strerror}") from error
     return sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match)
 
 
@@ -137,11 +161,37 @@ def segment_path(directory: Path, number: int) -> Path:
     return directory / f"journal-{number:06d}.jsonl"
 
 
+def open_segment(path: Path) -> int:
+    """A descriptor to read a segment by. Raises JournalError for what is no file of the journal's own."""
+    try:
+        # A pipe would be waited for; a link would show some other file's content.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise JournalError(f"{path} is missing though later segments exist; bring it back from a copy") from None
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise JournalError(f"{path} cannot be read: it is no file")
+    return fd
+
+
+def _damaged(why: str) -> Event:
+    return {"time_ms": 0, "event": DAMAGED, "why": why}
+
+
 def _decode(line: bytes) -> Event | None:
+    """The event of a line, ``damaged`` where it has not the shape of one; None where it is no JSON object."""
     if not line.endswith(b"\n"):
         return None
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and "event" in event else None
+    if not isinstance(event, dict) or "event" not in event:
+        return None
+    try:
+        check(event)
+    except TrackingError as error:
+        return _damaged(str(error))
+    return event

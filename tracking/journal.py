@@ -1,14 +1,14 @@
 """The write side of a run's journal (``tracking.events`` says what that is), with the standard library alone.
 
-An event is on its way to the disk when the call returns: a killed process loses nothing, a machine that loses power
-at most the last seconds.
+An event is with the operating system when the call returns: a killed process loses nothing. What is flushed to the disk
+itself, and so outlives a power cut: the beginning and the end of a run, artifacts, and every event that comes a second
+or more after the last flush, as an epoch's do.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import threading
 import uuid
@@ -17,24 +17,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from tracking.disk import Lines, cannot_write, hold, is_held, place, writer
+from tracking.disk import Lines, cannot_write, hold, is_held, place, sync_files, sync_folder, writer
 from tracking.errors import JournalError, TrackingError
-from tracking.events import (
+from tracking.event_checks import (
     CONTEXTS,
     FILES,
+    MAX_DATASET_NAME_LENGTH,
+    MAX_DATASET_SOURCE_LENGTH,
     MAX_DIGEST_LENGTH,
+    MAX_EXPERIMENT_LENGTH,
     STATUSES,
-    VERSION,
     Event,
-    Position,
+    check_folder,
+    check_id,
     check_name,
-    encode,
+    check_step,
+    check_time,
     encode_number,
-    journals,
-    now_ms,
-    read,
-    segments,
 )
+from tracking.events import VERSION, Position, encode, journals, now_ms, read, segments
 
 __all__ = ["Event", "Journal", "Position", "is_held", "journals", "now_ms", "read", "writer"]
 
@@ -75,9 +76,13 @@ class Journal:
         to. ``tags`` are set in the same breath as the run is made. A given ``journal_id`` (letters, digits and -) must
         be new; importers give one so that importing twice makes one run.
         """
-        journal_id = uuid.uuid4().hex if journal_id is None else journal_id
-        if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", journal_id):
-            raise TrackingError(f"journal id {journal_id!r}: use up to 64 letters, digits and -")
+        journal_id = check_id(uuid.uuid4().hex if journal_id is None else journal_id)
+        if not 1 <= len(experiment) <= MAX_EXPERIMENT_LENGTH:
+            raise TrackingError(
+                f"experiment {experiment[:80]!r}: give a name of 1 to {MAX_EXPERIMENT_LENGTH} characters"
+            )
+        time_ms = check_time(now_ms() if start_time_ms is None else start_time_ms)
+        known_tags = {check_name(name): str(value) for name, value in (tags or {}).items()}
         directory = Path(root).absolute() / journal_id
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +98,6 @@ class Journal:
                 raise JournalError(f"{directory} exists: a journal is begun once; reopen it to go on") from None
             raise cannot_write(directory, error) from error
         journal = cls(directory, lock)
-        time_ms = now_ms() if start_time_ms is None else start_time_ms
         try:
             journal._lines = Lines(directory, 1, 0)
             journal._write(
@@ -107,9 +111,10 @@ class Journal:
                     "attach_run_id": attach_run_id,
                     "parent": parent,
                     "start_time_ms": time_ms,
-                    "tags": {check_name(name): str(value) for name, value in (tags or {}).items()},
+                    "tags": known_tags,
                 }
             )
+            journal._sync()
         except BaseException:
             journal.close()
             raise
@@ -145,7 +150,7 @@ class Journal:
         """Write metrics of one step; NaN and infinities are kept."""
         numbers = {self._known(name): encode_number(name, value) for name, value in values.items()}
         if numbers:
-            self._event(time_ms, "metric", step=int(step), values=numbers)
+            self._event(time_ms, "metric", step=check_step(step), values=numbers)
 
     def tags(self, values: Mapping[str, object], *, time_ms: int | None = None) -> None:
         """Write tags, as text; a later value replaces an earlier one, None is left out."""
@@ -168,6 +173,13 @@ class Journal:
         """Write which data a split was: ``digest`` identifies its content in at most 36 characters."""
         if context not in CONTEXTS:
             raise TrackingError(f"dataset context {context!r}: legal are {', '.join(CONTEXTS)}")
+        source = str(source)
+        for what, text, limit in (
+            ("name", name, MAX_DATASET_NAME_LENGTH),
+            ("source", source, MAX_DATASET_SOURCE_LENGTH),
+        ):
+            if len(text) > limit:
+                raise TrackingError(f"dataset {what} {text[:80]!r}… has {len(text)} characters; give at most {limit}")
         if not 1 <= len(digest) <= MAX_DIGEST_LENGTH:
             raise TrackingError(f"dataset digest {digest!r}: MLflow keeps 1 to {MAX_DIGEST_LENGTH} characters")
         self._event(
@@ -176,7 +188,7 @@ class Journal:
             context=context,
             name=name,
             digest=digest,
-            source=str(source),
+            source=source,
             num_images=int(num_images),
             num_classes=int(num_classes),
             profile=dict(profile or {}),
@@ -187,23 +199,28 @@ class Journal:
     ) -> Path:
         """Keep a file or folder with the run; returns where it lies now.
 
-        What lies outside ``files/`` is copied there (``move``: moved), so that the original may change or go; it is
-        replaced whole, never written in place, so a replayer may link to it (``placed``). What is already inside is
-        taken as it is. ``artifact_path`` is the folder in the run's artifacts, "" the top.
+        What lies outside ``files/``, or is a link to there, is copied (``move``: moved, where no link is among it), so
+        that the original may change or go; it is replaced whole, never written in place, so a replayer may link to it
+        (``placed``). What is already inside is taken as it is; what links in it lead out of ``files/`` to is not.
+        ``artifact_path`` is the folder in the run's artifacts, "" the top.
         """
-        source = Path(path).absolute()
+        source = Path(os.path.abspath(path))
         if not source.exists():
             raise TrackingError(f"artifact {source} does not exist")
-        folder = os.path.normpath(artifact_path) if artifact_path else ""
-        if folder.startswith(("..", "/")):
-            raise TrackingError(f"artifact folder {artifact_path!r} leads out of the run; give a relative one")
-        kept, placed = source, False
-        if not source.is_relative_to(self.dir / FILES):
-            kept, placed = self.dir / FILES / folder / source.name, True
-            try:
+        folder = check_folder(artifact_path)
+        files = self.dir / FILES
+        if source.is_dir() and files.is_relative_to(source) and files != source:
+            raise TrackingError(f"artifact {source} holds the run's own folder; give a folder beside it")
+        placed = not (source.is_relative_to(files) and source.resolve().is_relative_to(files.resolve()))
+        kept = files / folder / source.name if placed else source
+        try:
+            if placed:
                 place(source, kept, move)
-            except OSError as error:
-                raise cannot_write(kept, error) from error
+            else:
+                sync_files(kept)
+                sync_folder(kept.parent)
+        except OSError as error:
+            raise cannot_write(kept, error) from error
         self._event(
             time_ms, "artifact", path=kept.relative_to(self.dir).as_posix(), artifact_path=folder, placed=placed
         )
@@ -217,11 +234,11 @@ class Journal:
             raise TrackingError(f"status {status!r}: legal are {', '.join(STATUSES)}")
         time_ms = now_ms() if time_ms is None else time_ms
         ended = status != "RUNNING"
-        end = (time_ms if end_time_ms is None else end_time_ms) if ended else None
+        end = check_time(time_ms if end_time_ms is None else end_time_ms) if ended else None
         with self._guard:
             self._event(time_ms, "status", status=status, reason=reason, end_time_ms=end)
-            if ended and self._lines is not None:
-                self._lines.sync()
+            if ended:
+                self._sync()
 
     def close(self) -> None:
         """Stop writing and let go of the journal; closing twice is fine."""
@@ -231,12 +248,23 @@ class Journal:
             self._release()
 
     def _release(self) -> None:
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        # Forgotten first: a number that was closed, even in vain, may be another file's at once.
+        lines, self._lines = self._lines, None
+        lock, self._lock = self._lock, -1
+        try:
+            if lines is not None:
+                lines.close()
+        finally:
+            if lock >= 0:
+                os.close(lock)
+
+    def _sync(self) -> None:
+        assert self._lines is not None
+        try:
+            self._lines.sync()
+            sync_folder(self.dir.parent)
+        except OSError as error:
+            raise cannot_write(self.dir, error) from error
 
     def _known(self, name: str) -> str:
         if name not in self._names:
@@ -244,10 +272,13 @@ class Journal:
         return name
 
     def _event(self, time_ms: int | None, event: str, **rest: Any) -> None:
-        self._write({"time_ms": now_ms() if time_ms is None else time_ms, "event": event, **rest})
+        self._write({"time_ms": now_ms() if time_ms is None else check_time(time_ms), "event": event, **rest})
 
     def _write(self, event: Event) -> None:
-        line = (encode(event) + "\n").encode("ascii")
+        try:
+            line = (encode(event) + "\n").encode("ascii")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TrackingError(f"this {event['event']} event cannot be written as JSON: {error}") from None
         with self._guard:
             if self._lines is None:
                 raise JournalError(f"{self.dir}: the journal is closed; reopen it to go on")

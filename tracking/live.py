@@ -32,6 +32,7 @@ class Live:
         self._thread = threading.Thread(target=self._follow, name="tracking-live", daemon=True)
         self.run_id: str | None = None
         self.error: Exception | None = None
+        self.remarks: list[str] = []  # what the store could not hold, or holds otherwise
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
@@ -55,7 +56,8 @@ class Live:
         while True:
             ending = self._ending  # before advancing: what is written until now is then surely taken over
             try:
-                replayer.advance()
+                outcome = replayer.advance()
+                self.remarks = [*outcome.problems, *outcome.notes]
                 failures, self.error = 0, None
             except Exception as error:
                 self.error = error

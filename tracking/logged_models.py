@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import artifacts
-from tracking.events import CONTEXTS
+from tracking.event_checks import CONTEXTS, MAX_STEP
 from tracking.model_format import META, MLMODEL
 
 if TYPE_CHECKING:
@@ -144,13 +144,16 @@ def _step(folder: Path) -> int:
         epoch = json.loads((folder / META).read_text(encoding="utf-8")).get("epoch")
     except (OSError, ValueError, AttributeError):
         return 0
-    return epoch if isinstance(epoch, int) else 0
+    return epoch if isinstance(epoch, int) and abs(epoch) <= MAX_STEP else 0
 
 
 def _description(folder: Path, model: Any, run_id: str) -> str:
     """MLmodel with what only the store knows."""
     import yaml
 
-    found = yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8"))
+    try:
+        found = dict(yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{MLMODEL} is no YAML: {error}") from None
     known = {"artifact_path": model.artifact_location, "model_id": model.model_id, "run_id": run_id}
     return str(yaml.safe_dump({**found, **known, "model_uuid": model.model_id}, sort_keys=False, allow_unicode=True))

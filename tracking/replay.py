@@ -3,6 +3,9 @@
 Exactly once, however often and wherever it is stopped: the run is found again by its journal's id, metric rows carry
 the journal's times and so equal themselves, everything else overwrites with the same. How far each store has the
 journal is kept in ``replay.json`` beside it; only one process at a time replays a journal.
+
+Nothing is told to a store that a power cut could still take from the journal. Where ``replay.json`` speaks of a journal
+that is not this one (a cut took its end and the run went on), all is compared again.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.border import translated
-from tracking.disk import cannot_write
-from tracking.errors import JournalError, RunNotFound, StoreError
-from tracking.events import VERSION, Event, Position, read
+from tracking.disk import cannot_write, flush, open_own
+from tracking.errors import RunNotFound, StoreError
+from tracking.event_checks import Event, text_from
+from tracking.events import Position, beginning, checksum, read
 from tracking.hiding import public
-from tracking.target import Target
+from tracking.target import Target, fits
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,16 +35,22 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 STATE_FILE = "replay.json"
+SAVE_S = 1.0
+_MAX_RUN_NAME = 250
 
 
 @dataclass
 class Outcome:
-    """What a replay did: the run, how many events were new, whether the run has ended, what could not be taken over."""
+    """What a replay did: the run, how many events were new, whether the run has ended, what could not be taken over.
+
+    ``notes``: what this store holds otherwise than others.
+    """
 
     run_id: str
     num_events: int = 0
     status: str | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,18 +69,26 @@ def progress(directory: Path, store: Store) -> Progress:
 
 
 def _all_progress(directory: Path) -> dict[str, Progress]:
+    directory = Path(directory)
     try:
-        known = json.loads((Path(directory) / STATE_FILE).read_text())["stores"]
+        known = json.loads((directory / STATE_FILE).read_text())["stores"]
         # Former versions left parts of some passwords in.
-        return {
-            public(uri): Progress(p["run_id"], p["experiment_id"], Position(p["segment"], p["offset"]), p["status"])
-            for uri, p in known.items()
-        }
-    except (FileNotFoundError, PermissionError):  # another user's
-        return {}
-    except (ValueError, KeyError, TypeError):
+        return {public(uri): _believed(directory, p) for uri, p in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # It is only a shortcut: without it the run is found by its tag and everything is compared again.
         return {}
+
+
+def _believed(directory: Path, said: dict[str, Any]) -> Progress:
+    """What is said of one store, as far as the journal is still the one that it was said of."""
+    segment, offset, known = said["segment"], said["offset"], Progress(said["run_id"], said["experiment_id"])
+    if type(segment) is not int or type(offset) is not int or not isinstance(known.run_id, str | None):
+        raise TypeError(STATE_FILE)
+    position = Position(segment, offset)
+    found = checksum(directory, position)
+    if found is not None and said.get("checksum", found) == found:
+        known.position, known.status = position, said["status"]
+    return known
 
 
 def replayed_as(directory: Path, store: Store) -> str | None:
@@ -125,20 +144,29 @@ class Replayer:
             self._client = self._store.client()
         target = self._target = self._target or self._open()
         outcome = Outcome(target.run_id, status=self._progress.status, problems=target.problems)
-        for events, position in _batches(read(self._directory, self._progress.position)):
-            target.send(events)
-            for event in events:
-                if event["event"] == "status":
-                    outcome.status = self._progress.status = event["status"]
-            self._progress.position = position
-            self._save()
-            outcome.num_events += len(events)
+        saved = time.monotonic()
+        flushed = flush(self._directory, self._progress.position)
+        try:
+            for events, position in _batches(_until(flushed, read(self._directory, self._progress.position))):
+                target.send(events)
+                for event in events:
+                    if event["event"] == "status":
+                        outcome.status = self._progress.status = event["status"]
+                self._progress.position = position
+                outcome.num_events += len(events)
+                if time.monotonic() - saved >= SAVE_S:
+                    self._save()
+                    saved = time.monotonic()
+        finally:
+            if outcome.num_events:
+                self._save()
+        outcome.notes = target.notes
         return outcome
 
     def _open(self) -> Target:
         """Find the run this journal became, or make it."""
         assert self._client is not None
-        start = _start(self._directory)
+        start = beginning(self._directory)
         run = None
         if start.get("attach_run_id"):
             run = _get_run(self._client, start["attach_run_id"])
@@ -149,7 +177,7 @@ class Replayer:
         if run is None:
             # Either this is the first time, or the store was made anew, or the last replayer was stopped right after
             # it had made the run and before it could say so.
-            self._progress = Progress(experiment_id=self._store.experiment_id(start["experiment"]))
+            self._progress = Progress(experiment_id=self._store.experiment_id(text_from(start["experiment"])))
             run = self._find(start["journal_id"]) or self._create(start)
         if run.info.lifecycle_stage != "active":
             raise StoreError(
@@ -160,7 +188,8 @@ class Replayer:
         self._progress.experiment_id = run.info.experiment_id
         self._save()
         attached = bool(start.get("attach_run_id"))
-        return Target(self._client, run, self._directory, attached=attached, tracking_uri=self._store.tracking_uri)
+        uri = self._store.tracking_uri
+        return Target(self._client, run, self._directory, start, attached=attached, tracking_uri=uri)
 
     def _find(self, journal_id: str) -> Any:
         from mlflow.entities import ViewType
@@ -176,7 +205,8 @@ class Replayer:
 
     def _create(self, start: Event) -> Any:
         assert self._client is not None
-        tags = {**start.get("tags", {}), names.JOURNAL_ID: start["journal_id"]}
+        fitting = {name: value for name, value in start["tags"].items() if fits(value)}
+        tags = {**fitting, names.JOURNAL_ID: start["journal_id"]}
         if start.get("parent"):
             parent = replayed_as(self._directory.parent / start["parent"], self._store)
             tags |= {"mlflow.parentRunId": parent} if parent else {}
@@ -184,7 +214,7 @@ class Replayer:
             self._progress.experiment_id,
             start_time=start["start_time_ms"],
             tags=tags,
-            run_name=start["run_name"],
+            run_name=text_from(start.get("run_name") or "")[:_MAX_RUN_NAME] or None,
         )
 
     def _save(self) -> None:
@@ -195,6 +225,7 @@ class Replayer:
                 "experiment_id": p.experiment_id,
                 "segment": p.position.segment,
                 "offset": p.position.offset,
+                "checksum": checksum(self._directory, p.position),
                 "status": p.status,
             }
             for uri, p in everything.items()
@@ -202,20 +233,12 @@ class Replayer:
         path = self._directory / STATE_FILE
         part = path.with_suffix(".part")
         try:
-            part.touch(0o600)
-            part.write_text(json.dumps({"version": 1, "stores": stores}, indent=1))
+            part.unlink(missing_ok=True)
+            with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
+                json.dump({"version": 1, "stores": stores}, stream, indent=1)
             part.replace(path)
         except OSError as error:
             raise cannot_write(path, error) from error
-
-
-def _start(directory: Path) -> Event:
-    start = next((event for event, _ in read(directory)), None)
-    if start is None:
-        raise JournalError(f"{directory} holds no journal, or one whose first line is torn")
-    if start["event"] != "start" or start["version"] > VERSION:
-        raise JournalError(f"{directory} is a journal of a newer version of this package; update the package")
-    return start
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Any:
@@ -224,7 +247,10 @@ def _get_run(client: MlflowClient, run_id: str) -> Any:
     try:
         return client.get_run(run_id)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # there is none, nor could be
             raise
         return None
 
@@ -234,7 +260,7 @@ def _alone(directory: Path) -> Iterator[None]:
     """Keep every other replayer of this journal waiting."""
     path = directory / "replay.lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_own(path, os.O_RDWR)
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
@@ -242,6 +268,13 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _until(end: Position, events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[Event, Position]]:
+    for event, position in events:
+        if position > end:
+            return
+        yield event, position
 
 
 def _json_length(value: object) -> int:
@@ -262,7 +295,7 @@ def _batches(events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[list[Ev
     end = Position()
     for event, position in events:
         kind = event["event"]
-        values = event.get("values", {})
+        values = event["values"] if kind in _LOGGED_TOGETHER else {}
         added = {kind: len(values), "characters": sum(len(k) + _json_length(v) for k, v in values.items())}
         full = any(size[k] + n > limits[k] for k, n in added.items() if k in size)
         if batch and (full or kind not in _LOGGED_TOGETHER):

@@ -126,7 +126,7 @@ class Run:
             with tempfile.TemporaryDirectory(dir=self.dir, prefix=".text-") as scratch:
                 whole = Path(scratch) / folder.name
                 whole.write_text(text, encoding="utf-8", errors="backslashreplace")
-                return self._journal.artifact(whole, folder.parent.as_posix().removeprefix("."), move=True)
+                return self._journal.artifact(whole, str(folder.parent), move=True)
         except OSError as error:
             raise cannot_write(self.dir / name, error) from error
 
@@ -179,6 +179,8 @@ class Run:
         except KeyboardInterrupt:
             self._say_kept("interrupted while MLflow was brought up to date")
             raise
+        for remark in self._live.remarks:
+            print(f"tracking: {remark}", file=sys.stderr)
         if why is not None:
             self._say_kept(why)
 
@@ -231,7 +233,8 @@ def resume(
         if event["event"] == "param":
             params |= event["values"]
         elif event["event"] == "tag" and names.RESUMED in event["values"]:
-            num_resumed = int(event["values"][names.RESUMED])
+            said = event["values"][names.RESUMED]
+            num_resumed = int(said) if said.isdecimal() else num_resumed
         elif event["event"] == "metric" and any(name.startswith("system/") for name in event["values"]):
             step = max(step, event["step"])
     journal.status("RUNNING")
