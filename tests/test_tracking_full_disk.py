@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from tracking_fixtures import made_database
 
+from tracking import disk
 from tracking import run as tracked
 from tracking.errors import JournalError, StoreUnreachable
 from tracking.events import read
@@ -57,6 +59,57 @@ def test_a_run_on_a_full_disk_fails_with_its_reason_written_down(
     assert (events[-1]["status"], events[-1]["reason"][:13]) == ("FAILED", "JournalError:")
     [tags] = [event["values"] for event in events if event["event"] == "tag"]
     assert tags["error_type"] == "JournalError"
+
+
+def test_a_disk_that_is_full_at_a_segments_end_costs_no_other_file_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No next segment can be made: what was written stays, and no descriptor that was closed is written to."""
+    monkeypatch.setattr(disk, "SEGMENT_BYTES", 2_000)
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=20", "tmpfs", folder], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a tiny file system needs more rights than this test has")
+    try:
+        journal = Journal.create(folder, experiment="exp", run_name=None)
+        step = number = 0
+        for number in range(100):
+            try:
+                (folder / f"filler-{number}").touch()
+            except OSError:
+                break
+        with pytest.raises(JournalError, match="No space left on device; what was logged until here is kept"):
+            for step in range(1_000):
+                journal.metrics({"m": step}, step=step)
+        with (tmp_path / "data").open("w+b") as data:  # it would get the number of what was closed
+            for _ in range(3):
+                with pytest.raises(JournalError, match="No space left on device"):
+                    journal.metrics({"m": 0.123456789}, step=10**18)
+            (folder / f"filler-{number - 1}").unlink()
+            for more in range(step, step + 20):
+                journal.metrics({"m": more}, step=more)
+            for filler in folder.glob("filler-*"):
+                filler.unlink()
+            journal.status("FINISHED")
+            journal.close()
+            assert data.read() == b""
+        events = [event for event, _ in read(journal.dir)]
+        assert [event["step"] for event in events if event["event"] == "metric"] == list(range(step + 20))
+        assert events[-1]["status"] == "FINISHED"
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_the_last_words_begin_a_segment_where_the_reserve_makes_room(tmp_path: Path, tiny_disk: Path) -> None:
+    journal = Journal.create(tiny_disk, experiment="exp", run_name=None)
+    assert journal._lines is not None
+    journal._lines._size = disk.SEGMENT_BYTES
+    fill(tiny_disk)
+    before = set(os.listdir("/proc/self/fd"))
+    journal.status("FAILED", reason="disk full")
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert [event["event"] for event, _ in read(journal.dir)] == ["start", "status"]
 
 
 def test_artifacts_that_do_not_fit_are_said(tiny_disk: Path, tmp_path: Path) -> None:

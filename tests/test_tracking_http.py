@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import re
 import select
@@ -11,6 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +25,8 @@ from tracking_fixtures import Stopped, StoppingStore, made_database, write_full_
 from reports import predictions
 from tracking import frame
 from tracking import run as tracked
+from tracking.__main__ import main
+from tracking.journal import Journal
 from tracking.replay import replay
 from tracking.store import Store, resolve
 
@@ -159,3 +164,63 @@ def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, stop_at
     for name in ("train_loss", "train_accuracy"):
         history = remote.client().get_metric_history(found[0].info.run_id, name)
         assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]
+
+
+@pytest.fixture
+def older(remote: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The server as one of MLflow 2.22 is: it answers 404 to whatever concerns logged models."""
+
+    class Older(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if "logged-models" in self.path or self.path.endswith("/outputs"):
+                self._answer(404, "text/html", b"<!doctype html><title>404 Not Found</title>")
+                return
+            headers = {k: v for k, v in self.headers.items() if k in ("Content-Type", "Accept")}
+            asked = urllib.request.Request(remote.tracking_uri + self.path, body or None, headers, method=self.command)
+            try:
+                with urllib.request.urlopen(asked) as answer:
+                    self._answer(answer.status, answer.headers.get("Content-Type", ""), answer.read())
+            except urllib.error.HTTPError as error:
+                self._answer(error.code, error.headers.get("Content-Type", ""), error.read())
+
+        do_GET = do_PUT = do_PATCH = do_POST
+
+        def _answer(self, code: int, kind: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Not into the test's output."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Older) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        yield resolve()
+        server.shutdown()
+
+
+def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once(
+    older: Store, remote: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        journal = Journal.create(older.root, experiment="far", run_name="older")
+        journal.metrics({"test_accuracy": 0.5}, step=2)
+        journal.artifact(model_folder(tmp_path / "model"))
+        journal.status("FINISHED")
+        journal.close()
+    assert main(["sync"]) == 0
+    said = capsys.readouterr()
+    assert "2 brought up to date" in said.out
+    assert said.out.count("knows no logged models (MLflow before 3.0): a run's model is kept among its artifacts") == 1
+    runs = [run for run in remote.runs() if run.info.run_name == "older"]
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"test_accuracy": 0.5})] * 2
+    for run in runs:
+        assert "replay_problems" not in run.data.tags
+        found = {file.path for file in remote.client().list_artifacts(run.info.run_id, "model")}
+        assert found >= {"model/MLmodel", "model/model-0000.params", "model/code"}

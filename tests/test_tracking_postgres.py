@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -129,6 +130,42 @@ def test_a_password_goes_nowhere_and_a_new_one_replays_nothing(
 
 def _with(store: Store, password: str) -> str:
     return store.tracking_uri.replace("tester@", f"tester:{password}@")
+
+
+def test_what_it_cannot_hold_is_written_otherwise_or_noted(store: Store, tmp_path: Path) -> None:
+    """Half of these end in its driver where sqlite takes them; one of them must not keep the others out."""
+    odd = "NUL \0 and \udce9"
+    journal = Journal.create(store.root, experiment=f"odd {odd}", run_name=odd * 50, tags={"mlflow.source.name": odd})
+    journal.params({"odd": odd, "long": odd * 1_000})
+    journal.tags({"odd": odd, "ä" * 250: odd * 2_000})
+    for number, value in enumerate((5e-324, 1.8e308 / 2, math.inf, -math.inf, math.nan, 2**62)):
+        journal.metrics({f"m{number}": value}, step=(2**63 - 1) * (-1) ** number)
+    journal.dataset(context="test", name=odd, digest="d\0", source=odd, num_images=1, num_classes=2, profile={"a": odd})
+    journal.close()
+    with (journal.dir / "journal-000001.jsonl").open("a") as lines:
+        for event in (
+            {"event": "metric", "step": 2**63, "values": {"never": 1.0}},
+            {"event": "dataset", "context": "test", "name": "n", "digest": "x" * 40, "source": "s"},
+        ):
+            lines.write(json.dumps({"time_ms": 1, "num_images": 1, "num_classes": 2, **event}) + "\n")
+    again = Journal.reopen(journal.dir)
+    again.status("FAILED", reason=odd)
+    again.close()
+    outcome = replay(journal.dir, store)
+    assert outcome.status == "FAILED"
+    assert [("does not fit" in problem, "dataset" in problem) for problem in outcome.problems] == [
+        (True, False),
+        (False, True),
+    ]
+    (journal.dir / "replay.json").unlink()
+    assert len(replay(journal.dir, store).problems) == 2
+    run = store.find_run(outcome.run_id)
+    assert (run.info.status, len(run.info.run_name)) == ("FAILED", 250)
+    plain = "NUL \\x00 and \\udce9"
+    assert (run.data.params["odd"], run.data.tags["odd"]) == (plain, plain)
+    assert (run.data.tags["status_reason"], run.data.tags["mlflow.source.name"]) == (plain, plain)
+    assert sorted(run.data.metrics) == [f"m{number}" for number in range(6)]
+    assert [known.dataset.name for known in run.inputs.dataset_inputs] == [plain]
 
 
 def test_two_processes_make_the_tables_at_once(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

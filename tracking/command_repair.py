@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tracking import border, readonly, schema
-from tracking.command_sync import bring_in, name_strangers
+from tracking.command_sync import bring_in, name_strangers, say
 from tracking.disk import is_held, writer
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.event_checks import DAMAGED
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
                 closed.append(directory)
         except TrackingError as error:
             num_failed += 1
-            print(f"tracking: {directory.name}: {error}", file=sys.stderr)
+            say(f"{directory.name}: {error}")
     if not made_anew and not closed:
         print("nothing to repair" if not num_failed else "nothing that could be repaired")
         if num_behind := _count_behind(store):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tracking.disk import is_held
 from tracking.errors import StoreUnreachable, TrackingError
+from tracking.event_checks import text_from
 from tracking.events import journals, strangers
 from tracking.store import Store, resolve
 
@@ -40,7 +41,7 @@ def name_strangers(store: Store) -> int:
     """Say on stderr what lies among the journals and is none, or none that can be read; how many there are."""
     found = strangers(store.root)
     for path, fault in found:
-        print(f"tracking: {path.name} is left alone: {fault}", file=sys.stderr)
+        say(f"{path.name} is left alone: {fault}")
     return len(found)
 
 
@@ -71,21 +72,21 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
             raise
         except TrackingError as error:
             num_failed += 1
-            print(f"tracking: {directory.name}: {error}", file=sys.stderr)
+            say(f"{directory.name}: {error}")
             continue
         except Exception as error:  # whatever is the matter with this one, it must not keep the next one out
             num_failed += 1
-            print(f"tracking: {directory.name}: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"{directory.name}: {type(error).__name__}: {error}")
             continue
         status = outcome.status or "RUNNING"
         if outcome.num_events:
             num_new += 1
-            print(f"{_printable(directory.name[:8])}  ->  run {outcome.run_id}  {outcome.num_events} events  {status}")
+            print(f"{text_from(directory.name[:8])}  ->  run {outcome.run_id}  {outcome.num_events} events  {status}")
         else:
             num_done += 1
         num_failed += bool(outcome.problems)
         for problem in outcome.problems:
-            print(f"tracking: {directory.name[:8]}: {problem}", file=sys.stderr)
+            say(f"{directory.name[:8]}: {problem}")
         notes |= dict.fromkeys(outcome.notes)
     print(f"{num_new} brought up to date, {num_done} were already, in {store.public_uri}")
     for note in notes:
@@ -97,8 +98,9 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
     return 1 if num_failed else 0
 
 
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def say(text: str) -> None:
+    """Say something on stderr, whatever is in it: names come from other people's disks."""
+    print(f"tracking: {text_from(text)}", file=sys.stderr)
 
 
 def _chosen(asked: list[Path], store: Store) -> list[Path]:

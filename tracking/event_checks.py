@@ -181,7 +181,7 @@ def _sift(event: Event, field: str) -> None:
     }
     if faults:
         event[field] = {name: value for name, value in event[field].items() if name not in faults}
-        event["refused"] = [f"{event['event']} {name[:80]!r}: {fault}" for name, fault in faults.items()]
+        event["refused"] = [f"{event['event']} {name[:80]}: {fault}" for name, fault in faults.items()]
 
 
 def _text_fault(value: object) -> str | None:

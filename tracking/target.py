@@ -153,12 +153,12 @@ class Target:
     def _on_dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        name, context = text_from(event["name"]), event["context"]
+        name, digest, context = text_from(event["name"]), text_from(event["digest"]), event["context"]
         if len(name) > MAX_DATASET_NAME_LENGTH:
             self._problem(f"the {context} data set's name has {len(name)} characters; its beginning is kept")
             name = name[:MAX_DATASET_NAME_LENGTH]
         for known in self._client.get_run(self.run_id).inputs.dataset_inputs:
-            same = (known.dataset.name, known.dataset.digest) == (name, event["digest"])
+            same = (known.dataset.name, known.dataset.digest) == (name, digest)
             if same and all(tag.value != context for tag in known.tags):
                 name = f"{name} ({context})"  # MLflow keeps one context for a dataset in a run
                 break
@@ -166,14 +166,14 @@ class Target:
         profile = {"num_rows": event["num_images"], **{k: event[k] for k in ("num_images", "num_classes")}}
         dataset = Dataset(
             name=name,
-            digest=event["digest"],
+            digest=digest,
             source_type=source_type,
             source=json.dumps(source),
             profile=json.dumps({**profile, **event.get("profile", {})}),
         )
         tag = InputTag("mlflow.data.context", context)
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
-        self._models.note_dataset(context, name, event["digest"])
+        self._models.note_dataset(context, name, digest)
 
     def _on_artifact(self, event: Event) -> None:
         source = self._directory / event["path"]
