@@ -54,14 +54,8 @@ class Target:
 
         What cannot be taken over is noted and keeps nothing else out. Raises what concerns the store, not an event.
         """
-        together = events[0]["event"] in ("param", "metric", "tag")
         try:
-            if together:
-                self._log(events)
-            else:
-                [event] = events
-                handler = getattr(self, f"_on_{event['event']}", self._on_unknown)
-                handler(event)
+            self._take(events)
         except Exception as error:
             if not is_refusal(error):
                 raise
@@ -69,12 +63,27 @@ class Target:
                 for event in events:
                     self.send([event])
                 return
-            # The note goes to the same store: where that cannot be written either, it was not the event.
-            what = f"{events[0]['event']} event of {events[0]['time_ms']} ms"
-            self._problem(f"MLflow does not take the {what}: {_in_words(error)}")
+            self._take_again(events)
         for event in events:
             for fault in event.get("refused", ()):
                 self._problem(fault)
+
+    def _take(self, events: list[Event]) -> None:
+        if events[0]["event"] in ("param", "metric", "tag"):
+            self._log(events)
+        else:
+            [event] = events
+            getattr(self, f"_on_{event['event']}", self._on_unknown)(event)
+
+    def _take_again(self, events: list[Event]) -> None:
+        try:
+            self._take(events)  # a server's hiccup looks the same, and would cost the run its end
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            # The note goes to the same store: where that cannot be written either, it was not the event.
+            what = f"{events[0]['event']} event of {events[0]['time_ms']} ms"
+            self._problem(f"MLflow does not take the {what}: {_in_words(error)}")
 
     def _log(self, events: list[Event]) -> None:
         from mlflow.entities import Metric, Param, RunTag
