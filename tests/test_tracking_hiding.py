@@ -191,3 +191,11 @@ def test_a_uri_that_cannot_be_taken_apart_is_said(workdir: Path) -> None:
     for uri in ("mysql://id:Redhat@321#@host:3306/mlflow", "postgresql://u:_[]:=?x@db.example/mlflow"):
         with pytest.raises(StoreError, match="percent-encode what is special"):
             border.check_reachable(uri)
+
+
+def test_a_password_that_is_a_word_of_sentences_garbles_none() -> None:
+    """Stars for the word everywhere would tell a reader what the password is."""
+    hiding.remember("postgresql://tester:another@db/runs")
+    assert hiding.hidden("another program: another one") == "another program: another one"
+    said = hiding.hidden("host \"another@db\" of postgresql://tester:another@db/runs, password 'another'")
+    assert "another" not in said

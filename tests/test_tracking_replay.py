@@ -173,7 +173,7 @@ def test_asynchronous_logging_is_not_believed(store: Store, tmp_path: Path, monk
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     before = {thread.name for thread in threading.enumerate()}
     replay(write_full_journal(store, tmp_path), store)
-    assert {thread.name for thread in threading.enumerate()} == before
+    assert {thread.name for thread in threading.enumerate()} <= before
     assert snapshot(store) == [EXPECTED]
 
 

@@ -192,6 +192,10 @@ def _forms(secret: str) -> set[str]:
 
 
 def _without(text: str, secret: str) -> str:
+    if secret.isalpha() and _SHORT <= len(secret) < 2 * _LONG:
+        # It may be a word of every sentence: stars in its place would garble the text, and give the secret away.
+        word = re.escape(secret)
+        return re.sub(rf"(?<![A-Za-z0-9])(?:(?<=['\":]){word}(?![A-Za-z0-9])|{word}(?=['\"@]))", STARS, text)
     if len(secret) >= _LONG:
         return text.replace(secret, STARS)
     if len(secret) >= _SHORT:
