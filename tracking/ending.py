@@ -16,5 +16,13 @@ def verdict(error: BaseException | None) -> tuple[str, str]:
         if error.code in _KILLED_CODES:
             return "KILLED", f"ended by a signal (exit code {error.code})"
         return "FAILED", f"exited with {error.code!r}"
-    first = str(error).strip().splitlines()
-    return "FAILED", f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    return "FAILED", one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's class and the line of its message that says what is wrong."""
+    lines = str(error).strip().splitlines() or [""]
+    if not lines[0].startswith("Traceback (most recent call last)"):
+        return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
+    # MXNet puts its own traceback before what it has to say, which begins with the class.
+    return lines[-1]
