@@ -254,6 +254,12 @@ SETTINGS: tuple[Name, ...] = (
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
 )
 
+# What is also known of a training that is not this project's; no settings of its own trainer.
+NETWORK = "network"
+LOSS = "loss"
+LR_SCHEDULER = "lr_scheduler"
+BATCHES = "batches"
+
 TRAIN_ACCURACY = "train_accuracy"
 TRAIN_LOSS = "train_loss"
 VALIDATION_ACCURACY = "validation_accuracy"

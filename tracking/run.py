@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tracking.system import Sampler
 
 SYNC = "python -m tracking sync"
+_entered: ContextVar[tuple[Run, ...]] = ContextVar("entered", default=())
 
 
 class Run:
@@ -144,11 +146,13 @@ class Run:
             self._flush()
 
     def __enter__(self) -> Run:
+        _entered.set((*_entered.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _entered.set(tuple(run for run in _entered.get() if run is not self))
         if self.status != "RUNNING":
             return
         status, reason = verdict(error)
@@ -190,6 +194,11 @@ class Run:
             f"tracking: nothing is lost, its journal is {self.dir}; bring it in later with: {_sync_line()}",
             file=sys.stderr,
         )
+
+
+def active() -> Run | None:
+    """The innermost run whose ``with`` block the caller is in; None outside of one."""
+    return next((run for run in reversed(_entered.get()) if run.status == "RUNNING"), None)
 
 
 def start(
