@@ -49,6 +49,8 @@ def gaps(page: Page) -> Gaps:
     marks = [f"tags.{t}" for t in (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)]
     marks.append(f"metrics.{names.MODEL_SIZE_BYTES}")
     ours = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
+    # A network of somebody else's code has a model like ours, and no settings to score it by.
+    ours &= column(lacking, f"params.{names.NETWORK}").isna()
     foreign, lacking = int((~ours).sum()), lacking.loc[ours]
     lacking = lacking.loc[lacking["run_id"].map(row_of).sort_values(kind="stable").index]
     found = []

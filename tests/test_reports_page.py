@@ -200,6 +200,13 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
         assert gap.command in text
 
 
+def test_other_peoples_networks_get_no_command_that_cannot_score_them(filler: Filler) -> None:
+    filler.run(params={"network": "MobileNetV2"}, metrics={"model_size_bytes": 1e6, "validation_accuracy": 0.9})
+    text = board_text(filler)
+    assert "trainers.evaluate" not in text
+    assert "1 run was logged by another tool, without a metric test_accuracy." in text
+
+
 def board_text(filler: Filler, **asked: Any) -> str:
     return reports.leaderboard_text(filler.uri, **asked)
 

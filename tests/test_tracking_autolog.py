@@ -278,6 +278,15 @@ def test_how_a_training_ended_is_its_status(
     assert not (journal / "files" / "model").exists()
 
 
+def test_weights_that_no_batch_has_shaped_are_not_counted(run: Run) -> None:
+    autolog()
+    with pytest.raises(ValueError, match="Deferred initialization failed"):
+        estimator(classifier()).fit(loader(LINE, LINE), epochs=1)
+    params, metrics, _ = logged(run)
+    assert params["precision_dtype"] == "float32" and "image_shape" not in params
+    assert not any("num_parameters" in values for values in metrics.values())
+
+
 def test_mxnets_own_failures_are_told_by_what_they_say(run: Run) -> None:
     from tracking.ending import verdict
 
@@ -491,9 +500,9 @@ def test_a_loop_of_its_own(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     scheduler = mx.lr_scheduler.FactorScheduler(step=3, factor=0.5, base_lr=0.2)
     trainer = gluon.Trainer(net.collect_params(), "nag", {"lr_scheduler": scheduler, "momentum": 0.9})
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
-    net(mx.nd.zeros((1, 3, 8, 8)))  # what many do before a training: no batch of it
     with track(net, trainer, loss_function, epochs=2) as training:
         assert training.run is run
+        net(mx.nd.zeros((1, 3, 8, 8)))  # what many do before a training: no batch of it
         for _ in range(2):
             accuracy, unused = mx.metric.Accuracy(), mx.metric.Loss()
             for x, y in loader():
