@@ -62,9 +62,9 @@ def varied(runs: pd.DataFrame) -> list[str]:
 
     What data and depth decide is left out where they decide it.
     """
-    foreign = sorted(c for c in runs.columns if c.startswith("params.") and c[7:] not in names.PARAMS)
+    known = [f"params.{name}" for name in (names.NETWORK, *names.PARAMS)]
     found = []
-    for c in (*(f"params.{name}" for name in names.PARAMS), *foreign):
+    for c in (*known, *sorted(c for c in runs.columns if c.startswith("params.") and c not in known)):
         if c not in runs.columns or c in LABELS or c in _DERIVED or is_seed(c[7:]) or runs[c].nunique(dropna=False) < 2:
             continue
         if c in _DECIDED:

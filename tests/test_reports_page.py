@@ -201,10 +201,15 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
 
 
 def test_other_peoples_networks_get_no_command_that_cannot_score_them(filler: Filler) -> None:
-    filler.run(params={"network": "MobileNetV2"}, metrics={"model_size_bytes": 1e6, "validation_accuracy": 0.9})
+    for number, network in enumerate(("MobileNetV2", "VGG")):
+        settings = dict.fromkeys(
+            ("learning_rate", "momentum", "beta_1", "beta_2", "eps", "gamma", "weight_decay"), number
+        )
+        filler.run(params={**settings, "network": network}, metrics={"model_size_bytes": 1e6})
     text = board_text(filler)
     assert "trainers.evaluate" not in text
-    assert "1 run was logged by another tool, without a metric test_accuracy." in text
+    assert "2 runs were logged by another tool, without a metric test_accuracy." in text
+    assert "| MobileNetV2 |" in text  # the network comes before the settings, which are cut off
 
 
 def board_text(filler: Filler, **asked: Any) -> str:
