@@ -126,10 +126,12 @@ def _save_model(
     (shape,) = symbol.infer_shape(data=(1, *seen.image_shape))[1]
     if len(shape) != 2:
         raise ModelError(f"it answers in shape {tuple(shape)}, not (N, classes)")
+    if class_names is not None and len(class_names) != shape[1]:
+        raise ModelError(f"there are {len(class_names)} class names for {shape[1]} classes")
     gluon.save_model(
         (symbol, arrays),
         folder,
-        class_names=class_names or [str(number) for number in range(shape[1])],
+        class_names=class_names or list(map(str, range(shape[1]))),
         image_shape=seen.image_shape,
         pictures=np.clip(np.rint(pictures), 0, 255).astype(np.uint8),
         epoch=epoch,
