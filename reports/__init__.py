@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from reports.errors import ReportError
 
 if TYPE_CHECKING:
-    from reports.board import LeaderboardFrame as LeaderboardFrame
-    from reports.board import leaderboard as leaderboard
-    from reports.board import leaderboard_text as leaderboard_text
-    from reports.card import run_card as run_card
-    from reports.comparison import compare as compare
-    from reports.paper import Paper as Paper
+    from reports.board.board import LeaderboardFrame as LeaderboardFrame
+    from reports.board.board import leaderboard as leaderboard
+    from reports.board.board import leaderboard_text as leaderboard_text
+    from reports.document.report import Paper as Paper
+    from reports.runs.card import run_card as run_card
+    from reports.runs.comparison import compare as compare
 
 _HOMES = {
-    "LeaderboardFrame": "board",
-    "Paper": "paper",
-    "compare": "comparison",
-    "leaderboard": "board",
-    "leaderboard_text": "board",
-    "run_card": "card",
+    "LeaderboardFrame": "board.board",
+    "Paper": "document.report",
+    "compare": "runs.comparison",
+    "leaderboard": "board.board",
+    "leaderboard_text": "board.board",
+    "run_card": "runs.card",
 }
 
 __all__ = ["LeaderboardFrame", "Paper", "ReportError", "compare", "leaderboard", "leaderboard_text", "run_card"]

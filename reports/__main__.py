@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     from reports.errors import ReportError
     from tracking.errors import StoreUnreachable, TrackingError
-    from tracking.hiding import guard
+    from tracking.errors.redaction import guard
 
     guard()
     make: Callable[[argparse.Namespace], None] = asked.make
@@ -113,8 +113,8 @@ def _format(asked: argparse.Namespace) -> str:
 
 
 def _leaderboard(asked: argparse.Namespace) -> None:
-    from reports import render
-    from reports.board import leaderboard
+    from reports.board import render
+    from reports.board.board import leaderboard
 
     format = _format(asked)
     board = leaderboard(
@@ -129,11 +129,11 @@ def _leaderboard(asked: argparse.Namespace) -> None:
         top=asked.top,
     ).board
     if asked.log:
-        from reports.keep import keep
+        from reports.board.keep import keep
 
         print(f"kept as run {keep(board)[:8]} in the experiment 'reports'", file=sys.stderr)
     if asked.against is not None:
-        from reports import changes
+        from reports.board import changes
 
         _emit(changes.render(board, asked.against, format), asked.out)
     elif asked.out is not None:
@@ -143,38 +143,38 @@ def _leaderboard(asked: argparse.Namespace) -> None:
 
 
 def _compare(asked: argparse.Namespace) -> None:
-    from reports import comparison
+    from reports.runs import comparison
 
     _document(asked, comparison.compare(asked.runs, asked.store))
 
 
 def _run(asked: argparse.Namespace) -> None:
-    from reports import card
+    from reports.runs import card
 
     _document(asked, card.run_card(asked.run, asked.store))
 
 
 def _document(asked: argparse.Namespace, made: Any) -> None:
     """Show a page that has a ``document`` and a ``data``."""
-    from reports import data, render
+    from reports.board import export, render
 
     format = _format(asked)
     if format == "json":
-        _emit(data.dumps(made.data), asked.out)
+        _emit(export.dumps(made.data), asked.out)
     elif asked.out is not None:
         render.write_document(made.document, asked.out, format)
     elif format == "html":
-        from reports.html import render as as_html
+        from reports.document.html import render as as_html
 
         _emit(as_html(made.document), None)
     else:
-        from reports.markdown import render as as_markdown
+        from reports.document.markdown import render as as_markdown
 
         _emit(as_markdown(made.document), None)
 
 
 def _emit(page: str, out: Path | None) -> None:
-    from reports.render import save
+    from reports.board.render import save
 
     if out is not None:
         save(out, page)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import stats, text
-from reports.predictions import Predictions, common, load
-from tracking.frame import HasUri
+from reports import stats
+from reports.document import text
+from reports.runs.predictions import Predictions, common, load
+from tracking.frame.load import HasUri
 
 LEVEL = 0.05
 MOST_SEEDS = 10

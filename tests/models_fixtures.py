@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-# Depth, version, input: every family of trainers/nets.py, basic and bottleneck blocks, colour and grey.
+# Depth, version, input: every family of trainers/networks/resnet.py, basic and bottleneck blocks, colour and grey.
 FAMILIES = (
     (20, "v1", (3, 28, 28)),
     (20, "v2", (3, 28, 28)),
@@ -59,17 +59,17 @@ def network(num_layers: int, version: str, shape: tuple[int, int, int], num_clas
     ``thin``: an eighth of the channels where the zoo leaves them open, so that a test writes megabytes and not hundreds
     of them; the graph is the same.
     """
-    from trainers import nets, weights
+    from trainers.networks import resnet, weights
 
     with ExitStack() as patches:
         if thin:
-            patches.enter_context(patch.object(nets, "_BASIC_WIDTHS", [8, 8, 16, 32, 64]))
-            patches.enter_context(patch.object(nets, "_BOTTLENECK_WIDTHS", [8, 32, 64, 128, 256]))
-        net = nets.build(num_layers, num_classes, shape, version)
+            patches.enter_context(patch.object(resnet, "_BASIC_WIDTHS", [8, 8, 16, 32, 64]))
+            patches.enter_context(patch.object(resnet, "_BOTTLENECK_WIDTHS", [8, 32, 64, 128, 256]))
+        net = resnet.build(num_layers, num_classes, shape, version)
     weights.initialise(net, "scratch", seed=1)
     _set_momentum(net, 0)  # one batch is all the statistics
-    pictures = nets.to_array(crops(16, shape, seed=9).transpose(0, 3, 1, 2))
-    with nets.mx.autograd.train_mode():
+    pictures = resnet.to_array(crops(16, shape, seed=9).transpose(0, 3, 1, 2))
+    with resnet.mx.autograd.train_mode():
         net(pictures).wait_to_read()
     _set_momentum(net, 0.9)
     scale = 4 / float(abs(net(pictures)).max().asscalar())
@@ -78,10 +78,10 @@ def network(num_layers: int, version: str, shape: tuple[int, int, int], num_clas
 
 
 def _set_momentum(net: Any, momentum: float) -> None:
-    from trainers import nets
+    from trainers.networks import resnet
 
     def change(block: Any) -> None:
-        if isinstance(block, nets.mx.gluon.nn.BatchNorm):
+        if isinstance(block, resnet.mx.gluon.nn.BatchNorm):
             block._kwargs["momentum"] = momentum
 
     net.apply(change)
@@ -90,9 +90,9 @@ def _set_momentum(net: Any, momentum: float) -> None:
 
 def ask(net: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The network's logits for (N, H, W, C) uint8."""
-    from trainers import nets
+    from trainers.networks import resnet
 
-    answer: NDArray[np.float32] = net(nets.to_array(pictures.transpose(0, 3, 1, 2))).asnumpy()
+    answer: NDArray[np.float32] = net(resnet.to_array(pictures.transpose(0, 3, 1, 2))).asnumpy()
     return answer
 
 
@@ -109,7 +109,7 @@ def by_class(table: Any, class_names: list[str]) -> NDArray[np.float64]:
 
 def save(net: Any, path: Path, **how: Any) -> Path:
     """Save a network as a model, with real pictures."""
-    from tracking import gluon
+    from tracking.models import gluon
 
     pictures = crops(4, net.shape).transpose(0, 3, 1, 2)
     gluon.save_model(net, path, **{"class_names": CLASS_NAMES, "pictures": pictures, **how})

@@ -11,11 +11,11 @@ import pytest
 from fake_aws_answers import answering
 from fake_sagemaker import FakeSageMaker, ManualClock, ScaledClock, environment, running
 
-from tracking.events import read
+from tracking.journal.events import read
 from trainers.config import Config
-from trainers.sagemaker import ledger, sending
-from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.launcher import SageMakerLauncher
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.job import ledger, submit
+from trainers.sagemaker.job.launcher import SageMakerLauncher
 from trainers.sagemaker.options import JobOptions
 
 ROLE = "arn:aws:iam::123456789012:role/trainer"
@@ -62,7 +62,7 @@ def launched(fake: FakeSageMaker, root: Path, config: Config = CONFIG, **changes
     where = launcher(fake, root, **changes)
     entry, journal = where.record(where.plan(config))
     journal.close()
-    return sending.send(where.aws, entry)
+    return submit.send(where.aws, entry)
 
 
 def metrics(directory: Path, name: str) -> list[tuple[int, float]]:

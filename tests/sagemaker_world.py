@@ -16,12 +16,12 @@ import pytest
 from fake_aws_answers import Answers, answering
 
 from trainers.config import Config
-from trainers.data import imagerecord, recordio
-from trainers.sagemaker import request
-from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.findings import Finding
+from trainers.data.formats import image_record, recordio
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.job import request
+from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import JobOptions
-from trainers.sagemaker.request import Channel
+from trainers.sagemaker.preflight.findings import Finding
 
 ROLE = f"arn:aws:iam::{fake_sagemaker.ACCOUNT}:role/trainer"
 OPTIONS: dict[str, Any] = {"role": ROLE, "output": "s3://bucket-one/runs", "region": "us-east-1"}
@@ -136,7 +136,7 @@ def records(
     """A RecordIO file of ``count`` pictures whose labels go round."""
     file = io.BytesIO()
     for number in range(count):
-        payload = imagerecord.pack_image(0, number, picture(first + number, shape))
+        payload = image_record.pack_image(0, number, picture(first + number, shape))
         header = np.frombuffer(payload[:24], np.uint8).copy()
         header[4:8] = np.frombuffer(np.float32(labels[number % len(labels)]).tobytes(), np.uint8)
         recordio.write(file, header.tobytes() + payload[24:])

@@ -10,10 +10,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from reports_fixtures import Filler, empty_store, predictions, trained
 
 import reports
-from reports import card, perclass
-from reports.document import Figure, Heading, Paragraph, plain
-from reports.predictions import Predictions
-from tracking.artifacts import local_folder
+from reports.document.document import Figure, Heading, Paragraph, plain
+from reports.runs import card, perclass
+from reports.runs.predictions import Predictions
+from tracking.store.artifacts import local_folder
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from PIL import Image
 from reports_fixtures import Filler, empty_store, predictions, trained
 
 import reports
-from reports import stats, thumbnails
-from reports.document import Figure, Paragraph, Table, plain
-from reports.predictions import Predictions, common
+from reports import stats
+from reports.charts import thumbnails
+from reports.document.document import Figure, Paragraph, Table, plain
+from reports.runs.predictions import Predictions, common
 from reports.significance import compare as judge
 
 

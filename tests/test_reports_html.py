@@ -13,7 +13,7 @@ from browser_fixtures import Browser, browser
 from reports_fixtures import Filler, demo, new_store, predictions, trained
 
 import reports
-from reports import render
+from reports.board import render
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 

@@ -14,8 +14,9 @@ from markdown_it import MarkdownIt
 from reports_fixtures import Filler, demo, empty_store, new_store, predictions, trained
 
 import reports
-from reports import checks, evidence, figures, missing, page, placing, summary
-from reports.document import Figure, Paragraph, Table, plain
+from reports.board import checks, evidence, missing, page, summary
+from reports.charts import figures, labels
+from reports.document.document import Figure, Paragraph, Table, plain
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -363,7 +364,7 @@ def test_csv_is_a_line_a_configuration(filler: Filler) -> None:
 
 
 def test_points_close_together_are_all_named() -> None:
-    near = [placing.Point(f"network {i}", 45 + i / 4, 0.90 + i / 100, 0.85, 0.99, i == 2) for i in range(3)]
+    near = [labels.Point(f"network {i}", 45 + i / 4, 0.90 + i / 100, 0.85, 0.99, i == 2) for i in range(3)]
     drawn = figures.cost_against_score("cost", near, "time a run", "s", "test accuracy")
     assert all(drawn.svg.count(f">network {i}<") == 1 for i in range(3)) and "faster" in drawn.caption
 
@@ -414,8 +415,8 @@ def test_settings_that_vary_are_shown_unless_the_data_decides_them(filler: Fille
 
 
 def test_runs_link_to_a_server_and_never_show_a_password(filler: Filler) -> None:
-    from reports.cells import run_text
-    from reports.document import Code, Link
+    from reports.board.columns import run_text
+    from reports.document.document import Code, Link
 
     assert run_text("ab" * 16, "3", "http://host:5000/") == Link(
         "abababab", f"http://host:5000/#/experiments/3/runs/{'ab' * 16}"
@@ -431,7 +432,7 @@ def test_figures_say_what_they_show(full: tuple[Filler, dict[str, list[str]]]) -
 
 
 def test_markdown_on_disk_has_its_figures_beside_it(full: tuple[Filler, dict[str, list[str]]], tmp_path: Path) -> None:
-    from reports import render
+    from reports.board import render
 
     render.write(reports.leaderboard(full[0].uri).board, tmp_path / "out" / "board.md", "md")
     text = (tmp_path / "out" / "board.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 from reports_fixtures import Filler, empty_store, predictions, trained
 
 import reports
-from reports import page
-from reports.document import Paragraph, plain
+from reports.board import page
+from reports.document.document import Paragraph, plain
 
 # What scikit-learn's estimators answer to get_params(), which mlflow.sklearn.autolog logs.
 SGD = {

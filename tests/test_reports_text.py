@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reports import markdown, text
-from reports.document import Bullets, Code, Column, Document, Heading, Link, Listing, Paragraph, Strong, Table
+from reports.document import Document, markdown, text
+from reports.document.document import Bullets, Code, Column, Heading, Link, Listing, Paragraph, Strong, Table
 
 NASTY = [
     "a|b",

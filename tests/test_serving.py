@@ -17,7 +17,7 @@ from models_fixtures import CLASS_NAMES, FAMILIES, ask, by_class, crops, network
 from serving_fixtures import Server, serve
 from test_tracking_gluon_pictures import a_png, encoded
 
-from tracking.pyfunc_pictures import ROOT_VARIABLE
+from tracking.models.serving.pictures import ROOT_VARIABLE
 
 pytestmark = pytest.mark.mxnet
 SMALL = (20, "v1", (3, 28, 28))

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from tracking_fixtures import store_fixture  # noqa: F401
 
-from tracking import autolog_model, gluon_symbol
 from tracking import run as tracked
-from tracking.autolog import TrackingHandler, autolog, track
-from tracking.events import journals, read
+from tracking.gluon import network
+from tracking.gluon.autolog import TrackingHandler, autolog, track
+from tracking.journal.events import journals, read
+from tracking.models.serving import gluon_symbol
 from tracking.run import Run
 from tracking.store import Store
 
@@ -288,7 +289,7 @@ def test_weights_that_no_batch_has_shaped_are_not_counted(run: Run) -> None:
 
 
 def test_mxnets_own_failures_are_told_by_what_they_say(run: Run) -> None:
-    from tracking.ending import verdict
+    from tracking.journal.ending import verdict
 
     with pytest.raises(mx.base.MXNetError) as caught:
         mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).wait_to_read()
@@ -308,7 +309,7 @@ def test_a_call_that_fit_refuses_makes_no_run(store: Store) -> None:
 
 _ALONE = """
 import sys
-from tracking.autolog import TrackingHandler
+from tracking.gluon.autolog import TrackingHandler
 sys.path.insert(0, sys.argv[1])
 from test_tracking_autolog import classifier, estimator, estimators, loader
 
@@ -434,7 +435,7 @@ def test_a_saved_model_takes_pixels_whatever_the_network_was_given(kind: str, ru
     autolog(normalisation=normalisation)
     net = classifier()
     estimator(net).fit(loader(values, LABELS), epochs=1)
-    from tracking import gluon as flavor
+    from tracking.models import gluon as flavor
 
     saved = flavor.load_model(run.dir / "files" / "model", runtime="onnx")
     expected = net(mx.nd.array(values)).asnumpy()
@@ -473,7 +474,7 @@ def test_an_operator_without_a_translation_costs_the_onnx_copy_alone(
     estimator(net).fit(loader(), epochs=1)
     assert "the model has no ONNX copy: MXNet's operator arctan" in caplog.text
     assert "arctan" in logged(run)[2]["onnx_problem"]
-    from tracking import gluon as flavor
+    from tracking.models import gluon as flavor
 
     data = pixels()[0]
     saved = flavor.load_model(run.dir / "files" / "model")
@@ -494,11 +495,11 @@ def test_half_precision_is_kept_in_float32(tmp_path: Path) -> None:
     data, _ = pixels()
     expected = net(mx.nd.array(data)).asnumpy()
     net.cast("float16")
-    seen = autolog_model.Sample(data.shape, 8, data[:4])
-    saved = autolog_model.save(
+    seen = network.Sample(data.shape, 8, data[:4])
+    saved = network.save(
         net, tmp_path, seen, loss="SoftmaxCELoss", class_names=None, normalisation=None, epoch=1, again=False
     )
-    from tracking import gluon as flavor
+    from tracking.models import gluon as flavor
 
     assert saved.problem == ""
     np.testing.assert_allclose(flavor.load_model(saved.folder, runtime="onnx")(data), expected, rtol=0.01, atol=0.5)

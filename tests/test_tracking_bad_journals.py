@@ -18,8 +18,8 @@ from tracking_fixtures import store_fixture  # noqa: F401
 from tracking.__main__ import main
 from tracking.errors import JournalError
 from tracking.journal import Journal
-from tracking.replay import replay
 from tracking.store import Store
+from tracking.store.replay import replay
 
 ROOT = Path(__file__).resolve().parents[1]
 Captured = pytest.CaptureFixture[str]

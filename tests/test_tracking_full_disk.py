@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from tracking_fixtures import made_database
 
-from tracking import disk
 from tracking import run as tracked
 from tracking.errors import JournalError, StoreUnreachable
-from tracking.events import read
-from tracking.journal import Journal
-from tracking.replay import replay
+from tracking.journal import Journal, files
+from tracking.journal.events import read
 from tracking.store import Store
+from tracking.store.replay import replay
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def test_a_disk_that_is_full_at_a_segments_end_costs_no_other_file_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No next segment can be made: what was written stays, and no descriptor that was closed is written to."""
-    monkeypatch.setattr(disk, "SEGMENT_BYTES", 2_000)
+    monkeypatch.setattr(files, "SEGMENT_BYTES", 2_000)
     folder = tmp_path / "tiny"
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=20", "tmpfs", folder], capture_output=True)
@@ -104,7 +103,7 @@ def test_a_disk_that_is_full_at_a_segments_end_costs_no_other_file_anything(
 def test_the_last_words_begin_a_segment_where_the_reserve_makes_room(tmp_path: Path, tiny_disk: Path) -> None:
     journal = Journal.create(tiny_disk, experiment="exp", run_name=None)
     assert journal._lines is not None
-    journal._lines._size = disk.SEGMENT_BYTES
+    journal._lines._size = files.SEGMENT_BYTES
     fill(tiny_disk)
     before = set(os.listdir("/proc/self/fd"))
     journal.status("FAILED", reason="disk full")

@@ -21,10 +21,12 @@ from mlflow.types.schema import Map
 from models_fixtures import CLASS_NAMES, FAMILIES, ask, by_class, crops, network, probabilities, saved_model
 from tracking_fixtures import store_fixture  # noqa: F401
 
-from tracking import gluon, gluon_private, gluon_symbol, model_format
 from tracking.errors import ModelError
-from tracking.model_package import encode_png
-from tracking.pyfunc_model import PictureModel
+from tracking.models import facts as model_format
+from tracking.models import gluon, gluon_private
+from tracking.models.package import encode_png
+from tracking.models.serving import gluon_symbol
+from tracking.models.serving.model import PictureModel
 
 pytestmark = pytest.mark.mxnet
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,7 +174,7 @@ def test_the_code_in_a_model_reads_as_python_3_10(saved: Path) -> None:
 
 
 def test_the_signature_is_what_mlflow_would_write() -> None:
-    from tracking import model_package
+    from tracking.models import package
 
     expected = ModelSignature(
         Schema([TensorSpec(np.dtype("O"), (-1,), "image")]),
@@ -185,8 +187,8 @@ def test_the_signature_is_what_mlflow_would_write() -> None:
         ),
         ParamSchema([ParamSpec("top_k", "long", 0)]),
     )
-    assert ModelSignature.from_dict(model_package.signature()) == expected
-    assert {key: json.loads(text) for key, text in model_package.signature().items()} == {
+    assert ModelSignature.from_dict(package.signature()) == expected
+    assert {key: json.loads(text) for key, text in package.signature().items()} == {
         key: json.loads(text) for key, text in expected.to_dict().items()
     }
 
@@ -256,7 +258,7 @@ answer = model.predict(pictures)
 example = model.predict(model.input_example)
 alone = sorted(set(sys.modules) & {"mxnet", "cv2", "onnx", "tracking", "trainers"})
 sys.argv[3] = "mxnet,gluoncv,onnx"  # the same where this package is installed
-from tracking import gluon
+from tracking.models import gluon
 logits = gluon.load_model(sys.argv[1])(pictures.transpose(0, 3, 1, 2)).tolist()
 print(json.dumps([answer["probabilities"].tolist(), len(example), logits, alone]))
 """

@@ -15,9 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking import gluon_symbol, model_archive, params_file, symbol_graph
 from tracking.errors import ModelError
-from trainers import mx as door
+from tracking.models import archive as model_archive
+from tracking.models.formats import params as params_file
+from tracking.models.formats import symbol as symbol_graph
+from tracking.models.serving import gluon_symbol
+from trainers.networks import backend as door
 
 pytestmark = pytest.mark.mxnet
 WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)

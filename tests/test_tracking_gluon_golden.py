@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from models_fixtures import by_class, probabilities
 
-from tracking import gluon, gluon_symbol, model_format
-from tracking.pyfunc_pictures import Sizing, read
+from tracking.models import facts as model_format
+from tracking.models import gluon
+from tracking.models.serving import gluon_symbol
+from tracking.models.serving.pictures import Sizing, read
 
 pytestmark = pytest.mark.mxnet
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,10 +11,13 @@ import onnx
 import pytest
 from models_fixtures import FAMILIES, ask, crops, network, save, saved_model
 
-from tracking import gluon_symbol, model_package, onnx_export, params_file, symbol_graph
 from tracking.errors import ModelError
-from tracking.pyfunc_runtime import OnnxNetwork
-from trainers import mx as door
+from tracking.models import package
+from tracking.models.formats import onnx_export, params
+from tracking.models.formats import symbol as symbol_graph
+from tracking.models.serving import gluon_symbol
+from tracking.models.serving.runtime import OnnxNetwork
+from trainers.networks import backend as door
 
 pytestmark = pytest.mark.mxnet
 SHAPE = (4, 8, 8)
@@ -179,9 +182,7 @@ def test_a_copy_that_answers_otherwise_is_left_out_and_the_model_stays(tmp_path:
     net = network(20, "v1", (3, 28, 28))
     model = save(net, tmp_path / "model")
     pictures = crops(4, net.shape).transpose(0, 3, 1, 2)
-    written = model_package.package(
-        model, pictures=pictures, ask=lambda shown: np.tile([0.0, 1, 2, 3], (len(shown), 1))
-    )
+    written = package.package(model, pictures=pictures, ask=lambda shown: np.tile([0.0, 1, 2, 3], (len(shown), 1)))
     assert not (model / "model.onnx").exists()
     assert "differ by" in written["metadata"]["onnx"]["problem"]
     assert "differ by" in json.loads((model / "model.json").read_text())["onnx"]["problem"]
@@ -190,12 +191,13 @@ def test_a_copy_that_answers_otherwise_is_left_out_and_the_model_stays(tmp_path:
 
 
 def test_weights_saved_beside_a_running_forward_pass_are_whole(tmp_path: Path) -> None:
-    from trainers import modelfiles, nets, weights
+    from trainers.networks import resnet, weights
+    from trainers.networks import saved as modelfiles
 
     for number in range(3):
-        net = nets.build(18, 4, (3, 64, 64), "v1")
+        net = resnet.build(18, 4, (3, 64, 64), "v1")
         weights.initialise(net, "scratch", number)  # its forward pass may still be under way
         modelfiles.save_model(net, tmp_path / "model", {})
-        saved = params_file.weights(tmp_path / "model" / "model-0000.params")
+        saved = params.weights(tmp_path / "model" / "model-0000.params")
         for name, parameter in net.collect_params().items():
             assert (parameter.data().asnumpy() == saved[name]).all(), name

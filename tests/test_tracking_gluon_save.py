@@ -15,9 +15,11 @@ from mlflow.types import ColSpec, Schema
 from models_fixtures import CLASS_NAMES, by_class, crops, network, probabilities, saved_model
 from test_tracking_gluon_files import archive, builtin_files
 
-from tracking import gluon, gluon_symbol, model_format
 from tracking.errors import ModelError
-from tracking.pyfunc_model import PictureModel
+from tracking.models import facts as model_format
+from tracking.models import gluon
+from tracking.models.serving import gluon_symbol
+from tracking.models.serving.model import PictureModel
 
 pytestmark = pytest.mark.mxnet
 SMALL = (20, "v1", (3, 28, 28))

@@ -16,9 +16,9 @@ from tracking_fixtures import make_store
 
 import reports.__main__
 from tracking import __main__ as command
-from tracking import border, hiding
 from tracking import run as tracked
-from tracking.errors import StoreError, TrackingError
+from tracking.errors import StoreError, TrackingError, redaction
+from tracking.store import connection
 
 ROOT = Path(__file__).resolve().parents[1]
 ODBC = "DRIVER%3D%7BODBC+Driver+18%7D%3BSERVER%3Ddb%3BUID%3Dme%3BPWD%3D"
@@ -100,8 +100,8 @@ SHAPES = [
 def test_a_uri_is_shown_without_its_secrets(
     uri: str, shown: str, secrets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert border.public(uri) == shown
-    assert border.public(shown) == shown  # so that what was shown before is recognised as the same store
+    assert connection.public(uri) == shown
+    assert connection.public(shown) == shown  # so that what was shown before is recognised as the same store
     # Others quote the URI, or what a parser made of it.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     said = [f"cannot open {uri}", f"got '{uri}'."]
@@ -115,7 +115,7 @@ def test_a_uri_is_shown_without_its_secrets(
         said += [f"could not translate host name '{url.host}'", f"no '{url.password}' for '{url.username}'"]
     text = str(TrackingError(" | ".join(said)))
     assert not [secret for secret in secrets if secret in text]
-    assert hiding.hidden(f"see {uri}") == f"see {shown}" and hiding.hidden("nothing of it") == "nothing of it"
+    assert redaction.hidden(f"see {uri}") == f"see {shown}" and redaction.hidden("nothing of it") == "nothing of it"
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_no_command_says_a_secret(
 
 
 def test_what_the_server_s_user_shows_too_is_left_in_texts() -> None:
-    hiding.remember("postgresql://mlflow:mlflow@db/mlflow")
-    assert hiding.hidden("mlflow.exceptions of mlflow") == "mlflow.exceptions of mlflow"
+    redaction.remember("postgresql://mlflow:mlflow@db/mlflow")
+    assert redaction.hidden("mlflow.exceptions of mlflow") == "mlflow.exceptions of mlflow"
 
 
 def test_mlflow_s_own_log_lines_are_without_it(
@@ -146,7 +146,7 @@ def test_mlflow_s_own_log_lines_are_without_it(
 ) -> None:
     make_store(workdir)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter2/x@db.example/mlflow")
-    border.open_client(f"sqlite:///{workdir}/mlruns/mlflow.db")
+    connection.open_client(f"sqlite:///{workdir}/mlruns/mlflow.db")
     logger = logging.getLogger("mlflow.store.db.utils")
     logger.setLevel(logging.INFO)
     logger.warning("engine for %s could not be created", "postgresql://me:hunter2/x@db.example/mlflow")
@@ -162,7 +162,7 @@ def test_mlflow_s_own_log_lines_are_without_it(
 def test_a_traceback_is_without_it(workdir: Path) -> None:
     """Of a command that meets what it does not know."""
     code = (
-        "import sys; from tracking import __main__, command_sync;"
+        "import sys; from tracking import __main__; from tracking.commands import sync as command_sync;"
         "command_sync.run = lambda _: open('postgresql://me:hunter2@db.example/mlflow');"
         "sys.exit(__main__.main(['sync']))"
     )
@@ -190,12 +190,12 @@ def test_a_page_is_without_it(workdir: Path, capsys: pytest.CaptureFixture[str])
 def test_a_uri_that_cannot_be_taken_apart_is_said(workdir: Path) -> None:
     for uri in ("mysql://id:Redhat@321#@host:3306/mlflow", "postgresql://u:_[]:=?x@db.example/mlflow"):
         with pytest.raises(StoreError, match="percent-encode what is special"):
-            border.check_reachable(uri)
+            connection.check_reachable(uri)
 
 
 def test_a_password_that_is_a_word_of_sentences_garbles_none() -> None:
     """Stars for the word everywhere would tell a reader what the password is."""
-    hiding.remember("postgresql://tester:another@db/runs")
-    assert hiding.hidden("another program: another one") == "another program: another one"
-    said = hiding.hidden("host \"another@db\" of postgresql://tester:another@db/runs, password 'another'")
+    redaction.remember("postgresql://tester:another@db/runs")
+    assert redaction.hidden("another program: another one") == "another program: another one"
+    said = redaction.hidden("host \"another@db\" of postgresql://tester:another@db/runs, password 'another'")
     assert "another" not in said

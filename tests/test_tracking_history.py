@@ -14,14 +14,14 @@ import pytest
 from tracking_fixtures import Stopped, StoppingStore, make_store
 from tracking_fixtures import store_fixture as store_fixture
 
-from tracking import history
 from tracking.__main__ import main
 from tracking.errors import TrackingError
-from tracking.events import journals, read
-from tracking.history import read_score
+from tracking.importers import to_journal
+from tracking.importers.to_journal import read_score
 from tracking.journal import Journal
-from tracking.replay import Outcome, replay
+from tracking.journal.events import journals, read
 from tracking.store import Store, resolve
+from tracking.store.replay import Outcome, replay
 
 NOTES = """Example training status log:
 
@@ -66,7 +66,7 @@ def _runs(store: Store) -> dict[str, object]:
 
 
 def test_the_four_historical_results(tmp_path: Path) -> None:
-    reading = history.read_file(_file(tmp_path / "notes.txt", NOTES))
+    reading = to_journal.read_file(_file(tmp_path / "notes.txt", NOTES))
     assert [dict(result.params) for result in reading.results] == [
         {"num_layers": "44", "epochs": "30", "use_pretrained_model": "0", "init": "scratch"},
         {"num_layers": "44", "epochs": "50", "use_pretrained_model": "0", "init": "scratch"},
@@ -181,10 +181,10 @@ def test_a_dry_run_writes_nothing(workdir: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_an_import_that_was_stopped_before_mlflow_is_picked_up(store: Store, workdir: Path) -> None:
-    reading = history.read_file(_file(workdir / "notes.txt", NOTES))
-    brought = list(history.bring_in(reading.results, store, experiment="old"))  # and nothing replayed
+    reading = to_journal.read_file(_file(workdir / "notes.txt", NOTES))
+    brought = list(to_journal.bring_in(reading.results, store, experiment="old"))  # and nothing replayed
     assert [b.what for b in brought] == ["new"] * 4
-    assert [b.what for b in history.bring_in(reading.results, store, experiment="old")] == ["new"] * 4
+    assert [b.what for b in to_journal.bring_in(reading.results, store, experiment="old")] == ["new"] * 4
     assert main(["sync"]) == 0
     assert len(list(store.runs())) == 4 and len(journals(store.journals)) == 4
 
@@ -210,7 +210,7 @@ def test_a_deleted_experiment_leaves_nothing_behind(
 
 def test_a_journal_that_is_in_no_store_is_not_known(store: Store, workdir: Path) -> None:
     """As a program that was killed, or a refused import of an earlier version, left it."""
-    (result,) = history.read_file(_file(workdir / "notes.txt", ONE)).results
+    (result,) = to_journal.read_file(_file(workdir / "notes.txt", ONE)).results
     half = Journal.create(store.journals, experiment="gone", run_name="half", journal_id=result.journal_id)
     half.close()
     assert main(["import", "notes.txt", "--experiment", "here"]) == 0
@@ -227,8 +227,8 @@ def test_an_import_stopped_anywhere_is_finished_by_the_next(
     stopped = 0
     for number in range(20):
         name = f"{number}.txt"
-        results = history.read_file(_file(workdir / name, ONE)).results
-        (brought,) = history.bring_in(results, store, experiment="one")
+        results = to_journal.read_file(_file(workdir / name, ONE)).results
+        (brought,) = to_journal.bring_in(results, store, experiment="one")
         assert brought.directory is not None
         stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=number, after=after)
         try:
@@ -256,7 +256,7 @@ def test_ctrl_c_between_two_runs_leaves_no_half(store: Store, workdir: Path, mon
         return replay(directory, store)
 
     with monkeypatch.context() as patched:
-        patched.setattr("tracking.replay.replay", interrupted)
+        patched.setattr("tracking.store.replay.replay", interrupted)
         assert main(["import", "notes.txt"]) == 130
     assert len(list(store.runs())) == 1 and journals(store.journals) == sorted(brought)
     assert list(store.journals.glob(".import-*")) == []
@@ -326,10 +326,10 @@ def test_a_server_that_is_away_gets_the_runs_later(
         assert main(["import", "notes.txt"]) == 2
         assert "nothing answers" in capsys.readouterr().err
     assert not store.journals.exists()
-    bringing = history.bring_in(history.read_file(workdir / "notes.txt").results, store, experiment="one")
+    bringing = to_journal.bring_in(to_journal.read_file(workdir / "notes.txt").results, store, experiment="one")
     first = next(bringing)
     with monkeypatch.context() as away:
-        away.setattr("tracking.history.bring_in", lambda *_, **__: iter([first]))
+        away.setattr("tracking.importers.to_journal.bring_in", lambda *_, **__: iter([first]))
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
         assert main(["import", "notes.txt"]) == 2
         assert "import again when it answers" in capsys.readouterr().err
@@ -445,7 +445,7 @@ def test_notes_in_other_words(tmp_path: Path) -> None:
         "20 layers, 5 epochs, from scratch:\ntest: 0.5\n"
         "20 layers, 5 epochs, from scratch:\ntest: 0.6\n"
     )
-    reading = history.read_file(_file(tmp_path / "log.md", text))
+    reading = to_journal.read_file(_file(tmp_path / "log.md", text))
     first, *again = reading.results
     assert dict(first.params) == {
         "num_layers": "50",
@@ -475,7 +475,7 @@ second,34,50,,994,,,FAILED,2019-05-08T07:47:00Z,
 
 
 def test_a_table_becomes_runs(tmp_path: Path) -> None:
-    reading = history.read_file(_file(tmp_path / "runs.csv", CSV))
+    reading = to_journal.read_file(_file(tmp_path / "runs.csv", CSV))
     first, second, third = reading.results
     assert dict(first.params) == {"num_layers": "44", "epochs": "30", "learning_rate": "0.1"}
     assert {k: s.value for k, s in first.scores.items()} == {
@@ -497,14 +497,14 @@ def test_semicolons_and_tabs_separate_as_well(tmp_path: Path) -> None:
             tmp_path / f"runs.{suffix}",
             delimiter.join(["name", "epochs", "test_acc"]) + "\n" + delimiter.join(["a", "3", "0,5"]),
         )
-        (result,) = history.read_file(path).results
+        (result,) = to_journal.read_file(path).results
         assert result.scores["test_accuracy"].value == 0.5
 
 
 def test_every_unreadable_cell_is_named(tmp_path: Path) -> None:
     path = _file(tmp_path / "runs.csv", "name,epochs,seed,status,test_loss,date\na,many,1.5,DONE,low,soon\n")
     with pytest.raises(TrackingError) as caught:
-        history.read_file(path)
+        to_journal.read_file(path)
     text = str(caught.value)
     assert text.startswith("5 cells cannot be read")
     for said in (
@@ -522,7 +522,7 @@ def test_json_of_several_forms(store: Store, workdir: Path) -> None:
         '{"runs": [{"name": "a", "params": {"epochs": 3, "early_stopping": true, "own": 1},'
         ' "metrics": {"train_accuracy": [0.1, null, 0.3], "test_accuracy": 0.25, "f1": 0.2}, "tags": {"who": "me"}}]}'
     )
-    (result,) = history.read_file(_file(workdir / "a.json", nested)).results
+    (result,) = to_journal.read_file(_file(workdir / "a.json", nested)).results
     assert dict(result.params) == {"epochs": "3", "early_stopping": "True", "own": "1"}
     assert dict(result.series) == {"train_accuracy": [(1, 0.1), (3, 0.3)]}
     assert (result.scores["f1"].value, dict(result.tags)) == (0.2, {"who": "me"})
@@ -533,13 +533,13 @@ def test_json_of_several_forms(store: Store, workdir: Path) -> None:
         (3, 0.3),
     ]
     lines = '{"id": "x", "epochs": 1, "test_accuracy": 0.5}\n\n{"id": "y", "epochs": 1, "test_accuracy": 0.6}\n'
-    assert len(history.read_file(_file(workdir / "b.jsonl", lines)).results) == 2
-    assert len(history.read_file(_file(workdir / "c.json", '{"epochs": 1, "test_accuracy": 0.5}')).results) == 1
+    assert len(to_journal.read_file(_file(workdir / "b.jsonl", lines)).results) == 2
+    assert len(to_journal.read_file(_file(workdir / "c.json", '{"epochs": 1, "test_accuracy": 0.5}')).results) == 1
 
 
 def test_an_id_keeps_a_row_the_same_run_when_its_settings_are_corrected(tmp_path: Path) -> None:
     ids = [
-        history.read_file(_file(tmp_path / "r.csv", f"id,epochs,test_acc\n{row}\n")).results[0].journal_id
+        to_journal.read_file(_file(tmp_path / "r.csv", f"id,epochs,test_acc\n{row}\n")).results[0].journal_id
         for row in ("7,3,0.5", "7,4,0.5", "8,3,0.5")
     ]
     assert ids[0] == ids[1] != ids[2]

@@ -15,11 +15,11 @@ import pytest
 from tracking_fixtures import made_database, make_store, store_fixture  # noqa: F401
 
 from reports.__main__ import main as reports
-from tracking import frame, readonly, schema
+from tracking import frame
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import StoreError, StoreUnreachable
-from tracking.store import Store, resolve
+from tracking.store import Store, readonly, resolve, schema
 
 Captured = pytest.CaptureFixture[str]
 
@@ -91,7 +91,7 @@ def test_a_command_goes_on_with_what_was_committed(interrupted: Store, capsys: C
 def test_a_reader_that_may_not_write_says_what_takes_the_write_back(interrupted: Store) -> None:
     code = """
 import os, sys
-from tracking import frame
+from tracking.frame import load as frame
 from tracking.errors import StoreError
 frame.load(sys.argv[2])  # imports what another user may not
 if os.geteuid() == 0:  # root may write anywhere
@@ -178,7 +178,7 @@ sys.stdin.read()
 def test_a_run_begins_while_the_store_is_locked_and_comes_in_later(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    monkeypatch.setattr("tracking.store.BRIEFLY_S", 0.1)
+    monkeypatch.setattr("tracking.store.store.BRIEFLY_S", 0.1)
     monkeypatch.setattr(readonly, "WAIT_S", 0.1)
     database = Path(str(store.database))
     with locked_by_another(database):

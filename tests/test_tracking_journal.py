@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tracking import disk
 from tracking.errors import JournalError, TrackingError
-from tracking.events import Position, journals, read
-from tracking.journal import Journal, is_held, writer
+from tracking.journal import Journal, files
+from tracking.journal.events import Position, journals, read
+from tracking.journal.writer import is_held, writer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -159,7 +159,7 @@ def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_segments_follow_one_another(tmp_path: Path) -> None:
     journal = begin(tmp_path)
-    text = "x" * (disk.SEGMENT_BYTES // 3)
+    text = "x" * (files.SEGMENT_BYTES // 3)
     for number in range(8):
         journal.tags({"n": number, "text": text})
     journal.close()
@@ -167,7 +167,7 @@ def test_segments_follow_one_another(tmp_path: Path) -> None:
     assert [event["values"]["n"] for event, _ in found[1:]] == [str(n) for n in range(8)]
     sizes = [path.stat().st_size for path in sorted(journal.dir.glob("journal-*.jsonl"))]
     assert len(sizes) == 4
-    assert max(sizes) <= disk.SEGMENT_BYTES
+    assert max(sizes) <= files.SEGMENT_BYTES
     middle = found[4][1]
     assert middle.segment == 2
     assert [event["values"]["n"] for event, _ in read(journal.dir, middle)] == ["4", "5", "6", "7"]
@@ -179,7 +179,7 @@ def test_segments_follow_one_another(tmp_path: Path) -> None:
 
 def test_a_missing_segment_is_said(tmp_path: Path) -> None:
     journal = begin(tmp_path)
-    text = "x" * (disk.SEGMENT_BYTES // 2)
+    text = "x" * (files.SEGMENT_BYTES // 2)
     for _ in range(4):
         journal.tags({"text": text})
     (journal.dir / "journal-000002.jsonl").unlink()
@@ -310,7 +310,7 @@ def test_a_forked_child_neither_writes_nor_keeps_the_run_alive(tmp_path: Path) -
         assert "is closed" in said, said
         journal.tags({"parent": 1})
         os.set_inheritable(told[1], True)
-        from tracking.journal import is_held
+        from tracking.journal.writer import is_held
         assert is_held(journal.dir)
         journal._release()  # as the death of this process would
         assert not is_held(journal.dir)

@@ -17,11 +17,11 @@ from tracking_fixtures import Stopped, store_fixture  # noqa: F401
 
 from tracking import run as tracked
 from tracking.errors import StoreError, StoreUnreachable
-from tracking.events import read
 from tracking.journal import Journal
-from tracking.live import Live
-from tracking.replay import replay
+from tracking.journal.events import read
 from tracking.store import Store, resolve
+from tracking.store.live import Live
+from tracking.store.replay import replay
 
 ROOT = Path(__file__).resolve().parents[1]
 

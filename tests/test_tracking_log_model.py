@@ -12,12 +12,13 @@ from models_fixtures import by_class, crops, probabilities
 from test_tracking_gluon_files import archive, builtin_files
 from tracking_fixtures import store_fixture  # noqa: F401
 
-from tracking import gluon, gluon_symbol, model_format
 from tracking.__main__ import main
 from tracking.journal import Journal
-from tracking.model_package import encode_png
-from tracking.replay import replay
+from tracking.models import facts, gluon
+from tracking.models.package import encode_png
+from tracking.models.serving import gluon_symbol
 from tracking.store import Store
+from tracking.store.replay import replay
 
 pytestmark = pytest.mark.mxnet
 NAMES = ["barn owl", "tawny owl", "eagle owl"]
@@ -109,4 +110,4 @@ def test_the_size_of_the_pictures_is_the_runs_where_the_archive_tells_none(store
     (output,) = store.find_run(run_id).outputs.model_outputs
     assert store.client().get_logged_model(output.model_id).metrics
     folder = store.client().get_logged_model(output.model_id).artifact_location.removeprefix("file://")
-    assert model_format.read_facts(folder)["image_shape"] == [3, 8, 8]
+    assert facts.read_facts(folder)["image_shape"] == [3, 8, 8]

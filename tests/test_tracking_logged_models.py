@@ -12,8 +12,8 @@ from tracking_fixtures import Stopped, StoppingStore, store_fixture  # noqa: F40
 
 from tracking import run as tracked
 from tracking.journal import Journal
-from tracking.replay import replay
 from tracking.store import Store
+from tracking.store.replay import replay
 
 
 def model_folder(folder: Path, epoch: int = 2, content: str = "weights") -> Path:

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from tracking_fixtures import half_made, store_fixture, write_full_journal  # noqa: F401
 
-from tracking import command_ui
 from tracking import run as tracked
 from tracking.__main__ import COMMANDS, main
-from tracking.events import read
+from tracking.commands import ui
 from tracking.journal import Journal
+from tracking.journal.events import read
 from tracking.store import Store, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,16 +217,16 @@ def test_a_tracking_server_has_its_own_pages(workdir: Path, monkeypatch: pytest.
 
 
 def test_the_server_gets_the_store_its_artifacts_and_what_follows_two_dashes(store: Store) -> None:
-    line = command_ui.command(store, "127.0.0.1", 5001, ["--", "--workers", "2"])
+    line = ui.command(store, "127.0.0.1", 5001, ["--", "--workers", "2"])
     assert line[1:4] == ["-m", "mlflow", "server"]
     options: dict[str, Any] = dict(zip(line[4:], line[5:], strict=False))
     assert store.tracking_uri not in line
-    assert command_ui.environment(store)["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
+    assert ui.environment(store)["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
     assert options["--default-artifact-root"] == (store.root.parent / "artifacts").as_uri()
     assert line[-2:] == ["--workers", "2"]
 
 
 def test_the_ui_starts_no_judges_of_language_models_unless_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command_ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
-    assert command_ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"
+    assert ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"

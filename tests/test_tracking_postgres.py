@@ -22,13 +22,14 @@ from tracking_fixtures import Stopped, StoppingStore, write_full_journal
 
 import reports
 from reports.__main__ import main
-from tracking import frame, frame_api, frame_sql, frame_tables, schema
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import RunNotFound, StoreError
+from tracking.frame import api, load, sql
+from tracking.frame import tables as frame_tables
 from tracking.journal import Journal
-from tracking.replay import is_done, replay
-from tracking.store import Store, resolve
+from tracking.store import Store, resolve, schema
+from tracking.store.replay import is_done, replay
 
 pytest.importorskip("psycopg2")
 pytestmark = pytest.mark.slow
@@ -194,7 +195,7 @@ def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) ->
     # MLflow has the store open in this process, so its own check is asked here.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    from tracking import border
+    from tracking.store import connection as border
 
     with (
         pytest.raises(StoreError, match=r"found version 451aebb31d03, but expected .*mlflow db upgrade postgresql"),
@@ -205,8 +206,8 @@ def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) ->
 
 @pytest.mark.parametrize("text", FILTERS)
 def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
-    query = frame.Query(filter=text)
-    by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (frame_sql, frame_api))
+    query = load.Query(filter=text)
+    by_sql, by_api = (load._frame(way.read(filled.uri, query), query) for way in (sql, api))
     pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
     assert by_sql.attrs == by_api.attrs
 
@@ -215,13 +216,13 @@ def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
 @pytest.mark.parametrize("descending", [True, False])
 def test_top_k_is_the_same(filled: Filler, order_by: str, descending: bool) -> None:
     for limit in (1, 3, None):
-        query = frame.Query(order_by=order_by, descending=descending, limit=limit)
-        by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (frame_sql, frame_api))
+        query = load.Query(order_by=order_by, descending=descending, limit=limit)
+        by_sql, by_api = (load._frame(way.read(filled.uri, query), query) for way in (sql, api))
         pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
 
 
 def test_the_fast_path_is_taken_read_only(filled: Filler) -> None:
-    assert frame.load(filled.uri).attrs["read_by"] == "sql"
+    assert load.load(filled.uri).attrs["read_by"] == "sql"
     with frame_tables.connect(filled.uri) as (connection, _):
         assert connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on"
         assert connection.execute(sa.text("SHOW transaction_isolation")).scalar() == "repeatable read"
@@ -230,10 +231,10 @@ def test_the_fast_path_is_taken_read_only(filled: Filler) -> None:
 
 
 def test_histories_are_the_same(filled: Filler) -> None:
-    ids = frame.load(filled.uri, filter="params.num_layers = '44'")["run_id"].tolist()
+    ids = load.load(filled.uri, filter="params.num_layers = '44'")["run_id"].tolist()
     ways = (
-        frame_sql.histories(filled.uri, ids, ["train_accuracy"]),
-        frame_api.histories(filled.uri, ids, ["train_accuracy"]),
+        sql.histories(filled.uri, ids, ["train_accuracy"]),
+        api.histories(filled.uri, ids, ["train_accuracy"]),
     )
     assert sorted(ways[0]) == sorted(ways[1]) and len(ways[0]) == 6
 
@@ -296,7 +297,7 @@ def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
     statement(uri, "CREATE EXTENSION pg_stat_statements")
     before = tables(uri)
     with pytest.raises(StoreError, match="no store at postgresql.*/blank: nothing has been tracked there yet"):
-        frame.load(uri)
+        load.load(uri)
     with pytest.raises(RunNotFound, match="no run 'abcd1234'"):
         Store(uri, None, Path("journals")).find_run("abcd1234")
     assert tables(uri) == before
@@ -304,7 +305,7 @@ def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
 
 
 def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(filled: Filler, server: str) -> None:
-    known = frame.load(filled.uri)
+    known = load.load(filled.uri)
     uri = made(server, "older", "filled")
     # As MLflow 2.8 left it, in what is read and what MLflow would miss.
     late = ("logged_model_params", "logged_model_tags", "logged_model_metrics", "logged_models", "webhook_events")
@@ -315,10 +316,10 @@ def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(fille
         "UPDATE alembic_version SET version_num = '7f2a7d5fae7d'",
     )
     before = tables(uri)
-    runs = frame.load(uri)
-    assert runs.attrs["read_by"] == "sql" and frame.models(uri, runs["run_id"][0]) == []
+    runs = load.load(uri)
+    assert runs.attrs["read_by"] == "sql" and load.models(uri, runs["run_id"][0]) == []
     pd.testing.assert_frame_equal(runs, known, check_exact=True)
-    digests = {one.digest for run_id in runs["run_id"] for one in frame.inputs(uri, run_id)}
+    digests = {one.digest for run_id in runs["run_id"] for one in load.inputs(uri, run_id)}
     assert digests == {"d1", "t", "other"}
     with pytest.raises(StoreError, match="an older MLflow made it.*reads it as it is; to write to it, copy it, then"):
         Store(uri, None, Path("journals")).client()
@@ -327,8 +328,8 @@ def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(fille
 
 
 def test_inputs_are_the_same(filled: Filler) -> None:
-    for run_id in frame.load(filled.uri)["run_id"]:
-        assert sorted(frame_sql.inputs(filled.uri, run_id)) == sorted(frame_api.inputs(filled.uri, run_id))
+    for run_id in load.load(filled.uri)["run_id"]:
+        assert sorted(sql.inputs(filled.uri, run_id)) == sorted(api.inputs(filled.uri, run_id))
 
 
 def test_what_mlflow_was_stopped_in_the_middle_of_is_finished_by_who_writes(server: str, tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_what_mlflow_was_stopped_in_the_middle_of_is_finished_by_who_writes(serv
     before = tables(uri)
     store = Store(uri, tmp_path / "artifacts", tmp_path / "journals")
     with pytest.raises(StoreError, match="no store at"):
-        frame.load(uri)
+        load.load(uri)
     with pytest.raises(RunNotFound):
         store.find_run("abcd1234")
     assert tables(uri) == before
@@ -352,6 +353,6 @@ def test_what_the_database_refuses_is_said(filled: Filler, server: str) -> None:
     uri = made(server, "closed", "filled")
     statement(uri, "CREATE ROLE guest LOGIN", "GRANT SELECT ON runs, experiments, alembic_version TO guest")
     with pytest.raises(StoreError, match="guest@.*cannot be read: permission denied for table"):
-        frame.load(uri.replace("tester@", "guest@"))
+        load.load(uri.replace("tester@", "guest@"))
     with pytest.raises(StoreError, match='cannot be read: .*database "none" does not exist'):
-        frame.load(uri.replace("/closed", "/none"))
+        load.load(uri.replace("/closed", "/none"))

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from tracking_fixtures import store_fixture  # noqa: F401
 
-from tracking import disk
 from tracking import run as tracked
 from tracking.__main__ import main
-from tracking.journal import Journal
-from tracking.replay import is_done, replay
+from tracking.journal import Journal, files
 from tracking.store import Store
+from tracking.store.replay import is_done, replay
 
 
 def history(store: Store) -> list[int]:
@@ -157,7 +156,7 @@ def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatc
 
 def test_an_event_a_second_after_the_last_flush_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
     flushes = Flushes(monkeypatch)
     journal = Journal.create(tmp_path, experiment="exp", run_name=None)
     path = journal.dir / "journal-000001.jsonl"

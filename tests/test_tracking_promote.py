@@ -17,13 +17,13 @@ from scipy import stats
 from test_tracking_logged_models import model_folder
 from tracking_fixtures import store_fixture  # noqa: F401
 
-from tracking import candidates, promote
 from tracking.__main__ import main
 from tracking.errors import ModelError, RunNotFound, StoreUnreachable, TrackingError
 from tracking.journal import Journal
-from tracking.paired import mcnemar
-from tracking.replay import replay
+from tracking.registry import candidates, promote
 from tracking.store import Store
+from tracking.store.predictions import mcnemar
+from tracking.store.replay import replay
 
 
 def run(

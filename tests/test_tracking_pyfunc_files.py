@@ -12,12 +12,13 @@ import mlflow
 import pytest
 from models_fixtures import CLASS_NAMES, saved_model
 
-from tracking import gluon, params_file
 from tracking.errors import ModelError
-from tracking.pyfunc_files import check, digest, read_facts
-from tracking.pyfunc_model import PictureModel
-from trainers import runtimes
+from tracking.models import gluon
+from tracking.models.formats import params
+from tracking.models.serving.files import check, digest, read_facts
+from tracking.models.serving.model import PictureModel
 from trainers.errors import BadInput
+from trainers.training import runtimes
 
 pytestmark = pytest.mark.mxnet
 FAMILY = (20, "v1", (3, 28, 28))
@@ -115,7 +116,7 @@ def test_a_model_of_before_there_were_digests_is_read(model: Path) -> None:
     (model / "model.json").write_text(json.dumps(known))
     assert PictureModel(model).class_names == CLASS_NAMES
     check(model, ONNX, GRAPH, WEIGHTS)
-    assert params_file.read(model / WEIGHTS) and "sha256" not in read_facts(model)
+    assert params.read(model / WEIGHTS) and "sha256" not in read_facts(model)
 
 
 def test_the_digests_are_those_that_sha256sum_prints(model: Path) -> None:

@@ -22,10 +22,10 @@ from tracking_fixtures import (
 
 from tracking import run as tracked
 from tracking.errors import JournalError, RunNotFound, StoreError, TrackingError
-from tracking.events import check_name
 from tracking.journal import Journal
-from tracking.replay import is_done, is_elsewhere, progress, replay
+from tracking.journal.events import check_name
 from tracking.store import Store
+from tracking.store.replay import is_done, is_elsewhere, progress, replay
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -122,7 +122,7 @@ import os, sys
 from pathlib import Path
 import mlflow.entities
 import mlflow.store.tracking.sqlalchemy_store
-from tracking.replay import replay
+from tracking.store.replay import replay
 from tracking.store import resolve
 for directory, fatal in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     pid = os.fork()
@@ -426,7 +426,7 @@ def test_a_run_deleted_in_mlflow_stays_deleted(store: Store, tmp_path: Path) -> 
 
 
 def test_a_run_deleted_while_it_is_followed_is_said(store: Store) -> None:
-    from tracking.replay import Replayer
+    from tracking.store.replay import Replayer
 
     written = journal(store)
     replayer = Replayer(written.dir, store)

@@ -12,7 +12,7 @@ from tracking_fixtures import store_fixture  # noqa: F401
 
 from tracking import run as tracked
 from tracking.errors import TrackingError
-from tracking.events import read
+from tracking.journal.events import read
 from tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from tracking_fixtures import half_made, made_database, store_fixture, write_full_journal  # noqa: F401
 
-from tracking import border, schema
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
-from tracking.replay import replay
-from tracking.store import Store, resolve
+from tracking.store import Store, resolve, schema
+from tracking.store import connection as border
+from tracking.store.replay import replay
 
 ROOT = Path(__file__).resolve().parents[1]
 

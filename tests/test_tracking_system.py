@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tracking import run as tracked
-from tracking.events import read
 from tracking.journal import Journal
-from tracking.system import Machine, Sampler
+from tracking.journal.events import read
+from tracking.journal.system import Machine, Sampler
 
 NAMES = {
     "system/cpu_utilization_percentage",

@@ -24,12 +24,13 @@ SHAPE = (1, 8, 8)
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float, float]:
     """An archive as the built-in writes it, and its accuracy on the validation, test and all digits by MXNet."""
-    from trainers import mx as door
-    from trainers import nets, scores, weights
+    from trainers.networks import backend as door
+    from trainers.networks import resnet, weights
+    from trainers.training import scores
 
     mx = door.load()
     folder = tmp_path_factory.mktemp("archive")
-    net = nets.build(20, 10, SHAPE)
+    net = resnet.build(20, 10, SHAPE)
     weights.initialise(net, "scratch", seed=3)
     symbol = mx.sym.SoftmaxOutput(net(mx.sym.var("data")), name="softmax")
     symbol.save(str(folder / "image-classification-symbol.json"))

@@ -15,8 +15,8 @@ from tracking_fixtures import make_store
 
 from tracking import names
 from tracking.store import resolve
-from trainers import jobs_main, run
-from trainers.rehearsal import _some_of_each
+from trainers import jobs, run
+from trainers.sagemaker.rehearsal import _some_of_each
 
 QUICK = Plan(starting_s=20, downloading_s=10, image_s=10, epoch_s=20, uploading_s=5, log_lag_s=1)
 JOB = [
@@ -164,18 +164,18 @@ def test_a_detached_launch_that_was_refused_is_paid_once(
         assert "Not launched, but written down" in said and "renew them" in said
     assert run.main(argv) == 0
     assert f"launched {name};" in capsys.readouterr().out
-    assert jobs_main.main(["watch", "--poll=0.1", "--quiet"]) == 0
+    assert jobs.main(["watch", "--poll=0.1", "--quiet"]) == 0
     assert len(fake.jobs) == 1 and [one.info.status for one in resolve().runs()] == ["FINISHED"]
     fake.fail_next("CreateTrainingJob", 1, "expired")
     assert run.main(argv) == 1
     assert run.main([*argv, "--epochs=3"]) == 0  # something else: the other is named
     assert "note: left by an earlier launch. Not launched, but written down" in capsys.readouterr().err
     assert len(fake.jobs) == 2
-    assert jobs_main.main(["watch", "--poll=0.1", "--quiet"]) == 0 and len(fake.jobs) == 3
+    assert jobs.main(["watch", "--poll=0.1", "--quiet"]) == 0 and len(fake.jobs) == 3
     fake.fail_next("CreateTrainingJob", 1, "denied")
     assert run.main(argv) == 1
     assert "is not launched: CreateTrainingJob: User" in capsys.readouterr().err
-    assert jobs_main.main(["watch", "--poll=0.1"]) == 0 and len(fake.jobs) == 3  # that one is over
+    assert jobs.main(["watch", "--poll=0.1"]) == 0 and len(fake.jobs) == 3  # that one is over
 
 
 def test_a_study_that_was_refused_is_launched_by_the_next_command(

@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 
 from tracking import names
 from trainers.config import Config
-from trainers.config_checks import depth_faults, local_faults
-from trainers.config_text import (
-    add_flags,
-    build,
-    cast,
-    from_toml,
-    given_flags,
-    to_argv,
-    to_hyperparameters,
-    to_toml,
-)
+from trainers.config.checks import depth_faults, local_faults
+from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_argv, to_hyperparameters, to_toml
 from trainers.errors import BadConfig
 
 PARSER = argparse.ArgumentParser(allow_abbrev=False)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from trainers.data import augment
-from trainers.data.augment import Draws, centre_crop, draw, inverse_affine, shift_colour
+from trainers.data.pictures import augment
+from trainers.data.pictures.augment import Draws, centre_crop, draw, inverse_affine, shift_colour
 
 RNG = np.random.default_rng(3)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trainers.data import Batches, Split, open_dataset
-from trainers.data.pictures import ArrayPictures, EncodedPictures, Files
+from trainers.data.pictures.pictures import ArrayPictures, EncodedPictures, Files
 from trainers.errors import BadData
 
 
@@ -204,7 +204,7 @@ def test_pillow_does_where_opencv_is_missing(tmp_path: Path) -> None:
         "import sys, pathlib, hashlib, numpy as np\n"
         "if len(sys.argv) > 2: sys.modules['cv2'] = None\n"
         "from trainers.data import Batches, Split\n"
-        "from trainers.data.pictures import EncodedPictures, Files\n"
+        "from trainers.data.pictures.pictures import EncodedPictures, Files\n"
         "files = Files([pathlib.Path(sys.argv[1]) / f'{index}.png' for index in range(20)])\n"
         "split = Split(EncodedPictures(files), np.zeros(20, np.int64), [''] * 20)\n"
         "batches = Batches(split, (3, 8, 8), 8, augmentation='crop', shuffle=True)\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trainers.data import open_dataset
-from trainers.data.idx import read_file
+from trainers.data.readers.idx import read_file
 from trainers.errors import BadData
 
 RNG = np.random.default_rng(7)

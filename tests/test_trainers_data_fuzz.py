@@ -18,15 +18,15 @@ from PIL import Image
 from trainers_data_fixtures import encoded, image_payloads, protobuf_payload, with_flag, write_rec
 
 from trainers.data import open_dataset
-from trainers.data.check import Job, check
-from trainers.data.decode import decode
-from trainers.data.idx import read_file
-from trainers.data.imagerecord import unpack_image
-from trainers.data.lists import Row, Wrong, parse
-from trainers.data.probe import probe
-from trainers.data.probe_many import FORMATS, probe_many
-from trainers.data.protobuf import is_protobuf_record
-from trainers.data.recordio import RecordFile
+from trainers.data.check.check import Job, check
+from trainers.data.formats.headers import probe
+from trainers.data.formats.image_record import unpack_image
+from trainers.data.formats.probe_many import FORMATS, probe_many
+from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.formats.recordio import RecordFile
+from trainers.data.pictures.codec import decode
+from trainers.data.readers.idx import read_file
+from trainers.data.readers.lists import Row, Wrong, parse
 from trainers.errors import BadData
 
 ROUNDS = 400

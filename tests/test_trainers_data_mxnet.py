@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from trainers_data_fixtures import class_folders, encoded, image_payloads, write_rec
 
-from trainers import mx as door
 from trainers.data import Batches, open_dataset
-from trainers.data.imagerecord import pack_image
-from trainers.data.pack import Options, pack
-from trainers.data.recordio import MAGIC, RecordFile, write
+from trainers.data.formats.image_record import pack_image
+from trainers.data.formats.recordio import MAGIC, RecordFile, write
+from trainers.data.pack.pack import Options, pack
+from trainers.networks import backend as door
 
 pytestmark = [
     pytest.mark.mxnet,
@@ -176,7 +176,7 @@ def test_resized_records_are_those_of_im2rec(tmp_path: Path, mx: ModuleType) -> 
 
 
 def test_multi_label_records_of_im2rec_are_recognised(tmp_path: Path, mx: ModuleType) -> None:
-    from trainers.data.check import Job, check
+    from trainers.data.check.check import Job, check
 
     class_folders(tmp_path / "source", suffix=".jpg")
     rows = [f"{index}\t1\t0\tcat/{index:03}.jpg\n" for index in range(10)]

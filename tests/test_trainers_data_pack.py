@@ -22,12 +22,13 @@ from trainers_data_fixtures import (
     write_rec,
 )
 
-from trainers.data import find_overlap, open_dataset, staging
+from trainers.data import find_overlap, open_dataset
 from trainers.data.__main__ import main
-from trainers.data.imagerecord import unpack_image
-from trainers.data.pack import Options, pack
-from trainers.data.recordio import RecordFile
-from trainers.data.writers import safe
+from trainers.data.formats.image_record import unpack_image
+from trainers.data.formats.recordio import RecordFile
+from trainers.data.pack import staging
+from trainers.data.pack.pack import Options, pack
+from trainers.data.pack.writers import safe
 from trainers.errors import BadData
 
 ALL_IN_TRAIN = {"train": 1.0}
@@ -238,7 +239,7 @@ def test_nothing_is_overwritten_unless_told(tmp_path: Path) -> None:
 
 def test_a_killed_pack_leaves_no_half_result_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from trainers.data.pack import Options, pack\n"
+        "import sys, time; from pathlib import Path; from trainers.data.pack.pack import Options, pack\n"
         "pack(sys.argv[1], Path(sys.argv[2]), Options(), lambda done, total: (print(done, flush=True), time.sleep(30)))"
     )
     source, out = class_folders(tmp_path / "source"), tmp_path / "out"
@@ -264,7 +265,7 @@ def test_a_pack_killed_while_it_replaces_loses_neither_folder(
     """Killed before the given step: a rename or a removal."""
     code = (
         "import os, shutil, signal, sys; from pathlib import Path\n"
-        "from trainers.data import staging; from trainers.data.pack import Options, pack\n"
+        "from trainers.data.pack import staging; from trainers.data.pack.pack import Options, pack\n"
         "left = int(sys.argv[3])\n"
         "def killing(call):\n"
         "    def wrapped(*arguments, **named):\n"

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainers_data_fixtures import class_folders, encoded, image_payloads, protobuf_payload, with_flag, write_rec
 
-from trainers.data import Batches, open_dataset, recordio
-from trainers.data.imagerecord import pack_image, unpack_image
-from trainers.data.protobuf import is_protobuf_record
-from trainers.data.recordio import MAGIC, RecordFile
+from trainers.data import Batches, open_dataset
+from trainers.data.formats import recordio
+from trainers.data.formats.image_record import pack_image, unpack_image
+from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.formats.recordio import MAGIC, RecordFile
 from trainers.errors import BadData
 
 MAGIC_BYTES = MAGIC.to_bytes(4, "little")

@@ -19,10 +19,12 @@ from tracking_fixtures import make_store, stored_fixture  # noqa: F401
 
 from tracking import names
 from tracking import store as stores
-from tracking.events import read
-from trainers import evaluate, experiment, run, stages, weights
+from tracking.journal.events import read
+from trainers import evaluate, run
 from trainers.config import Config
 from trainers.errors import BadConfig, BadInput
+from trainers.networks import weights
+from trainers.training import experiment, stages
 
 pytestmark = pytest.mark.mxnet
 ROOT = Path(__file__).parents[1]

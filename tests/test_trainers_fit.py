@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers import checkpoints, fit, modelfiles, nets, optimizers, precision, scores, weights
 from trainers.config import Config
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadInput, DiskFull, TrainerError, TrainingDiverged
+from trainers.networks import precision, resnet, saved, weights
+from trainers.training import checkpoints, fit, optimizers, scores
 
-mx = nets.mx
+mx = resnet.mx
 pytestmark = pytest.mark.mxnet
 
 BASE = Config(
@@ -52,7 +53,7 @@ class Course:
             last="discard",
         )
         self.validation = Batches(data.validation.take(np.arange(60)), shape, 64)
-        self.net = nets.build(20, 10, shape, self.config.resnet_version)
+        self.net = resnet.build(20, 10, shape, self.config.resnet_version)
         weights.initialise(self.net, "scratch", seed=self.config.seed)
 
     def run(self, **how: Any) -> list[fit.EpochRecord]:
@@ -108,7 +109,7 @@ def test_the_best_weights_come_back(tmp_path: Path) -> None:
 
 def test_the_folder_stays_small(tmp_path: Path) -> None:
     course = Course(tmp_path, epochs=4, optimizer="adam", learning_rate=0.01)
-    limit = checkpoints.peak_bytes(nets.num_parameters(course.net), "adam") * 1.05  # names, statistics, history
+    limit = checkpoints.peak_bytes(resnet.num_parameters(course.net), "adam") * 1.05  # names, statistics, history
     for record in fit.fit(course.net, course.train, course.validation, course.config, state_dir=tmp_path):
         kept = [path.name for path in tmp_path.glob("state-*")]
         assert sorted(kept) == [f"state-{epoch:04d}.npz" for epoch in (record.epoch - 1, record.epoch) if epoch]
@@ -136,16 +137,16 @@ def test_a_checkpoint_every_so_many_epochs_is_a_weights_file(tmp_path: Path) -> 
     course = Course(tmp_path, checkpoint_frequency=2, epochs=2)
     course.run()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch-0002.params"]
-    net = nets.build(20, 10, (1, 8, 8))
+    net = resnet.build(20, 10, (1, 8, 8))
     told = weights.initialise(net, str(tmp_path / "checkpoints" / "epoch-0002.params"), seed=0)
     assert told["num_loaded"] == len(list(net.collect_params())) - 4  # mean, scale, and the head's two
 
 
 def test_weights_are_not_read_while_a_prediction_moves_them(tmp_path: Path) -> None:
     """Without waiting, some of these reads find a mixture of two layouts, or MXNet raises (in 3 of 5 runs)."""
-    net = nets.build(20, 10, (1, 8, 8))
+    net = resnet.build(20, 10, (1, 8, 8))
     weights.initialise(net, "scratch", seed=0)
-    pictures = nets.to_array(np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8)))
+    pictures = resnet.to_array(np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8)))
     trainer = optimizers.trainer_for(net, BASE)
     for _ in range(20):
         with mx.autograd.record():
@@ -195,7 +196,7 @@ def test_early_stopping_ends_training(tmp_path: Path) -> None:
 
 def one_update(optimizer: str, gradients: list[float], **settings: Any) -> tuple[float, float]:
     """Where a head weight of 1 and a head bias of 1 are after the given gradients, as the optimizer has it."""
-    net = nets.build(20, 10, (1, 8, 8))
+    net = resnet.build(20, 10, (1, 8, 8))
     weights.initialise(net, "scratch", seed=0)
     trainer = optimizers.trainer_for(net, dataclasses.replace(BASE, optimizer=optimizer, **settings))
     pair = (net.head.weight, net.head.bias)
@@ -371,12 +372,15 @@ def test_bfloat16_learns_with_float32_weights_and_leaves_other_networks_alone(tm
     assert records[0].train_loss != expected[0].train_loss
     assert records[-1].train_loss == pytest.approx(expected[-1].train_loss, rel=0.2)
     assert {array.dtype.name for array in checkpoints.arrays_of(course.net).values()} == {"float32"}
-    modelfiles.save_model(course.net, tmp_path / "model", {})
-    assert "amp_cast" not in (tmp_path / "model" / modelfiles.SYMBOL).read_text()
+    saved.save_model(course.net, tmp_path / "model", {})
+    assert "amp_cast" not in (tmp_path / "model" / saved.SYMBOL).read_text()
 
 
 def test_bfloat16_is_refused_where_the_processor_lacks_it() -> None:
-    code = "from trainers import nets, precision; precision.computing_in(nets.build(20, 2, (1, 8, 8)), 'bfloat16')"
+    code = (
+        "from trainers.networks import precision, resnet\n"
+        "precision.computing_in(resnet.build(20, 2, (1, 8, 8)), 'bfloat16')"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env=os.environ | {"DNNL_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(Path(__file__).parents[1])},

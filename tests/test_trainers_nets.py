@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from tracking import names
-from trainers import modelfiles, nets, weights
 from trainers.errors import BadInput, DiskFull
+from trainers.networks import resnet, saved, weights
 
-mx = nets.mx
+mx = resnet.mx
 pytestmark = pytest.mark.mxnet
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.float32)
 
 
 def made(num_layers: int = 20, version: str = "v1", shape: tuple[int, int, int] = (3, 8, 8), classes: int = 4) -> Any:
-    net = nets.build(num_layers, classes, shape, version)
+    net = resnet.build(num_layers, classes, shape, version)
     weights.initialise(net, "scratch", seed=0)
     return net
 
@@ -39,13 +39,13 @@ def layers_of(net: Any) -> int:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("num_layers", names.SMALL_IMAGE_DEPTHS)
 def test_small_networks_have_their_depth(num_layers: int, version: str) -> None:
-    assert layers_of(nets.build(num_layers, 4, (1, 28, 28), version)) == num_layers
+    assert layers_of(resnet.build(num_layers, 4, (1, 28, 28), version)) == num_layers
 
 
 @pytest.mark.parametrize("version", ["v1", "v1b", "v2"])
 @pytest.mark.parametrize("num_layers", names.LARGE_IMAGE_DEPTHS)
 def test_large_networks_have_their_depth(num_layers: int, version: str) -> None:
-    assert layers_of(nets.build(num_layers, 4, (3, 32, 32), version)) == num_layers
+    assert layers_of(resnet.build(num_layers, 4, (3, 32, 32), version)) == num_layers
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def test_large_networks_have_their_depth(num_layers: int, version: str) -> None:
 )
 def test_a_network_answers_with_logits_from_32_px(num_layers: int, version: str, channels: int) -> None:
     net = made(num_layers, version, (channels, 32, 32))
-    logits = net(nets.to_array(PICTURES[:, :channels])).asnumpy()
+    logits = net(resnet.to_array(PICTURES[:, :channels])).asnumpy()
     assert logits.shape == (3, 4) and np.isfinite(logits).all()
 
 
 def test_the_number_of_weights_is_the_published_one() -> None:
-    assert nets.num_parameters(made(44, "v1", (3, 28, 28), classes=43)) == 663_483
-    assert nets.num_parameters(made(34, "v1b", (3, 32, 32), classes=1000)) == 21_797_672
+    assert resnet.num_parameters(made(44, "v1", (3, 28, 28), classes=43)) == 663_483
+    assert resnet.num_parameters(made(34, "v1b", (3, 32, 32), classes=1000)) == 21_797_672
 
 
 def test_normalisation_is_inside_and_equals_the_zoos_net_on_normalised_pixels() -> None:
     net = made(20, "v1", (3, 32, 32))
-    normal = (PICTURES - np.reshape(nets.MEAN, (1, 3, 1, 1))) / np.reshape(nets.STD, (1, 3, 1, 1))
-    expected = net.body(nets.to_array(normal)).asnumpy()  # the zoo's own forward pass, with its own pool
-    np.testing.assert_allclose(net(nets.to_array(PICTURES)).asnumpy(), expected, rtol=1e-4, atol=1e-4)
+    normal = (PICTURES - np.reshape(resnet.MEAN, (1, 3, 1, 1))) / np.reshape(resnet.STD, (1, 3, 1, 1))
+    expected = net.body(resnet.to_array(normal)).asnumpy()  # the zoo's own forward pass, with its own pool
+    np.testing.assert_allclose(net(resnet.to_array(PICTURES)).asnumpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_grey_is_normalised_by_the_mean_of_the_channels() -> None:
@@ -76,7 +76,7 @@ def test_grey_is_normalised_by_the_mean_of_the_channels() -> None:
 
 
 def test_names_do_not_depend_on_what_the_process_built_before() -> None:
-    first, second = nets.build(18, 4, (3, 32, 32), "v1b"), nets.build(18, 4, (3, 32, 32), "v1b")
+    first, second = resnet.build(18, 4, (3, 32, 32), "v1b"), resnet.build(18, 4, (3, 32, 32), "v1b")
     assert list(first.collect_params()) == list(second.collect_params())
 
 
@@ -93,18 +93,18 @@ def test_names_do_not_depend_on_what_the_process_built_before() -> None:
 )
 def test_networks_that_do_not_exist_are_refused(arguments: Any, said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        nets.build(*arguments)
+        resnet.build(*arguments)
 
 
 @pytest.mark.parametrize(("num_layers", "version"), [(20, "v1"), (20, "v2"), (18, "v1b")])
 def test_a_saved_network_gives_the_same_bits(tmp_path: Path, num_layers: int, version: str) -> None:
     net = made(num_layers, version, (3, 32, 32))
-    pictures = nets.to_array(PICTURES)
+    pictures = resnet.to_array(PICTURES)
     with mx.autograd.train_mode():  # running statistics of its own, as after training
         net(pictures)
     expected = net(pictures).asnumpy()
-    modelfiles.save_model(net, tmp_path, {"class_names": ["a", "b", "c", "ü"], "resize": None, "fit": "crop"})
-    loaded, meta = modelfiles.load_model(tmp_path)
+    saved.save_model(net, tmp_path, {"class_names": ["a", "b", "c", "ü"], "resize": None, "fit": "crop"})
+    loaded, meta = saved.load_model(tmp_path)
     assert np.array_equal(loaded(pictures).asnumpy(), expected)
     assert meta == {
         "format": 1,
@@ -121,7 +121,7 @@ def test_a_saved_network_gives_the_same_bits(tmp_path: Path, num_layers: int, ve
 
 
 def test_the_files_are_mxnets_own(tmp_path: Path) -> None:
-    modelfiles.save_model(made(), tmp_path, {})
+    saved.save_model(made(), tmp_path, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model-0000.params",
         "model-symbol.json",
@@ -143,22 +143,22 @@ def test_the_files_are_mxnets_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_model_is_named(tmp_path: Path, damage: Any, said: str) -> None:
-    modelfiles.save_model(made(), tmp_path, {})
+    saved.save_model(made(), tmp_path, {})
     damage(tmp_path)
     with pytest.raises(BadInput, match=said):
-        modelfiles.load_model(tmp_path)
+        saved.load_model(tmp_path)
 
 
 @pytest.mark.parametrize("lost", [1, 5000])
 def test_a_lost_tail_is_noticed(tmp_path: Path, lost: int) -> None:
     net = made()
-    modelfiles.save_model(net, tmp_path, {})
+    saved.save_model(net, tmp_path, {})
     former = (tmp_path / "model-0000.params").read_bytes()
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(former) - lost, hard))
     try:
         with pytest.raises(DiskFull):  # MXNet itself says nothing when only the last few bytes are refused
-            modelfiles.save_model(net, tmp_path, {})
+            saved.save_model(net, tmp_path, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert (tmp_path / "model-0000.params").read_bytes() == former
@@ -166,10 +166,10 @@ def test_a_lost_tail_is_noticed(tmp_path: Path, lost: int) -> None:
 
 def test_a_full_disk_keeps_the_former_model(tmp_path: Path) -> None:
     net = made()
-    modelfiles.save_model(net, tmp_path, {})
+    saved.save_model(net, tmp_path, {})
     former = (tmp_path / "model-0000.params").read_bytes()
     (tmp_path / "model-0000.params.part").symlink_to("/dev/full")
     with pytest.raises(DiskFull, match="No room left to write .*model-0000.params"):
-        modelfiles.save_model(net, tmp_path, {})
+        saved.save_model(net, tmp_path, {})
     assert (tmp_path / "model-0000.params").read_bytes() == former
     assert not (tmp_path / "model-0000.params.part").is_symlink()

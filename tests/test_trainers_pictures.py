@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import image
 from pyarrow import parquet
 
-from trainers import pictures, predictions
+from trainers.training import figures, predictions
 
 
 class FakeSplit:
@@ -26,8 +26,8 @@ def test_both_figures_are_pictures(tmp_path: Path) -> None:
         for e in (1, 2, 3)
     ]
     curves, matrix = tmp_path / "deep" / "curves.png", tmp_path / "matrix.png"
-    pictures.learning_curves(curves, history, "a run")
-    pictures.confusion_matrix(matrix, np.array([0, 1, 1]), np.array([0, 1, 0]), ("cat", "dog"), "a run")
+    figures.learning_curves(curves, history, "a run")
+    figures.confusion_matrix(matrix, np.array([0, 1, 1]), np.array([0, 1, 0]), ("cat", "dog"), "a run")
     for path in (curves, matrix):
         pixels = image.imread(path)
         assert min(pixels.shape[:2]) > 300 and pixels[..., :3].std() > 0.05
@@ -35,9 +35,9 @@ def test_both_figures_are_pictures(tmp_path: Path) -> None:
 
 def test_one_epoch_and_many_classes_can_be_drawn(tmp_path: Path) -> None:
     row = {"epoch": 1, "train_loss": 1, "validation_loss": 2, "train_accuracy": 0.5, "validation_accuracy": 0.25}
-    pictures.learning_curves(tmp_path / "one.png", [row], "one epoch")
+    figures.learning_curves(tmp_path / "one.png", [row], "one epoch")
     labels = np.arange(100)
-    pictures.confusion_matrix(tmp_path / "many.png", labels, labels[::-1], [f"class {n}" for n in range(100)], "many")
+    figures.confusion_matrix(tmp_path / "many.png", labels, labels[::-1], [f"class {n}" for n in range(100)], "many")
     assert (tmp_path / "many.png").stat().st_size > 5000
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers import mx as door
 from trainers.errors import BadInput
-from trainers.sagemaker import artifact
+from trainers.networks import backend as door
+from trainers.sagemaker.builtin import model
 
 pytestmark = pytest.mark.mxnet
 SHAPES = [{"name": "data", "shape": [128, 3, 28, 28]}, {"name": "softmax_label", "shape": [128]}]
@@ -123,9 +123,9 @@ def test_the_archive_gives_the_numbers_that_mxnet_itself_gives(tmp_path: Path) -
 
     _write(tmp_path / "made", _preactivation())
     members = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
-    folder = artifact.extract(_tar(tmp_path / "model.tar.gz", members), tmp_path / "out")
-    assert artifact.is_builtin(folder)
-    net, meta = artifact.load(folder)
+    folder = model.extract(_tar(tmp_path / "model.tar.gz", members), tmp_path / "out")
+    assert model.is_builtin(folder)
+    net, meta = model.load(folder)
     assert (meta["num_classes"], meta["image_shape"], meta["epoch"]) == (5, [3, 28, 28], 10)
     assert (meta["class_names"], meta["multi_label"], meta["output"]) == (None, False, "logits")
     x = _pictures()
@@ -152,7 +152,7 @@ def test_a_network_that_module_gets_wrong_is_right_here(tmp_path: Path) -> None:
     symbol.save(str(tmp_path / "image-classification-symbol.json"))
     mx.nd.save(str(tmp_path / "image-classification-0001.params"), arrays)
     (tmp_path / "model-shapes.json").write_text(json.dumps(SHAPES))
-    loaded, _ = artifact.load(tmp_path)
+    loaded, _ = model.load(tmp_path)
     np.testing.assert_allclose(loaded(x).asnumpy(), expected, rtol=1e-5, atol=1e-6)
     # The danger is real on this machine: Module, as a naive reader would bind it, is off by far more.
     wrong = _module(tmp_path, 1, x.asnumpy(), subgraph=True)
@@ -167,7 +167,7 @@ def test_half_precision_weights_work_on_a_cpu_which_cannot_multiply_them(tmp_pat
     _write(tmp_path / "single", _preactivation())
     singles = {name: array.astype("float32") for name, array in saved.items()}
     mx.nd.save(str(tmp_path / "single" / "image-classification-0010.params"), singles)
-    net, _ = artifact.load(tmp_path / "half")
+    net, _ = model.load(tmp_path / "half")
     logits = net(_array(_pictures())).asnumpy()
     assert logits.dtype == np.float32
     expected = _module(tmp_path / "single", 10, _pictures(), subgraph=False)
@@ -179,7 +179,7 @@ def test_several_labels_a_picture(tmp_path: Path) -> None:
 
     inner = _preactivation().get_internals()["fc1_output"]
     _write(tmp_path, mx.sym.LogisticRegressionOutput(inner, name="softmax"))
-    _, meta = artifact.load(tmp_path)
+    _, meta = model.load(tmp_path)
     assert meta["multi_label"] and meta["num_classes"] == 5
 
 
@@ -198,8 +198,8 @@ def test_the_epoch_is_read_with_all_its_digits(
 ) -> None:
     for number in numbers:
         (tmp_path / f"image-classification-{number:04d}.params").write_bytes(b"")
-    assert list(artifact.epochs(tmp_path)) == sorted(numbers)
-    number, path = artifact.choose(tmp_path, epoch, best)
+    assert list(model.epochs(tmp_path)) == sorted(numbers)
+    number, path = model.choose(tmp_path, epoch, best)
     assert number == expected and path.name == f"image-classification-{expected:04d}.params"
 
 
@@ -207,9 +207,9 @@ def test_the_highest_epoch_is_not_taken_for_the_best(tmp_path: Path) -> None:
     for number in (1, 2, 13):
         (tmp_path / f"image-classification-{number:04d}.params").write_bytes(b"")
     with pytest.raises(BadInput, match="weights of epochs 1, 2, 13; say which"):
-        artifact.choose(tmp_path)
+        model.choose(tmp_path)
     with pytest.raises(BadInput, match="no weights of epoch 5; it has 1, 2, 13"):
-        artifact.choose(tmp_path, best_epoch=5)
+        model.choose(tmp_path, best_epoch=5)
 
 
 def test_the_epoch_decides_the_weights(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_the_epoch_decides_the_weights(tmp_path: Path) -> None:
     for number in (1, 10):
         _write(tmp_path, _preactivation(), seed=number, epoch=number)
     x = _array(_pictures())
-    first, tenth = (artifact.load(tmp_path, number)[0](x).asnumpy() for number in (1, 10))
+    first, tenth = (model.load(tmp_path, number)[0](x).asnumpy() for number in (1, 10))
     assert np.abs(first - tenth).max() > 0.01
 
 
@@ -246,44 +246,44 @@ def test_an_archive_with_a_member_no_model_has_is_not_unpacked(tmp_path: Path, m
     with tarfile.open(archive, "w:gz") as tar:
         tar.addfile(member, io.BytesIO())
     with pytest.raises(BadInput, match="which no model of SageMaker's does"):
-        artifact.extract(archive, tmp_path / "out" / "deep")
+        model.extract(archive, tmp_path / "out" / "deep")
     assert [path for path in tmp_path.rglob("*") if path.is_file() or path.is_symlink()] == [archive]
 
 
 def test_archives_that_are_too_large_torn_or_twofold(tmp_path: Path) -> None:
     archive = _tar(tmp_path / "model.tar.gz", {"a.params": bytes(1000)})
     with pytest.raises(BadInput, match="more than 999 bytes"):
-        artifact.extract(archive, tmp_path / "large", max_bytes=999)
+        model.extract(archive, tmp_path / "large", max_bytes=999)
     torn = tmp_path / "torn.tar.gz"
     torn.write_bytes(archive.read_bytes()[:40])
     with pytest.raises(BadInput, match="torn.tar.gz"):
-        artifact.extract(torn, tmp_path / "torn")
+        model.extract(torn, tmp_path / "torn")
     (tmp_path / "none.tar.gz").write_bytes(b"<html>")
     with pytest.raises(BadInput, match="no whole tar archive"):
-        artifact.extract(tmp_path / "none.tar.gz", tmp_path / "none")
-    artifact.extract(archive, tmp_path / "twice")
+        model.extract(tmp_path / "none.tar.gz", tmp_path / "none")
+    model.extract(archive, tmp_path / "twice")
     with pytest.raises(BadInput, match="is there already"):
-        artifact.extract(archive, tmp_path / "twice")
+        model.extract(archive, tmp_path / "twice")
     with pytest.raises(BadInput, match="cannot be unpacked"):
-        artifact.extract(tmp_path / "missing.tar.gz", tmp_path / "missing")
+        model.extract(tmp_path / "missing.tar.gz", tmp_path / "missing")
 
 
 def test_folders_that_lack_something_say_what(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no weights of the built-in"):
-        artifact.load(tmp_path)
+        model.load(tmp_path)
     _write(tmp_path, _preactivation())
     (tmp_path / "model-shapes.json").unlink()
     with pytest.raises(BadInput, match="model-shapes.json is missing"):
-        artifact.load(tmp_path)
+        model.load(tmp_path)
     (tmp_path / "model-shapes.json").write_text("[]")
     with pytest.raises(BadInput, match="does not say the shape of data"):
-        artifact.load(tmp_path)
+        model.load(tmp_path)
     (tmp_path / "model-shapes.json").write_text(json.dumps(SHAPES))
     symbol = tmp_path / "image-classification-symbol.json"
     text = symbol.read_text()
     symbol.unlink()
     with pytest.raises(BadInput, match="holds 0 graphs"):
-        artifact.load(tmp_path)
+        model.load(tmp_path)
     symbol.write_text(text.replace("stage1_unit2_conv1", "another_name"))
     with pytest.raises(BadInput, match="do not go together"):
-        artifact.load(tmp_path)
+        model.load(tmp_path)

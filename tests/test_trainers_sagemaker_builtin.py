@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainers.config import Config
-from trainers.sagemaker import builtin
+from trainers.sagemaker.builtin import limits
 
 SOUND = Config(
     num_classes=257, num_training_samples=15_420, num_layers=18, image_shape="3,224,224", mini_batch_size=128
@@ -16,7 +16,7 @@ SOUND = Config(
 
 
 def _codes(config: Config, **machines: int) -> list[str]:
-    return [fault.code for fault in builtin.faults(config, **machines)]
+    return [fault.code for fault in limits.faults(config, **machines)]
 
 
 def test_the_public_example_s_settings_have_no_fault() -> None:
@@ -75,7 +75,7 @@ def test_every_gpu_needs_a_picture_and_machines_need_a_way_to_agree() -> None:
 
 
 def test_guesses_are_told_from_certainties() -> None:
-    certain = {fault.code: fault.certain for fault in builtin.faults(replace(SOUND, resize=224, top_k=257))}
+    certain = {fault.code: fault.certain for fault in limits.faults(replace(SOUND, resize=224, top_k=257))}
     assert certain == {"resize-equal": False, "top-k": True}
 
 
@@ -135,30 +135,30 @@ STAMP = "[06/17/2021 23:33:59 INFO 139686210139968] "
     ],
 )
 def test_real_log_lines(line: str, event: dict[str, Any] | None) -> None:
-    assert builtin.log_events(STAMP + line) == event
+    assert limits.log_events(STAMP + line) == event
 
 
 def test_errors_in_the_log() -> None:
     line = "[03/26/2019 23:53:55 ERROR 140566459864896] Customer Error: Mismatch between number of labels in the data"
-    assert builtin.log_events(line) == {
+    assert limits.log_events(line) == {
         "event": "error",
         "text": "Customer Error: Mismatch between number of labels in the data",
     }
 
 
 def test_a_score_that_is_no_number_is_kept_as_one() -> None:
-    event = builtin.log_events(STAMP + "Epoch[3] Train-accuracy=nan")
+    event = limits.log_events(STAMP + "Epoch[3] Train-accuracy=nan")
     assert event is not None and event["values"]["train_accuracy"] != event["values"]["train_accuracy"]
 
 
 def test_the_first_of_the_best_epochs_is_the_one_that_is_kept() -> None:
-    assert builtin.best_epoch({1: 0.5, 2: 0.7, 3: 0.7, 10: 0.6}) == (2, 0.7)
-    assert builtin.best_epoch({}) is None
-    assert builtin.best_epoch({1: float("nan"), 2: 0.1}) == (2, 0.1)
+    assert limits.best_epoch({1: 0.5, 2: 0.7, 3: 0.7, 10: 0.6}) == (2, 0.7)
+    assert limits.best_epoch({}) is None
+    assert limits.best_epoch({1: float("nan"), 2: 0.1}) == (2, 0.1)
 
 
 def test_an_accuracy_agrees_with_the_log_within_a_batch_of_pictures() -> None:
     # 119 batches of 128 are 15,232 pictures; the set has 15,187, so 45 of them count twice.
-    assert builtin.agrees(0.0560, 0.056723, mini_batch_size=128, num_images=15_187)
-    assert not builtin.agrees(0.0700, 0.056723, mini_batch_size=128, num_images=15_187)
-    assert builtin.agrees(0.5, 0.5, mini_batch_size=1, num_images=10_000)
+    assert limits.agrees(0.0560, 0.056723, mini_batch_size=128, num_images=15_187)
+    assert not limits.agrees(0.0700, 0.056723, mini_batch_size=128, num_images=15_187)
+    assert limits.agrees(0.5, 0.5, mini_batch_size=1, num_images=10_000)

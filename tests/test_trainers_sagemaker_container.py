@@ -24,15 +24,17 @@ from tracking_fixtures import made_database, make_store
 
 from tracking import names
 from tracking.errors import RunNotFound
-from tracking.events import read
+from tracking.journal.events import read
 from tracking.store import Store
 from trainers.config import Config
 from trainers.errors import BadData
-from trainers.sagemaker import container, container_data, ledger
-from trainers.sagemaker.fleet import watch_many
-from trainers.sagemaker.launcher import SageMakerJob
-from trainers.sagemaker.request import hyperparameters
-from trainers.sagemaker.sending import send, stop
+from trainers.sagemaker.container import __main__ as container
+from trainers.sagemaker.container import data as container_data
+from trainers.sagemaker.job import ledger
+from trainers.sagemaker.job.launcher import SageMakerJob
+from trainers.sagemaker.job.request import hyperparameters
+from trainers.sagemaker.job.submit import send, stop
+from trainers.sagemaker.watch.many_jobs import watch_many
 
 pytestmark = pytest.mark.mxnet
 REPOSITORY = Path(__file__).parent.parent
@@ -78,7 +80,7 @@ def launched(fake: FakeSageMaker, root: Path, *configs: Config, **options: Any) 
 
 
 def watched(fake: FakeSageMaker, entries: list[ledger.Entry], **how: Any) -> list[Any]:
-    from trainers.sagemaker.aws import Aws
+    from trainers.sagemaker.aws.client import Aws
 
     return watch_many(entries, aws=Aws(region="us-east-1", clock=fake.clock), poll_s=12, **how)
 
@@ -94,7 +96,7 @@ def model(fake: FakeSageMaker, uri: str) -> dict[str, bytes]:
 
 def weights(members: dict[str, bytes], folder: Path) -> dict[str, bytes]:
     """Every array of the model's weights, as bytes."""
-    from trainers.mx import load
+    from trainers.networks.backend import load
 
     mx = load()
     folder.mkdir()
@@ -283,14 +285,14 @@ def test_a_machine_without(fake: FakeSageMaker, tmp_path: Path, pets: Path, shor
 
 def test_a_network_is_made_and_fed_on_the_machine_s_device() -> None:
     """A GPU is taken by making it the default device; another one of the processor's shows that everything follows."""
-    from trainers import nets, weights
-    from trainers.mx import load
+    from trainers.networks import resnet, weights
+    from trainers.networks.backend import load
 
     mx = load()
     with mx.cpu(1):
-        net = nets.build(20, 2, (3, 28, 28), "v1")
+        net = resnet.build(20, 2, (3, 28, 28), "v1")
         weights.initialise(net, "scratch", seed=0)
-        out = net(nets.to_array(np.zeros((1, 3, 28, 28), np.float32)))
+        out = net(resnet.to_array(np.zeros((1, 3, 28, 28), np.float32)))
     assert out.context == mx.cpu(1)
     assert {parameter.list_ctx()[0] for parameter in net.collect_params().values()} == {mx.cpu(1)}
 
@@ -306,7 +308,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_hyperparameters_come_back_as_the_same_config(base: Path) -> None:
-    from trainers.sagemaker.request import config_from
+    from trainers.sagemaker.job.request import config_from
 
     given = Config(
         num_layers=44,
@@ -387,7 +389,8 @@ def test_an_archive_stays_in_its_folder(tmp_path: Path, name: str) -> None:
 def process(base: Path, code: str = "", **variables: str) -> subprocess.Popen[str]:
     """The entry point as a process of its own; ``code`` runs before it."""
     start = (
-        f"import sys, signal, threading\n{code}\nfrom trainers.sagemaker import container\nsys.exit(container.main())"
+        f"import sys, signal, threading\n{code}\n"
+        "from trainers.sagemaker.container import __main__ as container\nsys.exit(container.main())"
     )
     return subprocess.Popen(
         [sys.executable, "-c", start, "train"],
@@ -426,7 +429,7 @@ def test_the_code_that_came_with_the_job_is_what_runs(base: Path) -> None:
         for name, text in (
             ("trainers/__init__.py", ""),
             ("trainers/sagemaker/__init__.py", ""),
-            ("trainers/sagemaker/container.py", "import sys; print('newer code', *sys.argv[1:]); sys.exit(7)"),
+            ("trainers/sagemaker/container/__main__.py", "import sys; print('newer code', *sys.argv[1:]); sys.exit(7)"),
         ):
             info = tarfile.TarInfo(name)
             info.size = len(text)
@@ -439,7 +442,7 @@ def test_the_code_that_came_with_the_job_is_what_runs(base: Path) -> None:
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_sigterm_ends_it_in_time(base: Path, stubborn: bool) -> None:
     """At once where Python gets to run; where a long call does not let it, before SageMaker loses patience."""
-    code = "from trainers.sagemaker import container\ncontainer.LAST_MOMENT_S = 0.5\n"
+    code = "from trainers.sagemaker.container import __main__ as container\ncontainer.LAST_MOMENT_S = 0.5\n"
     if stubborn:  # a handler that never returns stands for a native call that does not
         code += "def train(base):\n  signal.signal(signal.SIGTERM, lambda *_: threading.Event().wait())\n"
     else:
@@ -466,8 +469,8 @@ def test_the_dockerfile_starts_what_the_fake_starts() -> None:
 def test_the_run_is_shown_live_in_the_launcher_s_run(tmp_path: Path) -> None:
     """What the launcher said stands, the rest comes as it happens; the watcher's replay adds nothing to it."""
     from tracking.journal import Journal
-    from tracking.replay import Replayer
-    from trainers.sagemaker.relay import Relay
+    from tracking.store.replay import Replayer
+    from trainers.sagemaker.container.live import Relay
 
     shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from trainers.config import Config
-from trainers.sagemaker import estimate, instances
+from trainers.sagemaker.cost import estimate, instances
 
 # AWS's public example: Caltech-256, 18 layers, 15,420 pictures to train on, 15,187 to validate, one V100.
 CALTECH = Config(
@@ -112,7 +112,7 @@ def test_types_without_gpu_and_types_nobody_knows() -> None:
 
 
 def test_the_default_machine_is_the_cheapest_gpu_that_can_do_it() -> None:
-    from trainers.sagemaker import pricing
+    from trainers.sagemaker.cost import pricing
 
     usable = [
         kind

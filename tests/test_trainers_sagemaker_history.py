@@ -13,10 +13,10 @@ from sagemaker_world import BUILTIN, World, build, world
 from tracking_fixtures import store_fixture as store_fixture
 
 from tracking.store import Store
-from trainers import jobs_main
+from trainers import jobs
 from trainers.errors import BadInput
-from trainers.sagemaker import history
-from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.watch import history
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_importing_again_adds_nothing_here_or_elsewhere(account: World, store: S
 
 
 def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store) -> None:
-    from trainers.sagemaker.adopt import adopt
+    from trainers.sagemaker.watch.adopt import adopt
 
     _launch(account, "signs-1")
     _let_pass(account)
@@ -124,10 +124,10 @@ def test_the_command_line(
     _let_pass(account)
     # The command's own door sleeps on the machine's clock; the test's must not.
     monkeypatch.setattr(history, "Aws", lambda **kwargs: Aws(**{**kwargs, "clock": account.fake.clock}))
-    assert jobs_main.main(["import", "--name-contains", "signs", "--since", "30d", "--region", "us-east-1"]) == 0
+    assert jobs.main(["import", "--name-contains", "signs", "--since", "30d", "--region", "us-east-1"]) == 0
     out = capsys.readouterr().out
     assert "1 finished jobs found: 1 new, 0 known already, 0 not read" in out
-    assert jobs_main.main(["import", "--since", "yesterday", "--region", "us-east-1"]) == 2
+    assert jobs.main(["import", "--since", "yesterday", "--region", "us-east-1"]) == 2
     assert "--since 'yesterday'" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.sagemaker import images
+from trainers.sagemaker.aws import images
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,11 +19,12 @@ from sagemaker_fixtures import CONFIG, account, launcher, metrics
 from tracking_fixtures import make_store
 
 from tracking import names
-from tracking.journal import is_held
+from tracking.journal.writer import is_held
 from tracking.store import resolve
-from trainers.jobs_main import main
-from trainers.sagemaker import console, ledger, sending
-from trainers.sagemaker.fleet import Fleet
+from trainers.jobs import main
+from trainers.sagemaker.job import ledger, submit
+from trainers.sagemaker.watch import console
+from trainers.sagemaker.watch.many_jobs import Fleet
 
 QUICK = Plan(starting_s=20, downloading_s=10, image_s=10, epoch_s=20, uploading_s=5, log_lag_s=1)
 POLL = ("--poll", "0.1")
@@ -41,7 +42,7 @@ def recorded(fake: FakeSageMaker, name: str = "cats", *, sent: bool = True, seed
     where = launcher(fake, resolve().root)
     entry, journal = where.record(where.plan(replace(CONFIG, run_name=name, seed=seed)))
     journal.close()
-    return sending.send(where.aws, entry) if sent else entry
+    return submit.send(where.aws, entry) if sent else entry
 
 
 def test_watch_shows_phases_log_and_cost_and_fills_mlflow(
@@ -136,7 +137,7 @@ def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[s
     assert loaded is not None and loaded.ended == "killed" and never.name not in {name for _, name in fake.jobs}
     capsys.readouterr()
     lost = recorded(fake, "pigs", sent=False)
-    sending.send(launcher(fake, resolve().root).aws, lost)
+    submit.send(launcher(fake, resolve().root).aws, lost)
     lost.save()  # AWS has taken it, the answer was lost
     assert main(["stop", lost.name]) == 0 and "asked to end" in capsys.readouterr().out
     assert fake.job(lost.name).status in ("Stopping", "Stopped")
@@ -220,7 +221,7 @@ def test_faults_of_the_command_line(workdir: Path, capsys: pytest.CaptureFixture
 def test_help_needs_neither_boto3_nor_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('boto3', 'botocore', 'mlflow', 'mxnet', 'rich', 'pandas')));"
-        "from trainers.jobs_main import main; main(['watch', '--help'])"
+        "from trainers.jobs import main; main(['watch', '--help'])"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(

@@ -17,18 +17,18 @@ from sagemaker_fixtures import CONFIG, account, launched, launcher, metrics, sta
 from tracking_fixtures import made_database
 
 from tracking import names
-from tracking.events import read
 from tracking.journal import Journal
+from tracking.journal.events import read
 from tracking.store import Store
 from trainers.config import Config
 from trainers.errors import BadInput
-from trainers.sagemaker import ledger, sending
-from trainers.sagemaker.adopt import adopt
-from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.upload import code_archive
 from trainers.sagemaker.errors import NotAllowed, NotFound, QuotaReached, Unreachable
-from trainers.sagemaker.fleet import watch_many
-from trainers.sagemaker.launcher import SageMakerJob, SageMakerLauncher
-from trainers.sagemaker.upload import code_archive
+from trainers.sagemaker.job import ledger, submit
+from trainers.sagemaker.job.launcher import SageMakerJob, SageMakerLauncher
+from trainers.sagemaker.watch.adopt import adopt
+from trainers.sagemaker.watch.many_jobs import watch_many
 
 
 @pytest.fixture
@@ -120,7 +120,9 @@ def test_the_code_archive_is_the_packages_and_always_the_same() -> None:
     assert first == code_archive()
     with tarfile.open(fileobj=BytesIO(first)) as archive:
         inside = archive.getnames()
-    assert {"trainers/sagemaker/container.py", "tracking/journal.py", "trainers/presets.toml"} <= set(inside)
+    assert {"trainers/sagemaker/container/__main__.py", "tracking/journal/writer.py", "trainers/presets.toml"} <= set(
+        inside
+    )
     assert not any("__pycache__" in name or name.startswith(("tests", "reports")) for name in inside)
 
 
@@ -213,10 +215,10 @@ def test_sent_twice_is_one_job(fake: FakeSageMaker, tmp_path: Path) -> None:
     # The launcher died after the call and before it could write the answer down.
     forgotten = replace(entry, submitted_ms=None, arn="").save()
     aws = Aws(region="us-east-1", clock=fake.clock)
-    again = sending.send(aws, forgotten)
+    again = submit.send(aws, forgotten)
     assert len(fake.jobs) == 1 and again.arn == entry.arn and again.name == entry.name
     fake.fail_next("ListTags", 10, "denied")  # without leave to read tags it is known by what was asked for
-    assert sending.send(aws, replace(forgotten, submitted_ms=None)).name == entry.name
+    assert submit.send(aws, replace(forgotten, submitted_ms=None)).name == entry.name
     assert len(fake.jobs) == 1
 
 
@@ -226,7 +228,7 @@ def test_a_lost_answer_makes_no_second_job(fake: FakeSageMaker, tmp_path: Path) 
     journal.close()
     fake.fail_next("CreateTrainingJob", 1, "drop")
     fake.fail_next("CreateTrainingJob", 2, "lost")
-    assert sending.send(where.aws, entry).submitted_ms is not None and len(fake.jobs) == 1
+    assert submit.send(where.aws, entry).submitted_ms is not None and len(fake.jobs) == 1
 
 
 def test_without_leave_to_read_tags_a_job_is_known_by_what_was_asked_for(fake: FakeSageMaker, tmp_path: Path) -> None:
@@ -236,11 +238,11 @@ def test_without_leave_to_read_tags_a_job_is_known_by_what_was_asked_for(fake: F
         channel |= {"CompressionType": "None", "RecordWrapperType": "None", "InputMode": "File"}
     fake.fail_next("ListTags", 10, "denied")
     aws = Aws(region="us-east-1", clock=fake.clock)
-    assert sending.send(aws, replace(entry, submitted_ms=None).save()).name == entry.name and len(fake.jobs) == 1
+    assert submit.send(aws, replace(entry, submitted_ms=None).save()).name == entry.name and len(fake.jobs) == 1
     fake.forgive()
     fake.fail_next("ListTags", 1, "expired")  # no answer is not another's job
     with pytest.raises(NotAllowed, match="renew"):
-        sending.send(aws, replace(entry, submitted_ms=None).save())
+        submit.send(aws, replace(entry, submitted_ms=None).save())
     assert len(fake.jobs) == 1
 
 
@@ -331,7 +333,7 @@ def test_a_name_that_somebody_else_has_is_counted_on(fake: FakeSageMaker, tmp_pa
     checkpoints = {"S3Uri": f"s3://bucket-one/jobs/{theirs.name}/checkpoints/"}
     request = {**entry.request, "TrainingJobName": theirs.name, "CheckpointConfig": checkpoints}
     fake.plan("*", Plan(never_starts=True))
-    sent = sending.send(where.aws, entry.changed(name=theirs.name, request=request))
+    sent = submit.send(where.aws, entry.changed(name=theirs.name, request=request))
     assert sent.name == theirs.name[:-3] + "001" and len(fake.jobs) == 2
     assert sent.request["CheckpointConfig"]["S3Uri"] == f"s3://bucket-one/jobs/{sent.name}/checkpoints/"
 
@@ -413,7 +415,7 @@ def test_a_ceiling_holds_for_whoever_watches(fake: FakeSageMaker, tmp_path: Path
     for seed in range(3):
         entry, journal = where.record(where.plan(replace(CONFIG, seed=seed, epochs=300, run_name=f"cats-{seed}")))
         journal.close()
-        entries.append(sending.send(where.aws, entry))
+        entries.append(submit.send(where.aws, entry))
     # The launcher died; its jobs are picked up, but for one.
     outcomes = watch_many([entry for entry in ledger.entries(root)][:2], aws=where.aws, poll_s=60)
     spent = [outcome.cost_usd for outcome in outcomes if outcome is not None and outcome.state == "killed"]

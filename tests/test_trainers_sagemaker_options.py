@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.config_text import read_toml
+from trainers.config.text import read_toml
 from trainers.errors import BadConfig
 from trainers.sagemaker import options
 from trainers.sagemaker.options import JobOptions
@@ -180,7 +180,9 @@ def test_s3_uris_of_other_forms_are_refused() -> None:
 
 def test_options_and_requests_need_the_standard_library_alone() -> None:
     code = (
-        "import sys\nfrom trainers.sagemaker import options, request, pricing, builtin, findings\n"
+        "import sys\nfrom trainers.sagemaker import options\nfrom trainers.sagemaker.job import request\n"
+        "from trainers.sagemaker.cost import pricing\nfrom trainers.sagemaker.builtin import limits\n"
+        "from trainers.sagemaker.preflight import findings\n"
         "heavy = {'boto3', 'botocore', 'mxnet', 'mlflow', 'numpy', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -14,10 +14,13 @@ from sagemaker_world import account_fixture as account_fixture
 from sagemaker_world import shared_fixture as shared_fixture
 
 from trainers.config import Config
-from trainers.sagemaker import findings as all_findings
-from trainers.sagemaker import preflight, preflight_local, preflight_request, request
-from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.request import Channel
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.job import request
+from trainers.sagemaker.job.request import Channel
+from trainers.sagemaker.preflight import examine
+from trainers.sagemaker.preflight import findings as all_findings
+from trainers.sagemaker.preflight import request as preflight_request
+from trainers.sagemaker.preflight.data import local
 
 CODE = "s3://bucket-one/code/abc/code.tar.gz"
 
@@ -25,11 +28,11 @@ CODE = "s3://bucket-one/code/abc/code.tar.gz"
 def _run(
     account: World, channels: list[Channel], config: Config = BUILTIN, **options: Any
 ) -> list[all_findings.Finding]:
-    return preflight.run(*build(channels, config, **options), account.aws)
+    return examine.run(*build(channels, config, **options), account.aws)
 
 
 def test_a_sound_job_has_neither_errors_nor_warnings(account: World) -> None:
-    report = preflight.examine(*build(account.put_records()), account.aws)
+    report = examine.examine(*build(account.put_records()), account.aws)
     assert codes(report.findings) == []
     # What may not be asked is said: writing to the output, and simulated permissions.
     assert set(codes(report.findings, "unchecked")) == {"output-unchecked", "permissions-unchecked"}
@@ -53,7 +56,7 @@ def test_nothing_in_the_account_changes(account: World) -> None:
 
 def test_every_code_has_a_rule_and_every_rule_is_used() -> None:
     package = Path(all_findings.__file__).parent
-    text = "".join(path.read_text(encoding="utf-8") for path in package.glob("*.py") if path.name != "findings.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py") if path.name != "findings.py")
     unknown = [code for code in re.findall(r'found\(\s*"([a-z-]+)"', text) if code not in all_findings.RULES]
     assert unknown == []
     assert [code for code in all_findings.RULES if f'"{code}"' not in text and code.count("-missing") == 0] == []
@@ -78,7 +81,7 @@ def test_without_credentials_one_finding_says_so(account: World, monkeypatch: py
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     built, config, options = build(channels)
-    found = preflight.run(built, config, options, Aws(region="us-east-1", clock=account.fake.clock))
+    found = examine.run(built, config, options, Aws(region="us-east-1", clock=account.fake.clock))
     assert codes(found) == ["credentials"]
     assert codes(found, "unchecked") == []
 
@@ -239,7 +242,7 @@ def test_a_bucket_in_another_region(account: World) -> None:
 def test_a_name_that_is_taken(account: World) -> None:
     built, config, options = build(account.put_records())
     account.aws.client("sagemaker").create_training_job(**built)
-    assert codes(preflight.run(built, config, options, account.aws)) == ["name-taken"]
+    assert codes(examine.run(built, config, options, account.aws)) == ["name-taken"]
 
 
 def test_quotas_are_asked_by_name(account: World) -> None:
@@ -257,7 +260,7 @@ def test_quotas_are_asked_by_name(account: World) -> None:
 
 def test_a_study_is_told_how_many_run_at_a_time(account: World) -> None:
     built = build(account.put_records())
-    found = preflight.run(*built, account.aws, num_jobs=8)
+    found = examine.run(*built, account.aws, num_jobs=8)
     assert codes(found) == ["quota"] and found[0].severity == "warning"
     assert "is 2, for 8 jobs: 2 at a time" in found[0].what
 
@@ -361,7 +364,7 @@ def test_an_image_of_one_s_own_may_train_on_a_cpu(account: World) -> None:
 def test_a_type_nobody_knows_is_unchecked(account: World) -> None:
     built, config, options = build([], Config(num_layers=20, image_shape="3,28,28"), code_uri=CODE)
     built["ResourceConfig"]["InstanceType"] = "ml.x9.huge"
-    found = preflight.run(built, config, options, account.aws)
+    found = examine.run(built, config, options, account.aws)
     assert {"instance-unknown", "price-unknown"} <= set(codes(found, "unchecked"))
     assert "request-limit" in codes(found)
 
@@ -384,7 +387,7 @@ def test_a_type_nobody_knows_is_unchecked(account: World) -> None:
 )
 def test_limits_of_the_api_are_checked_before_it_is_called(account: World, change: dict[str, Any], said: str) -> None:
     built, config, options = build(account.put_records())
-    found = preflight.run({**built, **change}, config, options, account.aws)
+    found = examine.run({**built, **change}, config, options, account.aws)
     assert any(f.code == "request-limit" and said in f.what for f in found), [f.what for f in found]
 
 
@@ -410,7 +413,7 @@ def test_limits_of_the_api_are_checked_before_it_is_called(account: World, chang
 )
 def test_rules_between_fields(account: World, field: str, change: Any, code: str) -> None:
     built, config, options = build(account.put_records(), spot=True)
-    assert code in codes(preflight.run({**built, field: change}, config, options, account.aws))
+    assert code in codes(examine.run({**built, field: change}, config, options, account.aws))
 
 
 def test_what_cannot_be_looked_at_is_said(account: World) -> None:
@@ -436,8 +439,8 @@ def test_one_path_of_this_machine_for_two_channels_is_no_validation(tmp_path: Pa
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(picture(len(name)))
     twice = [("train", tmp_path), ("validation", tmp_path / "cat" / "..")]
-    assert "channel-overlap" in codes(preflight_local.check(twice, BUILTIN, is_builtin=True)[0])
-    assert "channel-overlap" not in codes(preflight_local.check(twice[:1], BUILTIN, is_builtin=True)[0])
+    assert "channel-overlap" in codes(local.check(twice, BUILTIN, is_builtin=True)[0])
+    assert "channel-overlap" not in codes(local.check(twice[:1], BUILTIN, is_builtin=True)[0])
 
 
 def test_no_answer_is_not_called_a_want_of_leave(account: World) -> None:
@@ -464,7 +467,7 @@ def test_our_container_does_not_have_this_machine_s_weights(account: World, tmp_
 
 def test_each_fault_says_what_the_job_would_have_cost_by_then(account: World) -> None:
     channels = account.put_listed(lists={"train": "0\t0\ta/0.png\n"})
-    report = preflight.examine(*build(channels, replace(BUILTIN, resize=32), role=ROLE + "x"), account.aws)
+    report = examine.examine(*build(channels, replace(BUILTIN, resize=32), role=ROLE + "x"), account.aws)
     by_code = {f.code: f for f in report.findings}
     assert by_code["role-missing"].cost_usd == 0.0
     assert report.estimate is not None and report.price is not None
@@ -478,7 +481,7 @@ def test_each_fault_says_what_the_job_would_have_cost_by_then(account: World) ->
 
 def test_the_estimate_is_said_with_its_price(account: World) -> None:
     account.answers.table["GetProducts"] = {"PriceList": [product("ml.g4dn.xlarge", "us-east-1", "3.6")]}
-    report = preflight.examine(*build(account.put_records()), account.aws)
+    report = examine.examine(*build(account.put_records()), account.aws)
     note = next(f for f in report.findings if f.code == "estimate")
     assert note.severity == "note"
     assert "about 2 min billed, 0.12 $ (anything up to 0.36 $) at 3.60 $/h (AWS price list of 2026-11-02" in note.what
@@ -486,13 +489,13 @@ def test_the_estimate_is_said_with_its_price(account: World) -> None:
 
 def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account: World) -> None:
     config = replace(BUILTIN, num_layers=152, image_shape="3,224,224", num_training_samples=100_000)
-    report = preflight.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.12xlarge"), account.aws)
+    report = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.12xlarge"), account.aws)
     (idle,) = (f for f in report.findings if f.code == "gpus-idle")
     assert report.usd is not None and f"{0.75 * report.usd:.2f} $ of the estimated {report.usd:.2f} $" in idle.what
     assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.mend
     assert "gpus-idle" not in codes(_run(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
     # What is estimated is one GPU's speed.
-    alone = preflight.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.16xlarge"), account.aws)
+    alone = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.16xlarge"), account.aws)
     assert report.estimate is not None and alone.estimate is not None
     assert report.estimate.images_per_s == alone.estimate.images_per_s
 
@@ -505,7 +508,7 @@ def test_machines_that_would_train_the_same_run_twice_stop_the_launch(account: W
 
 
 def test_a_machine_that_is_kept_is_in_the_price_before_the_launch(account: World) -> None:
-    report = preflight.examine(*build(account.put_records(), keep_alive_min=30), account.aws)
+    report = examine.examine(*build(account.put_records(), keep_alive_min=30), account.aws)
     assert report.kept_usd_at_most == pytest.approx(0.7364 / 2)
     note = next(f for f in report.findings if f.code == "estimate")
     assert "the machine kept for 30 min costs up to 0.37 $ more" in note.what
@@ -513,10 +516,10 @@ def test_a_machine_that_is_kept_is_in_the_price_before_the_launch(account: World
 
 def test_the_other_jobs_of_a_study_ask_nothing_twice(account: World) -> None:
     channels = account.put_records()
-    first = preflight.examine(*build(channels), account.aws)
+    first = examine.examine(*build(channels), account.aws)
     calls, asked = len(account.fake.calls), len(account.answers.calls)
     built, config, options = build(channels, replace(BUILTIN, num_classes=2))
-    second = preflight.examine(built, config, options, account.aws, former=first)
+    second = examine.examine(built, config, options, account.aws, former=first)
     assert (len(account.fake.calls), len(account.answers.calls)) == (calls, asked)
     assert second.num_reads == first.num_reads and second.price == first.price
     unchecked = [{f.what for f in report.findings if f.severity == "unchecked"} for report in (first, second)]
@@ -538,7 +541,7 @@ def test_a_run_beyond_its_ceiling_is_found(account: World, max_cost: float, code
     # 12,000,000 pictures an epoch at 5,000 a second, five times, a bit for validation and 120 s beside: 2.56 $.
     config = replace(BUILTIN, num_training_samples=12_000_000, mini_batch_size=4, epochs=5)
     channels = [Channel("train", "s3://bucket-two/t/", request.RECORDIO)]
-    found = preflight.run(*build(channels, config, max_cost_usd=max_cost, max_runtime_s=86_400), account.aws)
+    found = examine.run(*build(channels, config, max_cost_usd=max_cost, max_runtime_s=86_400), account.aws)
     assert [c for c in codes(found) if c.startswith("max-")] == ([code] if code else [])
 
 
@@ -547,7 +550,7 @@ def test_a_run_beyond_its_ceiling_is_found(account: World, max_cost: float, code
 )
 def test_a_run_beyond_its_time_is_found(account: World, max_runtime_s: int, code: str | None) -> None:
     config = replace(BUILTIN, num_training_samples=12_000_000, epochs=5)
-    found = preflight.run(*build([], config, max_runtime_s=max_runtime_s), account.aws)
+    found = examine.run(*build([], config, max_runtime_s=max_runtime_s), account.aws)
     assert [c for c in codes(found) if c.startswith("max-")] == ([code] if code else [])
 
 
@@ -565,5 +568,5 @@ def test_the_disk_must_hold_data_and_every_checkpoint(account: World, volume_gb:
 
 def test_the_price_of_a_region_that_is_not_shipped_is_said_to_be_another_s(account: World) -> None:
     built, config, options = build([], region="sa-east-1")
-    note = next(f for f in preflight.run(built, config, options, account.aws) if f.code == "estimate")
+    note = next(f for f in examine.run(built, config, options, account.aws) if f.code == "estimate")
     assert "no price of sa-east-1 is shipped, us-east-1's stands in" in note.what

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from sagemaker_world import BUILTIN, OPTIONS, World, build, codes, picture, records, world
 
-from trainers import cloud_check
 from trainers.config import Config
-from trainers.data import imagerecord, recordio
-from trainers.sagemaker import ledger, preflight, preflight_local, request
-from trainers.sagemaker.findings import Finding
-from trainers.sagemaker.launcher import SageMakerLauncher
+from trainers.data.formats import image_record, recordio
+from trainers.sagemaker.command import consent
+from trainers.sagemaker.job import ledger, request
+from trainers.sagemaker.job.launcher import SageMakerLauncher
+from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import CHANNELS, JobOptions
-from trainers.sagemaker.request import Channel
+from trainers.sagemaker.preflight import examine
+from trainers.sagemaker.preflight.data import local
+from trainers.sagemaker.preflight.findings import Finding
 
 LISTED = replace(BUILTIN, resize=32)
 OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)
@@ -40,7 +42,7 @@ def account(shared: World) -> World:
 
 
 def _run(account: World, channels: list[Channel], config: Config = BUILTIN, **options: Any) -> list[Finding]:
-    return preflight.run(*build(channels, config, **options), account.aws)
+    return examine.run(*build(channels, config, **options), account.aws)
 
 
 def _one(found: list[Finding], code: str) -> Finding:
@@ -92,7 +94,7 @@ def _manifest(account: World, lines: list[dict[str, Any]], **source: Any) -> lis
         if "AttributeNames" in source:
             item["DataSource"]["S3DataSource"]["AttributeNames"] = source["AttributeNames"]
         item.update({key: value for key, value in source.items() if key != "AttributeNames"})
-    return preflight.run(built, config, options, account.aws)
+    return examine.run(built, config, options, account.aws)
 
 
 LINES = [{"source-ref": f"s3://bucket-one/{n}.jpg", "class": n % 3} for n in range(12)]
@@ -131,7 +133,7 @@ def test_an_image_of_2018(account: World) -> None:
     built["AlgorithmSpecification"]["TrainingImage"] = (
         "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:latest"
     )
-    assert codes(preflight.run(built, config, options, account.aws)) == ["image-old"]
+    assert codes(examine.run(built, config, options, account.aws)) == ["image-old"]
 
 
 def test_packed_labels_where_one_is_read(account: World) -> None:
@@ -194,7 +196,7 @@ def test_a_prefix_without_its_slash_takes_in_its_neighbours(account: World) -> N
     built, config, options = build(channels, LISTED)
     source = built["InputDataConfig"][0]["DataSource"]["S3DataSource"]
     source["S3Uri"] = source["S3Uri"].rstrip("/")
-    finding = _one(preflight.run(built, config, options, account.aws), "prefix-neighbours")
+    finding = _one(examine.run(built, config, options, account.aws), "prefix-neighbours")
     assert "train_lst/train.lst" in finding.what
     assert finding.mend == f"Say s3://bucket-one/{account.folder}/train/, with the slash."
 
@@ -226,7 +228,7 @@ def test_lists_cannot_come_through_a_pipe_nor_data_in_shards(account: World) -> 
     built, config, options = build(account.put_listed(), LISTED)
     built["AlgorithmSpecification"]["TrainingInputMode"] = "Pipe"
     built["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3DataDistributionType"] = "ShardedByS3Key"
-    found = preflight.run(built, config, options, account.aws)
+    found = examine.run(built, config, options, account.aws)
     assert codes(found).count("pipe-mode") == 4 and "distribution" in codes(found)
 
 
@@ -337,7 +339,7 @@ def _folders(account: World, **counts: int) -> list[Channel]:
 
 
 def test_folders_are_classes_for_our_own_trainer(account: World) -> None:
-    report = preflight.examine(*build(_folders(account, cat=3, dog=4), OWN, code_uri=CODE), account.aws)
+    report = examine.examine(*build(_folders(account, cat=3, dog=4), OWN, code_uri=CODE), account.aws)
     assert codes(report.findings) == []
     assert report.facts["train"].num_images == 7
     assert report.facts["train"].classes == {"cat": frozenset({0}), "dog": frozenset({1})}
@@ -370,7 +372,7 @@ def test_test_pictures_among_the_training_pictures(account: World) -> None:
 def test_channels_to_be_uploaded_are_not_looked_for(account: World) -> None:
     channels = [Channel("train", "s3://bucket-one/uploads/data/0123/")]
     built, config, options = build(channels, OWN, code_uri="s3://bucket-one/uploads/code/0123/code.tar.gz")
-    found = preflight.run(built, config, options, account.aws, pending=("train", "code"))
+    found = examine.run(built, config, options, account.aws, pending=("train", "code"))
     assert codes(found) == []
     assert [f.what for f in found if f.code == "upload-pending"] == [
         "train: goes to s3://bucket-one/uploads/data/0123/",
@@ -407,7 +409,7 @@ def test_a_large_record_file_is_read_in_pieces(account: World) -> None:
     channels = account.put_records()
     one = records(300, shape=(64, 64, 3))  # 3.7 MB
     account.put(f"{account.folder}/train/train.rec", one * 6)
-    report = preflight.examine(*build(channels, replace(BUILTIN, num_training_samples=1800)), account.aws)
+    report = examine.examine(*build(channels, replace(BUILTIN, num_training_samples=1800)), account.aws)
     facts = report.facts["train"]
     assert facts.num_images is not None and abs(facts.num_images - 1800) <= facts.error < 200
     assert report.num_reads <= 30
@@ -421,7 +423,7 @@ def test_the_index_counts_a_large_record_file(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/train/train.rec", records(300, shape=(64, 64, 3)) * 6)
     account.put(f"{account.folder}/train/train.idx", b"".join(b"%d\t0\n" % n for n in range(1800)))
-    report = preflight.examine(*build(channels), account.aws)
+    report = examine.examine(*build(channels), account.aws)
     assert report.facts["train"].num_images == 1800
     assert "--num-training-samples 12, the train channel has 1,800" in _one(report.findings, "samples").what
 
@@ -439,9 +441,7 @@ def test_a_large_record_file_that_was_cut_off_or_damaged(account: World) -> None
 def test_pictures_larger_than_a_piece(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/train/train.rec", records(3, shape=(1000, 1200, 3)))  # 3.6 MB each
-    report = preflight.examine(
-        *build(channels, replace(BUILTIN, num_training_samples=3, mini_batch_size=2)), account.aws
-    )
+    report = examine.examine(*build(channels, replace(BUILTIN, num_training_samples=3, mini_batch_size=2)), account.aws)
     assert report.facts["train"].num_images == 3
     assert codes(report.findings) == []
 
@@ -459,7 +459,7 @@ def _with_labels(data: bytes, labels: list[float]) -> bytes:
 
 
 def _payloads(data: bytes) -> list[bytes]:
-    from trainers.sagemaker.record_pieces import parse
+    from trainers.data.formats.record_pieces import parse
 
     return [record.payload for record in parse(data)[0]]
 
@@ -469,7 +469,7 @@ def _with_payload(picture_bytes: bytes) -> bytes:
 
     out = io.BytesIO()
     for number in range(12):
-        recordio.write(out, imagerecord.pack_image(number % 3, number, picture_bytes))
+        recordio.write(out, image_record.pack_image(number % 3, number, picture_bytes))
     return out.getvalue()
 
 
@@ -496,14 +496,14 @@ def test_local_data_are_checked_before_they_are_sent(account: World, tmp_path: P
     channels = [Channel("data", "s3://bucket-one/uploads/data/0123/")]
     told: dict[str, Any] = {"pending": ("data", "code"), "local": [tmp_path / "pets"]}
     built = build(channels, OWN, code_uri=CODE)
-    assert codes(preflight.run(*built, account.aws, **told)) == []
+    assert codes(examine.run(*built, account.aws, **told)) == []
     (tmp_path / "pets" / "dog" / "3.png").write_bytes(picture(3)[:60])
-    found = preflight.run(*built, account.aws, **told)
+    found = examine.run(*built, account.aws, **told)
     broken = [f for f in found if "3.png" in f.what and f.code.startswith("local-")]
     assert broken and broken[0].severity in ("error", "warning") and broken[0].mend
-    report = preflight.examine(*built, account.aws, **told, counts={"train": 10_000, "validation": 1000})
+    report = examine.examine(*built, account.aws, **told, counts={"train": 10_000, "validation": 1000})
     assert report.usd is not None and report.usd > 0
-    assert preflight.examine(*built, account.aws, **told).usd is None
+    assert examine.examine(*built, account.aws, **told).usd is None
 
 
 def _pictures(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
@@ -529,7 +529,7 @@ def planned(account: World, tmp_path: Path) -> Callable[..., Found]:
         )
         config = Config(**{"num_layers": 20, "image_shape": "3,28,28", "epochs": 1, **given})
         configs = [replace(config, mini_batch_size=batch) for batch in batches] or [config]
-        seen = cloud_check.preflight([where.plan(one, dry=True) for one in configs], where, None)
+        seen = consent.preflight([where.plan(one, dry=True) for one in configs], where, None)
         found: Found = {}
         for finding in [finding for report in seen.reports for finding in report.findings]:
             if finding.severity in ("error", "warning"):
@@ -605,7 +605,7 @@ def test_two_lists_over_one_folder_of_this_machine_are_sound(planned: Callable[.
         file.write("99\t1\tbmw/none.png\n")
     names = ("train", "validation", "train_lst", "validation_lst")
     paths = (images, images, tmp_path / "lists" / "cars_train.lst", tmp_path / "lists" / "cars_val.lst")
-    found, _ = preflight_local.check(list(zip(names, paths, strict=True)), BUILTIN, is_builtin=True)
+    found, _ = local.check(list(zip(names, paths, strict=True)), BUILTIN, is_builtin=True)
     (finding,) = (f for f in found if f.code == "local-list-path-missing")
     assert finding.what.startswith(f"{tmp_path}/lists/cars_val.lst: ") and "none.png" in finding.what
 

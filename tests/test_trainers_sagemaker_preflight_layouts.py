@@ -11,9 +11,10 @@ from botocore.awsrequest import AWSResponse
 from sagemaker_world import BUILTIN, ROLE, World, build, codes, picture, records, trust, world
 
 from trainers.config import Config
-from trainers.sagemaker import preflight, request
-from trainers.sagemaker.findings import Finding
-from trainers.sagemaker.request import Channel
+from trainers.sagemaker.job import request
+from trainers.sagemaker.job.request import Channel
+from trainers.sagemaker.preflight import examine
+from trainers.sagemaker.preflight.findings import Finding
 
 LISTED = replace(BUILTIN, num_classes=2, num_training_samples=8, resize=32)
 OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)
@@ -36,7 +37,7 @@ def account(shared: World) -> World:
 
 
 def _run(account: World, channels: list[Channel], config: Config = BUILTIN, **options: Any) -> list[Finding]:
-    return preflight.run(*build(channels, config, **options), account.aws)
+    return examine.run(*build(channels, config, **options), account.aws)
 
 
 def _one(found: list[Finding], code: str) -> Finding:
@@ -67,7 +68,7 @@ SOUND = {"train": list(range(8)), "validation": list(range(8, 12))}
 @pytest.mark.parametrize("apart", [False, True])
 def test_two_lists_over_one_folder_of_pictures_are_sound(account: World, apart: bool) -> None:
     """A common layout: both channels have one prefix, the lists tell the splits apart."""
-    report = preflight.examine(*build(_shared_images(account, SOUND, apart=apart), LISTED), account.aws)
+    report = examine.examine(*build(_shared_images(account, SOUND, apart=apart), LISTED), account.aws)
     assert codes(report.findings) == []
     assert (report.facts["train"].num_images, report.facts["validation"].num_images) == (8, 4)
 
@@ -200,7 +201,7 @@ def test_keys_with_two_slashes_are_refused_when_they_are_downloaded(account: Wor
 
 def test_a_prefix_with_two_slashes_is_refused_before_anything_is_uploaded(account: World) -> None:
     built, config, options = build([], OWN, code_uri="s3://bucket-one/runs//uploads/code/0123/code.tar.gz")
-    found = preflight.run(built, config, options, account.aws, pending=("code",))
+    found = examine.run(built, config, options, account.aws, pending=("code",))
     assert codes(found, "error") == ["key-double-slash"]
 
 
@@ -248,7 +249,7 @@ def test_what_our_own_trainer_leaves_out_stops_nothing(account: World) -> None:
         ("bee/_SUCCESS", b""),
     ):
         account.put(f"{account.folder}/train/{name}", data)
-    report = preflight.examine(*build(channels, replace(OWN, mini_batch_size=7), code_uri=CODE), account.aws)
+    report = examine.examine(*build(channels, replace(OWN, mini_batch_size=7), code_uri=CODE), account.aws)
     assert codes(report.findings) == []
     assert report.facts["train"].num_images == 7 and sorted(report.facts["train"].classes) == ["ant", "bee"]
 

@@ -8,8 +8,8 @@ import pytest
 from fake_aws_answers import Answers, answering, product
 from fake_clock import ManualClock
 
-from trainers.sagemaker import pricing
-from trainers.sagemaker.aws import Aws
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.cost import pricing
 
 
 @pytest.fixture

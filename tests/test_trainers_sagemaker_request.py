@@ -17,9 +17,12 @@ from tracking.errors import StoreError
 from tracking.store import Store
 from trainers.config import Config
 from trainers.errors import BadConfig, BadInput
-from trainers.sagemaker import images, preflight_request, pricing, request
+from trainers.sagemaker.aws import images
+from trainers.sagemaker.cost import pricing
+from trainers.sagemaker.job import request
+from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import JobOptions
-from trainers.sagemaker.request import Channel
+from trainers.sagemaker.preflight import request as preflight_request
 
 GOLDEN = Path(__file__).parent / "golden"
 ROLE = "arn:aws:iam::123456789012:role/trainer"

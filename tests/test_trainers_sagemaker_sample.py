@@ -10,11 +10,11 @@ from sagemaker_world import BUILTIN, World, picture, records
 from sagemaker_world import account_fixture as account_fixture
 from sagemaker_world import shared_fixture as shared_fixture
 
-from trainers import rehearsal, run
+from trainers import run
 from trainers.data import open_dataset
 from trainers.errors import BadData, BadInput
-from trainers.sagemaker import sample
-from trainers.sagemaker.objects import Objects
+from trainers.sagemaker import rehearsal, sample
+from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.options import JobOptions
 
 COUNTS = {"train": 6, "validation": 6, "test": 6}

@@ -13,12 +13,13 @@ from fake_sagemaker import FakeSageMaker, Plan
 from sagemaker_fixtures import CONFIG, account, launched, launcher, metrics, statuses, tags
 
 from tracking import names
-from tracking.events import read
-from trainers.sagemaker import failures, ledger, phases
-from trainers.sagemaker.aws import Aws
-from trainers.sagemaker.fleet import watch_many
-from trainers.sagemaker.watch import JobWatch
-from trainers.sagemaker.watch_news import Silent
+from tracking.journal.events import read
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.job import ledger, phases
+from trainers.sagemaker.watch import failures
+from trainers.sagemaker.watch.many_jobs import watch_many
+from trainers.sagemaker.watch.one_job import JobWatch
+from trainers.sagemaker.watch.outcome import Silent
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers import nets, scores, weights
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadData, TrainingDiverged
+from trainers.networks import resnet, weights
+from trainers.training import scores
 
 pytestmark = pytest.mark.mxnet
 LN3 = math.log(3)
@@ -92,7 +93,7 @@ def test_an_empty_split_is_refused() -> None:
 
 
 def test_a_networks_score_does_not_depend_on_the_batch_size() -> None:
-    net = nets.build(20, 10, (1, 8, 8))
+    net = resnet.build(20, 10, (1, 8, 8))
     weights.initialise(net, "scratch", seed=0)
     split = open_dataset("digits").test
     assert split is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers import study
+from trainers.config import study
 from trainers.errors import BadConfig
 
 

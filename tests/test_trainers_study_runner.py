@@ -14,7 +14,7 @@ from tracking_fixtures import stored_fixture  # noqa: F401
 
 from tracking import names
 from tracking import store as stores
-from tracking.events import read
+from tracking.journal.events import read
 from trainers import run
 
 pytestmark = pytest.mark.mxnet

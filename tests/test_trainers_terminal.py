@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainers.interruption import Interrupted, Interruption
-from trainers.progress import Progress, duration
+from trainers.terminal import Progress, duration
+from trainers.training.interruption import Interrupted, Interruption
 
 
 def row(epoch: int, **more: object) -> dict[str, object]:

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainers import modelfiles, nets, weights, zoo
-from trainers import mx as door
 from trainers.errors import BadInput
+from trainers.networks import backend as door
+from trainers.networks import resnet, saved, weights, zoo
 
 pytestmark = pytest.mark.mxnet
 
 
 def build(num_layers: int = 20, version: str = "v1", classes: int = 4, channels: int = 3, side: int = 8) -> Any:
     side = max(side, 32) if num_layers in (18, 34) else side
-    return nets.build(num_layers, classes, (channels, side, side), version)
+    return resnet.build(num_layers, classes, (channels, side, side), version)
 
 
 def drawn(seed: int = 0, **kind: Any) -> Any:
@@ -83,7 +83,7 @@ def test_a_v1b_file_gives_all_but_the_head(tmp_path: Path) -> None:
 def test_files_with_full_names_are_read_too(tmp_path: Path, prefix: str) -> None:
     source = drawn(7, classes=1000)
     arrays = {prefix + p.name.removeprefix(source.body.prefix): p.data() for p in source.body.collect_params().values()}
-    nets.mx.nd.save(str(tmp_path / "w.params"), arrays)
+    resnet.mx.nd.save(str(tmp_path / "w.params"), arrays)
     net = build()
     weights.initialise(net, str(tmp_path / "w.params"), seed=3)
     assert_transferred(net, source, seed=3)
@@ -91,7 +91,7 @@ def test_files_with_full_names_are_read_too(tmp_path: Path, prefix: str) -> None
 
 def test_a_runs_model_is_a_source(tmp_path: Path) -> None:
     source = drawn(7, classes=4)
-    modelfiles.save_model(source, tmp_path / "model", {})
+    saved.save_model(source, tmp_path / "model", {})
     net = build()
     told = weights.initialise(net, "run:0123abcd", seed=3, model_dir=tmp_path / "model")
     assert_transferred(net, source, seed=3)
@@ -102,7 +102,7 @@ def test_a_runs_model_is_a_source(tmp_path: Path) -> None:
 
 
 def test_a_runs_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    modelfiles.save_model(drawn(channels=1), tmp_path, {})
+    saved.save_model(drawn(channels=1), tmp_path, {})
     for kind in ({"channels": 3}, {"channels": 1, "num_layers": 32}, {"channels": 1, "version": "v2"}):
         with pytest.raises(BadInput, match=r"that model has 20 layers \(v1\) and 1 channel"):
             weights.initialise(build(**kind), "run:x", seed=0, model_dir=tmp_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from trainers.data import recordio
-from trainers.data.imagerecord import pack_image
+from trainers.data.formats import recordio
+from trainers.data.formats.image_record import pack_image
 
 
 def noise(value: int, size: tuple[int, int] = (12, 10), colour: bool = True) -> np.ndarray:

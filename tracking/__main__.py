@@ -11,26 +11,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tracking import (
-    command_demote,
-    command_import,
-    command_log_model,
-    command_promote,
-    command_repair,
-    command_sync,
-    command_ui,
-)
+from tracking.commands import demote, import_file, log_model, promote, repair, sync, ui
 from tracking.errors import TrackingError
-from tracking.hiding import guard
+from tracking.errors.redaction import guard
 
 COMMANDS: tuple[Any, ...] = (
-    command_sync,
-    command_import,
-    command_repair,
-    command_log_model,
-    command_promote,
-    command_demote,
-    command_ui,
+    sync,
+    import_file,
+    repair,
+    log_model,
+    promote,
+    demote,
+    ui,
 )
 
 EPILOG = """\

@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from tracking import names
-from tracking.disk import cannot_write
-from tracking.ending import verdict
 from tracking.errors import TrackingError
-from tracking.events import read
-from tracking.hiding import hidden, public
-from tracking.import_lock import import_distutils
+from tracking.errors.redaction import hidden, public
 from tracking.journal import Journal
+from tracking.journal.ending import verdict
+from tracking.journal.events import read
+from tracking.journal.files import cannot_write
+from tracking.store.import_lock import import_distutils
 
 if TYPE_CHECKING:
-    from tracking.live import Live
+    from tracking.journal.system import Sampler
     from tracking.store import Store
-    from tracking.system import Sampler
+    from tracking.store.live import Live
 
 SYNC = "python -m tracking sync"
 _entered: ContextVar[tuple[Run, ...]] = ContextVar("entered", default=())
@@ -52,7 +52,7 @@ class Run:
         if store is not None or sampler is not None:
             import_distutils()
         if store is not None:
-            from tracking.live import Live
+            from tracking.store.live import Live
 
             self._live = Live(journal.dir, store)
             self._live.start()
@@ -74,7 +74,7 @@ class Run:
         """MLflow's id, None until a replayer has made the run there."""
         if self._store is None:
             return None
-        from tracking.replay import replayed_as
+        from tracking.store.replay import replayed_as
 
         return replayed_as(self.dir, self._store)
 
@@ -294,11 +294,11 @@ def _stores(live: bool | Store | None) -> tuple[Store, Store | None]:
 
 
 def _run(journal: Journal, store: Store | None, flush_s: float | None, system_metrics: bool, step: int) -> Run:
-    from tracking.live import FLUSH_S
+    from tracking.store.live import FLUSH_S
 
     sampler = None
     if system_metrics:
-        from tracking.system import Sampler
+        from tracking.journal.system import Sampler
 
         sampler = Sampler(journal, first_step=step)
     return Run(journal, store, FLUSH_S if flush_s is None else flush_s, sampler)

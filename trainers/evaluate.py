@@ -1,7 +1,8 @@
 """Score tracked runs, on their own test split or on other pictures: ``python -m trainers.evaluate RUN``, ``--missing``.
 
 Scores and predictions go to the same MLflow run, whose status and times stay as they were. A run's test score changes
-only by its own test split, sized as in its validation; what else is scored has a name of its own (``trainers.given``).
+only by its own test split, sized as in its validation; what else is scored has a name of its own (see
+``trainers.training.given``).
 
 Exit codes: 0 done, 1 a run could not be evaluated, 2 bad input, 130 interrupted.
 """
@@ -17,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.hiding import guard
+from tracking.errors.redaction import guard
 from trainers.errors import BadData, BadInput, TrainerError
 
 if TYPE_CHECKING:
     from tracking.store import Store
-    from trainers.data.sizing import Fit
-    from trainers.given import Given
-    from trainers.scores import Scores
+    from trainers.data.pictures.sizing import Fit
+    from trainers.training.given import Given
+    from trainers.training.scores import Scores
 
 _BATCH = 256
 _EPILOG = """
@@ -94,8 +95,9 @@ def evaluate(
     pictures come to size; another one than the run was validated with makes another score. Raises BadInput when there
     is no such run, no model or no such split, and BadData when the classes are not those that the network knows.
     """
-    from trainers import experiment, given, modelfiles, runtimes, sources
     from trainers.data import Batches
+    from trainers.networks import saved
+    from trainers.training import experiment, given, runtimes, sources
 
     run = store.find_run(run_id)
     if run.data.tags.get(names.LAUNCHER) == "sagemaker-builtin" or model is not None:
@@ -108,7 +110,7 @@ def evaluate(
     place = (config.dataset, config.image_root) if dataset is None else (dataset, image_root)
     chosen = given.choose(run, *place, other=dataset is not None, split=split, name=name)
     scorer = runtimes.scorer(source.model_dir, runtime, num_threads)
-    meta = modelfiles.read_meta(source.model_dir)
+    meta = saved.read_meta(source.model_dir)
     if list(meta["class_names"]) != list(chosen.found.class_names):
         raise BadData(
             f"{place[0]} has the classes {_few(chosen.found.class_names)}, the network of run {run_id} knows"
@@ -143,7 +145,8 @@ def _evaluate_builtin(
     model: str | None,
 ) -> Evaluation:
     """The same for a job of SageMaker's built-in algorithm, which never saw a test split; its validation crops."""
-    from trainers import builtin_scores, experiment, given
+    from trainers.sagemaker.builtin import builtin_scores
+    from trainers.training import experiment, given
 
     own = run.data.params.get("dataset")
     place = dataset or own
@@ -177,7 +180,7 @@ def _write(
 ) -> Evaluation:
     """Add the scores to an existing run; its status and times stay as they are."""
     from tracking import run as tracked
-    from trainers import record_scores
+    from trainers.training import record
 
     context, pictures, found = chosen.context, chosen.split, chosen.found
     digest = names.dataset_digest(context)
@@ -198,7 +201,7 @@ def _write(
             told[names.dataset_source(context)] = str(Path(found.source).absolute())
         attached.tags(told)
         run_name = str(run.info.run_name)
-        record_scores.record(attached, context, pictures, result, found.class_names, step=epoch, run_name=run_name)
+        record.record(attached, context, pictures, result, found.class_names, step=epoch, run_name=run_name)
     notes = [] if context == "validation" else [_overlap_note(trained_on)]
     if chosen.is_first:
         notes.append("The run had no test set; from now on these pictures are its test set.")
@@ -273,8 +276,9 @@ def _main(arguments: argparse.Namespace) -> int:
 
 def _score_only(arguments: argparse.Namespace) -> int:
     """An archive without a run: its score is said and written nowhere."""
-    from trainers import builtin_scores, experiment, given
     from trainers.data.source import read_source
+    from trainers.sagemaker.builtin import builtin_scores
+    from trainers.training import experiment, given
 
     if arguments.dataset is None:
         raise BadInput("--model needs --dataset: the pictures to score it on.")

@@ -1,134 +1,302 @@
-"""Where a run is carried out: the two verbs every place has, and the local one, a process of its own.
+"""``python -m trainers.jobs``: watch, list, logs, stop and wait for cloud jobs, launched from here or anywhere.
 
-A launcher takes a config and gives back a job; a job speaks like ``concurrent.futures``. What crosses the border is
-text: the config as a TOML file. The cloud's launchers are in ``trainers.sagemaker``.
+Exit codes: 0 all went well, 1 a job did not finish, 2 bad input, 124 the time to wait is over, 130 interrupted.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
+import argparse
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from trainers.config import Config
-from trainers.config_text import to_toml
+from tracking.errors.redaction import guard
+from trainers.errors import BadInput, TrainerError
 
-State = Literal["waiting", "running", "finished", "failed", "killed"]
-ENDED: tuple[State, ...] = ("finished", "failed", "killed")
+if TYPE_CHECKING:
+    from tracking.store import Store
+    from trainers.sagemaker.aws.client import Aws
+    from trainers.sagemaker.job.ledger import Entry
 
-
-class Job(Protocol):
-    """One run, under way or ended."""
-
-    @property
-    def id(self) -> str:
-        """What names this job in its place: a process id, a training job's name."""
-        ...
-
-    def state(self) -> State:
-        """Asked of the facts each time, never remembered."""
-        ...
-
-    def wait(self, timeout_s: float | None = None) -> State:
-        """Block until the job has ended, or the time is over; the state then."""
-        ...
-
-    def cancel(self) -> None:
-        """Ask the job to end and keep what it has; returns at once."""
-        ...
-
-    def logs(self) -> Iterator[str]:
-        """The lines written so far."""
-        ...
+TIME_IS_OVER = 124
 
 
-class Launcher(Protocol):
-    """A place where runs are carried out."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code and never raises for what the user did."""
+    guard()
+    try:
+        arguments = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
+        return int(arguments.act(arguments))
+    except BadInput as error:
+        print(f"trainers.jobs: {error}", file=sys.stderr)
+        return 2
+    except TrainerError as error:
+        print(f"trainers.jobs: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except ValueError as error:
+        if type(error).__module__ == "tracking.errors.errors":
+            print(f"trainers.jobs: {error}", file=sys.stderr)
+            return 2
+        raise
 
-    def submit(self, config: Config) -> Job:
-        """Start one run. Raises BadInput when the place can't take it."""
-        ...
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from trainers.sagemaker.watch import console
+    from trainers.sagemaker.watch.many_jobs import watch_many
+
+    store = _store()
+    entries = _named(arguments, store, take_over=True) or [entry for entry in _known(store) if not entry.ended]
+    if not entries:
+        print("no job is under way")
+        return 0
+    doors = _Doors(arguments)
+    how: dict[str, Any] = {"store": store, "poll_s": arguments.poll}
+    if len({(entry.region, entry.profile) for entry in entries}) == 1:
+        how["aws"] = doors.of(entries[0])
+    try:
+        if len(entries) == 1:
+            outcomes = watch_many(entries, listener=console.OneJob(with_log=not arguments.quiet), **how)
+        else:
+            with console.ManyJobs() as view:
+                outcomes = watch_many(entries, listener=view, on_round=view.draw, **how)
+    except KeyboardInterrupt:
+        names = " ".join(entry.name for entry in entries)
+        print(f"\nThe jobs go on. Watch again: python -m trainers.jobs watch {names}\nEnd them: … stop {names}")
+        raise
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        print(console.ending(entry, outcome))
+    return 0 if all(outcome is not None and outcome.state == "finished" for outcome in outcomes) else 1
 
 
-class LocalJob:
-    """A run in a process of its own on this machine."""
+def _list(arguments: argparse.Namespace) -> int:
+    from trainers.sagemaker.cost.pricing import dollars
+    from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
+    from trainers.sagemaker.job import phases
+    from trainers.sagemaker.job.launcher import SageMakerJob
+    from trainers.sagemaker.watch import console
+    from trainers.sagemaker.watch.end import stored_outcome
+    from trainers.sagemaker.watch.one_job import JobWatch
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._process = process
-        self.log = log
+    if arguments.account:
+        return _list_account(arguments)
+    doors, rows = _Doors(arguments), []
+    for entry in list(_known(_store()))[-arguments.limit :]:
+        watch = JobWatch(entry, doors.of(entry))
+        outcome, billed, phase = stored_outcome(entry), "", ""
+        state: str
+        if outcome is not None:
+            state = outcome.state
+            billed = "" if outcome.billable_s is None else console.duration(outcome.billable_s)
+            cost = "" if outcome.cost_usd is None else dollars(outcome.cost_usd)
+        elif entry.submitted_ms is None:
+            state, cost, phase = "waiting", "", "not launched yet"
+        elif arguments.offline:
+            state, cost = "?", ""
+        else:
+            try:
+                watch.description = SageMakerJob(watch.aws, entry).describe(patience_s=5.0)
+                state, phase = watch.state, watch.phase
+                billed = console.duration(phases.billed_s(watch.description, watch.aws.clock.now()))
+                spent = watch.cost_usd()
+                cost = "" if spent is None else dollars(spent)
+            except (AwsError, NoCredentials) as error:
+                state, cost, phase = "?", "", str(error)[:60]
+                arguments.offline = isinstance(
+                    error, (Unreachable, NoCredentials)
+                )  # the others would not answer either
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created_ms / 1000))
+        rows.append((entry.name, state, phase, since, billed, cost, entry.instance_type, entry.journal_id[:8]))
+    _table(("job", "state", "phase", "launched", "billed", "cost", "machine", "run"), rows)
+    return 0
 
-    @property
-    def id(self) -> str:
-        """The process id."""
-        return str(self._process.pid)
 
-    def state(self) -> State:
-        """Running until the process ends; its exit code tells how."""
-        code = self._process.poll()
-        if code is None:
-            return "running"
-        if code == 0:
-            return "finished"
-        return "killed" if code < 0 or code in (130, 143) else "failed"
+def _list_account(arguments: argparse.Namespace) -> int:
+    from trainers.sagemaker.job import phases
 
-    @property
-    def exit_code(self) -> int | None:
-        """The process's exit code as a shell gives it (128 + signal); None while it runs."""
-        code = self._process.poll()
-        return code if code is None or code >= 0 else 128 - code
+    rows = []
+    aws = _Doors(arguments).here()
+    for page in aws.pages(
+        "sagemaker", "ListTrainingJobs", SortBy="CreationTime", SortOrder="Descending", MaxResults=100
+    ):
+        for job in page["TrainingJobSummaries"]:
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(phases.seconds(job["CreationTime"])))
+            status = job["TrainingJobStatus"]
+            rows.append((job["TrainingJobName"], status, job.get("SecondaryStatus", ""), since))
+        if len(rows) >= arguments.limit:
+            break
+    _table(("job", "status", "phase", "created"), rows[: arguments.limit])
+    return 0
 
-    def wait(self, timeout_s: float | None = None) -> State:
-        """Block until the process has ended, or the time is over."""
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from trainers.sagemaker.aws.logs import LogReader
+    from trainers.sagemaker.job.launcher import SageMakerJob
+
+    store = _store()
+    (entry,) = _named(arguments, store)
+    kept = entry.directory / "files" / "log.txt"
+    if entry.ended and kept.is_file():
+        print(kept.read_text(encoding="utf-8"), end="")
+        return 0
+    aws = _Doors(arguments).of(entry)
+    reader, job = LogReader(aws, entry.name, {}), SageMakerJob(aws, entry)
+    while True:
+        under_way = arguments.follow and job.state() in ("waiting", "running")
+        for page in reader.read(drain=not under_way):
+            for line in page:
+                print(line.text.rstrip("\n").replace("#011", "\t"), flush=True)
+        if not under_way:
+            return 0
+        aws.clock.sleep(arguments.poll)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from trainers.sagemaker.errors import AwsError
+    from trainers.sagemaker.job.submit import stop
+    from trainers.sagemaker.watch.one_job import JobWatch
+
+    doors, code = _Doors(arguments), 0
+    for entry in _named(arguments, _store()):
+        watch = JobWatch(entry, doors.of(entry))
         try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pass
-        return self.state()
+            if entry.submitted_ms is None:
+                watch.open()  # or else another process may launch it at this moment
+            watch.entry = stop(watch.aws, watch.entry)
+            if watch.entry.submitted_ms is None:
+                watch.abandon("not launched: stopped before", "stopped")
+                print(f"{entry.name}: was not launched, and will not be")
+            else:
+                print(f"{watch.entry.name}: asked to end; it keeps the model it has")
+        except (AwsError, ValueError) as error:
+            print(f"trainers.jobs: {entry.name}: {error}", file=sys.stderr)
+            code = 1
+        finally:
+            watch.close()
+    return code
 
-    def cancel(self) -> None:
-        """Send SIGTERM: the run keeps its last checkpoint and is marked KILLED."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
 
-    def logs(self) -> Iterator[str]:
-        """The lines of the process's standard output and error so far."""
-        if self.log.exists():
-            yield from self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+def _wait(arguments: argparse.Namespace) -> int:
+    from trainers.sagemaker.job.launcher import SageMakerJob
+
+    doors, code = _Doors(arguments), 0
+    until = None if arguments.timeout is None else time.monotonic() + arguments.timeout
+    for entry in _named(arguments, _store()):
+        left = None if until is None else max(0.0, until - time.monotonic())
+        state = SageMakerJob(doors.of(entry), entry).wait(left, poll_s=arguments.poll)
+        print(f"{entry.name}: {state}")
+        if state in ("waiting", "running"):
+            return TIME_IS_OVER
+        code = code or int(state != "finished")
+    return code
 
 
-class LocalLauncher:
-    """Runs each config as ``python -m trainers.run --config FILE`` with its share of the cores."""
+class _Doors:
+    """AWS as each job was launched; ``--region`` and ``--profile`` say where to look for others."""
 
-    def __init__(self, folder: Path, *, num_threads: int | None = None, extra_argv: tuple[str, ...] = ()) -> None:
-        """``folder`` receives each run's config and log; ``num_threads`` is each process's share."""
-        self.folder = folder
-        self.num_threads = num_threads
-        self.extra_argv = extra_argv
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._open: dict[tuple[str | None, str | None], Aws] = {}
 
-    def submit(self, config: Config) -> LocalJob:
-        """Start the run; its output goes to a file beside its config."""
-        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{len(list(self.folder.glob('*.toml'))):03d}"
-        config_file, log = self.folder / f"{stem}.toml", self.folder / f"{stem}.log"
-        config_file.write_text(to_toml(config), encoding="utf-8")
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if self.num_threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.num_threads)
-        argv = [sys.executable, "-m", "trainers.run", "--config", str(config_file), *self.extra_argv]
-        with log.open("wb") as output:
-            # A session of its own: Ctrl-C reaches the launcher alone, which then asks each job to end.
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
-            )
-        return LocalJob(process, log)
+    def of(self, entry: Entry) -> Aws:
+        return self._door(entry.region, self._arguments.profile or entry.profile)
+
+    def here(self) -> Aws:
+        return self._door(self._arguments.region, self._arguments.profile)
+
+    def _door(self, region: str | None, profile: str | None) -> Aws:
+        from trainers.sagemaker.aws.client import Aws
+
+        if (region, profile) not in self._open:
+            self._open[region, profile] = Aws(region=region, profile=profile)
+        return self._open[region, profile]
+
+
+def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = False) -> list[Entry]:
+    """The jobs that the command line names; one that is not known here is the account's.
+
+    ``take_over`` makes a run of such a job here; otherwise it is only spoken to.
+    """
+    from trainers.sagemaker.job import ledger
+    from trainers.sagemaker.watch.adopt import adopt
+
+    found = []
+    for word in dict.fromkeys(arguments.jobs):
+        entry = ledger.find(store.root, word)
+        if entry is None:
+            aws = _Doors(arguments).here()
+        if entry is None and not take_over:
+            entry = ledger.stranger(word, aws.region, arguments.profile)
+        elif entry is None:
+            entry = adopt(aws, word, store.root, profile=arguments.profile, experiment=store.default_experiment)
+        found.append(entry)
+    return found
+
+
+def _known(store: Store) -> Sequence[Entry]:
+    from trainers.sagemaker.job import ledger
+
+    return list(ledger.entries(store.root))
+
+
+def _store() -> Store:
+    from tracking.store import store
+
+    return store.resolve()
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        print("no jobs")
+        return
+    widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
+    for row in (columns, *rows):
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, not the whole usage."""
+        raise BadInput(f"{message}. See --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m trainers.jobs",
+        description="Training jobs in the cloud. A JOB is its name, its run's id, or the beginning of either.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, act: Any, text: str, jobs: str | int | None) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made.set_defaults(act=act, jobs=[])
+        if jobs is not None:
+            made.add_argument("jobs", metavar="JOB", nargs=jobs)
+        made.add_argument("--region", help="where to look for jobs that were not launched from here")
+        made.add_argument("--profile", help="profile in AWS's files")
+        return made
+
+    watch = command("watch", _watch, "follow jobs to their end and log them to MLflow (default: all)", "*")
+    watch.add_argument("--quiet", action="store_true", help="phases, without the log's lines")
+    listed = command("list", _list, "jobs launched from here and how they stand", None)
+    listed.add_argument("--account", action="store_true", help="every job of the account instead")
+    listed.add_argument("--offline", action="store_true", help="what is known here, without asking AWS")
+    listed.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default 50)")
+    logs = command("logs", _logs, "print a job's log", 1)
+    logs.add_argument("--follow", action="store_true", help="and go on until it ends")
+    command("stop", _stop, "end jobs; they keep the model they have", "+")
+    wait = command("wait", _wait, "block until jobs have ended", "+")
+    wait.add_argument("--timeout", type=float, metavar="S", help=f"at most so many seconds (exit code {TIME_IS_OVER})")
+    from trainers.sagemaker.watch import history
+
+    history.add_arguments(command("import", history.run, "bring the account's finished jobs into MLflow", None))
+    for made in (watch, logs, wait):
+        made.add_argument("--poll", type=float, default=15.0, metavar="S", help="seconds between looks (default 15)")
+    return parser
 
 
 if __name__ == "__main__":
-    from trainers.jobs_main import main
-
     sys.exit(main())

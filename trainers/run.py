@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tracking.hiding import guard
-from trainers import cloud
-from trainers import study as studies
+from tracking.errors.redaction import guard
 from trainers.config import Config
-from trainers.config_checks import local_faults, nearest
-from trainers.config_text import add_flags, build, cast, from_toml, given_flags, to_toml
+from trainers.config import study as studies
+from trainers.config.checks import local_faults, nearest
+from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
 from trainers.errors import BadConfig, BadInput, TrainerError
+from trainers.sagemaker.command import launch
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin")
 _EXAMPLES = """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except ValueError as error:
         # The other packages' errors are ValueErrors with a message for the user; anything else keeps its traceback.
-        if type(error).__module__ in ("tracking.errors", "reports.errors"):
+        if type(error).__module__ in ("tracking.errors.errors", "reports.errors"):
             print(f"trainers.run: {error}", file=sys.stderr)
             return 2
         raise
@@ -73,11 +73,11 @@ def _main(argv: list[str]) -> int:
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
         faults.append("--resume goes on with a run's own settings; give it alone.")
     if arguments.on == "local":
-        faults += cloud.foreign(arguments)
+        faults += launch.foreign(arguments)
     if faults:
         raise BadConfig(faults)
     if arguments.on != "local":
-        return cloud.main(arguments, flags, base, file)
+        return launch.main(arguments, flags, base, file)
     if arguments.resume:
         return _resume(arguments.resume)
     if arguments.study:
@@ -91,13 +91,13 @@ def _one(config: Config, *, dry_run: bool) -> int:
     if dry_run:
         print(_plan(config), end="")
         return 0
-    from trainers import experiment
+    from trainers.training import experiment
 
     return experiment.run(config).exit_code
 
 
 def _resume(run_id: str) -> int:
-    from trainers import experiment
+    from trainers.training import experiment
 
     return experiment.resume(run_id).exit_code
 
@@ -112,9 +112,9 @@ def _study(arguments: argparse.Namespace, flags: Mapping[str, Any]) -> int:
             after = f"  (after {planned.needs})" if planned.needs else ""
             print(f"  {planned.config.run_name}{after}")
         return 0
-    from trainers import study_runner
+    from trainers.launch import local
 
-    return study_runner.run(
+    return local.run(
         study,
         parallel=arguments.parallel,
         again=arguments.again,
@@ -235,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--again", action="store_true", help="run a study's runs although they were done before")
     how.add_argument("--leaderboard", metavar="FILE.md", help="write the study's leaderboard there as well")
     add_flags(parser)
-    cloud.add_flags(parser)
+    launch.add_flags(parser)
     return parser
 
 

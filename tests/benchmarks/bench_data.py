@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 
 from trainers.data import Batches, open_dataset
-from trainers.data.augment import KINDS
-from trainers.data.check import Job, check
+from trainers.data.check.check import Job, check
+from trainers.data.check.examine import look_at_records
 from trainers.data.dataset import Split
-from trainers.data.examine import look_at_records
-from trainers.data.pack import Options, pack
-from trainers.data.pictures import ArrayPictures
-from trainers.data.recordio import RecordFile
+from trainers.data.formats.recordio import RecordFile
+from trainers.data.pack.pack import Options, pack
+from trainers.data.pictures.augment import KINDS
+from trainers.data.pictures.pictures import ArrayPictures
 
 CLASSES, PER_CLASS = 10, 1200
 STEPS = 5  # of training, between two looks at the clock

@@ -1,8 +1,9 @@
 """Training end to end against the bare MXNet step on the same net: 44 layers, 28x28, batch 128, crop augmentation.
 
 The bare step is forward, backward and update on one batch that already lies in MXNet's memory; end to end is
-``trainers.fit`` with its data, augmentation, counting, and a run that is shown live in a real MLflow store, system
-metrics included. Both in turns in one process, epoch by epoch; the ratio is the median over the turns, so that a busy
+``trainers.training.fit`` with its data, augmentation, counting, and a run that is shown live in a real MLflow store,
+system metrics included. Both in turns in one process, epoch by epoch; the ratio is the median over the turns, so
+that a busy
 neighbour strikes both alike. An epoch is logged after the bare turn, so that its replay falls into the next epoch.
 The first epoch compiles and does not count. The bare net is never validated nor read: what a validation and a saved
 state cost the steps of later epochs shows in those epochs' ratios.
@@ -23,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from trainers import mx as door  # noqa: E402
+from trainers.networks import backend as door  # noqa: E402
 
 AT_LEAST = 0.95
 
@@ -40,9 +41,10 @@ def main() -> None:
     num_threads = door.prepare()
     from tracking import run as tracked
     from tracking import store as stores
-    from trainers import fit, nets, weights
     from trainers.config import Config
     from trainers.data import Batches, open_dataset
+    from trainers.networks import resnet, weights
+    from trainers.training import fit
 
     data = open_dataset("digits")
     config = Config(
@@ -57,7 +59,7 @@ def main() -> None:
     )
     train = Batches(data.train, config.shape, asked.batch, augmentation="crop", shuffle=True, last="discard")
     validation = Batches(data.validation, config.shape, asked.batch)
-    net = nets.build(asked.num_layers, 10, config.shape)
+    net = resnet.build(asked.num_layers, 10, config.shape)
     weights.initialise(net, "scratch", seed=0)
     bare = bare_step(config, *next(train.epoch(0)))
     steps = len(train)
@@ -95,17 +97,18 @@ def main() -> None:
 
 def bare_step(config: object, images: object, labels: object) -> Callable[[int], float]:
     """A function that takes so many steps and answers with their seconds."""
-    from trainers import nets, optimizers, precision, weights
+    from trainers.networks import precision, resnet, weights
+    from trainers.training import optimizers
 
-    mx = nets.mx
-    net = nets.build(config.num_layers, 10, config.shape)
+    mx = resnet.mx
+    net = resnet.build(config.num_layers, 10, config.shape)
     weights.initialise(net, "scratch", seed=0)
     graph = precision.computing_in(net, config.precision_dtype)
     graph.hybridize(static_alloc=True, static_shape=True)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     loss_of.hybridize()
     trainer = optimizers.trainer_for(net, config)
-    pictures, answers = nets.to_array(images), nets.to_array(labels)
+    pictures, answers = resnet.to_array(images), resnet.to_array(labels)
 
     def take(steps: int) -> float:
         started = time.perf_counter()

@@ -56,7 +56,7 @@ def evaluate(folder: Path) -> None:
     import mlflow
     import onnxruntime
 
-    from trainers import nets
+    from trainers.networks import resnet
 
     net = network(*NET)
     model = save(net, folder / "evaluate")
@@ -74,7 +74,7 @@ def evaluate(folder: Path) -> None:
 
     def mxnet() -> None:
         for start in range(0, IMAGES, 256):
-            net(nets.to_array(planes[start : start + 256])).asnumpy()
+            net(resnet.to_array(planes[start : start + 256])).asnumpy()
 
     rates = interleaved({"model": lambda: loaded.predict(pictures), "bare": bare, "mxnet": mxnet}, IMAGES)
     share = rates["model"] / rates["bare"]
@@ -90,20 +90,20 @@ RUNTIMES = (NET, (34, "v1", (3, 112, 112)), (34, "v1", (3, 224, 224)), (50, "v1b
 
 def runtimes(folder: Path) -> None:
     """What ``trainers.evaluate --runtime auto`` rests on: is the ONNX copy faster than MXNet, whatever the network?"""
-    from tracking.pyfunc_runtime import OnnxNetwork
-    from trainers import modelfiles, nets
+    from tracking.models.serving.runtime import OnnxNetwork
+    from trainers.networks import resnet, saved
 
     for number, family in enumerate(RUNTIMES):
         side = family[2][1]
         batch, rounds = (256, 4) if side < 64 else (16, 1)
         model = save(network(*family, thin=False), folder / f"runtime-{number}")
-        block, _ = modelfiles.load_model(model)
+        block, _ = saved.load_model(model)
         onnx = OnnxNetwork(model / "model.onnx", THREADS)
         planes = np.ascontiguousarray(crops(batch, family[2]).transpose(0, 3, 1, 2), np.float32)
 
         def in_mxnet(block: Any = block, planes: Any = planes, rounds: int = rounds) -> None:
             for _ in range(rounds):
-                block(nets.to_array(planes)).asnumpy()
+                block(resnet.to_array(planes)).asnumpy()
 
         def in_onnx(onnx: Any = onnx, planes: Any = planes, rounds: int = rounds) -> None:
             for _ in range(rounds):
@@ -121,8 +121,8 @@ def log(folder: Path) -> None:
 
     Beside it the plain pair's own time. A run logs once, so the first time counts, imports included.
     """
-    from tracking import model_package
-    from trainers import modelfiles, nets
+    from tracking.models import package
+    from trainers.networks import resnet, saved
 
     for number, (layers, side, count) in enumerate(((44, 28, 8), (34, 112, 2))):
         net = network(layers, "v1", (3, side, side), 10, thin=False)
@@ -133,9 +133,9 @@ def log(folder: Path) -> None:
         for turn in range(ROUNDS):
             target = folder / f"log-{number}-{turn}"
             begin = time.perf_counter()
-            modelfiles.save_model(net, target, meta)
+            saved.save_model(net, target, meta)
             between = time.perf_counter()
-            model_package.package(target, pictures=pictures, ask=lambda p, n=net: n(nets.to_array(p)).asnumpy())
+            package.package(target, pictures=pictures, ask=lambda p, n=net: n(resnet.to_array(p)).asnumpy())
             pairs.append(between - begin)
             packages.append(time.perf_counter() - between)
         mlflow_s = into_mlflow(folder / f"store-{number}", folder / f"log-{number}-0")
@@ -150,7 +150,7 @@ def into_mlflow(folder: Path, model: Path) -> float:
     """Seconds by which a run's way into MLflow gets longer with this model; the best of rounds."""
     from tracking import store as stores
     from tracking.journal import Journal
-    from tracking.replay import replay
+    from tracking.store.replay import replay
 
     folder.mkdir()
     store = stores.resolve(folder)
@@ -172,7 +172,7 @@ def into_mlflow(folder: Path, model: Path) -> float:
 
 def over_http(folder: Path) -> None:
     """One 28 x 28 PNG a request over loopback, from a real server."""
-    from tracking.model_package import encode_png
+    from tracking.models.package import encode_png
 
     model = save(network(*NET), folder / "served")
     picture = crops(1, NET[2])[0].transpose(2, 0, 1)
@@ -198,7 +198,7 @@ def over_http(folder: Path) -> None:
 
 def families(folder: Path) -> None:
     """Image bytes in, the same probabilities out, from a real ``mlflow models serve`` of every family."""
-    from tracking.model_package import encode_png
+    from tracking.models.package import encode_png
 
     for number, family in enumerate(FAMILIES):
         net = network(*family, thin=False)

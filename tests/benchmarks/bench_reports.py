@@ -43,15 +43,16 @@ TAGS = ("config_fingerprint", "test_dataset_digest", "launcher", "init_label", "
 
 _READERS = {
     "leaderboard": """
-import reports.board as b, reports.markdown, reports.page, reports.render, tracking.frame_sql, tracking.frame_api
+import reports.board.board as b, reports.document.markdown, reports.board.page, reports.board.render
+import tracking.frame.sql, tracking.frame.api
 def work(uri): return len(b.leaderboard(uri).to_text("md"))
 """,
     "frame, every column": """
-import tracking.frame as f, tracking.frame_sql
+import tracking.frame.load as f, tracking.frame.sql
 def work(uri): return f.load(uri).shape
 """,
     "frame, filter and top 20": """
-import tracking.frame as f, tracking.frame_sql
+import tracking.frame.load as f, tracking.frame.sql
 def work(uri): return f.load(uri, filter="params.num_layers = '44'", order_by="metrics.test_accuracy", limit=20).shape
 """,
     "mlflow.search_runs": """

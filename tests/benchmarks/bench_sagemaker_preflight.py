@@ -17,8 +17,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
 from sagemaker_world import BUILTIN, World, build, picture, records, world  # noqa: E402
 
-from trainers.sagemaker import preflight, request  # noqa: E402
-from trainers.sagemaker.request import Channel  # noqa: E402
+from trainers.sagemaker.job import request  # noqa: E402
+from trainers.sagemaker.job.request import Channel  # noqa: E402
+from trainers.sagemaker.preflight import examine  # noqa: E402
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, world(Path(folder)) as account:
-        preflight.examine(*build(account.put_records()), account.aws)  # boto3's clients are made once
+        examine.examine(*build(account.put_records()), account.aws)  # boto3's clients are made once
         _pictures(account, arguments.objects)
         _records(account, arguments.gigabytes)
 
@@ -52,7 +53,7 @@ def _pictures(account: World, count: int) -> None:
     channels = [replace(c, s3_uri=f"s3://bucket-one/big/{c.name}/") if "train" in c.name else c for c in listed]
     config = replace(BUILTIN, num_training_samples=count, resize=32)
     start = time.perf_counter()
-    report = preflight.examine(*build(channels, config), account.aws)
+    report = examine.examine(*build(channels, config), account.aws)
     taken_s = time.perf_counter() - start
     print(f"{count:,} pictures: {taken_s:.1f} s, {report.num_reads} S3 requests, {report.num_lists} listings beside,")
     print(f"  {report.num_bytes_read / 1e6:.1f} MB read, findings {_said(report)}")
@@ -74,7 +75,7 @@ def _records(account: World, gigabytes: float) -> None:
     channels = [Channel("train", "s3://bucket-one/huge/train/", request.RECORDIO), validation]
     config = replace(BUILTIN, num_training_samples=2000 * times)
     start = time.perf_counter()
-    report = preflight.examine(*build(channels, config), account.aws)
+    report = examine.examine(*build(channels, config), account.aws)
     taken_s = time.perf_counter() - start
     facts = report.facts["train"]
     print(f"a record file of {facts.num_bytes / 1e9:.2f} GB: {taken_s:.1f} s, {report.num_reads} S3 requests,")
@@ -82,7 +83,7 @@ def _records(account: World, gigabytes: float) -> None:
     print(f"  {facts.num_images:,} records estimated, {2000 * times:,} there, findings {_said(report)}")
 
 
-def _said(report: preflight.Report) -> list[str]:
+def _said(report: examine.Report) -> list[str]:
     return [finding.what for finding in report.findings if finding.severity in ("error", "warning")]
 
 

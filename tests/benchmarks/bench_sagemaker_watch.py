@@ -24,9 +24,9 @@ NUM_JOBS = int(os.environ.get("BENCH_JOBS", "100"))
 def watch(folder: Path) -> None:
     """The watcher's process: watch everything in the ledger, then tell what it took."""
     from tracking.store import Store
-    from trainers.sagemaker import ledger
-    from trainers.sagemaker.aws import Aws
-    from trainers.sagemaker.fleet import Fleet
+    from trainers.sagemaker.aws.client import Aws
+    from trainers.sagemaker.job import ledger
+    from trainers.sagemaker.watch.many_jobs import Fleet
 
     noticed: dict[str, float] = {}
     peaks = []
@@ -51,8 +51,8 @@ def main() -> None:
     from fake_sagemaker import RATES_PER_S, Plan, environment, running
     from sagemaker_fixtures import CONFIG, options
 
-    from trainers.sagemaker.aws import Aws
-    from trainers.sagemaker.launcher import SageMakerLauncher
+    from trainers.sagemaker.aws.client import Aws
+    from trainers.sagemaker.job.launcher import SageMakerLauncher
 
     with (
         tempfile.TemporaryDirectory() as name,
@@ -72,7 +72,7 @@ def main() -> None:
             entry, journal = where.record(where.plan(replace(CONFIG, seed=number, run_name=f"job{number:03d}")))
             journal.close()
             fake.plan(entry.name, plan)
-            from trainers.sagemaker.sending import send
+            from trainers.sagemaker.job.submit import send
 
             send(aws, entry)
         fake.calls.clear()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from trainers import mx as door  # noqa: E402
+from trainers.networks import backend as door  # noqa: E402
 
 # The peer, for whatever Python has torch: a number of steps comes in, their seconds go out.
 PEER = """
@@ -115,9 +115,10 @@ def main() -> None:
     except OSError as error:
         print(f"{error} has no PyTorch: nothing to compare with. Name one that has it in TORCH_PYTHON.")
         return
-    from trainers import fit, nets, weights
     from trainers.config import Config
     from trainers.data import Batches, open_dataset
+    from trainers.networks import resnet, weights
+    from trainers.training import fit
 
     data = open_dataset("digits")
     config = Config(
@@ -131,9 +132,9 @@ def main() -> None:
     )
     train = Batches(data.train, config.shape, 128, augmentation="crop", shuffle=True, last="discard")
     validation = Batches(data.validation, config.shape, 128)
-    net = nets.build(44, 10, config.shape)
+    net = resnet.build(44, 10, config.shape)
     weights.initialise(net, "scratch", seed=0)
-    assert all(peer.num_parameters == nets.num_parameters(net) for peer in peers), "not the same network"
+    assert all(peer.num_parameters == resnet.num_parameters(net) for peer in peers), "not the same network"
 
     print(f"44 layers, 28x28, batch 128, float32, {num_threads} thread(s); PyTorch {peers[0].version}")
     ours: list[float] = []

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tracking.journal import Journal  # noqa: E402
-from tracking.replay import replay  # noqa: E402
 from tracking.store import Store  # noqa: E402
+from tracking.store.replay import replay  # noqa: E402
 
 EPOCHS, METRICS = 1000, 8
 SHARE = 0.01

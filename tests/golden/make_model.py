@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tracking import gluon, gluon_symbol
+from tracking.models import gluon
+from tracking.models.serving import gluon_symbol
 
 CLASS_NAMES = ["barn owl", "tawny owl", "nöck"]
 

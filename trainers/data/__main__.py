@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from trainers.data.pack import Options, pack
-    from trainers.data.pack_report import packed_json, packed_text
+    from trainers.data.pack.pack import Options, pack
+    from trainers.data.pack.pack_report import packed_json, packed_text
 
     started = time.perf_counter()
     options = Options(
@@ -115,8 +115,8 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from trainers.data.check import Job, check
-    from trainers.data.check_report import checked_json, checked_text
+    from trainers.data.check.check import Job, check
+    from trainers.data.check.report import checked_json, checked_text
 
     job = Job(
         num_classes=arguments.num_classes,
@@ -153,7 +153,7 @@ def _print(what: str | dict[str, Any]) -> None:
 
 def _one_opencv_thread() -> None:
     """Pictures are spread over threads here; OpenCV's own would only stand in the way."""
-    from trainers.data.decode import opencv
+    from trainers.data.pictures.codec import opencv
 
     cv2 = opencv()
     if cv2 is not None:

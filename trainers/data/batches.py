@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data import augment
 from trainers.data.dataset import Split
-from trainers.data.pictures import READERS, Indices, Pixels, to_channels
+from trainers.data.pictures import augment
+from trainers.data.pictures.pictures import READERS, Indices, Pixels, to_channels
+from trainers.data.pictures.sizing import Fit, Sizing
+from trainers.data.pictures.threads import in_order
 from trainers.data.pool import make_pool, memory_limit_bytes
-from trainers.data.sizing import Fit, Sizing
-from trainers.data.threads import in_order
 from trainers.errors import BadData
 
 _AHEAD = 3  # batches decoded ahead when pictures do not fit into memory

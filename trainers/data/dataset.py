@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data import digest
-from trainers.data.pictures import Indices, Pictures
+from trainers.data.pictures import digest
+from trainers.data.pictures.pictures import Indices, Pictures
 
 
 @dataclass(frozen=True)

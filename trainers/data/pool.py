@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from trainers.data.pictures import READERS, ArrayPictures, Indices, Pictures, Pixels, to_channels
-from trainers.data.sizing import Sizing
+from trainers.data.pictures.pictures import READERS, ArrayPictures, Indices, Pictures, Pixels, to_channels
+from trainers.data.pictures.sizing import Sizing
 
 _CHUNK = 64
 _MOST_BYTES = 1 << 30

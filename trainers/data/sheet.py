@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from trainers.data.dataset import Split
 from trainers.data.found import WHOLE, Found
-from trainers.data.pictures import Pixels
-from trainers.data.sizing import resized
+from trainers.data.pictures.pictures import Pixels
+from trainers.data.pictures.sizing import resized
 from trainers.data.source import read_source
 from trainers.errors import BadData
 

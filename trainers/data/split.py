@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.pictures import Indices
+from trainers.data.pictures.pictures import Indices
 from trainers.errors import BadData
 
 

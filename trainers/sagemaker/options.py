@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from trainers.config_checks import nearest
-from trainers.config_text import read_toml
+from trainers.config.checks import nearest
+from trainers.config.text import read_toml
 from trainers.errors import BadConfig
-from trainers.sagemaker.instances import SMALLEST_GPU
+from trainers.sagemaker.cost.instances import SMALLEST_GPU
 
 DEFAULT_MAX_RUNTIME_S = 4 * 3600
 LONGEST_RUNTIME_S = 28 * 86400

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainers.config import Config
+from trainers.data.formats import record_pieces
 from trainers.errors import BadData
-from trainers.sagemaker import record_pieces
-from trainers.sagemaker.lint import PICTURES, label_fault, some
-from trainers.sagemaker.objects import Object, Objects
+from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.options import split_s3
+from trainers.sagemaker.preflight.data.facts import PICTURES, label_fault, some
 
 SPLITS = ("train", "validation", "test")
 MOST_READS = 400
@@ -179,8 +179,8 @@ def _some_of_each(items: Sequence[_Item], labels: Sequence[str], count: int) -> 
 
 
 def _write(folder: Path, pictures: Iterable[Picture], numbers: Mapping[float | str, int]) -> None:
-    from trainers.data import recordio
-    from trainers.data.imagerecord import pack_image
+    from trainers.data.formats import recordio
+    from trainers.data.formats.image_record import pack_image
 
     file = io.BytesIO()
     for number, picture in enumerate(pictures):

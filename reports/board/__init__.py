@@ -1,0 +1,1 @@
+"""The leaderboard: its runs, table, answer, checks and page."""

@@ -1,0 +1,185 @@
+"""The leaderboard as data: runs sorted into candidates, sources and the failed; a page for each test digest.
+
+``leaderboard(...)`` is the public door; what it returns is the table as a pandas frame that knows how to show itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.board.checks import Finding, findings
+from reports.board.runs import REPORT, Ask, column, open_store, read, split_words
+from reports.board.table import tabulate
+from reports.document import text
+from reports.errors import ReportError
+from tracking import names
+from tracking.frame.load import HasUri
+
+# Begins the key of a page whose pictures were not recorded; no digest begins so.
+_NO_DIGEST = " "
+
+
+@dataclass(frozen=True)
+class Page:
+    """Scores that compare with one another: the same split of the same pictures.
+
+    ``digest`` is empty where the runs do not say which pictures their score is from; ``runs`` are the finished
+    candidates, ``table`` has a row for each of their configurations.
+    """
+
+    dataset: str
+    digest: str
+    runs: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def key(self) -> str:
+        return self.digest or self.dataset
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything a leaderboard says; of ``runs``, all that were read, the next four are parts."""
+
+    ask: Ask
+    store: HasUri
+    runs: pd.DataFrame
+    finished: pd.DataFrame
+    failed: pd.DataFrame
+    running: pd.DataFrame
+    sources: pd.DataFrame
+    table: pd.DataFrame
+    pages: list[Page]
+    findings: list[Finding]
+
+    @property
+    def note(self) -> str:
+        """Why the store had to be read the slow way; empty where it was not."""
+        return str(self.runs.attrs.get("note", ""))
+
+
+class LeaderboardFrame(pd.DataFrame):
+    """The leaderboard's table, one row a configuration; ``board`` holds the rest of the page."""
+
+    _metadata = ["board"]
+    board: Board
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def to_text(self, format: str = "md") -> str:
+        """The whole page as ``md``, ``html``, ``csv`` or ``json``."""
+        from reports.board.render import render
+
+        return render(self.board, format)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the tables, the figures."""
+        from reports.board.page import document
+        from reports.document.html import fragment
+
+        return fragment(document(self.board))
+
+
+def leaderboard(
+    store: HasUri | str | None = None,
+    experiments: str | Sequence[str] | None = None,
+    *,
+    filter: str = "",
+    metric: str = names.TEST_ACCURACY,
+    by: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
+    best: str = "",
+    at_step: int | None = None,
+    top: int = 100,
+) -> LeaderboardFrame:
+    """Rank the configurations of a store (default: this directory's) over their seeds.
+
+    ``filter`` is in MLflow's language, ``metric`` what ranks, ``by`` the settings that make a row (default: the whole
+    configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
+    at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
+    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). Raises
+    ReportError when there is nothing to rank or a name is unknown.
+    """
+    named = split_words(experiments) if isinstance(experiments, str) else experiments
+    ask = Ask(
+        None if named is None else tuple(named),
+        filter,
+        metric,
+        split_words(by),
+        split_words(columns),
+        best,
+        at_step,
+        top,
+    )
+    board = build(open_store(store), ask)
+    frame = LeaderboardFrame(board.table)
+    frame.attrs = dict(board.table.attrs)
+    frame.board = board
+    return frame
+
+
+def leaderboard_text(
+    store: HasUri | str | None = None, experiments: str | Sequence[str] | None = None, format: str = "md", **rest: Any
+) -> str:
+    """The leaderboard as text; the arguments are ``leaderboard``'s."""
+    return leaderboard(store, experiments, **rest).to_text(format)
+
+
+def build(store: HasUri, ask: Ask) -> Board:
+    """Read, sort into pages, tabulate, look for what is wrong."""
+    if ask.best and ask.at_step is not None:
+        raise ReportError(f"best {ask.best!r} and step {ask.at_step}: choose one of the two")
+    runs = read(store, ask)
+    if f"metrics.{ask.metric}" not in runs.columns and ask.metric != names.TEST_ACCURACY:
+        known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
+        raise ReportError(f"no run has a metric {ask.metric!r}; there are: {', '.join(known) or 'none'}")
+    pretext = column(runs, f"tags.{names.PRETEXT}").notna()
+    status = runs["status"]
+    ended_badly = status.isin(["FAILED", "KILLED"])
+    report = column(runs, f"tags.{REPORT}").notna()
+    finished = runs.loc[(status == "FINISHED") & ~pretext & ~report].copy()
+    finished["page"] = _page_keys(finished)
+    table = tabulate(finished, ask)
+    return Board(
+        ask=ask,
+        store=store,
+        runs=runs,
+        finished=finished,
+        failed=runs.loc[ended_badly],
+        running=runs.loc[~ended_badly & (status != "FINISHED")],
+        sources=runs.loc[pretext & (status == "FINISHED")],
+        table=table,
+        pages=_pages(finished, table),
+        findings=findings(runs, finished, table, ask),
+    )
+
+
+def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
+    """What decides comparability: the digest; a run without one joins its configuration's only digest, if any."""
+    digest = runs["digest"].astype(object)
+    known = runs.loc[digest.notna()].groupby("config")["digest"].agg(["first", "nunique"])
+    only = known.loc[known["nunique"] == 1, "first"]
+    digest = digest.where(digest.notna(), runs["config"].map(only))
+    keys = [
+        f"{_NO_DIGEST}{'' if text.is_missing(data) else data}" if text.is_missing(found) else str(found)
+        for found, data in zip(digest, runs["dataset"], strict=True)
+    ]
+    return pd.Series(keys, index=runs.index, dtype=object)
+
+
+def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
+    """The page with most ranked rows first, then by key."""
+    pages = []
+    for key, rows in table.groupby("page", sort=True):
+        digest = "" if str(key).startswith(_NO_DIGEST) else str(key)
+        datasets = sorted({str(d) for d in runs.loc[runs["page"] == key, "dataset"].dropna()})
+        rows = rows.reset_index(drop=True)
+        rows.attrs = dict(table.attrs)
+        pages.append(Page(", ".join(datasets), digest, runs.loc[runs["page"] == key], rows))
+    return sorted(pages, key=lambda p: (-int(p.table["rank"].notna().sum()), -len(p.table), p.key))

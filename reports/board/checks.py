@@ -1,0 +1,227 @@
+"""What looks wrong: values that cannot be, scores that do not fit together, seeds that are none, runs that never ended.
+
+Each finding is one sentence and the runs it is about; nothing is corrected here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.board import columns as cells
+from reports.board.runs import Ask, column, is_seed
+from reports.board.table import impossible
+from reports.document import text
+from tracking import names
+
+# Training far above test: the network knows the training pictures rather than the task.
+GAP = 0.10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong: in words, the runs concerned, and the command that ``mends`` it where one does."""
+
+    text: str
+    run_ids: tuple[str, ...] = ()
+    command: str = ""
+    mends: str = "What mends it"
+
+
+def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
+    """Everything found, worst first. ``runs`` are all, ``finished`` the candidates, ``table`` their configurations."""
+    return [
+        *_impossible(runs),
+        *_flagged(runs),
+        *_unreadable(runs),
+        *_digests(finished),
+        *_pictures(finished),
+        *_overlap(finished),
+        *_gaps(table),
+        *_same_seed(table),
+        *_not_only_seed(finished, table, ask),
+        *_unrecorded(finished, table, ask),
+        *_running(runs),
+        *_problems(runs),
+    ]
+
+
+def _impossible(runs: pd.DataFrame) -> list[Finding]:
+    found = []
+    for run_id, metric, value in impossible(runs):
+        known = names.ALL.get(("metric", metric))
+        legal = ""
+        if known is not None and (known.low is not None or known.high is not None):
+            low = "" if known.low is None else f"at least {text.number(known.low)}"
+            high = "" if known.high is None else f"at most {text.number(known.high)}"
+            legal = f", but can only be {text.join([w for w in (low, high) if w])}"
+        found.append(Finding(f"{metric} is {text.number(value, 6)}{legal}; the value is left out.", (run_id,)))
+    return found
+
+
+def _flagged(runs: pd.DataFrame) -> list[Finding]:
+    """Scores from notes that cannot be meant as they were written: as written, and as read."""
+    told = column(runs, f"tags.{names.FLAGGED}")
+    return [
+        Finding(f"{text.one_line(said)}.", (str(run),))
+        for run, said in zip(runs["run_id"], told, strict=True)
+        if isinstance(said, str)
+    ]
+
+
+def _unreadable(runs: pd.DataFrame) -> list[Finding]:
+    runs_of: dict[tuple[str, str], list[str]] = {}
+    for run, name, said in runs.attrs.get("unreadable", []):
+        runs_of.setdefault((name.partition(".")[2], said), []).append(run)
+    return [
+        Finding(f"{name} is written {said!r}, which cannot be read as such; it is taken as text.", tuple(ids))
+        for (name, said), ids in sorted(runs_of.items())
+    ]
+
+
+def _digests(finished: pd.DataFrame) -> list[Finding]:
+    """One configuration scored on different pictures."""
+    scored = finished.loc[finished["digest"].notna()]
+    counts = scored.groupby("config")["digest"].nunique()
+    found = []
+    for config in sorted(counts.index[counts > 1]):
+        here = scored.loc[scored["config"] == config]
+        found.append(
+            Finding(
+                f"one configuration was tested on {here['digest'].nunique()} different sets of pictures, so its runs"
+                " stand on different pages.",
+                tuple(here["run_id"]),
+            )
+        )
+    return found
+
+
+def _pictures(finished: pd.DataFrame) -> list[Finding]:
+    """Equal digests, different numbers of pictures: one of the two is not true."""
+    name = f"metrics.{names.num_images('test')}"
+    if name not in finished.columns:
+        return []
+    found = []
+    for digest, here in finished.loc[finished["digest"].notna() & finished[name].notna()].groupby("digest", sort=True):
+        counts = sorted({int(v) for v in here[name]})
+        if len(counts) > 1:
+            said = text.join([text.count(c) for c in counts])
+            ids = tuple(here.loc[here[name] != here[name].mode().iloc[0], "run_id"])
+            found.append(
+                Finding(f"test data {digest} was scored on {said} pictures, although it is the same set.", ids)
+            )
+    return found
+
+
+def _overlap(finished: pd.DataFrame) -> list[Finding]:
+    tag = column(finished, f"tags.{names.TEST_OVERLAP}")
+    found = []
+    for count, here in finished.loc[tag.notna() & ~tag.isin(["0", "unknown"])].groupby(tag, sort=True):
+        said = f"{count} test {'picture was' if str(count) == '1' else 'pictures were'} trained on"
+        data = sorted({str(d) for d in here["dataset"].dropna()})
+        command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
+        ids = tuple(here["run_id"])
+        found.append(Finding(f"{said}, so the test score flatters.", ids, command, "What names them"))
+    return found
+
+
+def _gaps(table: pd.DataFrame) -> list[Finding]:
+    far = table.loc[table["gap"] > GAP]
+    return [
+        Finding(
+            f"{row['label']}: training accuracy is {text.points(row['gap']).lstrip('+')} points above test accuracy.",
+            tuple(row["run_ids"]),
+        )
+        for _, row in far.iterrows()
+    ]
+
+
+def _same_seed(table: pd.DataFrame) -> list[Finding]:
+    """Two runs of one seed: where they came out otherwise both count towards n; a mere repetition does not."""
+    found = []
+    columns = (table[c] for c in ("label", "run_ids", "seeds", "repeats"))
+    for label, run_ids, seeds, repeats in zip(*columns, strict=True):
+        if repeats:
+            runs = "1 run repeats" if len(repeats) == 1 else f"{len(repeats)} runs repeat"
+            found.append(
+                Finding(f"{label}: {runs} another of the same seed to the last digit; each seed counts once.", repeats)
+            )
+        known = [s for s, run in zip(seeds, run_ids, strict=True) if not text.is_missing(s) and run not in repeats]
+        twice = sorted({str(s) for s in known if known.count(s) > 1})
+        if twice:
+            said = text.join(twice)
+            noun = "seed" if len(twice) == 1 else "seeds"
+            found.append(
+                Finding(f"{label}: {noun} {said} was run more than once, so n counts runs, not seeds.", tuple(run_ids))
+            )
+    return found
+
+
+def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
+    """Rows whose runs differ in other settings than the seed."""
+    several = {run for ids in table.loc[table["n"] > 1, "run_ids"] for run in ids}
+    here = finished.loc[finished["run_id"].isin(several)]
+    if here.empty:
+        return []
+    row_of = {run: i for i, ids in enumerate(table["run_ids"]) for run in ids}
+    rows = here["run_id"].map(row_of)
+    params = [c for c in here.columns if c.startswith("params.") and not is_seed(c[7:])]
+    first = (~rows.duplicated()).to_numpy().nonzero()[0]
+    place = pd.Series(first, index=rows.to_numpy()[first]).reindex(rows).to_numpy()
+    differing: dict[int, list[str]] = {}
+    for name in params:
+        codes = pd.factorize(here[name])[0]
+        for row in sorted(set(rows[codes != codes[place]])):
+            differing.setdefault(int(row), []).append(name[7:])
+    if ask.by and differing:
+        most = sorted({name for listed in differing.values() for name in listed})
+        return [Finding(f"grouped by {text.join(ask.by)}, rows mix runs that differ in {text.join(most)} as well.")]
+    return [
+        Finding(
+            f"{table['label'][row]}: its runs differ in {text.join(listed)}, not in the seed alone.",
+            table["run_ids"][row],
+        )
+        for row, listed in sorted(differing.items())
+    ]
+
+
+def _unrecorded(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
+    """Ranked scores without a digest: nobody can say that they are of the same pictures."""
+    scored = finished.loc[finished["digest"].isna() & column(finished, f"metrics.{ask.metric}").notna()]
+    ranked = {run for ids in table.loc[table["rank"].notna(), "run_ids"] for run in ids}
+    loose = tuple(run for run in scored["run_id"] if run in ranked)
+    if not loose or not cells.is_share(ask.metric):
+        return []
+    return [Finding(f"the {ask.split} pictures were not recorded, so whether these scores compare is unknown.", loose)]
+
+
+def _running(runs: pd.DataFrame) -> list[Finding]:
+    going = runs.loc[runs["status"].isin(["RUNNING", "SCHEDULED"])]
+    launchers = column(going, f"tags.{names.LAUNCHER}")
+    found = []
+    for run, status, start, launcher in zip(
+        going["run_id"], going["status"], going["start_time"], launchers, strict=True
+    ):
+        command, mends = "", ""
+        if launcher == "local":
+            command, mends = "python -m tracking repair", "If its program is gone, what closes it"
+        elif isinstance(launcher, str) and launcher.startswith("sagemaker"):
+            command, mends = "python -m trainers.jobs watch", "What catches up with its job"
+        found.append(Finding(f"still {status}, begun {_minute(start)}; it is not ranked.", (run,), command, mends))
+    return found
+
+
+def _minute(moment: Any) -> str:
+    return "at an unknown time" if text.is_missing(moment) else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _problems(runs: pd.DataFrame) -> list[Finding]:
+    told = column(runs, f"tags.{names.REPLAY_PROBLEMS}")
+    here: Any = runs.loc[told.notna(), "run_id"]
+    return [
+        Finding(f"not all of it reached MLflow: {text.one_line(said)}", (run,))
+        for run, said in zip(here, told[told.notna()], strict=True)
+    ]

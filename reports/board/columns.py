@@ -1,0 +1,230 @@
+"""Which columns a leaderboard's tables show and what stands in their cells; the renderers only lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.board.runs import Ask
+from reports.document import text
+from reports.document.document import Code, Column, Link, Span, Text
+from tracking import names
+from tracking.store import connection
+
+IMPOSSIBLE = "!"
+_CORE = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.TEST_ACCURACY)
+
+
+def decimals(table: pd.DataFrame, ask: Ask) -> int:
+    """Decimals of a percent: two where the scores come from 2,000 pictures or more."""
+    images = table.get(names.num_images(ask.split))
+    return 2 if images is not None and images.min() >= 2000 else 1
+
+
+def ranking(table: pd.DataFrame, ask: Ask, uri: str) -> tuple[Column, ...]:
+    """The ranking's columns; those no row has a value for are left out, the ranking metric never."""
+    places = decimals(table, ask)
+    columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
+    columns += _settings(table)
+    for name, title in ((names.TRAIN_ACCURACY, "train"), ("validation", "validation"), (names.TEST_ACCURACY, "test")):
+        if name == ask.metric or table[name].notna().any() or table[f"{name}_bad"].any():
+            columns.append(_score(table, title, name, places))
+    if ask.metric not in _CORE:
+        columns.append(_metric(table, ask.metric, places))
+    if table["low"].notna().any():
+        columns.append(Column("95 % interval", True, _intervals(table, ask, places), table["low"].tolist()))
+    images = names.num_images(ask.split)
+    if table[images].notna().any():
+        columns.append(_column(table, "images", True, images, text.count))
+    if table["gap"].notna().any():
+        columns.append(_column(table, "gap", True, "gap", lambda v: text.points(v, places)))
+    if (table["n"] > 1).any():
+        columns.append(
+            Column("n" if of_what(table) == "runs" else "seeds", True, _counts(table, ask), table["n"].tolist())
+        )
+    columns += [_metric(table, m, places) for m in table.attrs["extra_metrics"]]
+    if table["time_s"].notna().any():
+        columns.append(_column(table, "time", True, "time_s", text.duration))
+    columns.append(runs_column(table, uri))
+    return tuple(columns)
+
+
+def of_what(rows: pd.DataFrame) -> str:
+    """What the means of these rows are over: ``seeds`` where every row of several has them, else ``runs``."""
+    return "seeds" if rows.loc[rows["n"] > 1, "seeded"].all() else "runs"
+
+
+def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
+    """What each row took: time, speed, money, size, place; None where nothing but the time is known."""
+    wanted: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("time", "time_s", text.duration),
+        ("images/s", names.IMAGES_PER_S, text.count),
+        ("billable time", names.BILLABLE_TIME_S, text.duration),
+        ("cost", names.COST_USD, text.money),
+        ("parameters", names.NUM_PARAMETERS, text.count),
+        ("model size", names.MODEL_SIZE_BYTES, text.size),
+    )
+    columns = [
+        _column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v))),
+        Column("configuration", False, table["label"].tolist(), table["label"].tolist()),
+        *(_column(table, title, True, name, show) for title, name, show in wanted if table[name].notna().any()),
+    ]
+    if table["where"].notna().any():
+        columns.append(
+            _column(table, "where", False, "where", lambda v: text.MISSING if text.is_missing(v) else str(v))
+        )
+    return tuple(columns) if len(columns) > 3 else None
+
+
+def labels(table: pd.DataFrame) -> list[str]:
+    """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
+    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["telling"]]
+    said = [", ".join([w for w in words if w]) for words in zip(*parts, strict=True)] if parts else [""] * len(table)
+    for i, words in enumerate(said):
+        if not words:
+            said[i] = text.one_line(table["run_names"].iloc[i][0] or text.short(table["run_ids"].iloc[i][0]))
+    pages = table["page"].tolist()
+    seen = pd.Series(list(zip(pages, said, strict=True))).duplicated(keep=False).tolist()
+    ids = [text.short(r[0]) for r in table["run_ids"]]
+    return [f"{words} ({run})" if twice else words for words, run, twice in zip(said, ids, seen, strict=True)]
+
+
+def _setting_column(name: str, values: list[Any]) -> list[str]:
+    """The words of a setting in each row, empty where it is missing; each value is put into words once."""
+    known: dict[Any, str] = {}
+    words = []
+    for value in values:
+        if value not in known:
+            known[value] = "" if text.is_missing(value) else _setting_words(name, value)
+        words.append(known[value])
+    return words
+
+
+def _setting_words(name: str, value: Any) -> str:
+    shown = text.one_line(text.number(value))
+    if name in ("layers", "epochs"):
+        return f"{shown} {name if shown != '1' else name[:-1]}"
+    if name == "init":
+        return shown
+    known = names.PARAMS.get(name)
+    return f"{known.title if known else name} {shown}"
+
+
+def value_text(metric: str, value: Any, places: int = 1) -> str:
+    """A metric's value as a reader wants it: a share in percent, a time in minutes, dollars …"""
+    if is_share(metric):
+        return text.percent(value, places)
+    known = names.ALL.get(("metric", metric))
+    if metric.startswith("num_") or metric.endswith("_num_images"):
+        return text.count(value)
+    show = {"s": text.duration, "USD": text.money, "bytes": text.size}.get(known.unit if known else "", text.number)
+    return show(value)
+
+
+def interval_text(low: Any, high: Any, metric: str, places: int = 1) -> str:
+    """``95.7–98.9 %``, or two plain numbers for a metric that is no share."""
+    if is_share(metric):
+        return text.interval(low, high, places)
+    return text.MISSING if text.is_missing(low) else f"{value_text(metric, low)} – {value_text(metric, high)}"
+
+
+def is_plain(metric: str) -> bool:
+    """A metric without a unit that is no share and no count: shown as a bare number."""
+    known = names.ALL.get(("metric", metric))
+    counts = metric.startswith("num_") or metric.endswith("_num_images")
+    return not is_share(metric) and not counts and (known is None or known.unit not in ("s", "USD", "bytes"))
+
+
+def is_share(metric: str) -> bool:
+    """A metric in 0..1 that reads well as a percentage."""
+    known = names.ALL.get(("metric", metric))
+    return known is not None and known.high == 1 and "accuracy" in metric
+
+
+def run_text(run_id: str, experiment_id: Any, uri: str) -> Link | Code:
+    """A run's short id, leading to the MLflow UI where the store is a server's."""
+    if uri.startswith(("http://", "https://")) and "@" not in uri:
+        return Link(
+            text.short(run_id), f"{connection.public(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        )
+    return Code(text.short(run_id))
+
+
+def runs_text(run_ids: Sequence[str], experiment_id: Any, uri: str, most: int = 3) -> Text:
+    """The first few runs and how many more there are."""
+    parts: list[Span] = []
+    for run_id in run_ids[:most]:
+        parts += [" ", run_text(run_id, experiment_id, uri)] if parts else [run_text(run_id, experiment_id, uri)]
+    if len(run_ids) > most:
+        parts.append(f" +{len(run_ids) - most}")
+    return tuple(parts)
+
+
+def runs_column(table: pd.DataFrame, uri: str) -> Column:
+    """The runs behind each row."""
+    cells = [runs_text(r, e, uri) for r, e in zip(table["run_ids"], table["experiment_id"], strict=True)]
+    return Column(
+        "runs" if any(len(r) > 1 for r in table["run_ids"]) else "run", False, cells, [r[0] for r in table["run_ids"]]
+    )
+
+
+def _counts(table: pd.DataFrame, ask: Ask) -> list[str]:
+    """How many runs each score is the mean of: ``3``, or ``2 of 3`` where some have none."""
+    scored = zip(table[f"{ask.metric}_n"], table["n"], strict=True)
+    return [text.count(n) if k in (0, n) else f"{text.count(k)} of {text.count(n)}" for k, n in scored]
+
+
+def _settings(table: pd.DataFrame) -> list[Column]:
+    columns = []
+    for name in table.attrs["settings"]:
+        known = names.PARAMS.get(name)
+        right = pd.api.types.is_numeric_dtype(table[name].dtype)
+        columns.append(_column(table, known.title if known else name, right, name, text.number))
+    return columns
+
+
+def _metric(table: pd.DataFrame, name: str, places: int) -> Column:
+    known = names.ALL.get(("metric", name))
+    title = known.title if known else name
+    if is_share(name):
+        return _score(table, title, name, places)
+    values = table[name].tolist()
+    if is_plain(name):
+        spreads = table[f"{name}_spread"].tolist()
+        said = [_with_spread(*one) for one in zip(text.numbers(values), spreads, strict=True)]
+        return Column(title, True, said, values)
+    return _column(table, title, True, name, lambda v: value_text(name, v))
+
+
+def _with_spread(said: str, spread: Any) -> str:
+    """A mean and its spread over seeds, with as many decimals."""
+    if text.is_missing(spread):
+        return said
+    decimals = len(said.partition(".")[2])
+    return f"{said} ± {float(spread):.{decimals}f}" if "e" not in said else said
+
+
+def _intervals(table: pd.DataFrame, ask: Ask, places: int) -> list[str]:
+    lows, highs = table["low"].tolist(), table["high"].tolist()
+    if not is_plain(ask.metric):
+        return [interval_text(low, high, ask.metric, places) for low, high in zip(lows, highs, strict=True)]
+    said = text.numbers([*lows, *highs])
+    pairs = zip(said[: len(lows)], said[len(lows) :], strict=True)
+    return [text.MISSING if low == text.MISSING else f"{low} – {high}" for low, high in pairs]
+
+
+def _score(table: pd.DataFrame, title: str, name: str, places: int) -> Column:
+    """Mean and spread; a value that cannot be is a mark of its own, not a missing one."""
+    bad = table[f"{name}_bad"]
+    cells = [
+        IMPOSSIBLE if wrong and text.is_missing(m) else text.score(m, s, n, places)
+        for m, s, n, wrong in zip(table[name], table[f"{name}_spread"], table[f"{name}_n"], bad, strict=True)
+    ]
+    return Column(title, True, cells, table[name].tolist())
+
+
+def _column(table: pd.DataFrame, title: str, right: bool, name: str, show: Callable[[Any], str]) -> Column:
+    values = table[name].tolist()
+    return Column(title, right, [show(v) for v in values], values)

@@ -1,0 +1,104 @@
+"""What stands behind a page's claims: paired predictions of its leaders, learning curves, confusion matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reports.board import columns
+from reports.board.board import Board, Page
+from reports.charts import figures
+from reports.charts.curves import of_rows
+from reports.charts.labels import Point
+from reports.document.document import Figure
+from reports.runs.predictions import Predictions, class_names
+from reports.significance import Verdict, compare, of_row
+from tracking import names
+
+MOST_CURVES = 6
+MOST_CLASSES = 60
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``verdict`` compares the first two ranked rows; the figures are those the runs' data allow."""
+
+    verdict: Verdict | None
+    figures: list[Figure]
+
+
+def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) -> Evidence:
+    """Read what the leaders logged. ``name`` begins the figures' names."""
+    ranked = page.table.loc[page.table["rank"].notna()]
+    uris = dict(zip(page.runs["run_id"], page.runs["artifact_uri"], strict=True))
+    split = board.ask.split
+    leaders = [row for _, row in ranked.head(2).iterrows()] if columns.is_share(board.ask.metric) else []
+    predicted = [of_row(board.store, row, uris, split) for row in leaders]
+    verdict = compare(predicted[0] or [], predicted[1] or []) if len(predicted) == 2 else None
+    if not with_figures:
+        return Evidence(verdict, [])
+    drawn: list[Figure] = []
+    shown = ranked if len(ranked) else page.table
+    rows = [(str(row["label"]), tuple(row["run_ids"])) for _, row in shown.head(MOST_CURVES).iterrows()]
+    curves = of_rows(board.store, rows)
+    if curves:
+        drawn.append(figures.learning_curves(f"{name}curves", curves))
+    drawn += pareto(page, board, f"{name}cost")
+    for place, (row, found) in enumerate(zip(leaders, predicted, strict=True), 1):
+        if found:
+            first = str(row["run_ids"][0])
+            what = "seeds" if row["seeded"] else "runs"
+            several = f", {len(found)} {what} together" if len(found) > 1 else ""
+            title = f"{row['label']}{several}"
+            drawn += confusion(board, first, uris.get(first), found, f"{name}confusion-{place}", title)
+    return Evidence(verdict, drawn)
+
+
+def pareto(page: Page, board: Board, name: str) -> list[Figure]:
+    """Score against money where it is known of two rows or more, else against time."""
+    ranked = page.table.loc[page.table["rank"].notna()]
+    if not columns.is_share(board.ask.metric):
+        return []
+    for column, title, unit in ((names.COST_USD, "cost a run", "USD"), ("time_s", "time a run", "s")):
+        known = ranked.loc[ranked[column].notna() & (ranked[column] > 0)]
+        if len(known) < 2:
+            continue
+        front = on_front(known[column].to_numpy(), known[board.ask.metric].to_numpy())
+        points = [
+            Point(label, float(cost), float(score), float(low), float(high), bool(best))
+            for label, cost, score, low, high, best in zip(
+                known["label"], known[column], known[board.ask.metric], known["low"], known["high"], front, strict=True
+            )
+        ]
+        score_title = board.ask.metric.replace("_", " ")
+        return [figures.cost_against_score(name, points, title, unit, score_title)]
+    return []
+
+
+def on_front(cost: Any, score: Any) -> list[bool]:
+    """Which points nothing beats: none is at most as dear and at least as good, and better in one. ``(n,)`` each."""
+    order = np.lexsort((-score, cost))
+    best, last_cost = -np.inf, np.nan
+    front = [False] * len(cost)
+    for i in order:
+        if score[i] > best or (score[i] == best and cost[i] == last_cost):
+            front[i] = True
+            best, last_cost = score[i], cost[i]
+    return front
+
+
+def confusion(
+    board: Board, run_id: str, artifact_uri: str | None, found: Sequence[Predictions], name: str, title: str
+) -> list[Figure]:
+    """The confusion matrix of one configuration, its seeds added up; none for very many classes."""
+    size = 1 + max(int(max(one.label.max(), one.predicted.max())) for one in found)
+    if size > MOST_CLASSES:
+        return []
+    counts = np.zeros((size, size), dtype=np.int64)
+    for one in found:
+        np.add.at(counts, (one.label, one.predicted), 1)
+    classes = class_names(board.store, run_id, artifact_uri, size)
+    return [figures.confusion(name, counts[: len(classes), : len(classes)].tolist(), classes[:size], title)]

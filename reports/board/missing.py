@@ -1,0 +1,103 @@
+"""What is missing: every configuration's run without a test accuracy, why, and the exact command that fills it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.board.board import Page
+from reports.board.runs import column
+from reports.document import text
+from tracking import names
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A run without a test accuracy."""
+
+    run_id: str
+    run_name: str
+    why: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The finished candidates without a test accuracy, or with an impossible one.
+
+    ``found`` are the first ``MOST`` in the ranking's order, of ``total`` that a command here can fill; ``foreign`` were
+    logged by another tool.
+    """
+
+    found: list[Gap]
+    total: int
+    foreign: int
+
+
+MOST = 50
+
+
+def gaps(page: Page) -> Gaps:
+    """What a page lacks."""
+    row_of = {run: row for row, ids in enumerate(page.table["run_ids"]) for run in ids}
+    value = pd.to_numeric(column(page.runs, f"metrics.{names.TEST_ACCURACY}")).astype("float64")
+    lacking = page.runs.loc[~value.between(0, 1)]
+    marks = [f"tags.{t}" for t in (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)]
+    marks.append(f"metrics.{names.MODEL_SIZE_BYTES}")
+    ours = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
+    # A network of somebody else's code has a model like ours, and no settings to score it by.
+    ours &= column(lacking, f"params.{names.NETWORK}").isna()
+    foreign, lacking = int((~ours).sum()), lacking.loc[ours]
+    lacking = lacking.loc[lacking["run_id"].map(row_of).sort_values(kind="stable").index]
+    found = []
+    for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
+        why, command = _why(run, float(score))
+        found.append(Gap(str(run["run_id"]), text.one_line(run["run_name"] or ""), why, command))
+    return Gaps(found, len(lacking), foreign)
+
+
+def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
+    evaluate = f"python -m trainers.evaluate {run['run_id']}"
+    has_model = not text.is_missing(run.get(f"metrics.{names.MODEL_SIZE_BYTES}")) or not text.is_missing(
+        run.get(f"tags.{names.MODEL_URI}")
+    )
+    imported = str(run.get(f"tags.{names.LAUNCHER}")) == "import"
+    if score == score:
+        why = f"the value that was logged, {text.number(score)}, cannot be an accuracy"
+        return why, evaluate if has_model or not imported else retrain(_settings(run))
+    if imported and not has_model:
+        return "imported without a test score and without a model, so it has to be trained again", retrain(
+            _settings(run)
+        )
+    if str(run.get(f"tags.{names.LAUNCHER}")) == "sagemaker-builtin":
+        where = " --dataset PATH" if text.is_missing(run.get("params.dataset")) else ""
+        return "the built-in algorithm takes no test pictures", evaluate + where
+    if not text.is_missing(run.get("digest")):
+        return "it has a test split, which was left out (--no-test)", evaluate
+    return "no test score was logged", evaluate
+
+
+def _settings(run: pd.Series[Any]) -> dict[str, Any]:
+    known = {name: run.get(f"params.{name}") for name in names.PARAMS}
+    return {name: value for name, value in known.items() if not text.is_missing(value)}
+
+
+def retrain(params: Mapping[str, Any]) -> str:
+    """The command that trains the same configuration anew."""
+    words = ["python", "-m", "trainers.run"]
+    for key, name in names.PARAMS.items():
+        if key not in params or key in ("num_classes", "num_training_samples", "num_threads"):
+            continue
+        value = params[key]
+        if key == "use_pretrained_model":
+            if str(value) == "1" and "init" not in params:
+                words += ["--init", "imagenet"]
+            continue
+        words += [f"--{key.replace('_', '-')}", str(value).lower() if name.type is bool else str(value)]
+    if "dataset" not in params:
+        words += ["--dataset", "PATH"]
+    return shlex.join(words)

@@ -1,0 +1,290 @@
+"""From the store to the runs a report is about: reads the frame and adds what the vocabulary leaves implicit.
+
+Out: one row a run, the frame's columns plus ``dataset``, ``digest`` (of the split the metric was computed on), ``init``
+(in words), ``seed``, ``time_s`` and ``config`` (the group key over seeds). A parameter that cannot be read as the
+vocabulary's type is there as the text that was logged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.errors import ReportError
+from tracking import names
+from tracking.frame import load
+from tracking.frame.load import HasUri
+from tracking.store import connection
+
+_SEEDS = {"seed", "random_seed", "random_state", "data_seed", "seed_everything"}
+SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
+# On the runs that hold reports themselves (``--log``): they are nobody's candidates.
+REPORT = "report"
+_TAGS = (
+    names.FINGERPRINT,
+    names.INIT_LABEL,
+    names.PRETEXT,
+    names.STATUS_REASON,
+    names.ERROR_TYPE,
+    names.LAUNCHER,
+    names.TEST_OVERLAP,
+    names.MODEL_URI,
+    names.INSTANCE_TYPE,
+    names.FAILURE_KIND,
+    names.ADVICE,
+    names.REPLAY_PROBLEMS,
+    names.FLAGGED,
+    REPORT,
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a leaderboard is asked for.
+
+    ``metric`` ranks. ``by`` are the settings that make a row (empty: the whole configuration). ``columns`` are extra
+    parameters, metrics or tags to show. ``best`` names the metric at whose best epoch the curves' values are taken,
+    ``at_step`` an epoch; without either the last value counts. ``top`` rows are shown a page (0: all).
+    """
+
+    experiments: tuple[str, ...] | None = None
+    filter: str = ""
+    metric: str = names.TEST_ACCURACY
+    by: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    best: str = ""
+    at_step: int | None = None
+    top: int = 100
+
+    @property
+    def split(self) -> str:
+        """The split whose digest decides what compares: the metric's own, or the test split."""
+        head = self.metric.removeprefix("best_").partition("_")[0]
+        return head if head in names.SPLITS else "test"
+
+
+@dataclass(frozen=True)
+class Uri:
+    """A bare tracking URI where a store is expected."""
+
+    tracking_uri: str
+
+
+def open_store(store: HasUri | str | None) -> HasUri:
+    """The store given, the one at a tracking URI, or the one this directory resolves to."""
+    if store is None:
+        from tracking.store import resolve
+
+        return resolve()
+    return Uri(store) if isinstance(store, str) else store
+
+
+def where(store: HasUri) -> list[str]:
+    """The line of shell that leads other commands to a store that was named, not found by its place; else none."""
+    if not isinstance(store, Uri):
+        return []
+    return [f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}"]
+
+
+METRICS = (
+    names.TRAIN_ACCURACY,
+    names.VALIDATION_ACCURACY,
+    names.BEST_VALIDATION_ACCURACY,
+    names.TEST_ACCURACY,
+    names.num_images("train"),
+    names.num_images("validation"),
+    names.num_images("test"),
+    names.TRAINING_TIME_S,
+    names.TOTAL_TIME_S,
+    names.IMAGES_PER_S,
+    names.BILLABLE_TIME_S,
+    names.COST_USD,
+    names.NUM_PARAMETERS,
+    names.MODEL_SIZE_BYTES,
+)
+
+
+def read(store: HasUri, ask: Ask) -> pd.DataFrame:
+    """The runs asked for. Raises ReportError when there are none."""
+    named = [c for word in (*ask.by, *ask.columns) for c in _candidates(word)]
+    columns = [
+        *SETTING_COLUMNS,
+        *(f"metrics.{m}" for m in dict.fromkeys((*METRICS, ask.metric, *([ask.best] if ask.best else [])))),
+        *(f"tags.{t}" for t in (*_TAGS, f"{ask.split}_dataset_digest")),
+        f"datasets.{ask.split}",
+        *named,
+    ]
+    runs = as_written(load(store, ask.experiments, ask.filter, columns))
+    if runs.empty:
+        where = f" in {', '.join(ask.experiments)}" if ask.experiments else ""
+        narrowed = f" that match {ask.filter!r}" if ask.filter else ""
+        uri = connection.public(store.tracking_uri)
+        raise ReportError(f"no runs{where}{narrowed} in {uri}; train one: python -m trainers.run")
+    fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
+    attrs = dict(runs.attrs)
+    if (fingerprint.isna() & (runs["status"] == "FINISHED")).any():
+        # A foreign store: every parameter but the seed makes the configuration.
+        runs = as_written(load(store, ask.experiments, ask.filter, [*columns, "params.*"]))
+        fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
+        attrs = dict(runs.attrs)
+    if ask.best or ask.at_step is not None:
+        runs = _at_step(store, runs, ask)
+        attrs = dict(runs.attrs)
+    runs["seed"] = _seeds(runs)
+    runs["init"] = _init(runs)
+    runs["dataset"] = column(runs, "params.dataset")
+    digest = column(runs, f"tags.{ask.split}_dataset_digest")
+    runs["digest"] = digest.where(digest.notna(), column(runs, f"datasets.{ask.split}"))
+    runs["time_s"] = _time(runs)
+    settings = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
+    configs = [f"{experiment}/{key}" for experiment, key in zip(runs["experiment"], settings, strict=True)]
+    runs["config"] = pd.Series(configs, index=runs.index, dtype=object)
+    runs.attrs = attrs
+    return runs
+
+
+def is_seed(param: str) -> bool:
+    """Whether a parameter is the seed by its name, or by the last part of it: ``clf__random_state``, ``data/seed``."""
+    return re.split(r"__|[./]", param)[-1] in _SEEDS
+
+
+class _Shared(list[tuple[str, str, str]]):
+    """A list that is one and the same in every copy: pandas copies a frame's attributes with each column taken."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self
+
+
+def as_written(runs: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the text of every parameter that could not be read: it is a setting all the same."""
+    texts: dict[str, dict[str, str]] = {}
+    runs.attrs["unreadable"] = _Shared(runs.attrs.get("unreadable", []))
+    for run_id, name, said in runs.attrs["unreadable"]:
+        texts.setdefault(name, {})[run_id] = said
+    for name, said_of in texts.items():
+        said = pd.Series([said_of.get(run) for run in runs["run_id"]], index=runs.index, dtype=object)
+        runs[name] = said.where(said.notna(), runs[name].astype(object))
+    return runs
+
+
+def _seeds(runs: pd.DataFrame) -> pd.Series[Any]:
+    """A whole number; of several kinds of seed all of them, as text; None where a run has none."""
+    columns = [runs[c] for c in runs.columns if c.startswith("params.") and is_seed(c[7:])]
+    found = [[seed for seed in map(_seed, row) if seed is not None] for row in zip(*columns, strict=True)]
+    seeds = [row[0] if len(row) == 1 else " / ".join(map(str, row)) or None for row in found]
+    return pd.Series(seeds if columns else [None] * len(runs), index=runs.index, dtype=object)
+
+
+def _seed(value: Any) -> int | None:
+    """A seed as a number; None for ``None``, for a generator in words and the like, which name no seed."""
+    try:
+        return None if pd.isna(value) else int(names.parse(names.PARAMS["seed"], str(value)))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _at_step(store: HasUri, runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+    from reports.charts.curves import at_step
+
+    if ask.best and f"metrics.{ask.best}" not in runs.columns:
+        known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
+        raise ReportError(
+            f"no run has a metric {ask.best!r} to take the best of; there are: {', '.join(known) or 'none'}"
+        )
+    curves = [names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, ask.metric]
+    changed = at_step(store, runs, curves, best=ask.best, step=ask.at_step)
+    # The score of the kept checkpoint is no longer what the column shows.
+    best_validation = f"metrics.{names.BEST_VALIDATION_ACCURACY}"
+    return changed.drop(columns=[best_validation]) if best_validation in changed.columns else changed
+
+
+def column(runs: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """A column of the frame, or one of missing values where no run has it."""
+    if name in runs.columns:
+        return runs[name]
+    return pd.Series(np.full(len(runs), None, dtype=object), index=runs.index)
+
+
+def resolve_name(runs: pd.DataFrame, word: str) -> str:
+    """The frame's column for a word of the user's: ``init``, ``num_layers``, ``tags.study`` … Raises ReportError."""
+    for candidate in ("init",) if word == "init" else _candidates(word):
+        if candidate in runs.columns:
+            return candidate
+    known = sorted({c.partition(".")[2] for c in runs.columns if c.startswith(("params.", "metrics.", "tags."))})
+    raise ReportError(f"no run has a parameter, metric or tag {word!r}; there are: {', '.join(known)}")
+
+
+def _candidates(word: str) -> tuple[str, ...]:
+    if word.startswith(("params.", "metrics.", "tags.", "datasets.")):
+        return (word,)
+    return (f"params.{word}", f"metrics.{word}", f"tags.{word}")
+
+
+def _init(runs: pd.DataFrame) -> pd.Series[Any]:
+    """Where the weights came from, in words: the tag, the parameter, or the built-in's own flag."""
+    pretrained = {"1": "imagenet", "0": "scratch"}
+
+    def words(label: Any, init: Any, flag: Any) -> str | None:
+        if isinstance(label, str):
+            return label
+        if isinstance(init, str):
+            return f"run {init[4:12]}" if init.startswith("run:") else init
+        return None if pd.isna(flag) else pretrained.get(str(flag))
+
+    rows = zip(
+        column(runs, f"tags.{names.INIT_LABEL}"),
+        column(runs, "params.init"),
+        column(runs, "params.use_pretrained_model"),
+        strict=True,
+    )
+    return pd.Series([words(*row) for row in rows], index=runs.index, dtype=object)
+
+
+def _time(runs: pd.DataFrame) -> pd.Series[Any]:
+    """Seconds: the logged total, else training alone, else from start to end."""
+    seconds = (runs["end_time"] - runs["start_time"]).dt.total_seconds()
+    # A run from notes that tell no times begins and ends at once.
+    seconds = seconds.where(seconds > 0)
+    for name in (names.TRAINING_TIME_S, names.TOTAL_TIME_S):
+        logged = pd.to_numeric(column(runs, f"metrics.{name}"))
+        seconds = logged.where(logged.notna(), seconds)
+    return seconds.astype("float64")
+
+
+def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
+    """A hash of every parameter but the seed, for the runs that carry no fingerprint.
+
+    A run that tells nothing of its settings is like no other: its id is its key.
+    """
+    if not which.any():
+        return column(runs, "")
+    chosen = runs.loc[which]
+    params = [c for c in chosen.columns if c.startswith("params.") and not is_seed(c[7:])]
+    cells = [_key_cells(c, chosen[c]) for c in params]
+    keys = ["".join(row) for row in zip(*cells, strict=True)] if cells else [""] * len(chosen)
+    digests = {key: "p" + hashlib.sha256(key.encode(errors="replace")).hexdigest()[:15] for key in set(keys)}
+    known = [digests[key] if key else run for key, run in zip(keys, chosen["run_id"], strict=True)]
+    return pd.Series(known, index=chosen.index, dtype=object).reindex(runs.index)
+
+
+def _key_cells(name: str, values: pd.Series[Any]) -> list[str]:
+    texts: dict[Any, str] = {}
+    return [
+        "" if missing else texts.setdefault(value, f"{name}={value!s}\x00")
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
+
+
+def split_words(text: str | Sequence[str] | None) -> tuple[str, ...]:
+    """``"a,b"`` or ``["a", "b"]`` -> ``("a", "b")``."""
+    if text is None:
+        return ()
+    parts: Iterable[str] = text.split(",") if isinstance(text, str) else text
+    return tuple(word.strip() for word in parts if word.strip())

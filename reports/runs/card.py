@@ -1,0 +1,252 @@
+"""One run's card: what it learned from, how it was set, how well it does, what it took, how to repeat it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reports import stats
+from reports.board import columns as cells
+from reports.board.missing import retrain
+from reports.charts import curves, figures
+from reports.document import Document, text
+from reports.document.document import Block, Code, Column, Heading, Paragraph, Strong, Table, Text
+from reports.document.report import Paper
+from reports.runs import other_scores, perclass, reuse
+from reports.runs.comparison import foreign_metrics, score_text
+from reports.runs.lookup import Data, Run, data_of, find
+from reports.runs.predictions import Predictions, class_names, load
+from tracking import names
+from tracking.frame.load import HasUri
+
+_EFFORT = (
+    *("starting_s", "downloading_s", "training_s", "uploading_s", "interrupted_s", "stopping_s"),
+    *(names.TRAINING_TIME_S, names.TOTAL_TIME_S, names.BILLABLE_TIME_S, names.COST_USD, names.SPOT_SAVING),
+    *(names.IMAGES_PER_S, names.NUM_PARAMETERS, names.MODEL_SIZE_BYTES),
+)
+_PLACE = (names.LAUNCHER, names.INSTANCE_TYPE, names.INSTANCE_COUNT, names.REGION, names.PRICE, names.JOB_NAME)
+
+
+def run_card(run_id: str, store: HasUri | str | None = None) -> Paper:
+    """The card of one run, by its id or the beginning of it. Raises ReportError when there is no such run."""
+    opened, (run,) = find([run_id], store)
+    data = data_of(run, opened)
+    predicted = {split: load(opened, run.run_id, run.artifact_uri, split) for split in ("validation", "test")}
+    config, flavor, environment = reuse.files(opened, run)
+    paper = Document(run.label)
+    paper.add(Paragraph(_answer(run), "answer"), *_state(run))
+    paper.add(*_scores(run, data), *_data(data))
+    drawn = curves.of_rows(opened, [(run.label, (run.run_id,))])
+    if drawn:
+        paper.add(Heading("Learning curve"), figures.learning_curves("curves", drawn, caption=""))
+    test = predicted["test"]
+    if test is not None:
+        paper.add(*_by_class(opened, run, test), *_calibration(test))
+    paper.add(*_effort(run), *_settings(run), *reuse.environment_of(environment))
+    paper.add(*reuse.again(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
+    return Paper(paper, _as_data(run, data, test))
+
+
+def _answer(run: Run) -> Text:
+    words = []
+    for key, unit in (("num_layers", " layers"), ("init", ""), ("epochs", " epochs")):
+        value = run.tags.get(names.INIT_LABEL, run.params.get(key)) if key == "init" else run.params.get(key)
+        if value is not None:
+            words.append(f"{text.one_line(value)}{unit if value != 1 else unit[:-1]}")
+    on = [f"on {text.one_line(run.params['dataset'])}"] if "dataset" in run.params else []
+    head = f"{' '.join([*([', '.join(words)] if words else []), *on])}: " if words or on else ""
+    if names.PRETEXT in run.tags:
+        return f"{head}learned a made-up task ({run.tags[names.PRETEXT]}), a source for transfer and no candidate."
+    accuracy = run.metric(names.TEST_ACCURACY)
+    if accuracy is None:
+        said = f"{head}no test accuracy" if head else "No test accuracy"
+        if not run.is_ours:
+            return f"{said}: another tool logged this run."
+        if run.metric(names.MODEL_SIZE_BYTES) is None and run.tags.get(names.LAUNCHER) == "import":
+            return (
+                f"{said}, and no model that could be tested. What trains it again: ",
+                Code(retrain(run.params)),
+                ".",
+            )
+        return (f"{said}. What fills it: ", Code(f"python -m trainers.evaluate {run.run_id}"), ".")
+    images = run.metric(names.num_images("test"))
+    tested = f" on {text.count(images)} pictures" if images is not None else ""
+    if tested and run.tags.get(names.TEST_OVERLAP) == "0":
+        tested += " it was not trained on"
+    return (head, Strong(score_text(run, names.TEST_ACCURACY)), f" test accuracy{tested}.")
+
+
+def _state(run: Run) -> list[Block]:
+    """How it ended, where that was not well, and what cannot be true."""
+    blocks: list[Block] = []
+    if run.status != "FINISHED":
+        reason = run.tags.get(names.STATUS_REASON) or run.tags.get(names.ERROR_TYPE) or "no reason was recorded"
+        advice = run.tags.get(names.ADVICE)
+        said = f"{run.status}: {text.one_line(reason)}{f' ({text.one_line(advice)})' if advice else ''}"
+        blocks.append(Paragraph(said, "warning"))
+    blocks += [
+        Paragraph(f"{metric} is {text.number(value, 6)}, which it cannot be; the value is left out.", "warning")
+        for metric, value in run.impossible
+    ]
+    if names.FLAGGED in run.tags:
+        blocks.append(Paragraph(f"{text.one_line(run.tags[names.FLAGGED])}.", "warning"))
+    overlap = run.tags.get(names.TEST_OVERLAP)
+    if overlap == "unknown":
+        said = "Whether it was trained on some of the test pictures is not known; if so, the test score flatters."
+        blocks.append(Paragraph(said, "warning"))
+    elif overlap and overlap != "0":
+        blocks.append(Paragraph(f"{overlap} test pictures were trained on, so the test score flatters.", "warning"))
+    return blocks
+
+
+def _data(data: list[Data]) -> list[Block]:
+    if not data:
+        return []
+    columns = [
+        Column("split", False, [d.context for d in data]),
+        Column("data", False, [text.one_line(d.name) for d in data]),
+        Column("pictures", True, [text.count(d.num_images) for d in data], [d.num_images for d in data]),
+        Column("classes", True, [text.count(d.num_classes) for d in data], [d.num_classes for d in data]),
+        Column("content digest", False, [(Code(d.digest),) for d in data]),
+        Column("from", False, [(Code(d.source),) if d.source else text.MISSING for d in data]),
+    ]
+    return [Heading("Data"), Table(tuple(columns))]
+
+
+def _settings(run: Run) -> list[Block]:
+    known = [key for key in names.PARAMS if key in run.params]
+    idle = [key for key in known if not _has_effect(key, run)]
+    keys = [*(k for k in known if k not in idle), *sorted(set(run.params) - set(known))]
+    if not keys:
+        return []
+    values = [text.one_line(text.number(run.params[k], 6)) for k in keys]
+    meaning = [names.PARAMS[k].help if k in names.PARAMS else "" for k in keys]
+    columns = (
+        Column("setting", False, [(Code(k),) for k in keys]),
+        Column("value", False, values),
+        Column("meaning", False, [m if len(m) < 90 else m[:88].rstrip() + "…" for m in meaning]),
+    )
+    blocks: list[Block] = [Heading("Settings"), Table(columns)]
+    if idle:
+        blocks.append(Paragraph(f"Without effect beside these: {text.join(idle)}.", "note"))
+    return blocks
+
+
+def _has_effect(key: str, run: Run) -> bool:
+    """Whether a setting does anything beside the run's others, such as momentum beside adam."""
+    used_with = names.PARAMS[key].used_with
+    return used_with is None or used_with[0] not in run.params or run.params[used_with[0]] in used_with[1]
+
+
+def _scores(run: Run, data: list[Data]) -> list[Block]:
+    splits = [s for s in names.SPLITS if f"{s}_accuracy" in run.metrics or f"{s}_loss" in run.metrics]
+    if not splits:
+        return [*other_scores.blocks(run), *_foreign(run, 2)]
+    sizes = {d.context: d.num_images for d in data}
+    top5 = [score_text(run, names.top_k_accuracy(s, 5)) for s in splits]
+    losses = [run.metric(f"{s}_loss") for s in splits]
+    logged = [(s, run.metric(names.num_images(s))) for s in splits]
+    images = [sizes.get(s) if count is None else count for s, count in logged]
+    accuracy = [score_text(run, _accuracy_key(run, s)) for s in splits]
+    columns = [Column("split", False, splits), Column("accuracy (95 % interval)", True, accuracy)]
+    if any(v is not None for v in losses):
+        columns.append(Column("loss", True, text.numbers(losses), losses))
+    if any(t != text.MISSING for t in top5):
+        columns.append(Column("top-5", True, top5))
+    if any(i is not None for i in images):
+        columns.append(Column("pictures", True, [text.count(i) for i in images], images))
+    epoch = run.metric(names.BEST_EPOCH)
+    kept = f" The kept checkpoint is that of epoch {text.number(epoch)}." if epoch is not None else ""
+    said = "Train: running accuracy of the last epoch. Intervals are Wilson's for the number of pictures."
+    note = None if run.tags.get(names.LAUNCHER) == "import" else Paragraph(said + kept, "note")
+    return [
+        Heading("Scores"),
+        Table(tuple(columns)),
+        *([note] if note else []),
+        *other_scores.blocks(run),
+        *_foreign(run, 3),
+    ]
+
+
+def _foreign(run: Run, level: int) -> list[Block]:
+    """The metrics that another tool logged, or somebody beside the vocabulary's."""
+    other = [m for m in foreign_metrics([run]) if m not in other_scores.metrics(run)]
+    if not other:
+        return []
+    values = [run.metrics[m] for m in other]
+    said = [text.number(v) for v in values]
+    return [Heading("Other metrics", level), Table((Column("metric", False, other), Column("last value", True, said)))]
+
+
+def _accuracy_key(run: Run, split: str) -> str:
+    best = names.BEST_VALIDATION_ACCURACY
+    return best if split == "validation" and best in run.metrics else f"{split}_accuracy"
+
+
+def _by_class(store: HasUri, run: Run, test: Predictions) -> list[Block]:
+    size = 1 + int(max(test.label.max(), test.predicted.max()))
+    classes = class_names(store, run.run_id, run.artifact_uri, size)
+    counts = perclass.confusion(test, max(size, len(classes)) if len(classes) <= 60 else size)
+    blocks: list[Block] = [Heading("By class"), perclass.table(counts, classes)]
+    if len(counts) <= 60:
+        blocks.append(
+            figures.confusion("confusion", counts.tolist(), classes[: len(counts)], "Test pictures by class.")
+        )
+    return blocks
+
+
+def _calibration(test: Predictions) -> list[Block]:
+    if not np.isfinite(test.probability).all():
+        return []
+    bins, error = stats.calibration(test.probability, test.hits)
+    sure, right = float(test.probability.mean()), float(test.hits.mean())
+    low, high = (float(end) for end in stats.wilson(right, len(test.hits)))
+    word = "about as sure as it is right, as far as so many pictures can tell"
+    if not low <= sure <= high:
+        word = "surer than it is right" if sure > right else "less sure than it is right"
+    said = (
+        f"On average it gives its answer {text.percent(sure)} and is right {text.percent(right)} of the time:"
+        f" {word}. Expected calibration error {text.percent(error)}."
+    )
+    return [Heading("Calibration"), Paragraph(said), figures.reliability("calibration", bins, error)]
+
+
+def _effort(run: Run) -> list[Block]:
+    rows = [
+        (names.ALL[("metric", k)].title, cells.value_text(k, run.metric(k)))
+        for k in _EFFORT
+        if run.metric(k) is not None
+    ]
+    places = [(names.ALL[("tag", k)].title, text.one_line(run.tags[k])) for k in _PLACE if k in run.tags]
+    if not rows and not places:
+        return []
+    table = Table(
+        (Column("", False, [r[0] for r in (*rows, *places)]), Column("value", True, [r[1] for r in (*rows, *places)]))
+    )
+    return [Heading("What it took"), table]
+
+
+def _as_data(run: Run, data: list[Data], test: Predictions | None) -> dict[str, Any]:
+    from reports.board.export import FORMAT, plain
+
+    accuracy, images = run.metric(names.TEST_ACCURACY), run.metric(names.num_images("test"))
+    low, high = stats.wilson(np.nan if accuracy is None else accuracy, np.nan if images is None else images)
+    return {
+        "format": FORMAT,
+        "run_id": run.run_id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "params": plain(run.params),
+        "metrics": plain(run.metrics),
+        "test_accuracy_low": plain(low),
+        "test_accuracy_high": plain(high),
+        "calibration_error": None if test is None else plain(stats.calibration(test.probability, test.hits)[1]),
+        "data": [
+            {"context": d.context, "name": d.name, "digest": d.digest, "num_images": d.num_images, "source": d.source}
+            for d in data
+        ],
+        "other_data": other_scores.as_data(run),
+        "impossible": [{"metric": m, "value": plain(v)} for m, v in run.impossible],
+    }

@@ -1,0 +1,137 @@
+"""One run, looked up by its id or the beginning of it: settings, scores, data, artifacts."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.board.runs import as_written, open_store
+from reports.board.table import impossible
+from reports.document import text
+from reports.errors import ReportError
+from tracking import names
+from tracking.frame import load
+from tracking.frame.load import HasUri, inputs
+from tracking.store import connection
+
+
+@dataclass(frozen=True)
+class Data:
+    """A split as the run logged it: ``num_images`` and ``source`` as far as they were written down."""
+
+    context: str
+    name: str
+    digest: str
+    num_images: int | None
+    num_classes: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tracked run; ``params``, ``metrics`` and ``tags`` hold what is there, in the vocabulary's types."""
+
+    run_id: str
+    name: str
+    experiment: str
+    experiment_id: str
+    status: str
+    start_time: Any
+    end_time: Any
+    artifact_uri: str | None
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    impossible: tuple[tuple[str, float], ...]
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name, else its id."""
+        return text.one_line(self.name) or text.short(self.run_id)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this project logged it, so that its commands can do something with it."""
+        marks = (names.FINGERPRINT, names.LAUNCHER, names.JOURNAL_ID, names.MODEL_URI)
+        return any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
+
+    def metric(self, key: str) -> float | None:
+        """A metric's value; None where it is missing or cannot be."""
+        value = self.metrics.get(key)
+        return None if value is None or value != value or key in dict(self.impossible) else value
+
+
+def find(ids: list[str], store: HasUri | str | None) -> tuple[HasUri, list[Run]]:
+    """The store and the runs, in the order asked. Raises ReportError for an id that is none, or several."""
+    opened = open_store(store)
+    return opened, [_find(run_id, opened) for run_id in ids]
+
+
+def _find(run_id: str, store: HasUri) -> Run:
+    if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", run_id):
+        raise ReportError(f"{run_id!r} is no run id: give at least 4 of its characters")
+    for where in ("attributes.run_id", f"tags.{names.JOURNAL_ID}"):
+        found = load(store, filter=f"{where} LIKE '{run_id}%'")
+        if len(found) > 1:
+            listed = ", ".join(sorted(found["run_id"])[:5])
+            raise ReportError(f"{run_id!r} could be {len(found)} runs: {listed}; give more of the id")
+        if len(found) == 1:
+            return _run(found)
+    raise ReportError(
+        f"no run {run_id!r} in {connection.public(store.tracking_uri)}; `python -m reports leaderboard` lists them"
+    )
+
+
+def _run(frame: pd.DataFrame) -> Run:
+    row = as_written(frame).iloc[0]
+
+    def of(kind: str) -> dict[str, Any]:
+        start = len(kind) + 1
+        return {c[start:]: row[c] for c in frame.columns if c.startswith(f"{kind}.") and not text.is_missing(row[c])}
+
+    logged = {c[8:]: float(row[c]) for c in frame.columns if c.startswith("metrics.")}
+    return Run(
+        str(row["run_id"]),
+        str(row["run_name"] or ""),
+        str(row["experiment"]),
+        str(row["experiment_id"]),
+        str(row["status"]),
+        row["start_time"],
+        row["end_time"],
+        row["artifact_uri"],
+        {k: v.item() if hasattr(v, "item") else v for k, v in of("params").items()},
+        logged,
+        {k: str(v) for k, v in of("tags").items()},
+        tuple((metric, value) for _, metric, value in impossible(frame)),
+    )
+
+
+def data_of(run: Run, store: HasUri) -> list[Data]:
+    """The splits the run logged as dataset inputs: train, validation, test, then the rest."""
+    found = []
+    for one in inputs(store, run.run_id):
+        profile = _parsed(one.profile)
+        num_images = profile.get("num_images", profile.get("num_rows"))
+        found.append(
+            Data(one.context, one.name, one.digest, num_images, profile.get("num_classes"), _place(one.source))
+        )
+    order = {name: i for i, name in enumerate(names.SPLITS)}
+    return sorted(found, key=lambda d: (order.get(d.context, 9), d.context, d.digest))
+
+
+def _parsed(written: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(written or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _place(source: str) -> str:
+    """Where a dataset came from, out of MLflow's JSON or as it is."""
+    known = _parsed(source)
+    return str(next((known[k] for k in ("uri", "path", "url", "source") if k in known), "" if known else source))

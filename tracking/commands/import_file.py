@@ -1,0 +1,118 @@
+"""Bring runs in that were made elsewhere: training notes, a CSV or a JSON file.
+
+Each result in the file becomes a run with its settings and its scores, as read and as written; a score that cannot be
+meant as it stands (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
+nothing, importing an edited one adds what is new; a refused import leaves nothing behind. Finished SageMaker jobs of
+the account come in through `python -m trainers.jobs import`, which needs the sagemaker extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracking.errors import StoreUnreachable, TrackingError
+from tracking.store import resolve
+
+if TYPE_CHECKING:
+    from tracking.importers.to_journal import Result
+
+NAME = "import"
+HELP = "bring in results from notes, CSV or JSON"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``import``."""
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="notes (.txt, .md), .csv, .tsv, .json, .jsonl"
+    )
+    parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the store's)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be imported, and write nothing")
+    parser.add_argument("--sagemaker", action="store_true", help="finished training jobs of the AWS account")
+    parser.add_argument("--name-contains", metavar="X", help="with --sagemaker: only jobs with X in their name")
+    parser.add_argument("--since", metavar="D", help="with --sagemaker: only jobs made since (2026-11-01, 30d)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import and say what was done."""
+    from tracking.importers import to_journal
+
+    if arguments.sagemaker:
+        return _point_to_jobs(arguments)
+    if not arguments.files:
+        raise TrackingError("nothing to import: give a file of notes, CSV or JSON, or --sagemaker")
+    readings = [to_journal.read_file(path) for path in arguments.files]
+    results = [result for reading in readings for result in reading.results]
+    for remark in (remark for reading in readings for remark in reading.remarks):
+        print(f"tracking: {remark}", file=sys.stderr)
+    if arguments.dry_run:
+        for result in results:
+            _say(result, "would be imported")
+        return 0
+    return _bring_in(results, arguments.experiment)
+
+
+def _bring_in(results: list[Result], experiment: str | None) -> int:
+    from tracking.importers import to_journal
+    from tracking.store import replay
+
+    store = resolve()
+    experiment = experiment or store.default_experiment
+    counts = {"new": 0, "changed": 0, "known": 0}
+    elsewhere: set[str] = set()
+    num_failed = 0
+    for brought in to_journal.bring_in(results, store, experiment=experiment):
+        if brought.what == "deleted":
+            num_failed += 1
+            print(
+                f"tracking: {brought.result.place}: run {brought.run_id} was deleted; to have it back:"
+                f" mlflow runs restore --run-id {brought.run_id}",
+                file=sys.stderr,
+            )
+            continue
+        if brought.directory is None:
+            counts["known"] += 1
+            elsewhere |= {brought.experiment} - {experiment}
+            continue
+        try:
+            outcome = replay.replay(brought.directory, store)
+        except StoreUnreachable as error:
+            raise StoreUnreachable(f"{error}; import again when it answers") from error
+        except TrackingError as error:
+            num_failed += 1
+            print(f"tracking: {brought.result.place}: {error}", file=sys.stderr)
+            continue
+        counts["changed" if brought.what == "changed" else "new"] += 1
+        _say(brought.result, f"{'more of' if brought.what == 'changed' else 'new'} run {outcome.run_id[:8]}")
+        for problem in outcome.problems:
+            print(f"tracking: {problem}", file=sys.stderr)
+    where = f" (in experiment {', '.join(sorted(elsewhere))})" if elsewhere else ""
+    print(
+        f"{counts['new']} new, {counts['changed']} changed, {counts['known']} known already{where},"
+        f" in {store.public_uri}"
+    )
+    return 1 if num_failed else 0
+
+
+def _say(result: Result, what: str) -> None:
+    scores = ", ".join(
+        f"{metric} {'missing' if score.value is None else format(score.value, 'g')}"
+        for metric, score in result.scores.items()
+    )
+    print(f"{result.place}: {result.run_name}: {what}" + (f" ({scores})" if scores else ""))
+    for flag in result.flags:
+        print(f"  flagged: {flag}")
+
+
+def _point_to_jobs(arguments: argparse.Namespace) -> int:
+    """Tracking never asks AWS; say who does."""
+    if arguments.files:
+        raise TrackingError("--sagemaker reads the account, not files; give one of the two")
+    words = ["python", "-m", "trainers.jobs", "import"]
+    for flag, value in (("--name-contains", arguments.name_contains), ("--since", arguments.since)):
+        words += [flag, value] if value else []
+    print(f"The account's jobs are read by:\n  {shlex.join(words)}")
+    return 0

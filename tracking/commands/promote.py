@@ -1,0 +1,73 @@
+"""Register a run's model and give it an alias, if it is better than the model that has the alias now.
+
+The validation score decides, on the same pictures; test scores are for reporting. With --significant the two models'
+answers to the single pictures must differ by more than chance (McNemar's exact test, p < 0.05).
+Then: mlflow.pyfunc.load_model("models:/NAME@ALIAS").
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tracking import names
+from tracking.errors import ModelError
+from tracking.store import resolve
+
+NAME = "promote"
+HELP = "give a run's model an alias, if it is better"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``promote``."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="MLflow run id, or its beginning")
+    parser.add_argument("--best", action="store_true", help="the finished run with the best score")
+    parser.add_argument("--name", required=True, metavar="MODEL", help="name of the registered model")
+    parser.add_argument("--alias", default="champion", help="default champion")
+    parser.add_argument("--metric", default=names.VALIDATION_ACCURACY, help=f"default {names.VALIDATION_ACCURACY}")
+    parser.add_argument("--significant", action="store_true", help="refuse when a paired test can't tell them apart")
+    parser.add_argument("--experiment", metavar="NAME", help="with --best: of this experiment (default: the usual one)")
+    parser.add_argument("--dataset", metavar="DATA", help="with --best: only runs on this data")
+    parser.add_argument(
+        "--force", action="store_true", help="move the alias whatever the scores say; the audit says so"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Promote and say what replaced what; 1 when the challenger is refused."""
+    from tracking.registry import candidates, promote
+
+    if bool(arguments.run) == arguments.best:
+        raise ModelError("say which model: a run's id, or --best.")
+    promote.check_names(arguments.name, arguments.alias)
+    store = resolve()
+    store.check()
+    if arguments.metric.startswith("test_"):
+        print(
+            "tracking: choosing by a test score makes that score flatter the model from now on; validation is for this",
+            file=sys.stderr,
+        )
+    if arguments.best:
+        challenger = candidates.best(
+            store, experiment=arguments.experiment, dataset=arguments.dataset, metric=arguments.metric
+        )
+    else:
+        challenger = candidates.candidate(store, arguments.run, arguments.metric)
+    move = promote.promote(
+        store,
+        challenger,
+        arguments.name,
+        arguments.alias,
+        significant=arguments.significant,
+        force=arguments.force,
+    )
+    if not move.moved:
+        print(f"{move.name}@{move.alias} stays version {move.former}: {move.why}")
+        if move.version is not None:  # it is the challenger's
+            return 0
+        print(f"not promoted: {challenger}")
+        return 1
+    replaced = "" if move.former is None else f", replacing version {move.former}"
+    print(f"{move.name}@{move.alias} is now version {move.version}{replaced}: {move.why}")
+    print(f"promoted: {challenger}")
+    return 0

@@ -1,0 +1,113 @@
+"""Open MLflow's pages on the store that is meant here, artifacts included.
+
+Options after -- go to `mlflow server` as they are. Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from pathlib import Path
+
+from tracking.errors import TrackingError, redaction
+from tracking.store import Store, connection, resolve, schema
+from tracking.store.connection import DATABASES, kind
+
+NAME = "ui"
+HELP = "open MLflow's pages on the right store"
+STARTED_S = 120.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``ui``."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open a browser as soon as the pages are there")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="-- …", help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted; a store that is a server already only has its address said."""
+    store = resolve()
+    if store.tracking_uri.startswith(("http://", "https://")):
+        print(f"MLflow's pages are served by the tracking server: {store.public_uri}")
+        if arguments.open:
+            webbrowser.open(redaction.address(store.tracking_uri))  # a browser's command line is seen by others
+        return 0
+    store.check()
+    connection.check_reachable(store.tracking_uri)
+    _check_free(arguments.host, arguments.port)
+    # MLflow's server makes its tables, or upgrades them, in whatever database it is given.
+    if kind(store.tracking_uri) in DATABASES and schema.state(schema.look(store.tracking_uri)) != "ready":
+        store.client()
+    url = f"http://{_shown(arguments.host)}:{arguments.port}"
+    print(f"MLflow's pages on {store.public_uri} are coming up at {url} (Ctrl-C ends them)", flush=True)
+    line = command(store, arguments.host, arguments.port, arguments.rest)
+    server = subprocess.Popen(line, env=environment(store))
+    try:
+        if _answers(server, arguments.host, arguments.port):
+            print(f"ready: {url}", flush=True)
+            if arguments.open:
+                webbrowser.open(url)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(10)
+
+
+def command(store: Store, host: str, port: int, rest: list[str]) -> list[str]:
+    """The server's command line: artifacts read from where they lie, one worker.
+
+    The store is in ``environment``: a command line is seen by every user of the machine, passwords included.
+    """
+    root = store.artifact_root or Path.cwd() / "mlruns" / "artifacts"
+    line = [sys.executable, "-m", "mlflow", "server"]
+    line += ["--default-artifact-root", root.as_uri(), "--no-serve-artifacts"]
+    line += ["--host", host, "--port", str(port), "--workers", "1"]
+    return line + [word for word in rest if word != "--"]
+
+
+def environment(store: Store) -> dict[str, str]:
+    """The server's environment: this store, and no processes that judge language models, unless somebody asks for them.
+
+    They are eight more interpreters, 1.4 GB and 24 s of processor time at every start.
+    """
+    return {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": store.tracking_uri,
+    }
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise TrackingError(
+            f"cannot listen on {host} port {port}: {why}; choose another with --host or --port"
+        ) from error
+
+
+def _answers(server: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Wait until the server takes connections; False when it ended or took too long."""
+    end = time.monotonic() + STARTED_S
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((_shown(host), port), timeout=1):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _shown(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -1,0 +1,8 @@
+"""Runs as one typed pandas frame.
+
+Delete ``sql``, ``tables`` and ``filter`` and a correct, slower program is left that reads through MLflow's API.
+"""
+
+from tracking.frame.load import histories, load, models
+
+__all__ = ["histories", "load", "models"]

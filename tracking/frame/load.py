@@ -1,0 +1,246 @@
+"""The read side: the runs of any MLflow store as one typed pandas frame, one row a run.
+
+In: a store (or a tracking URI), experiments, a filter in MLflow's own words, the columns wanted. Out: the frame. SQLite
+and PostgreSQL are read with plain SQL (``frame_sql``), all else page by page through MLflow (``frame_api``); both give
+the same frame, and neither writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from tracking import names
+from tracking.errors import StoreError
+
+CORE = (
+    "run_id",
+    "run_name",
+    "experiment",
+    "experiment_id",
+    "status",
+    "start_time",
+    "end_time",
+    "artifact_uri",
+)
+_TIMES = ("start_time", "end_time")
+_KINDS = ("params", "metrics", "tags", "datasets")
+
+
+# The tag of an input that says which split it is.
+CONTEXT = "mlflow.data.context"
+
+
+class HasUri(Protocol):
+    """Anything with a tracking URI, such as ``tracking.store.store.Store``."""
+
+    @property
+    def tracking_uri(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to read: ``columns`` None means everything but ``system/`` metrics; ``limit`` None means every run."""
+
+    experiments: tuple[str, ...] | None = None
+    filter: str = ""
+    columns: tuple[str, ...] | None = None
+    order_by: str = ""
+    descending: bool = True
+    limit: int | None = None
+
+    def wants(self, kind: str) -> tuple[str, ...] | None:
+        """The keys wanted of ``params``, ``metrics``, ``tags`` or ``datasets``; None for all of them."""
+        if self.columns is None or f"{kind}.*" in self.columns:
+            return None
+        start = len(kind) + 1
+        return tuple(sorted({c[start:] for c in self.columns if c.startswith(f"{kind}.")}))
+
+
+class Input(NamedTuple):
+    """A dataset a run logged; ``source`` and ``profile`` are MLflow's JSON, or whatever text stands there."""
+
+    context: str
+    name: str
+    digest: str
+    source: str
+    profile: str
+
+
+@dataclass
+class Cells:
+    """What a reader found, untyped: lists of equal length, one entry a run; None is missing."""
+
+    num_runs: int
+    core: dict[str, list[Any]]
+    wide: dict[str, list[Any]] = field(default_factory=dict)
+
+    def put(self, row: int, column: str, value: Any) -> None:
+        cells = self.wide.get(column)
+        if cells is None:
+            cells = self.wide[column] = [None] * self.num_runs
+        cells[row] = value
+
+
+def load(
+    store: HasUri | str,
+    experiments: str | Iterable[str] | None = None,
+    filter: str = "",
+    columns: Iterable[str] | None = None,
+    *,
+    order_by: str = "",
+    descending: bool = True,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """Read the active runs of ``store`` into a frame, one row a run.
+
+    Columns: ``CORE``, then ``params.<k>``, ``metrics.<k>`` (the value at the highest step), ``tags.<k>`` and
+    ``datasets.<context>`` (the digest of the input logged as ``train``, ``validation``, ``test`` …), each group sorted.
+    ``experiments`` are names or ids (None: all that are active), ``filter`` is MLflow's filter language, ``columns``
+    names what to read beside the core (``params.*`` for a whole group); what no run has is simply absent. Rows come by
+    start time, or by ``order_by`` (a ``params.``, ``metrics.`` or ``tags.`` column) with missing values last; ``limit``
+    reads only the first so many of that order, or the newest where none is given.
+
+    Parameters of the vocabulary come back in its types (Int64, boolean, float64), metrics as float64, the rest as text
+    (object, None where missing). What the vocabulary cannot read is missing and listed in
+    ``frame.attrs["unreadable"]`` as ``(run_id, column, text)``; ``frame.attrs["read_by"]`` is ``sql`` or ``api``, and
+    ``frame.attrs["note"]`` says why the slower one had to do. Raises StoreError for an unknown experiment, and for what
+    is no store that can be read: nothing is made, upgraded or changed there.
+    """
+    uri = store if isinstance(store, str) else store.tracking_uri
+    query = Query(
+        (experiments,) if isinstance(experiments, str) else None if experiments is None else tuple(experiments),
+        filter,
+        None if columns is None else tuple(columns),
+        order_by,
+        descending,
+        limit,
+    )
+    _check(query)
+    cells, read_by, note = _ask(uri, "read", query)
+    frame = _frame(cells, query)
+    frame.attrs["read_by"] = read_by
+    frame.attrs["note"] = note
+    return frame
+
+
+def histories(store: HasUri | str, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Every logged point of some runs' metrics: columns ``run_id``, ``metric``, ``step``, ``value``.
+
+    Sorted by run, metric and step; of several values at one step the one logged last counts.
+    """
+    uri = store if isinstance(store, str) else store.tracking_uri
+    points, _, _ = _ask(uri, "histories", list(run_ids), list(metrics))
+    latest = {point[:3]: point[4] for point in sorted(points, key=lambda p: p[:4])}
+    rows = [(*place, value) for place, value in latest.items()]
+    frame = pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
+    frame["value"] = _typed("metrics.", frame["value"].tolist(), [], [])
+    return frame.astype({"run_id": object, "metric": object, "step": "int64"})
+
+
+def models(store: HasUri | str, run_id: str) -> list[tuple[str, str]]:
+    """``(model_id, artifact_location)`` of the models a run logged as MLflow's own, oldest first."""
+    uri = store if isinstance(store, str) else store.tracking_uri
+    found: list[tuple[str, str]] = _ask(uri, "models", run_id)[0]
+    return found
+
+
+def inputs(store: HasUri | str, run_id: str) -> list[Input]:
+    """The datasets a run logged as inputs."""
+    uri = store if isinstance(store, str) else store.tracking_uri
+    found: list[Input] = _ask(uri, "inputs", run_id)[0]
+    return found
+
+
+def _check(query: Query) -> None:
+    for column in (*(query.columns or ()), *([query.order_by] if query.order_by else ())):
+        kind, dot, key = column.partition(".")
+        if column not in CORE and (kind not in _KINDS or not dot or not key):
+            raise StoreError(
+                f"column {column!r}: columns are {', '.join(CORE)} or begin with {', '.join(k + '.' for k in _KINDS)}"
+            )
+    if query.limit is not None and query.limit < 1:
+        raise StoreError(f"limit {query.limit}: the number of runs to read is at least 1")
+
+
+def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
+    """Have ``what`` of a reader: by SQL where that can be; also who answered, and why the slower one had to."""
+    from tracking.frame import api, sql
+
+    note = ""
+    if sql.suits(uri):
+        try:
+            return getattr(sql, what)(uri, *asked), "sql", ""
+        except sql.Unsuitable as reason:
+            note = f"read through MLflow, which is slower: {reason}"
+    return getattr(api, what)(uri, *asked), "api", note
+
+
+def experiment_error(asked: Sequence[str], known: Iterable[str]) -> StoreError:
+    """The error for experiments that are not in the store."""
+    listed = ", ".join(sorted(known)) or "none"
+    return StoreError(f"no experiment {', '.join(map(repr, asked))} in this store; there are: {listed}")
+
+
+def _frame(cells: Cells, query: Query) -> pd.DataFrame:
+    """Type the cells and put the columns in order."""
+    unreadable: list[tuple[str, str, str]] = []
+    data: dict[str, Any] = {}
+    for column in CORE:
+        values = cells.core[column]
+        if column in _TIMES:
+            data[column] = _times(values)
+        else:
+            data[column] = pd.Series(values, dtype=object)
+    for kind in _KINDS:
+        for column in sorted(c for c in cells.wide if c.startswith(f"{kind}.")):
+            data[column] = _typed(column, cells.wide[column], cells.core["run_id"], unreadable)
+    frame = pd.DataFrame(data, columns=list(data))
+    if not query.order_by:
+        order = np.lexsort(([str(r) for r in cells.core["run_id"]], [t or 0 for t in cells.core["start_time"]]))
+        frame = frame.iloc[order].reset_index(drop=True)
+    frame.attrs["unreadable"] = sorted(unreadable)
+    return frame
+
+
+def _times(milliseconds: list[int | None]) -> pd.Series[Any]:
+    numbers = np.array([np.iinfo(np.int64).min if t is None else t for t in milliseconds], dtype="datetime64[ms]")
+    return pd.Series(numbers).dt.tz_localize("UTC")
+
+
+def _typed(
+    column: str, values: list[Any], run_ids: list[str], unreadable: list[tuple[str, str, str]]
+) -> pd.Series[Any]:
+    kind, _, key = column.partition(".")
+    if kind == "metrics":
+        numbers = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        # A database has no infinity: MLflow stores the largest float instead.
+        largest = sys.float_info.max
+        numbers[numbers >= largest] = np.inf
+        numbers[numbers <= -largest] = -np.inf
+        return pd.Series(numbers)
+    name = names.PARAMS.get(key) if kind == "params" else None
+    if name is None or name.type is str:
+        return pd.Series(values, dtype=object)
+    read: dict[str, Any] = {}
+    typed: list[Any] = []
+    for run_id, text in zip(run_ids, values, strict=True):
+        if text is None:
+            typed.append(None)
+            continue
+        if text not in read:
+            try:
+                read[text] = names.parse(name, text)
+            except (ValueError, OverflowError):
+                read[text] = None
+        if read[text] is None:
+            unreadable.append((run_id, column, text))
+        typed.append(read[text])
+    if name.type is float:
+        return pd.Series(np.array([np.nan if v is None else v for v in typed], dtype=np.float64))
+    return pd.Series(typed, dtype="Int64" if name.type is int else "boolean")

@@ -1,0 +1,91 @@
+"""MLflow's tables as the read side knows them, and the door every read of a database goes through.
+
+It opens read-only and asks first what the database is. Whatever has the columns that are read is read, whichever MLflow
+made it; anything else is refused in a sentence. Nothing is created, upgraded or changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from tracking.errors import StoreError
+from tracking.store import connection as border
+from tracking.store import readonly, schema
+from tracking.store.readonly import sqlite_path
+
+_meta = sa.MetaData()
+_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
+    **dict.fromkeys(("start_time", "end_time", "experiment_id", "creation_timestamp_ms"), sa.BigInteger()),
+    **dict.fromkeys(("step", "timestamp"), sa.BigInteger()),
+    "is_nan": sa.Boolean(),
+}
+
+
+def _table(name: str, *more: str) -> sa.Table:
+    """A table with the columns that are read, of the types they have there; a metric's value is a number."""
+    columns = (*{**schema.REQUIRED, **schema.INPUTS, **schema.MODELS}[name], *more)
+    value = sa.Float() if "is_nan" in columns else sa.String()
+    types = {**_TYPES, "value": value}
+    return sa.Table(name, _meta, *(sa.Column(c, types.get(c, sa.String())) for c in columns))
+
+
+EXPERIMENTS = _table("experiments", "workspace")
+RUNS = _table("runs")
+PARAMS = _table("params")
+TAGS = _table("tags")
+LATEST = _table("latest_metrics")
+METRICS = _table("metrics")
+INPUTS = _table("inputs")
+DATASETS = _table("datasets")
+INPUT_TAGS = _table("input_tags")
+MODELS = _table("logged_models")
+
+
+class Unsuitable(Exception):
+    """The store cannot be read this way; the message says why."""
+
+
+def suits(uri: str) -> bool:
+    """Whether the URI names a kind of database that is read here."""
+    return border.kind(uri) in ("sqlite", "postgresql")
+
+
+@contextmanager
+def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
+    """A read-only connection and what lies there, within one transaction: all queries see the same moment.
+
+    Raises StoreError for what is no store that can be read, Unsuitable where only MLflow knows what is meant.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise StoreError(schema.unreadable(uri, schema.Look({}, ())))
+    if path is None and border.kind(uri) == "sqlite":
+        raise StoreError(f"{uri!r} lives in memory, where nothing has been tracked; give it a file's path")
+    border.check_reachable(uri)
+    with schema.reading(uri):
+        engine = (
+            sa.create_engine(uri, poolclass=sa.NullPool)
+            if path is None
+            else sa.create_engine("sqlite://", creator=lambda: readonly.connect(path), poolclass=sa.NullPool)
+        )
+        with engine.connect() as connection:
+            if path is not None:
+                # MLflow sets the same, so that LIKE means the same.
+                connection.exec_driver_sql("PRAGMA case_sensitive_like = true")
+                # In KiB. SQLite's own 2 MB make it read the pages of a large store over and over.
+                connection.exec_driver_sql("PRAGMA cache_size = -65536")
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            found = schema.look_through(lambda sql: connection.exec_driver_sql(sql).all(), engine.dialect.name)
+            if not found.has(schema.REQUIRED):
+                raise StoreError(schema.unreadable(uri, schema.look(uri)))
+            if "workspace" in found.columns["experiments"]:
+                other = sa.select(EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default").limit(1)
+                if connection.execute(other).first() is not None:
+                    raise Unsuitable("it has workspaces, and only MLflow knows which one is yours")
+            yield connection, found

@@ -1,0 +1,1 @@
+"""Results written down elsewhere, such as notes and tables, become runs."""

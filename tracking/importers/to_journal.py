@@ -1,0 +1,303 @@
+"""Runs made elsewhere and written down by hand or by another tool: notes, CSV, JSON become journals like any other.
+
+Enters: a file. Leaves: ``Result`` for each run in it, and by ``bring_in`` a journal each, whose id follows from the
+place in the file, so that importing twice makes one run and an edited file brings only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracking import names
+from tracking.errors import JournalError, TrackingError
+from tracking.journal import Journal
+from tracking.journal.events import now_ms, read, segment_path
+from tracking.journal.files import cannot_write, remove
+from tracking.store import connection
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+
+MISSING = ("", "?", "-", "--", "n/a", "na", "none", "null", "tbd", "unknown", "missing")
+_MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score: ``written`` as it stands in the file, ``value`` as it was read (None: it was not), ``remark`` why so.
+
+    ``remark`` is empty where the two say the same.
+    """
+
+    written: str
+    value: float | None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run as a file tells it. ``key`` is its identity in the file, ``place`` where it stands, for people.
+
+    ``series`` are metrics with more than one value: metric → (step, value) pairs. Times are milliseconds, None where
+    nothing is known of them.
+    """
+
+    key: str
+    place: str
+    run_name: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    series: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    status: str = "FINISHED"
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    @property
+    def journal_id(self) -> str:
+        """The same for the same run in the same file, wherever that lies."""
+        return hashlib.sha256(f"import {self.key}".encode()).hexdigest()[:32]
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits of everything that was read."""
+        parts = [self.params, {k: s.written for k, s in self.scores.items()}, self.series, self.tags, self.status]
+        text = json.dumps([dict(p) if isinstance(p, Mapping) else p for p in parts], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def flags(self) -> list[str]:
+        """What was read otherwise than written, a few words each."""
+        return [f"{metric} {score.remark}" for metric, score in self.scores.items() if score.remark]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file gave: runs, and remarks about what was not taken over."""
+
+    results: tuple[Result, ...]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a result is to the store, and its journal's directory (None: nothing to replay).
+
+    ``what``: ``new``; ``changed`` since it was imported; ``halfway``: that import was stopped; ``known``, as run
+    ``run_id`` of ``experiment``; ``deleted``: the store's user deleted the run.
+    """
+
+    result: Result
+    what: str
+    directory: Path | None
+    run_id: str = ""
+    experiment: str = ""
+
+
+def read_file(path: Path) -> Reading:
+    """The runs of a file, by its suffix: ``.csv`` ``.tsv``, ``.json`` ``.jsonl``, anything else is notes.
+
+    Raises TrackingError with every line that cannot be understood.
+    """
+    from tracking.importers import notes, tables
+
+    try:
+        text = storable(path.read_text(encoding="utf-8-sig"))
+        changed_ms = path.stat().st_mtime_ns // 1_000_000
+    except OSError as error:
+        raise TrackingError(f"{path}: {error.strerror or error}; give a file of notes, CSV or JSON") from error
+    except UnicodeDecodeError as error:
+        raise TrackingError(f"{path} is no text in UTF-8 ({error}); save it as such") from error
+    name, suffix = storable(path.name), path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        reading = tables.read_csv(text, name)
+    elif suffix in (".json", ".jsonl"):
+        reading = tables.read_json(text, name, lines=suffix == ".jsonl")
+    else:
+        reading = notes.read_notes(text, name)
+    if not reading.results:
+        told = "; ".join(reading.remarks)
+        raise TrackingError(f"{path} holds no run that could be read{f' ({told})' if told else ''}")
+    return Reading(tuple(_dated(result, changed_ms) for result in reading.results), reading.remarks)
+
+
+def storable(text: str) -> str:
+    """The text with what no store takes (lone surrogates, NUL) spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def read_score(text: str, *, percent: bool = False) -> Score:
+    """A share of pictures as people write it: 0.994, 99.4 %, 99,4, 994 where 0.994 is meant, ? where it is missing.
+
+    ``percent``: the number's column says that it is one of percent.
+    """
+    written = text.strip()
+    if written.lower() in MISSING:
+        return Score(written, None)
+    bare = written.rstrip("%").strip().replace(",", ".")
+    if not _NUMBER.fullmatch(bare):
+        return Score(written, None, f"{written!r} was not read: it is no number")
+    value = float(bare)
+    if percent or written.endswith("%"):
+        if 0 <= value <= 100:
+            read_as = float(f"{value / 100:.12g}")
+            odd = 0 < value <= 1 and not written.endswith("%")
+            return Score(written, read_as, f"{written} was read as {read_as:g}, since its column says %" if odd else "")
+    elif 0 <= value <= 1:
+        return Score(written, value)
+    elif 1 < value <= 100:
+        read_as = float(f"{value / 100:.12g}")
+        return Score(written, read_as, f"{written} was read as {read_as:g}, since it can only mean percent")
+    elif bare.isdigit():
+        read_as = float(f"0.{bare}")
+        return Score(written, read_as, f"{written} was read as {read_as:g}, since a share is at most 1")
+    return Score(written, None, f"{written} was not read: no share of pictures is that")
+
+
+def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Iterator[Brought]:
+    """Write the journal of each result that the store lacks, or has otherwise, under ``store.journals``.
+
+    All are checked and written aside before the first one takes its place, so a refused import leaves nothing. Replay
+    each one before asking for the next. Raises TrackingError.
+    """
+    results = _distinct(results)
+    store.client()  # whatever is wrong with the store is said before a folder is made
+    try:
+        store.journals.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(store.journals, error) from error
+    with connection.locked(store.journals / "import"):
+        for left in store.journals.glob(".import-*"):  # an import that was killed; a living one holds the lock
+            remove(left)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.journals) as scratch:
+            plans = [_plan(result, store, experiment, Path(scratch)) for result in results]
+            any_new = any(plan.what == "new" for plan in plans)
+            experiment_id = _experiment_id(store, experiment) if any_new else ""
+            for plan in plans:
+                run_id = _deleted_run(plan.result, store, experiment_id) if plan.what == "new" else None
+                if run_id is not None:
+                    yield Brought(plan.result, "deleted", None, run_id)
+                elif plan.directory is None:
+                    yield plan
+                else:
+                    yield replace(plan, directory=_put(plan.directory, store.journals))
+
+
+def _distinct(results: Sequence[Result]) -> list[Result]:
+    """Each run once. Raises TrackingError where two files of one name tell of the same run differently."""
+    seen: dict[str, Result] = {}
+    for result in results:
+        other = seen.setdefault(result.journal_id, result)
+        if other.digest != result.digest:
+            raise TrackingError(
+                f"{other.place} and {result.place} are files of one name that tell of {result.run_name!r} differently;"
+                " a run is known by its file's name: rename one of the files"
+            )
+    return list(seen.values())
+
+
+def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Brought:
+    """What the store needs of a result, as a journal in ``scratch``."""
+    known = next(store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"), None)
+    if known is None:
+        return Brought(result, "new", _write(result, scratch, experiment))
+    experiment = store.client().get_experiment(known.info.experiment_id).name
+    if known.info.status == "RUNNING":  # an import that was stopped halfway
+        return Brought(result, "halfway", _write(result, scratch, experiment))
+    if known.data.tags.get(names.IMPORT_DIGEST) == result.digest:
+        return Brought(result, "known", None, known.info.run_id, experiment)
+    return Brought(result, "changed", _write(result, scratch, experiment, known.info.run_id))
+
+
+def _experiment_id(store: Store, experiment: str) -> str:
+    """Its id; it is made where absent. Raises StoreError for a deleted one, TrackingError for a name MLflow refuses."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return store.experiment_id(experiment)
+    except MlflowException as error:
+        if not connection.is_bad_value(error):
+            raise
+        raise TrackingError(f"experiment {experiment[:80]!r}: {error.message}") from error
+
+
+def _deleted_run(result: Result, store: Store, experiment_id: str) -> str | None:
+    """The run that this result became in the experiment, where somebody has deleted it since."""
+    from mlflow.entities import ViewType
+
+    with connection.translated(store.tracking_uri):
+        journal = f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"
+        found = store.client().search_runs([experiment_id], journal, ViewType.DELETED_ONLY, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _put(written: Path, journals: Path) -> Path:
+    """Give a journal its place among the others, unless the very same is there: that one knows which stores have it."""
+    directory = journals / written.name
+    if segment_path(directory, 1).exists():
+        try:
+            if list(read(directory)) == list(read(written)):
+                return directory
+        except JournalError:
+            pass  # damaged: the new one replaces it
+    remove(directory)
+    return written.rename(directory)
+
+
+def _write(result: Result, folder: Path, experiment: str, run_id: str | None = None) -> Path:
+    """The result as a journal; onto an existing run without the status it has."""
+    start_ms = result.start_ms
+    assert start_ms is not None, "read_file dates every result"
+    end_ms = result.end_ms if result.end_ms is not None else start_ms
+    # A corrected score counts from now on: of two values at a step MLflow shows the later.
+    said_ms = end_ms if run_id is None else max(end_ms, now_ms())
+    journal = Journal.create(
+        folder,
+        experiment=experiment,
+        run_name=result.run_name[:_MAX_RUN_NAME],
+        attach_run_id=run_id,
+        start_time_ms=start_ms,
+        journal_id=result.journal_id if run_id is None else f"{result.journal_id}-{result.digest}",
+    )
+    try:
+        journal.params(result.params, time_ms=start_ms)
+        for metric, pairs in result.series.items():
+            for step, value in pairs:
+                journal.metrics({metric: value}, step=step, time_ms=said_ms)
+        step = int(result.params.get("epochs", "0"))
+        values = {metric: score.value for metric, score in result.scores.items() if score.value is not None}
+        journal.metrics(values, step=step, time_ms=said_ms)
+        journal.tags(_tags(result), time_ms=said_ms)
+        if run_id is None:
+            journal.status(result.status, end_time_ms=end_ms, time_ms=end_ms)
+    finally:
+        journal.close()
+    return journal.dir
+
+
+def _tags(result: Result) -> dict[str, str]:
+    written = {names.as_written(metric): score.written for metric, score in result.scores.items() if score.written}
+    flagged = {names.FLAGGED: "; ".join(result.flags)} if result.flags else {}
+    return {
+        names.LAUNCHER: "import",
+        **result.tags,
+        **written,
+        **flagged,
+        names.JOURNAL_ID: result.journal_id,  # a table that MLflow exported brings another run's
+        names.IMPORTED_FROM: result.place,
+        names.IMPORT_DIGEST: result.digest,
+    }
+
+
+def _dated(result: Result, changed_ms: int) -> Result:
+    """With a time: MLflow wants one. Where the file names none, it is when the file was last changed."""
+    start_ms = result.start_ms if result.start_ms is not None else result.end_ms
+    return replace(result, start_ms=max(changed_ms, 0) if start_ms is None else start_ms)

@@ -1,0 +1,266 @@
+"""The run directory on disk: who holds it, how files get into it, what to say when it cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from tracking.errors import JournalError
+from tracking.journal.events import SEGMENT_BYTES, Position, open_segment, segment_path, segments
+
+# Given back to the file system when the disk is full, so that the end of the run can still be written down.
+RESERVE_BYTES = 64 * 2**10
+# How long an event may wait in the machine's memory while others follow it.
+SYNC_S = 1.0
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Lines:
+    """Whole lines appended to a journal's segments: either all of a line lands on the disk or nothing of it."""
+
+    def __init__(self, directory: Path, number: int, size: int) -> None:
+        """Go on in segment ``number`` after ``size`` bytes, cutting off what follows; make it where there is none."""
+        self._directory = directory
+        self._synced = time.monotonic()
+        reserve = directory / "reserve"
+        try:
+            remove(reserve)
+            with open(open_own(reserve, os.O_WRONLY | os.O_EXCL), "wb") as stream:
+                stream.write(b"\0" * RESERVE_BYTES)
+            self._fd = self._open(number, size)
+        except OSError as error:
+            raise cannot_write(directory, error) from error
+        self._number, self._size = number, size
+
+    def append(self, line: bytes, *, last_words: bool = False) -> None:
+        """Write a line that ends in a newline. ``last_words`` may use the space held back for a full disk.
+
+        It is flushed to the disk itself where nothing was for a second: of events that come thick and fast, not each.
+        """
+        try:
+            try:
+                self._append(line)
+            except OSError as error:
+                if error.errno not in _FULL or not last_words:
+                    raise
+                self.drop_reserve()
+                self._append(line)
+            if time.monotonic() - self._synced >= SYNC_S:
+                self.sync()
+        except OSError as error:
+            raise cannot_write(segment_path(self._directory, self._number), error) from error
+
+    def sync(self) -> None:
+        """Return when everything is on the disk itself."""
+        os.fdatasync(self._fd)
+        self._synced = time.monotonic()
+
+    def drop_reserve(self) -> None:
+        """Give back the space held for last words."""
+        (self._directory / "reserve").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the segment."""
+        os.close(self._fd)
+
+    def _open(self, number: int, size: int) -> int:
+        path = segment_path(self._directory, number)
+        fd = open_own(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.ftruncate(fd, size)
+            sync_folder(self._directory)
+        except OSError:
+            os.close(fd)
+            if not size:
+                path.unlink()  # a segment that has a successor is complete, and this one's former may yet grow
+            raise
+        return fd
+
+    def _append(self, line: bytes) -> None:
+        if self._size and self._size + len(line) > SEGMENT_BYTES:
+            self.sync()
+            # The former one stays open until there is a next: its number may be another file's after that.
+            former, self._fd = self._fd, self._open(self._number + 1, 0)
+            self._number, self._size = self._number + 1, 0
+            os.close(former)
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError:
+            # Half a line in the middle would make every later one unreadable.
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise
+        self._size += written
+
+
+def flush(directory: Path, position: Position) -> Position:
+    """Bring what was written after ``position`` to the disk itself; the place up to which it is. Raises JournalError.
+
+    What is told to others from there on cannot be lost here any more.
+    """
+    end = position
+    for number in segments(directory):
+        if number < position.segment:
+            continue
+        fd = open_segment(segment_path(directory, number))
+        try:
+            end = Position(number, os.fstat(fd).st_size)
+            if end > position:
+                os.fsync(fd)
+        except OSError as error:
+            raise cannot_write(segment_path(directory, number), error) from error
+        finally:
+            os.close(fd)
+    return end
+
+
+def sync_files(path: Path) -> None:
+    """Bring a file, or a folder with all that is in it, to the disk itself."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            if not inner.is_symlink():
+                sync_files(inner)
+    elif not path.is_file():
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk itself."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(fd)
+
+
+def open_own(path: Path, flags: int, mode: int = 0o644) -> int:
+    """Open or make a file of a journal's; OSError where it is a link, which might be to any file of the user's."""
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+
+
+def hold(directory: Path) -> int:
+    """Take the writer's lock; the descriptor that holds it. JournalError when another process has it."""
+    path = directory / "lock"
+    try:
+        fd = open_own(path, os.O_RDWR)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        _lock(fd, directory)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+    except OSError as error:
+        os.close(fd)
+        raise cannot_write(path, error) from error
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(fd: int, directory: Path) -> None:
+    for last in (*[False] * 10, True):
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not last:  # it may be somebody who only looks whether it is held
+                time.sleep(0.02)
+    owner = writer(directory)
+    raise JournalError(
+        f"{directory} is being written by process {owner.get('pid', '?')} on {owner.get('host', '?')};"
+        " wait for it or end it first"
+    )
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a living process writes this journal (on this machine, or on another that shares locks with it)."""
+    path = Path(directory) / "lock"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def writer(directory: Path) -> dict[str, Any]:
+    """Who wrote the journal last: ``{"pid": …, "host": …}``, empty where nobody said."""
+    path = Path(directory) / "lock"
+    try:
+        found = json.loads(path.read_text()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def place(source: Path, target: Path, move: bool) -> None:
+    """Put ``source`` at ``target``, on the disk itself, so that no reader ever sees half of it.
+
+    What links point at is copied, so that nothing leads out of the journal; a link to nothing is left out.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.parent / f".{target.name}.{os.getpid()}.part"
+    move = move and not any(path.is_symlink() for path in (source, *source.rglob("*")))
+    try:
+        if move:
+            shutil.move(source, part)
+        elif source.is_dir():
+            shutil.copytree(source, part, ignore_dangling_symlinks=True)
+        else:
+            shutil.copy2(source, part)
+        sync_files(part)
+        if target.is_dir():
+            former = part.with_suffix(".former")
+            target.rename(former)
+            part.rename(target)
+            remove(former)
+        else:
+            part.replace(target)
+        sync_folder(target.parent)
+    except BaseException:
+        if not move:  # what was moved exists nowhere else
+            remove(part)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> JournalError:
+    """The error to raise where ``path`` could not be written, with the way out."""
+    full = error.errno in (*_FULL, errno.EFBIG) or os.strerror(errno.ENOSPC) in str(error)
+    why = error.strerror or (os.strerror(errno.ENOSPC) if full else str(error))
+    if full:
+        way_out = "what was logged until here is kept; make room, then resume the run"
+    else:
+        way_out = "give a folder that can be written, or change its owner or permissions"
+    return JournalError(f"cannot write {path}: {why}; {way_out}")

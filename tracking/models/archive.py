@@ -1,0 +1,237 @@
+"""What a SageMaker job leaves: ``model.tar.gz``, or a folder of the same files, read safely.
+
+The built-in image classification's, or that of this project's own trainer, which has a ``model.json`` beside the two.
+
+An archive is from an unknown hand. Nothing is extracted by its own names: only plain files whose names are the
+algorithm's are read, within limits, and the graph and weights are checked before any library sees them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from tracking.errors import ModelError
+from tracking.models.facts import META, SYMBOL, WEIGHTS, check
+from tracking.models.formats import params, symbol
+from tracking.models.formats.onnx_operators import TRANSLATIONS
+from tracking.models.serving.files import DIGESTS
+
+MAX_MEMBERS = 10_000
+MAX_TEXT_BYTES = 64 * 2**20
+MAX_WEIGHTS_BYTES = 4 * 2**30
+MAX_BYTES = 16 * 2**30  # of all members, wanted or not: they must be unpacked to be passed over
+
+_PARAMS = re.compile(r"(.+)-(\d{4,})\.params")
+_SYMBOL_SUFFIX, _SHAPES = "-symbol.json", "model-shapes.json"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What was taken out: ``epoch`` of the weights (from 1), the network's input (C, H, W) and number of classes.
+
+    ``facts``: what our own trainer says of its model, empty for the built-in's.
+    """
+
+    epoch: int
+    image_shape: tuple[int, int, int] | None
+    num_classes: int
+    facts: dict[str, Any]
+
+
+def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = None) -> Archive:
+    """Put an archive's network into ``directory`` as ``model-symbol.json`` (to the logits) and ``model-0000.params``.
+
+    ``epoch`` chooses among several checkpoints, which an archive holds when checkpoint_frequency was set. Raises
+    ModelError for what is no such archive, is damaged, hostile, or leaves the choice open.
+    """
+    source, directory = Path(source), Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    texts: dict[str, bytes] = {}
+    epochs: dict[int, str] = {}
+    with _members(source) as members:
+        for name, size, file in members:
+            if name.endswith(_SYMBOL_SUFFIX) or name in (_SHAPES, META):
+                texts[name] = _read(file, size, MAX_TEXT_BYTES, f"{source}: {name}")
+            elif match := _PARAMS.fullmatch(name):
+                number = int(match[2])
+                epochs[number] = name
+                if epoch is None or epoch == number:
+                    _copy(file, size, directory / WEIGHTS, f"{source}: {name}")
+    chosen = _choose(epochs, epoch, source)
+    graph = _graph(texts, source)
+    arrays = params.weights(directory / WEIGHTS)
+    missing = [name for name in graph.variables if name not in arrays]
+    if missing != ["data"]:
+        raise ModelError(
+            f"{source}: the graph wants {', '.join(missing) or 'no picture'} beside the weights; it should be data."
+        )
+    classes = symbol.num_classes(graph, arrays)
+    if classes is None:
+        raise ModelError(f"{source}: its graph does not end in a layer that tells the classes apart.")
+    (directory / SYMBOL).write_text(symbol.to_json(graph), encoding="utf-8")
+    facts = _facts(texts.get(META), source)
+    shape = tuple(facts["image_shape"]) if facts else _image_shape(texts.get(_SHAPES), source)
+    return Archive(int(facts.get("epoch", chosen)), shape, classes, facts)
+
+
+def epochs(source: str | Path) -> list[int]:
+    """The epochs whose weights an archive holds. Raises ModelError as ``take_out``."""
+    with _members(Path(source)) as members:
+        found = [_PARAMS.fullmatch(name) for name, _, _ in members]
+    return sorted(int(match[2]) for match in found if match)
+
+
+def image_shape(source: str | Path) -> tuple[int, int, int] | None:
+    """(C, H, W) px of the network's input, None where the archive doesn't tell. Raises ModelError as ``take_out``."""
+    source = Path(source)
+    with _members(source) as members:
+        texts = {
+            name: _read(file, size, MAX_TEXT_BYTES, f"{source}: {name}")
+            for name, size, file in members
+            if name in (_SHAPES, META)
+        }
+    facts = _facts(texts.get(META), source)
+    return tuple(facts["image_shape"]) if facts else _image_shape(texts.get(_SHAPES), source)
+
+
+def is_archive(source: Any) -> bool:
+    """Whether this is a path to such an archive or folder, by its looks."""
+    if not isinstance(source, (str, Path)):
+        return False
+    path = Path(source)
+    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or any(path.glob(f"*{_SYMBOL_SUFFIX}"))
+
+
+Member = tuple[str, int, IO[bytes]]
+
+
+@contextmanager
+def _members(source: Path) -> Iterator[Iterator[Member]]:
+    """The plain files at the top of an archive or folder: name, size, content."""
+    if source.is_dir():
+        yield _of_folder(source)
+        return
+    try:
+        with open(source, "rb") as file, ExitStack() as opened:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            content = _Bounded(cast(IO[bytes], opened.enter_context(gzip.open(file))) if packed else file)
+            yield _of_tar(opened.enter_context(tarfile.open(fileobj=cast(Any, content), mode="r:")), source)
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{source} cannot be read as a model archive ({type(error).__name__}: {error}).") from error
+
+
+class _Bounded:
+    """A file that refuses to read much at once: a tar's own headers may announce any length."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_TEXT_BYTES:
+            raise ModelError(f"the archive wants {size:,} bytes read at once; no model archive does.")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
+    total = 0
+    for number, member in enumerate(tar):
+        if number >= MAX_MEMBERS:
+            raise ModelError(f"{source} holds more than {MAX_MEMBERS:,} files; a model has a handful.")
+        name = member.name.removeprefix("./")
+        strange = name.startswith("/") or ".." in Path(name).parts or member.size < 0
+        if strange or not (member.isfile() or member.isdir()):
+            raise ModelError(f"{source} holds {member.name!r}, which no model archive should; it is not read.")
+        total += member.size
+        if total > MAX_BYTES:
+            raise ModelError(f"{source} unpacks to more than {MAX_BYTES:,} bytes; no such model is known.")
+        if member.isfile() and "/" not in name and not member.issparse():
+            content = tar.extractfile(member)
+            assert content is not None
+            yield name, member.size, content
+
+
+def _of_folder(folder: Path) -> Iterator[Member]:
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            with open(path, "rb") as file:
+                yield path.name, path.stat().st_size, file
+
+
+def _read(file: IO[bytes], size: int, limit: int, name: str) -> bytes:
+    if size > limit:
+        raise ModelError(f"{name} has {size:,} bytes; at most {limit:,} are read.")
+    return file.read(limit)
+
+
+def _copy(file: IO[bytes], size: int, target: Path, name: str) -> None:
+    if size > MAX_WEIGHTS_BYTES:
+        raise ModelError(f"{name} has {size:,} bytes; at most {MAX_WEIGHTS_BYTES:,} are read.")
+    with open(target, "wb") as out:
+        shutil.copyfileobj(file, out, 2**20)
+
+
+def _choose(epochs: dict[int, str], epoch: int | None, source: Path) -> int:
+    if not epochs:
+        raise ModelError(f"{source} holds no weights (a file such as image-classification-0010.params).")
+    there = ", ".join(map(str, sorted(epochs)))
+    if epoch is None and len(epochs) > 1:
+        raise ModelError(f"{source} holds the weights of the epochs {there}; say which, the job's log names the best.")
+    if epoch is not None and epoch not in epochs:
+        raise ModelError(f"{source} has no weights of epoch {epoch}; there are: {there}.")
+    return next(iter(epochs)) if epoch is None else epoch
+
+
+def _graph(texts: dict[str, bytes], source: Path) -> symbol.Graph:
+    symbols = [name for name in texts if name.endswith(_SYMBOL_SUFFIX)]
+    if len(symbols) != 1:
+        raise ModelError(f"{source} holds {len(symbols)} graphs (…{_SYMBOL_SUFFIX}); one is expected.")
+    graph = symbol.to_logits(symbol.parse(texts[symbols[0]], f"{source}: {symbols[0]}"))
+    foreign = sorted({node.op for node in graph.nodes} - set(TRANSLATIONS) - {symbol.VARIABLE})
+    if foreign:
+        raise ModelError(f"{source}: its graph uses {', '.join(foreign)}, which no network of the algorithm does.")
+    return graph
+
+
+def _facts(text: bytes | None, source: Path) -> dict[str, Any]:
+    """Our own trainer's description of its model, without what is only true of the copy in the archive."""
+    if text is None:
+        return {}
+    try:
+        found = dict(json.loads(text))
+        check(found)
+        int(found.get("epoch", 0))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{source}: {META} cannot be read ({type(error).__name__}: {error}).") from error
+    return {key: value for key, value in found.items() if key not in ("onnx", "format", DIGESTS)}
+
+
+def _image_shape(text: bytes | None, source: Path) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    try:
+        for entry in json.loads(text):
+            if entry["name"] == "data":
+                _, channels, height, width = (int(side) for side in entry["shape"])
+                return channels, height, width
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{source}: {_SHAPES} cannot be read ({type(error).__name__}: {error}).") from error
+    return None

@@ -1,0 +1,1 @@
+"""File formats of MXNet and ONNX, read and written without either."""

@@ -1,0 +1,136 @@
+"""Put files where an artifact URI says, directly where that is a folder of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tracking.errors import StoreError, StoreUnreachable
+from tracking.journal.files import sync_files, sync_folder
+from tracking.store.connection import kind
+
+
+def local_folder(artifact_uri: str) -> Path | None:
+    """The folder behind an artifact URI on this machine, None for any other."""
+    if kind(artifact_uri) != "file":
+        return None
+    return Path(unquote(urlsplit(artifact_uri).path) if artifact_uri.startswith("file:") else artifact_uri)
+
+
+def is_reachable(folder: Path, tracking_uri: str) -> bool:
+    """Whether a server's artifact folder is one of this machine's: it is here, or can only be here."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https") or parts.hostname in ("localhost", "127.0.0.1", "::1"):
+        return True
+    return any(parent.is_dir() for parent in (folder, folder.parent, folder.parent.parent))
+
+
+@contextmanager
+def readable(source: Path, root: Path) -> Iterator[tuple[Path | None, list[str]]]:
+    """What of a file or folder may be uploaded: the ordinary files under ``root``; and what not, in words.
+
+    Yields ``source`` itself where all of it may, else a copy that lives as long as the block; None where nothing may.
+    """
+    away: list[OSError] = []
+    files = [source]
+    if source.is_dir() and not _leads_out(source, root):
+        inside = [
+            Path(folder) / name
+            for folder, folders, names in os.walk(source, onerror=away.append)
+            for name in (*folders, *names)
+        ]
+        # What links to folders hold is found where it lies; they are not followed.
+        files = sorted(path for path in inside if path.is_symlink() or not path.is_dir())
+    faults = {path: fault for path in files if (fault := _fault(path, root)) is not None}
+    said = [f"{path.relative_to(root.parent)} {fault}" for path, fault in faults.items()]
+    said += [f"{Path(error.filename).relative_to(root.parent)} cannot be read: {error.strerror}" for error in away]
+    if not faults:
+        yield source, said
+    elif len(faults) == len(files):
+        yield None, said
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            whole = Path(scratch) / source.name
+            for path in files:
+                if path not in faults:
+                    copy(path, whole / path.relative_to(source), may_link=False)
+            yield whole, said
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    return not path.resolve(strict=True).is_relative_to(root.parent.resolve() / root.name)
+
+
+def _fault(path: Path, root: Path) -> str | None:
+    try:
+        if _leads_out(path, root):
+            return f"is a link that leads out of {root}"
+        if not path.is_file():
+            return "is a link to a folder" if path.is_dir() else "is no ordinary file"
+        with path.open("rb") as stream:
+            stream.read(1)
+    except FileNotFoundError:
+        return f"is gone from {root.parent}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except RuntimeError:  # as Python 3.10 to 3.12 say it
+        return "is a link to itself"
+    return None
+
+
+def copy(source: Path, target: Path, *, may_link: bool) -> None:
+    """Copy a file or folder, whole files at a time; ``may_link`` where the source is never written in place.
+
+    All of it is on the disk itself when the call returns. Raises StoreError where the target cannot be written, OSError
+    where the source cannot be read.
+    """
+    if source.is_dir():
+        for inner in sorted(source.rglob("*")):
+            if inner.is_file():
+                copy(inner, target / inner.relative_to(source), may_link=may_link)
+        return
+    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+    try:
+        if target.exists() and target.samefile(source):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        if not (may_link and _link(source, part)):
+            shutil.copy2(source, part)
+            sync_files(part)
+        part.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        _read_through(source)
+        # A full disk is full for every run, a folder's permissions are its own.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (StoreUnreachable if full else StoreError)(
+            f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
+            " then `python -m tracking sync`"
+        ) from error
+
+
+def _read_through(path: Path) -> None:
+    with path.open("rb") as stream:
+        while stream.read(2**20):
+            pass
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Make a second name for a file; False on another disk, or where there are no links."""
+    if source.is_symlink():  # it is the link that would get another name
+        return False
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True

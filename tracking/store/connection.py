@@ -1,0 +1,284 @@
+"""Where MLflow's world meets ours: kinds of tracking URI, foreign errors in our words, locks and probes.
+
+The only place that reads MLflow's messages; each is looked for by a named predicate.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import logging
+import os
+import re
+import socket
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from tracking.errors import StoreError, StoreUnreachable, TrackingError
+from tracking.errors.redaction import guard_logs, is_parsable, remember
+from tracking.errors.redaction import public as public
+from tracking.store import readonly
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+OLD_LAYOUT_WAY_OUT = (
+    "MLflow no longer writes that layout. Bring it over once with"
+    " `mlflow migrate-filestore --source {source} --target sqlite:///{target}`"
+)
+PROBE_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 120.0
+
+
+def kind(uri: str) -> str:
+    """``file``, ``sqlite``, ``postgresql``, ``http`` …: the scheme without driver; a bare path is a file store."""
+    scheme, colon, _ = uri.partition(":")
+    return (
+        scheme.partition("+")[0].lower()
+        if colon and len(scheme) > 1
+        else "databricks"
+        if uri == "databricks"
+        else "file"
+    )
+
+
+def file_store(uri: str, target: Path | None = None) -> str:
+    """What to say of a file store; ``target`` is the sqlite file it is best brought over to."""
+    source = uri.removeprefix("file://") or "mlruns"
+    target = target or Path(source).absolute() / "mlflow.db"
+    return (
+        f"tracking URI {uri!r} is a file store. {OLD_LAYOUT_WAY_OUT.format(source=source, target=target)}"
+        f" and set MLFLOW_TRACKING_URI=sqlite:///{target}, or unset it for the default store"
+    )
+
+
+def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """Raise StoreUnreachable at once where MLflow would retry for minutes: nobody listens at the store's address.
+
+    StoreError where a parser would take the URI apart at a character of its password.
+    """
+    remember(uri)
+    if not is_parsable(uri):
+        raise StoreError(
+            f"{public(uri)} cannot be read as it is: percent-encode what is special in its user and password"
+            " (@ is %40, / is %2F, : is %3A, # is %23, ? is %3F, [ is %5B, ] is %5D)"
+        )
+    parts, scheme = urlsplit(public(uri)), kind(uri)
+    host = parts.hostname
+    try:
+        given = parts.port
+    except ValueError:  # several hosts
+        return
+    if scheme in ("http", "https"):
+        port = given or (443 if scheme == "https" else 80)
+        if parts.hostname and scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
+            return
+    else:
+        port = given or DATABASES.get(scheme, 0)
+        host = host or next((name for key, name in parse_qsl(parts.query) if key == "host" and name[:1] != "/"), None)
+    if not host or not port:
+        return
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except OSError as error:
+        raise StoreUnreachable(
+            f"nothing answers at {public(uri)} ({error.strerror or error}); start the server or correct"
+            " MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def open_client(uri: str) -> MlflowClient:
+    """MLflow's client for a tracking URI, importing MLflow at the first call.
+
+    MLflow reports its use over the network unless it is told not to before its import; nobody here was asked, so it is
+    told, unless MLFLOW_DISABLE_TELEMETRY says otherwise. Raises StoreError where the URI asks for an absent plugin.
+    """
+    if kind(uri) == "arn" and importlib.util.find_spec("sagemaker_mlflow") is None:
+        raise StoreError(
+            f"{uri} is a tracking server of SageMaker's, which MLflow reaches through a plugin:"
+            " pip install 'image-classification-tracking[sagemaker-mlflow]'"
+        )
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # It draws two bars for every folder it fetches, also where nobody looks at a terminal.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    remember(uri)
+    guard_logs()
+    # It narrates the making of its tables into the middle of a run's output.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def check_writable(path: Path) -> None:
+    """Raise StoreError where the database ``path`` could not be written or made; its folder is made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(_no_permission(path.parent, error.strerror or str(error))) from error
+    for needed in (path, path.parent):
+        if needed.exists() and not os.access(needed, os.W_OK):
+            raise StoreError(_no_permission(needed, "no write permission"))
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S, doing: str = "making") -> Iterator[None]:
+    """Hold the store at ``path`` alone while it is made; StoreUnreachable when others hold it for too long.
+
+    ``doing`` says in the message what it is held for.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout:
+        raise StoreUnreachable(f"another process has been {doing} {path} for {timeout_s:.0f} s; try again") from None
+    except OSError as error:
+        raise StoreError(_no_permission(path.parent, error.strerror or str(error))) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Let one process of this machine at a time open a database server: the first one makes the tables."""
+    if kind(uri) not in DATABASES:
+        yield
+        return
+    name = f"tracking-{os.getuid()}-{sha256(uri.encode()).hexdigest()[:16]}"
+    with locked(Path(tempfile.gettempdir()) / name), quiet():
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow from announcing that it makes a database."""
+    logger = logging.getLogger("mlflow.store.db.utils")
+    former = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(former)
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Raise MLflow's and the driver's errors as ours; what it does not know passes through."""
+    remember(uri)
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        ours = _translate(uri, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def is_bad_value(error: Exception) -> bool:
+    """Whether MLflow refused a name or value as such: asking again is of no use, the rest may go on."""
+    return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and not _is_deleted(str(error))
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether what was sent may be to blame, a name, a value, a file; the store is well if it takes something else."""
+    if isinstance(error, OSError):  # of a file; what the whole machine lacks is no event's fault
+        return error.errno in (errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT)
+    if isinstance(error, TrackingError) or _is_deleted(str(error)) or _translate("", error) is not None:
+        return False
+    code = getattr(error, "error_code", None)
+    if code is not None:
+        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR")
+    return isinstance(error, (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError))
+
+
+def has_no_such_call(error: Exception) -> bool:
+    """Whether a server does not know what it was asked for: it is older than the call."""
+    return getattr(error, "error_code", "") == "ENDPOINT_NOT_FOUND"
+
+
+def _translate(uri: str, error: Exception) -> TrackingError | None:
+    text = str(error)
+    where = public(uri)
+    if isinstance(error, ModuleNotFoundError):
+        return StoreError(
+            f"{where} needs the driver {error.name}, which is not installed; `pip install {error.name}`,"
+            " or name another in the URI, such as postgresql+psycopg2://"
+        )
+    if _is_other_version(text):
+        return StoreError(
+            f"{where}: {text.split('.')[0]}; another version of MLflow made it:"
+            f" keep a copy, then `mlflow db upgrade {where}`"
+        )
+    if _is_deleted(text):
+        return StoreError(f"a run was deleted in {where} while it was written; `mlflow runs restore` brings it back")
+    if _is_file_store(text):
+        return StoreError(f"{where} is a file store; bring it over once with `mlflow migrate-filestore`")
+    if "database is locked" in text:
+        return StoreUnreachable(readonly.locked(where.partition(":///")[2] or where))
+    if _is_full_disk(text):
+        return StoreUnreachable(f"{where}: the disk is full; make room, then `python -m tracking sync`")
+    if _is_read_only(text):
+        return StoreError(_no_permission(Path(where.split(":///")[-1]), "no write permission"))
+    if _is_no_answer(error, text):
+        return StoreUnreachable(f"no answer from {where}: {_first_line(text)}")
+    if _is_refused(text):
+        return StoreError(f"{where} refused: {_first_line(text)}; check user, password and permissions")
+    return None
+
+
+def _is_other_version(text: str) -> bool:
+    return "out-of-date database schema" in text or "Can't locate revision" in text
+
+
+def _is_deleted(text: str) -> bool:
+    return "must be in the 'active' state" in text
+
+
+def _is_file_store(text: str) -> bool:
+    return "maintenance mode" in text and "file" in text
+
+
+def _is_full_disk(text: str) -> bool:
+    return "disk is full" in text or "No space left" in text or "disk I/O error" in text
+
+
+def _is_read_only(text: str) -> bool:
+    return "readonly database" in text or "unable to open database file" in text or "Permission denied" in text
+
+
+def _is_no_answer(error: Exception, text: str) -> bool:
+    if (
+        isinstance(error, (ConnectionError, TimeoutError))
+        or getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"
+    ):
+        return True
+    signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted")
+    return any(sign in text for sign in signs) or bool(re.search(r"error code 5\d\d|failed with error code 429", text))
+
+
+def _is_refused(text: str) -> bool:
+    return bool(re.search(r"error code 40[13]|authentication failed|Invalid (username|password)", text))
+
+
+def _no_permission(path: Path, why: str) -> str:
+    return (
+        f"cannot write {path}: {why}; change its owner or permissions, work in another directory,"
+        " or point MLFLOW_TRACKING_URI elsewhere"
+    )
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

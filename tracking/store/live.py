@@ -1,0 +1,72 @@
+"""Replay while the run goes on: a thread that follows the journal and never makes the run wait.
+
+MLflow is imported in that thread. When the store does not answer it tries again, ever more rarely; the journal waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracking.errors import StoreUnreachable, TrackingError
+from tracking.errors.redaction import hidden
+
+if TYPE_CHECKING:
+    from tracking.store.store import Store
+
+INTERVAL_S = 2.0
+MAX_BACKOFF_S = 60.0
+FLUSH_S = 30.0
+
+
+class Live:
+    """Follows one journal from ``start`` to ``finish``."""
+
+    def __init__(self, directory: Path, store: Store, *, interval_s: float = INTERVAL_S) -> None:
+        self._directory = directory
+        self._store = store
+        self._interval_s = interval_s
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._follow, name="tracking-live", daemon=True)
+        self.run_id: str | None = None
+        self.error: Exception | None = None
+        self.remarks: list[str] = []  # what the store could not hold, or holds otherwise
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        self._thread.start()
+
+    def finish(self, timeout_s: float = FLUSH_S) -> str | None:
+        """Take over what is left, for at most ``timeout_s``; None when all is in MLflow, else why not."""
+        self._ending = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            why = f" ({hidden(str(self.error))})" if self.error else ""
+            return f"{self._store.public_uri} took longer than {timeout_s:g} s{why}"
+        return hidden(str(self.error)) if self.error else None
+
+    def _follow(self) -> None:
+        from tracking.store.replay import Replayer
+
+        replayer = Replayer(self._directory, self._store)
+        failures = 0
+        while True:
+            ending = self._ending  # before advancing: what is written until now is then surely taken over
+            try:
+                outcome = replayer.advance()
+                self.remarks = [*outcome.problems, *outcome.notes]
+                failures, self.error = 0, None
+            except Exception as error:
+                self.error = error
+                failures += 1
+                if isinstance(error, TrackingError) and not isinstance(error, StoreUnreachable):
+                    return
+            self.run_id = replayer.run_id
+            # A store that has not answered before will not in the last moment: the run need not wait for it.
+            if ending and (self.error is None or failures > 1):
+                return
+            self._wake.wait(min(self._interval_s * 2**failures, MAX_BACKOFF_S) if not ending else 1.0)
+            self._wake.clear()

@@ -1,0 +1,159 @@
+"""A run's model as MLflow's LoggedModel: made once, its files uploaded, its epoch's scores linked to it.
+
+A model is a folder with an ``MLmodel`` among a journal's artifacts. It goes to the LoggedModel alone, not a second time
+among the run's artifacts: MLflow finds it there by ``runs:/<run id>/<name>`` as well as by ``models:/<model id>``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking.journal.checks import CONTEXTS, MAX_STEP
+from tracking.models.facts import META, MLMODEL
+from tracking.store import artifacts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+MODEL_TYPE = "image-classifier"
+_MAX_PARAM_CHARACTERS = 500
+_FORBIDDEN = set("/:.%\"'")  # in a model's name
+
+
+def is_model(folder: Path) -> bool:
+    """Whether an artifact is a model that MLflow can hold as one."""
+    return (folder / MLMODEL).is_file() and not _FORBIDDEN & set(folder.name)
+
+
+def download(client: MlflowClient, run: Any, name: str, tracking_uri: str, folder: Path) -> Path:
+    """A run's model as ``folder/name``; from among the run's artifacts where it was logged as such.
+
+    (MLflow's own ``download_artifacts`` looks for models in the process's store, whichever client is asked.)
+    """
+    from mlflow import artifacts as mlflow_artifacts
+
+    outputs = run.outputs.model_outputs if run.outputs else []
+    models = [client.get_logged_model(output.model_id) for output in outputs]
+    location = next((model.artifact_location for model in reversed(models) if model.name == name), None)
+    if location is None:
+        return Path(client.download_artifacts(run.info.run_id, name, str(folder)))
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        found = mlflow_artifacts.download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=tracking_uri)
+        return Path(found).rename(folder / name)
+
+
+class LoggedModels:
+    """The models of one run, and which of its metrics are theirs: those of the epoch whose weights they have."""
+
+    def __init__(self, client: MlflowClient, run: Any) -> None:
+        self._client = client
+        self._run_id: str = run.info.run_id
+        self._experiment_id: str = run.info.experiment_id
+        outputs = run.outputs.model_outputs if run.outputs else []
+        self._model_of_step: dict[int, str] = {output.step: output.model_id for output in outputs}
+        self._datasets: dict[str, tuple[str, str]] = {}
+        for known in run.inputs.dataset_inputs if run.inputs else []:
+            for tag in known.tags:
+                if tag.key == "mlflow.data.context":
+                    self.note_dataset(tag.value, known.dataset.name, known.dataset.digest)
+
+    def note_dataset(self, context: str, name: str, digest: str) -> None:
+        """Scores of this split from now on belong to this dataset."""
+        self._datasets[context] = (name, digest)
+
+    def link(self, metric: Metric) -> Metric:
+        """The metric with the model it is a score of, and with the split's dataset; unchanged where it is nobody's.
+
+        MLflow's table of models' metrics knows no NaN and would say 0, so such a value stays the run's alone.
+        """
+        model_id = self._model_of_step.get(metric.step)
+        if model_id is None or metric.key.startswith("system/") or not math.isfinite(metric.value):
+            return metric
+        from mlflow.entities import Metric
+
+        split = metric.key.split("_", 1)[0]
+        name, digest = self._datasets.get(split, (None, None)) if split in CONTEXTS else (None, None)
+        return Metric(
+            metric.key,
+            metric.value,
+            metric.timestamp,
+            metric.step,
+            model_id=model_id,
+            dataset_name=name,
+            dataset_digest=digest,
+            run_id=self._run_id,
+        )
+
+    def upload(self, folder: Path, params: Mapping[str, str]) -> tuple[str, int]:
+        """Make the LoggedModel, or find it, and bring its files there; its id and the step of its scores."""
+        model = self._find(folder.name)
+        if model is None:
+            model = self._client.create_logged_model(
+                self._experiment_id,
+                name=folder.name,
+                source_run_id=self._run_id,
+                params={key: value for key, value in params.items() if len(value) <= _MAX_PARAM_CHARACTERS},
+                model_type=MODEL_TYPE,
+            )
+        step = _step(folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            description = Path(scratch) / MLMODEL
+            description.write_text(_description(folder, model, self._run_id), encoding="utf-8")
+            target = artifacts.local_folder(model.artifact_location)
+            if target is None:
+                self._client.log_model_artifacts(model.model_id, str(folder))
+                self._client.log_model_artifact(model.model_id, str(description))
+            else:
+                for part in sorted(folder.iterdir()):
+                    if part.name != MLMODEL:
+                        artifacts.copy(part, target / part.name, may_link=False)
+                artifacts.copy(description, target / MLMODEL, may_link=False)
+        self._model_of_step[step] = str(model.model_id)
+        return str(model.model_id), step
+
+    def scores(self, step: int) -> list[Metric]:
+        """What the store has of this step, linked to the step's model."""
+        keys = self._client.get_run(self._run_id).data.metrics
+        histories = (self._client.get_metric_history(self._run_id, key) for key in sorted(keys))
+        return [self.link(metric) for history in histories for metric in history if metric.step == step]
+
+    def finish(self, model_id: str, step: int) -> None:
+        """Say that the model is one of the run's outputs, and ready."""
+        from mlflow.entities import LoggedModelOutput
+
+        outputs = self._client.get_run(self._run_id).outputs
+        known = [(output.model_id, output.step) for output in outputs.model_outputs] if outputs else []
+        if (model_id, step) not in known:
+            self._client.log_outputs(self._run_id, [LoggedModelOutput(model_id, step)])
+        self._client.finalize_logged_model(model_id, "READY")
+
+    def _find(self, name: str) -> Any:
+        found = self._client.search_logged_models([self._experiment_id], f"source_run_id = '{self._run_id}'")
+        return next((model for model in found if model.name == name), None)
+
+
+def _step(folder: Path) -> int:
+    """The epoch of a model's weights, 0 where it says none."""
+    try:
+        epoch = json.loads((folder / META).read_text(encoding="utf-8")).get("epoch")
+    except (OSError, ValueError, AttributeError):
+        return 0
+    return epoch if isinstance(epoch, int) and abs(epoch) <= MAX_STEP else 0
+
+
+def _description(folder: Path, model: Any, run_id: str) -> str:
+    """MLmodel with what only the store knows."""
+    import yaml
+
+    try:
+        found = dict(yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{MLMODEL} is no YAML: {error}") from None
+    known = {"artifact_path": model.artifact_location, "model_id": model.model_id, "run_id": run_id}
+    return str(yaml.safe_dump({**found, **known, "model_uuid": model.model_id}, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,282 @@
+"""One MLflow run as the receiver of events: each kind of event in MLflow's terms, nothing silently cut or dropped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import names
+from tracking.journal.checks import FILES, MAX_DATASET_NAME_LENGTH, Event, text_from
+from tracking.journal.events import read
+from tracking.store import artifacts
+from tracking.store.connection import has_no_such_call, is_refusal, kind
+from tracking.store.logged_models import LoggedModels, is_model
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MAX_PARAM_CHARACTERS = 6000
+MAX_TAG_CHARACTERS = 8000
+_SHOWN_CHARACTERS = 200
+_MAX_PROBLEMS = 50
+_PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}
+
+
+class Target:
+    """Writes events onto one run; sending the same events again changes nothing.
+
+    ``attached``: the run is somebody else's, so its status and times stay. ``problems`` collects what MLflow cannot
+    hold, in words, and the run's tag says it too; ``notes`` what this store holds otherwise than others.
+    """
+
+    def __init__(
+        self, client: MlflowClient, run: Any, directory: Path, start: Event, *, attached: bool, tracking_uri: str
+    ) -> None:
+        self.run_id: str = run.info.run_id
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._client = client
+        self._directory = directory
+        self._start = start
+        self._attached = attached
+        self._params: dict[str, str] = dict(run.data.params)
+        self._noted: str = run.data.tags.get(names.REPLAY_PROBLEMS, "")
+        self._folder = artifacts.local_folder(run.info.artifact_uri)
+        self._out_of_reach = self._folder is not None and not artifacts.is_reachable(self._folder, tracking_uri)
+        self._models = LoggedModels(client, run)
+
+    def send(self, events: list[Event]) -> None:
+        """Write a batch: parameters, metrics and tags together, or one event of another kind.
+
+        What cannot be taken over is noted and keeps nothing else out. Raises what concerns the store, not an event.
+        """
+        try:
+            self._take(events)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            if len(events) > 1:
+                for event in events:
+                    self.send([event])
+                return
+            self._take_again(events)
+        for event in events:
+            for fault in event.get("refused", ()):
+                self._problem(fault)
+
+    def _take(self, events: list[Event]) -> None:
+        if events[0]["event"] in ("param", "metric", "tag"):
+            self._log(events)
+        else:
+            [event] = events
+            getattr(self, f"_on_{event['event']}", self._on_unknown)(event)
+
+    def _take_again(self, events: list[Event]) -> None:
+        try:
+            self._take(events)  # a server's hiccup looks the same, and would cost the run its end
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            # The note goes to the same store: where that cannot be written either, it was not the event.
+            what = f"{events[0]['event']} event of {events[0]['time_ms']} ms"
+            self._problem(f"MLflow does not take the {what}: {_in_words(error)}")
+
+    def _log(self, events: list[Event]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics: list[Metric] = []
+        params: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for event in events:
+            for name, value in event["values"].items():
+                if event["event"] == "metric":
+                    metric = Metric(name, float(value), event["time_ms"], event["step"])
+                    metrics.append(self._models.link(metric))
+                elif event["event"] == "tag":
+                    tags[name] = self._fitting("tags", name, value, MAX_TAG_CHARACTERS)
+                else:
+                    text = self._fitting("params", name, value, MAX_PARAM_CHARACTERS)
+                    if self._params.get(name, text) != text:
+                        self._problem(f"parameter {name} is {self._params[name]!r} and was given as {text!r} later")
+                    elif params.setdefault(name, text) != text:
+                        self._problem(f"parameter {name} is {params[name]!r} and was given as {text!r} later")
+        self._batch(
+            metrics=metrics,
+            params=[Param(k, v) for k, v in params.items()],
+            tags=[RunTag(k, v) for k, v in tags.items()],
+        )
+        self._params.update(params)
+
+    def _batch(self, **kinds: list[Any]) -> None:
+        while any(kinds.values()):
+            part = {k: v[: _PER_CALL[k]] for k, v in kinds.items()}
+            kinds = {k: v[_PER_CALL[k] :] for k, v in kinds.items()}
+            try:
+                self._client.log_batch(self.run_id, **part, synchronous=True)
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                single = [{k: [value]} for k, values in part.items() for value in values]
+                # One bad apple must not keep the rest, nor the run's end, out of the store.
+                for one in single:
+                    try:
+                        self._client.log_batch(self.run_id, **one, synchronous=True)
+                    except Exception as cause:
+                        if not is_refusal(cause):
+                            raise
+                        self._problem(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}")
+
+    def _on_start(self, event: Event) -> None:
+        """The run was made or found before; what the start says is in it but for what does not go there as it is."""
+        if event != self._start:
+            self._problem(f"a second run, {event['journal_id']}, starts in this journal; it is taken as the same")
+            return
+        if self._noted and not self._attached:  # whatever is still so is found again
+            self._noted = ""
+            self._client.delete_tag(self.run_id, names.REPLAY_PROBLEMS)
+        if any(not fits(value) for value in event["tags"].values()):
+            self._log([{**event, "event": "tag", "values": event["tags"]}])
+
+    def _on_damaged(self, event: Event) -> None:
+        self._problem(event["why"])
+
+    def _on_unknown(self, event: Event) -> None:
+        self._problem(f"event {event['event']!r} is unknown to this version")
+
+    def _on_status(self, event: Event) -> None:
+        if self._attached:
+            return
+        if event["status"] == "RUNNING":
+            self._client.update_run(self.run_id, status="RUNNING")
+            for tag in {names.STATUS_REASON, names.ERROR_TYPE} & set(self._client.get_run(self.run_id).data.tags):
+                self._client.delete_tag(self.run_id, tag)  # it says why an earlier attempt ended
+            return
+        if event.get("reason"):
+            self._set_tag(names.STATUS_REASON, event["reason"])
+        self._client.set_terminated(self.run_id, event["status"], event["end_time_ms"])
+
+    def _on_dataset(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        name, digest, context = text_from(event["name"]), text_from(event["digest"]), event["context"]
+        if len(name) > MAX_DATASET_NAME_LENGTH:
+            self._problem(f"the {context} data set's name has {len(name)} characters; its beginning is kept")
+            name = name[:MAX_DATASET_NAME_LENGTH]
+        for known in self._client.get_run(self.run_id).inputs.dataset_inputs:
+            same = (known.dataset.name, known.dataset.digest) == (name, digest)
+            if same and all(tag.value != context for tag in known.tags):
+                name = f"{name} ({context})"  # MLflow keeps one context for a dataset in a run
+                break
+        source_type, source = _source(text_from(event["source"]))
+        profile = {"num_rows": event["num_images"], **{k: event[k] for k in ("num_images", "num_classes")}}
+        dataset = Dataset(
+            name=name,
+            digest=digest,
+            source_type=source_type,
+            source=json.dumps(source),
+            profile=json.dumps({**profile, **event.get("profile", {})}),
+        )
+        tag = InputTag("mlflow.data.context", context)
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
+        self._models.note_dataset(context, name, digest)
+
+    def _on_artifact(self, event: Event) -> None:
+        source = self._directory / event["path"]
+        if not os.path.lexists(source):
+            time.sleep(0.1)  # a folder that is being replaced is away for a moment
+        with artifacts.readable(source, self._directory / FILES) as (found, faults):
+            for fault in faults:
+                self._problem(f"artifact {fault}")
+            if found is None:
+                return
+            may_link = bool(event.get("placed")) and found == source
+            if is_model(found) and not event["artifact_path"] and not self._out_of_reach:
+                self._log_model(found, may_link=may_link)
+            else:
+                self._upload(found, event["artifact_path"], may_link=may_link)
+
+    def _log_model(self, folder: Path, *, may_link: bool) -> None:
+        """A model and, with the epoch it is of, the scores that were logged before it."""
+        try:
+            model_id, step = self._models.upload(folder, self._params)
+        except Exception as error:
+            if not has_no_such_call(error):
+                raise
+            self._upload(folder, "", may_link=may_link)
+            note = "the server knows no logged models (MLflow before 3.0): a run's model is kept among its artifacts"
+            self.notes = [note]
+            return
+        self._log([e for e, _ in read(self._directory) if e["event"] == "metric" and e["step"] == step])
+        if self._attached:  # the scores stand in the run's own journal, which may lie elsewhere
+            self._batch(metrics=self._models.scores(step))
+        self._models.finish(model_id, step)
+
+    def _upload(self, source: Path, folder: str, *, may_link: bool) -> None:
+        if self._out_of_reach:
+            self._problem(
+                f"artifacts stay in {self._directory}: the server keeps them in a folder of its own machine,"
+                f" {self._folder}; start it with --serve-artifacts"
+            )
+        elif self._folder is not None:
+            artifacts.copy(source, self._folder / folder / source.name, may_link=may_link)
+        elif source.is_dir():
+            self._client.log_artifacts(self.run_id, str(source), f"{folder}/{source.name}".lstrip("/"))
+        else:
+            self._client.log_artifact(self.run_id, str(source), folder or None)
+
+    def _fitting(self, folder: str, name: str, value: str, limit: int) -> str:
+        """The value as MLflow can hold it; one that is too long becomes an artifact and its beginning points there."""
+        value = text_from(value)
+        if len(value) <= limit:
+            return value
+        file = f"{_file_stem(name)}.txt"
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / file).write_text(value, encoding="utf-8")
+            self._upload(Path(scratch) / file, folder, may_link=False)
+        return f"{value[:_SHOWN_CHARACTERS]}… ({len(value)} characters, all in artifact {folder}/{file})"
+
+    def _problem(self, text: str) -> None:
+        if text in self.problems or len(self.problems) > _MAX_PROBLEMS:
+            return
+        if len(self.problems) == _MAX_PROBLEMS:
+            text = f"and more than these {_MAX_PROBLEMS}"
+        self.problems.append(text)
+        if text not in self._noted.splitlines():
+            self._noted = f"{self._noted}\n{text}".lstrip("\n")
+            self._set_tag(names.REPLAY_PROBLEMS, self._noted)
+
+    def _set_tag(self, name: str, value: str) -> None:
+        # Explicitly now: MLFLOW_ENABLE_ASYNC_LOGGING would report success before anything is written.
+        self._client.set_tag(
+            self.run_id, name, self._fitting("tags", name, value, MAX_TAG_CHARACTERS), synchronous=True
+        )
+
+
+def fits(tag: str) -> bool:
+    """Whether MLflow holds a tag's value as it is."""
+    return len(tag) <= MAX_TAG_CHARACTERS and text_from(tag) == tag
+
+
+def _file_stem(name: str) -> str:
+    """A file's name for a parameter or tag, another one for each."""
+    stem = name.replace("/", "_")[:50]  # of four bytes each at most, and file systems take 255
+    return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__
+
+
+def _source(source: str) -> tuple[str, dict[str, Any]]:
+    """MLflow's kind of dataset source and its description."""
+    scheme = kind(source)
+    if scheme == "s3":
+        return "s3", {"uri": source}
+    if scheme in ("http", "https"):
+        return "http", {"url": source}
+    return "local", {"uri": source}

@@ -1,0 +1,312 @@
+"""Journal → MLflow run: idempotent and batched, in one go (``replay``) or as the journal grows (``Replayer.advance``).
+
+Exactly once, however often and wherever it is stopped: the run is found again by its journal's id, metric rows carry
+the journal's times and so equal themselves, everything else overwrites with the same. How far each store has the
+journal is kept in ``replay.json`` beside it; only one process at a time replays a journal.
+
+Nothing is told to a store that a power cut could still take from the journal. Where ``replay.json`` speaks of a journal
+that is not this one (a cut took its end and the run went on), all is compared again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import names
+from tracking.errors import RunNotFound, StoreError
+from tracking.errors.redaction import public
+from tracking.journal.checks import Event, text_from
+from tracking.journal.events import Position, beginning, checksum, read
+from tracking.journal.files import cannot_write, flush, open_own
+from tracking.store.connection import translated
+from tracking.store.mlflow_run import Target, fits
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from tracking.store.store import Store
+
+STATE_FILE = "replay.json"
+SAVE_S = 1.0
+_MAX_RUN_NAME = 250
+
+
+@dataclass
+class Outcome:
+    """What a replay did: the run, how many events were new, whether the run has ended, what could not be taken over.
+
+    ``notes``: what this store holds otherwise than others.
+    """
+
+    run_id: str
+    num_events: int = 0
+    status: str | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Progress:
+    """How far one store has a journal."""
+
+    run_id: str | None = None
+    experiment_id: str | None = None
+    position: Position = Position()
+    status: str | None = None
+
+
+def progress(directory: Path, store: Store) -> Progress:
+    """What ``replay.json`` says about this store."""
+    return _all_progress(directory).get(store.public_uri, Progress())
+
+
+def _all_progress(directory: Path) -> dict[str, Progress]:
+    directory = Path(directory)
+    try:
+        known = json.loads((directory / STATE_FILE).read_text())["stores"]
+        # Former versions left parts of some passwords in.
+        return {public(uri): _believed(directory, p) for uri, p in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        # It is only a shortcut: without it the run is found by its tag and everything is compared again.
+        return {}
+
+
+def _believed(directory: Path, said: dict[str, Any]) -> Progress:
+    """What is said of one store, as far as the journal is still the one that it was said of."""
+    segment, offset, known = said["segment"], said["offset"], Progress(said["run_id"], said["experiment_id"])
+    if type(segment) is not int or type(offset) is not int or not isinstance(known.run_id, str | None):
+        raise TypeError(STATE_FILE)
+    position = Position(segment, offset)
+    found = checksum(directory, position)
+    if found is not None and said.get("checksum", found) == found:
+        known.position, known.status = position, said["status"]
+    return known
+
+
+def replayed_as(directory: Path, store: Store) -> str | None:
+    """The MLflow run a journal became in this store, None before it has."""
+    return progress(directory, store).run_id
+
+
+def is_done(directory: Path, store: Store) -> bool:
+    """Whether this store has all that the journal holds now, as far as ``replay.json`` knows."""
+    return _is_all(directory, progress(directory, store))
+
+
+def is_elsewhere(directory: Path, store: Store) -> bool:
+    """Whether this store has nothing of the journal and another has all of a run that has ended."""
+    known = _all_progress(directory)
+    return store.public_uri not in known and any(
+        p.status not in (None, "RUNNING") and _is_all(directory, p) for p in known.values()
+    )
+
+
+def _is_all(directory: Path, known: Progress) -> bool:
+    return known.run_id is not None and next(read(directory, known.position), None) is None
+
+
+def replay(directory: Path, store: Store, client: MlflowClient | None = None) -> Outcome:
+    """Bring everything the journal holds now into the store. Raises StoreError, JournalError, RunNotFound."""
+    return Replayer(directory, store, client).advance()
+
+
+class Replayer:
+    """Brings one journal into one store, as far as it goes each time ``advance`` is called."""
+
+    def __init__(self, directory: Path, store: Store, client: MlflowClient | None = None) -> None:
+        self._directory = Path(directory)
+        self._store = store
+        self._client = client
+        self._progress = Progress()
+        self._target: Target | None = None
+        self.run_id: str | None = None
+
+    def advance(self) -> Outcome:
+        """Take over the events that are new since the last time."""
+        with _alone(self._directory), translated(self._store.tracking_uri):
+            self._progress = progress(self._directory, self._store)
+            try:
+                return self._advance()
+            except BaseException:
+                self._target = None  # what it remembers of the run may not be so
+                raise
+
+    def _advance(self) -> Outcome:
+        if self._client is None:
+            self._client = self._store.client()
+        target = self._target = self._target or self._open()
+        outcome = Outcome(target.run_id, status=self._progress.status, problems=target.problems)
+        saved = time.monotonic()
+        flushed = flush(self._directory, self._progress.position)
+        try:
+            for events, position in _batches(_until(flushed, read(self._directory, self._progress.position))):
+                target.send(events)
+                for event in events:
+                    if event["event"] == "status":
+                        outcome.status = self._progress.status = event["status"]
+                self._progress.position = position
+                outcome.num_events += len(events)
+                if time.monotonic() - saved >= SAVE_S:
+                    self._save()
+                    saved = time.monotonic()
+        finally:
+            if outcome.num_events:
+                self._save()
+        outcome.notes = target.notes
+        return outcome
+
+    def _open(self) -> Target:
+        """Find the run this journal became, or make it."""
+        assert self._client is not None
+        start = beginning(self._directory)
+        run = None
+        if start.get("attach_run_id"):
+            run = _get_run(self._client, start["attach_run_id"])
+            if run is None:
+                raise RunNotFound(f"no run {start['attach_run_id']!r} in {self._store.public_uri} to write onto")
+        elif self._progress.run_id is not None:
+            run = _get_run(self._client, self._progress.run_id)
+        if run is None:
+            # Either this is the first time, or the store was made anew, or the last replayer was stopped right after
+            # it had made the run and before it could say so.
+            self._progress = Progress(experiment_id=self._store.experiment_id(text_from(start["experiment"])))
+            run = self._find(start["journal_id"]) or self._create(start)
+        if run.info.lifecycle_stage != "active":
+            raise StoreError(
+                f"run {run.info.run_id} was deleted in {self._store.public_uri}; bring it back with"
+                f" `mlflow runs restore --run-id {run.info.run_id}`, or remove its journal {self._directory}"
+            )
+        self.run_id = self._progress.run_id = run.info.run_id
+        self._progress.experiment_id = run.info.experiment_id
+        self._save()
+        attached = bool(start.get("attach_run_id"))
+        uri = self._store.tracking_uri
+        return Target(self._client, run, self._directory, start, attached=attached, tracking_uri=uri)
+
+    def _find(self, journal_id: str) -> Any:
+        from mlflow.entities import ViewType
+
+        assert self._client is not None
+        found = self._client.search_runs(
+            [self._progress.experiment_id],
+            f"tags.{names.JOURNAL_ID} = '{journal_id}'",
+            run_view_type=ViewType.ALL,
+            max_results=1,
+        )
+        return found[0] if found else None
+
+    def _create(self, start: Event) -> Any:
+        assert self._client is not None
+        fitting = {name: value for name, value in start["tags"].items() if fits(value)}
+        tags = {**fitting, names.JOURNAL_ID: start["journal_id"]}
+        if start.get("parent"):
+            parent = replayed_as(self._directory.parent / start["parent"], self._store)
+            tags |= {"mlflow.parentRunId": parent} if parent else {}
+        return self._client.create_run(
+            self._progress.experiment_id,
+            start_time=start["start_time_ms"],
+            tags=tags,
+            run_name=text_from(start.get("run_name") or "")[:_MAX_RUN_NAME] or None,
+        )
+
+    def _save(self) -> None:
+        everything = {**_all_progress(self._directory), self._store.public_uri: self._progress}
+        stores = {
+            uri: {
+                "run_id": p.run_id,
+                "experiment_id": p.experiment_id,
+                "segment": p.position.segment,
+                "offset": p.position.offset,
+                "checksum": checksum(self._directory, p.position),
+                "status": p.status,
+            }
+            for uri, p in everything.items()
+        }
+        path = self._directory / STATE_FILE
+        part = path.with_suffix(".part")
+        try:
+            part.unlink(missing_ok=True)
+            with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
+                json.dump({"version": 1, "stores": stores}, stream, indent=1)
+            part.replace(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def _get_run(client: MlflowClient, run_id: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # there is none, nor could be
+            raise
+        return None
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep every other replayer of this journal waiting."""
+    path = directory / "replay.lock"
+    try:
+        fd = open_own(path, os.O_RDWR)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _until(end: Position, events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[Event, Position]]:
+    for event, position in events:
+        if position > end:
+            return
+        yield event, position
+
+
+def _json_length(value: object) -> int:
+    text = str(value)
+    return len(text) if text.isascii() else 6 * len(text)  # as \uXXXX
+
+
+_LOGGED_TOGETHER = ("param", "metric", "tag")
+# MLflow takes 1000 metrics, 100 parameters, 100 tags and 1 MB in one request.
+_MAX_METRICS, _MAX_PARAMS, _MAX_TAGS, _MAX_CHARACTERS = 900, 90, 90, 500_000
+
+
+def _batches(events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[list[Event], Position]]:
+    """Group parameters, metrics and tags into what MLflow takes at once; every other event stands alone."""
+    batch: list[Event] = []
+    size = {"metric": 0, "param": 0, "tag": 0, "characters": 0}
+    limits = {"metric": _MAX_METRICS, "param": _MAX_PARAMS, "tag": _MAX_TAGS, "characters": _MAX_CHARACTERS}
+    end = Position()
+    for event, position in events:
+        kind = event["event"]
+        values = event["values"] if kind in _LOGGED_TOGETHER else {}
+        added = {kind: len(values), "characters": sum(len(k) + _json_length(v) for k, v in values.items())}
+        full = any(size[k] + n > limits[k] for k, n in added.items() if k in size)
+        if batch and (full or kind not in _LOGGED_TOGETHER):
+            yield batch, end
+            batch, size = [], dict.fromkeys(size, 0)
+        if kind not in _LOGGED_TOGETHER:
+            yield [event], position
+            continue
+        batch.append(event)
+        for k, n in added.items():
+            size[k] += n
+        end = position
+    if batch:
+        yield batch, end

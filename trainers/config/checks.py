@@ -1,0 +1,170 @@
+"""What is wrong with a run's settings: every fault a sentence that says what was given and what is legal."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import names
+
+if TYPE_CHECKING:
+    from trainers.config.config import Config
+
+SMALL_SIDES_PX = (8, 64)  # what the 3-stage networks of 20..110 layers are made for
+LARGE_LEAST_PX = 32  # the 5 halvings of the 18..200-layer networks leave one pixel
+PRETRAINED_DEPTHS = (18, 34, 50, 101, 152)  # the GluonCV zoo has ImageNet weights for these
+
+
+def flag(key: str) -> str:
+    """The command line's spelling of a setting: ``mini_batch_size`` is ``--mini-batch-size``."""
+    return "--tag" if key == "tags" else "--" + key.replace("_", "-")
+
+
+def nearest(word: str, legal: list[str]) -> str:
+    """`` Did you mean …?`` for a misspelt word, or nothing."""
+    close = difflib.get_close_matches(word, legal, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def faults(config: Config) -> list[str]:
+    """Every fault of the values and between them; empty when there is none."""
+    return [*_value_faults(config), *_cross_faults(config)]
+
+
+def depth_faults(num_layers: int, height: int, width: int) -> list[str]:
+    """Why this depth can't take pictures of this size (px); empty when it can."""
+    least, most = SMALL_SIDES_PX
+    if num_layers in names.SMALL_IMAGE_DEPTHS:
+        if min(height, width) < least or max(height, width) > most:
+            return [
+                f"--num-layers {num_layers} is for pictures of {least} to {most} px, not {height}x{width}. Take one of "
+                f"{_list(names.LARGE_IMAGE_DEPTHS)}, or another --image-shape."
+            ]
+    elif min(height, width) < LARGE_LEAST_PX:
+        return [
+            f"--num-layers {num_layers} needs pictures of at least {LARGE_LEAST_PX} px, not {height}x{width}. Take one "
+            f"of {_list(names.SMALL_IMAGE_DEPTHS)}, or a larger --image-shape."
+        ]
+    return []
+
+
+def local_faults(config: Config) -> list[str]:
+    """What the built-in algorithm can do and the local trainer cannot."""
+    faults = []
+    if config.multi_label:
+        faults.append("--multi-label 1: the local trainer gives each picture one label; take --on sagemaker-builtin.")
+    if config.precision_dtype == "float16":
+        faults.append("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
+    return faults
+
+
+def _value_faults(config: Config) -> list[str]:
+    faults = []
+    for f in fields(config):
+        name, value = names.PARAMS.get(f.name), getattr(config, f.name)
+        if name is None or value is None:
+            continue
+        given = f"{flag(f.name)} {say(value)}"
+        right_type = isinstance(value, (int, float) if name.type is float else name.type)
+        if not right_type or (isinstance(value, bool) and name.type is not bool):
+            faults.append(f"{given} is not {_kind(name)}.")
+        elif name.choices and value not in name.choices:
+            hint = nearest(str(value), [str(choice) for choice in name.choices])
+            faults.append(f"{given} is not one of {_list(name.choices)}.{hint}")
+        elif name.type in (int, float) and not _within(float(value), name):
+            faults.append(f"{given} is out of range: {_range(name)}.")
+    return faults
+
+
+def _cross_faults(config: Config) -> list[str]:
+    faults: list[str] = []
+    if config.image_shape is not None:
+        parts = str(config.image_shape).split(",")
+        if len(parts) != 3 or not all(part.strip().isdigit() for part in parts) or int(parts[0]) not in (1, 3):
+            faults.append(
+                f"--image-shape {config.image_shape!r} is not channels,height,width with 1 or 3 channels, such as"
+                " 3,224,224."
+            )
+        else:
+            height, width = int(parts[1]), int(parts[2])
+            if config.num_layers in names.DEPTHS:
+                faults += depth_faults(config.num_layers, height, width)
+            if isinstance(config.resize, int) and config.resize < max(height, width):
+                faults.append(f"--resize {config.resize} must be at least the crop of --image-shape, {height}x{width}.")
+    faults += _schedule_faults(config.lr_scheduler_step)
+    faults += _init_faults(config)
+    if config.resnet_version == "v1b" and config.num_layers in names.SMALL_IMAGE_DEPTHS:
+        faults.append(f"--resnet-version v1b has no {config.num_layers}-layer network; take v1 or v2.")
+    shares = (config.validation_fraction, config.test_fraction)
+    if all(isinstance(share, (int, float)) for share in shares) and sum(shares) >= 0.95:
+        faults.append(
+            f"--validation-fraction {shares[0]} and --test-fraction {shares[1]} leave too little to train on."
+        )
+    faults += [f"--tag {key!r}: a tag is a non-empty name=value." for key in config.tags if not key.strip()]
+    for key in ("experiment", "run_name", "dataset"):
+        value = getattr(config, key)
+        if value is not None and not str(value).strip():
+            faults.append(f"{flag(key)} is empty.")
+    return faults
+
+
+def _schedule_faults(steps: str | None) -> list[str]:
+    if steps is None:
+        return []
+    parts = [part.strip() for part in str(steps).split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        return [f"--lr-scheduler-step {steps!r} is not a list of epochs, such as 10,20."]
+    epochs = [int(part) for part in parts]
+    if epochs != sorted(set(epochs)):
+        return [f"--lr-scheduler-step {steps} must rise from one epoch to the next, such as 10,20."]
+    return []
+
+
+def _init_faults(config: Config) -> list[str]:
+    init, faults = config.init, []
+    wants = init or ("imagenet" if config.use_pretrained_model else "scratch")
+    if init is not None and config.use_pretrained_model is not None:
+        if bool(config.use_pretrained_model) != (init == "imagenet"):
+            faults.append(f"--use-pretrained-model {config.use_pretrained_model} contradicts --init {init}; give one.")
+    if wants == "imagenet" and config.num_layers in names.DEPTHS and config.num_layers not in PRETRAINED_DEPTHS:
+        faults.append(
+            f"--init imagenet: there are no ImageNet weights for {config.num_layers} layers, only for"
+            f" {_list(PRETRAINED_DEPTHS)}."
+        )
+    if wants == "imagenet" and config.image_shape is not None and str(config.image_shape).startswith("1,"):
+        faults.append(f"--init imagenet needs 3 channels, not --image-shape {config.image_shape}.")
+    if wants.startswith("run:"):
+        if not wants[4:].strip():
+            faults.append("--init run: names no run; give run:<id>, the id that the MLflow UI shows.")
+    elif wants not in ("scratch", "imagenet"):
+        path = Path(wants).expanduser()
+        if path.suffix not in (".params", ".pth"):
+            hint = nearest(wants, ["scratch", "imagenet"])
+            faults.append(f"--init {wants!r} is none of scratch, imagenet, run:<id>, FILE.params, FILE.pth.{hint}")
+        elif not path.is_file():
+            faults.append(f"--init {wants}: there is no such file.")
+    return faults
+
+
+def _within(value: float, name: names.Name) -> bool:
+    return (name.low is None or value >= name.low) and (name.high is None or value <= name.high)  # NaN is never within
+
+
+def _range(name: names.Name) -> str:
+    if name.low is not None and name.high is not None:
+        return f"{name.low:g} to {name.high:g}"
+    return f"{name.low:g} or more" if name.low is not None else f"{name.high:g} or less"
+
+
+def _kind(name: names.Name) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[name.type]
+
+
+def say(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _list(values: tuple[Any, ...]) -> str:
+    return ", ".join(say(value) for value in values)

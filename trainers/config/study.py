@@ -1,0 +1,168 @@
+"""Many runs from one file: presets, lists that multiply, sources of transfer; what is done and what is left.
+
+A study is TOML: ``title``, ``[settings]`` for all runs, ``[[runs]]`` with a ``name``, an optional ``preset`` and any
+setting. A list of values makes one run for each; ``init = "run:<name>"`` starts from another run of the study.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tracking import names
+from trainers.config.checks import nearest
+from trainers.config.config import Config
+from trainers.config.text import build, cast, read_toml, to_toml
+from trainers.errors import BadConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study. ``needs`` names the run of the same study whose network it starts from."""
+
+    name: str
+    config: Config
+    needs: str | None = None
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that tell whether this very run was already done."""
+        plan = to_toml(replace(self.config, run_name=None, experiment=None, tags={})) + f"needs {self.needs}"
+        return hashlib.sha256(plan.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that belong together, in an order in which sources come before what needs them."""
+
+    name: str
+    title: str
+    runs: tuple[PlannedRun, ...]
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Name → settings of every preset."""
+    return tomllib.loads((_HERE / "presets.toml").read_text(encoding="utf-8"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings of one preset. Raises BadConfig with the legal names."""
+    known = presets()
+    if name not in known:
+        raise BadConfig([f"--preset {name!r} is unknown; there are {', '.join(known)}.{nearest(name, list(known))}"])
+    return cast(known[name])
+
+
+def studies() -> dict[str, Path]:
+    """Name → file of every study that ships with the package."""
+    return {path.stem: path for path in sorted((_HERE / "studies").glob("*.toml"))}
+
+
+def read_title(path: Path) -> str:
+    """The one-line title of a study's file."""
+    return str(read_toml(path).get("title", path.stem))
+
+
+def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read a study by name or from a file; ``overrides`` (cast settings from flags) hold for all its runs.
+
+    Raises BadConfig with every fault of every run.
+    """
+    path = studies().get(spec) or Path(spec)
+    if path.suffix != ".toml":
+        known = list(studies())
+        raise BadConfig(
+            [f"--study {spec!r} is neither a file.toml nor one of {', '.join(known)}.{nearest(spec, known)}"]
+        )
+    tables = read_toml(path)
+    unknown = [key for key in tables if key not in ("title", "settings", "runs", "sagemaker")]
+    faults = [
+        f"{path}: {key!r} is none of title, settings, runs.{nearest(key, ['settings', 'runs'])}" for key in unknown
+    ]
+    planned: list[PlannedRun] = []
+    for number, table in enumerate(tables.get("runs") or [{}], start=1):
+        try:
+            planned += _expand(table, tables.get("settings", {}), dict(overrides or {}))
+        except BadConfig as error:
+            where = f"{path}: run {table.get('name') or number}: "
+            faults += [where + fault for fault in error.faults]
+    faults += _name_faults(path, planned)
+    if faults:
+        raise BadConfig(faults)
+    study = Study(path.stem, str(tables.get("title", path.stem)), tuple(_in_order(planned)))
+    return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
+
+
+def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict[str, Any]) -> list[PlannedRun]:
+    """One run for each combination of the listed values."""
+    own = {key: value for key, value in table.items() if key not in ("name", "preset")}
+    base = preset(str(table["preset"])) if "preset" in table else {}
+    settings = {**shared, **own}
+    lists = {key: value for key, value in settings.items() if isinstance(value, list) and key not in overrides}
+    fixed = {key: value for key, value in settings.items() if not isinstance(value, list)}
+    if any(not values for values in lists.values()):
+        raise BadConfig([f"{key} is an empty list." for key, values in lists.items() if not values])
+    runs = []
+    for values in itertools.product(*lists.values()):
+        layer = {**fixed, **dict(zip(lists, values, strict=True))}
+        # A source inside the study is only a name here: its id is not known before it has run.
+        needs = str(layer["init"])[4:] if str(layer.get("init", "")).startswith("run:") else None
+        config = build(base, cast(layer), overrides)
+        runs.append(PlannedRun(str(table.get("name") or _name(config)), config, needs))
+    return runs
+
+
+def _name(config: Config) -> str:
+    depth = f"{config.num_layers} layers" if config.num_layers else "default depth"
+    return f"{depth}, {config.initial}, {config.epochs} epochs"
+
+
+def _name_faults(path: Path, planned: list[PlannedRun]) -> list[str]:
+    names = [run.name for run in planned]
+    faults = []
+    for run in planned:
+        if run.needs is None or run.needs not in names:
+            continue  # an id of the store, found (or not) when the run starts
+        if names.count(run.needs) > 1:
+            faults.append(
+                f"{path}: init = 'run:{run.needs}' names {names.count(run.needs)} runs; give the source one seed."
+            )
+        if run.needs == run.name:
+            faults.append(f"{path}: {run.name!r} starts from itself.")
+    return faults
+
+
+def _in_order(planned: list[PlannedRun]) -> list[PlannedRun]:
+    """Sources before what needs them, otherwise as written. Raises BadConfig on a circle."""
+    names, done, out, left = {run.name for run in planned}, set[str](), list[PlannedRun](), list(planned)
+    while left:
+        ready = [run for run in left if run.needs not in names or run.needs in done]
+        if not ready:
+            raise BadConfig([f"runs wait for one another in a circle: {', '.join(run.name for run in left)}"])
+        out.append(ready[0])
+        left.remove(ready[0])
+        if all(run.name != ready[0].name for run in left):
+            done.add(ready[0].name)
+    return out
+
+
+def _tagged(run: PlannedRun, study: Study) -> PlannedRun:
+    """The run under a name that tells it from the others of its table: what differs among them, the seed last."""
+    same = [other.config for other in study.runs if other.name == run.name]
+    varied = [key for key in names.PARAMS if any(getattr(one, key) != getattr(same[0], key) for one in same)]
+    varied.sort(key=lambda key: key == "seed")
+    name = ", ".join([run.name, *(f"{key} {getattr(run.config, key)}" for key in varied)])
+    config = run.config if run.config.run_name else replace(run.config, run_name=name)
+    return replace(run, config=config)

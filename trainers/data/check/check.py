@@ -1,0 +1,244 @@
+"""``check``: what data is, and everything a job would stumble over in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from trainers.data.check.examine import look_at_files
+from trainers.data.check.findings import Finding, Findings
+from trainers.data.check.lists import check_folder, check_list, folder_classes
+from trainers.data.check.part import Part
+from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
+from trainers.data.check.records import check_records
+from trainers.data.dataset import Split
+from trainers.data.pictures.pictures import EncodedPictures
+from trainers.data.readers import cifar, idx, layouts, manifest
+from trainers.data.readers.folder import SPLIT_FOLDERS, split_folders
+from trainers.errors import BadData
+
+SPLITS = ("train", "validation", "test")
+RECORDS, IMAGES = "application/x-recordio", ("application/x-image", "image/jpeg", "image/png")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the job is going to be told; None where it is not known yet."""
+
+    num_classes: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    resize: int | None = None
+    content_type: str | None = None
+    mini_batch_size: int | None = None
+
+
+@dataclass
+class Checked:
+    """The splits as found, and what is wrong. ``spare`` counts copies inside each split, None where not looked for;
+    ``others`` says of a path that is no data set what it is."""
+
+    parts: list[Part]
+    findings: list[Finding]
+    spare: dict[str, int] | None
+    others: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a job would refuse the data or learn wrongly from it; advice alone leaves 0."""
+        return int(any(finding.rule.level != "advice" for finding in self.findings))
+
+
+def check(
+    paths: Sequence[Path], job: Job, *, image_root: Path | None = None, fast: bool = False, threads: int = 0
+) -> Checked:
+    """Check a data set, or several paths as splits of one, the one trained on first.
+
+    BadData where a path cannot be read at all; whatever is wrong with what was read is a finding.
+    """
+    for path in paths:
+        if not path.exists():
+            raise BadData(f"{path}: not there; give the path of a .rec, a .lst, a folder or a manifest")
+    source = shlex.quote(str(paths[0])) if len(paths) == 1 else None
+    if source is not None and image_root is not None:
+        source += f" --image-root {shlex.quote(str(image_root))}"
+    findings = Findings(source)
+    class_names = folder_classes(*(path for path in paths if form_of(path) == "folder"))
+    reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names)
+    parts: list[Part] = []
+    others: dict[str, str] = {}
+    for path in paths:
+        found = reader.read(path)
+        if isinstance(found, str):
+            others[str(path)] = found
+        else:
+            parts += found
+    parts.sort(key=lambda part: SPLITS.index(part.name) if part.name in SPLITS else len(SPLITS))
+    for part in parts:
+        if part.name in (other.name for other in parts if other is not part):
+            part.name = str(part.path)
+        if len(part) == 0 and part.kind.startswith(("list", "folder", "manifest")):
+            findings.add("no-pictures", part.path)
+        if len(part) and part.class_names is None:
+            findings.add("class-names-missing", part.path)
+        check_looks(part, job.image_shape, job.resize, findings)
+        _check_job(part, job, findings)
+    counted = [part for part in parts if len(part)]
+    spare = None
+    if counted:
+        check_labels(counted, job.num_classes, findings)
+        spare = None if fast else check_duplicates(counted, findings)
+    if job.image_shape and job.resize and job.resize < max(job.image_shape[1:]):
+        shape = ",".join(str(side) for side in job.image_shape)
+        findings.add("resize-small", paths[0], f"resize {job.resize}, image_shape {shape}")
+    return Checked(parts, findings.listed(), spare, others)
+
+
+def _check_job(part: Part, job: Job, findings: Findings) -> None:
+    """What the job is told, against what the part is."""
+    readable = len(part) - len(part.looks.faults)
+    if job.mini_batch_size is not None and 0 < len(part) and readable < job.mini_batch_size:
+        words = f"{readable:,} readable pictures, mini_batch_size {job.mini_batch_size:,}"
+        findings.add("fewer-than-batch", part.path, words)
+    if job.content_type is None:
+        return
+    told = job.content_type.split(";")[0].strip()
+    if part.kind.startswith("RecordIO of images"):
+        if told != RECORDS:
+            findings.add("content-type", part.path, f"{told}; these are records of images: {RECORDS}")
+    elif part.kind.startswith(("list", "folder", "manifest")):
+        if told not in IMAGES:
+            findings.add("content-type", part.path, f"{told}; these are pictures: {IMAGES[0]}")
+        elif job.resize is None:
+            findings.add("resize-missing", part.path)
+
+
+def form_of(path: Path) -> str:
+    """What a path is by its content: file, binary, lists, channels, records, splits or folder."""
+    if not path.is_dir():
+        return "file"
+    if idx.holds_files(path) or cifar.name_of(path):
+        return "binary"
+    if (path / "train_lst").is_dir():
+        return "lists"
+    if any((path / "train").glob("*.rec")):
+        return "channels"
+    if any(path.glob("*.rec")):
+        return "records"
+    return "splits" if split_folders(path) else "folder"
+
+
+def split_name(path: Path) -> str:
+    """train, validation or test where the name is or ends in such a word (``cifar_val.rec``), else the name."""
+    stem = path.stem if path.is_file() else path.name
+    last = re.split(r"[_.-]", stem.lower())[-1]
+    return next((split for split, words in SPLIT_FOLDERS.items() if last in words), stem)
+
+
+class _Reader:
+    """Turns a path into parts, by its content; a path that is no data set into the words for what it is."""
+
+    def __init__(
+        self, findings: Findings, image_root: Path | None, fast: bool, threads: int, class_names: tuple[str, ...]
+    ) -> None:
+        self._findings, self._image_root, self._class_names = findings, image_root, class_names
+        self._fast, self._threads = fast, threads
+
+    def read(self, path: Path) -> list[Part] | str:
+        return self._directory(path) if path.is_dir() else self._file(path)
+
+    def _file(self, path: Path) -> list[Part] | str:
+        if not path.is_file():  # a pipe would be waited for
+            raise BadData(f"{path}: neither a file nor a folder")
+        suffix = path.suffix.lower()
+        try:
+            with open(path, "rb") as file:
+                head = file.read(8)
+        except OSError as error:
+            raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+        name = split_name(path)
+        if suffix == ".rec" or head[:4] == b"\x0a\x23\xd7\xce":
+            return [self._records(path, name)]
+        if suffix == ".lst":
+            return [self._list(path, self._image_root or path.parent, name)]
+        if suffix in manifest.SUFFIXES:
+            return self._manifest(path)
+        if head[:2] in (b"PK", b"\x1f\x8b", b"BZ") or tarfile.is_tarfile(path):
+            self._findings.add("archive", path)
+            return "an archive (tar or zip)"
+        self._findings.add("unknown-form", path, f"begins with {head!r}")
+        return "something else"
+
+    def _directory(self, path: Path) -> list[Part] | str:
+        form = form_of(path)
+        if form == "binary":
+            self._findings.add("not-for-the-job", path)
+            return "IDX files" if idx.holds_files(path) else f"{cifar.name_of(path)} binary files"
+        if form == "lists":
+            channels = layouts.list_channels(path)
+            self._neighbours(path, [f"{name}{end}" for name in channels for end in ("", "_lst")])
+            if "validation" not in channels:
+                self._findings.add("channel-missing", path)
+            return [self._list(listed, root, name) for name, (listed, root) in channels.items()]
+        if form == "channels":
+            files = {name: sorted((path / name).glob("*.rec")) for name in SPLITS}
+            self._neighbours(path, [name for name, found in files.items() if found])
+            if not files["validation"]:
+                self._findings.add("channel-missing", path)
+            return [self._channel(path / name, found, name) for name, found in files.items() if found]
+        if form == "records":
+            return self._record_folder(path, sorted(path.glob("*.rec")))
+        if form == "splits":
+            splits = split_folders(path)
+            names = folder_classes(*splits.values())
+            return [self._folder(folder, split, names) for split, folder in splits.items()]
+        return [self._folder(path, split_name(path), self._class_names)]
+
+    def _record_folder(self, path: Path, files: list[Path]) -> list[Part]:
+        """A folder with ``.rec`` files in it: splits, where they are called so, else one channel."""
+        names = [split_name(file) for file in files]
+        if len(set(names) & set(SPLITS)) == len(files) > 1:
+            return [self._records(file, name) for file, name in zip(files, names, strict=True)]
+        return [self._channel(path, files, split_name(path))]
+
+    def _channel(self, folder: Path, files: list[Path], name: str) -> Part:
+        """One channel of records: exactly one ``.rec``, nothing beside it."""
+        if len(files) > 1:
+            self._findings.add("channel-several-rec", folder, ", ".join(file.name for file in files))
+        strays = sorted(entry.name for entry in folder.iterdir() if entry not in files)
+        for stray in strays:
+            self._findings.add("channel-stray-file", folder, stray)
+        return self._records(files[0], name)
+
+    def _neighbours(self, path: Path, channels: list[str]) -> None:
+        """Entries beside a channel whose names begin with the channel's own."""
+        for channel in channels:
+            for entry in sorted(os.listdir(path)):
+                if entry != channel and entry.startswith(channel):
+                    code = "channel-neighbour" if entry in channels else "channel-prefix"
+                    self._findings.add(code, path / channel, entry)
+
+    def _manifest(self, path: Path) -> list[Part]:
+        found = manifest.read_file(path, self._image_root)
+        return [self._of_split(path, found.class_names, name, split) for name, split in found.splits.items()]
+
+    def _of_split(self, path: Path, names: tuple[str, ...], name: str, split: Split) -> Part:
+        assert isinstance(split.pictures, EncodedPictures)
+        looks = look_at_files(split.pictures, deep=not self._fast, hashes=not self._fast, threads=self._threads)
+        labels, keys = split.labels.astype(np.float64), split.keys
+        return Part(name, path, "manifest of pictures", looks, labels, keys.__getitem__, keys.__getitem__, names)
+
+    def _records(self, path: Path, name: str) -> Part:
+        return check_records(path, name, self._findings, fast=self._fast, threads=self._threads)
+
+    def _list(self, path: Path, root: Path, name: str) -> Part:
+        return check_list(path, root, name, self._findings, fast=self._fast, threads=self._threads)
+
+    def _folder(self, path: Path, name: str, names: tuple[str, ...]) -> Part:
+        return check_folder(path, name, names, self._findings, fast=self._fast, threads=self._threads)

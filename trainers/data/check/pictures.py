@@ -1,0 +1,194 @@
+"""``check`` of the pictures and labels of all splits together: what a job would stumble over."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.data.check.findings import Findings
+from trainers.data.check.part import Part
+from trainers.data.formats.probe_many import FORMATS
+from trainers.data.pictures.codec import too_large
+from trainers.data.pictures.sizing import Sizing
+
+_NAMED = {
+    ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
+    ".gif": "gif",
+}  # fmt: skip
+_JPEG, _PNG = FORMATS.index("jpeg"), FORMATS.index("png")
+
+
+def check_looks(part: Part, shape: tuple[int, int, int] | None, resize: int | None, findings: Findings) -> None:
+    """Each picture by itself: readable, of a legal format, depth and size."""
+    looks, path, place = part.looks, part.path, part.place
+    heads = looks.heads
+    height, width = heads["height"].astype(np.int64), heads["width"].astype(np.int64)
+    formats = heads["format"]
+    huge = too_large(heads["height"], heads["width"], looks.sizes)
+    known = (height > 0) & (width > 0)
+    foreign = (formats != _JPEG) & (formats != _PNG) & (formats > 0)
+    unreadable = np.zeros(len(part), bool)
+    unreadable[list(looks.faults)] = True
+
+    def all_of(code: str, which: NDArray[np.bool_], words: str = "") -> None:
+        findings.add_all(code, path, np.flatnonzero(which), lambda at: f"{place(at)}{words}")
+
+    findings.add_all(
+        "picture-unreadable",
+        path,
+        np.flatnonzero(unreadable & ~huge & ~foreign),
+        lambda at: f"{place(at)}: {looks.faults[at]}",
+    )
+    moves = heads["animated"]
+    findings.add_all(
+        "picture-format",
+        path,
+        np.flatnonzero(foreign),
+        lambda at: f"{place(at)}: {FORMATS[formats[at]]}{', animated' if moves[at] else ''}",
+    )
+    findings.add_all(
+        "picture-huge", path, np.flatnonzero(huge), lambda at: f"{place(at)}: {width[at]} x {height[at]} px"
+    )
+    usable = known & ~unreadable & ~huge
+    all_of("picture-cmyk", usable & (formats == _JPEG) & (heads["components"] == 4))
+    all_of("picture-16-bit", usable & (heads["bits"] == 16))
+    all_of("picture-animated", usable & moves & ~foreign)
+    all_of("picture-alpha", usable & heads["alpha"])
+    all_of("picture-rotated", usable & (heads["orientation"] != 1))
+    _check_names(part, usable, findings)
+    if shape is not None:
+        _check_shape(part, usable, shape, resize, findings)
+
+
+def _check_names(part: Part, usable: NDArray[np.bool_], findings: Findings) -> None:
+    formats = part.looks.heads["format"]
+    for at in np.flatnonzero(usable):
+        suffix = os.path.splitext(part.file_name(int(at)))[1].lower()
+        if suffix in _NAMED and _NAMED[suffix] != FORMATS[formats[at]]:
+            findings.add("picture-misnamed", part.path, f"{part.place(int(at))}: {FORMATS[formats[at]]}")
+
+
+def _check_shape(
+    part: Part,
+    usable: NDArray[np.bool_],
+    shape: tuple[int, int, int],
+    resize: int | None,
+    findings: Findings,
+) -> None:
+    channels, height, width = shape
+    heads = part.looks.heads
+    components = np.where(heads["components"] < 3, 1, 3)
+    sizes = np.stack([heads["height"], heads["width"]], axis=1).astype(np.int64)
+    targets = np.zeros_like(sizes)
+    targets[usable] = Sizing(channels, height, width, resize, "crop", own=True).targets(sizes[usable])
+    small = usable & ((targets[:, 0] < height) | (targets[:, 1] < width))
+    findings.add_all(
+        "picture-small",
+        part.path,
+        np.flatnonzero(small),
+        lambda at: f"{part.place(at)}: {sizes[at, 1]} x {sizes[at, 0]} px",
+    )
+    wrong = np.flatnonzero(usable & (components != channels))
+    findings.add_all(
+        "picture-channels",
+        part.path,
+        wrong,
+        lambda at: f"{part.place(at)}: {'grey' if components[at] == 1 else 'colour'}",
+    )
+
+
+def check_labels(parts: Sequence[Part], num_classes: int | None, findings: Findings) -> None:
+    """Labels by themselves and between splits; the first part is the one that is trained on."""
+    for part in parts:
+        broken = np.flatnonzero(~part.whole & ~(part.labels < 0) & ~np.isnan(part.labels))
+        findings.add_all("label-not-integral", part.path, broken, _label_words(part))
+        high = np.inf if num_classes is None else num_classes
+        outside = np.flatnonzero((part.labels < 0) | (part.whole & (part.labels >= high)))
+        findings.add_all("label-out-of-range", part.path, outside, _label_words(part))
+    train = parts[0]
+    counts = train.counts()
+    if not counts:
+        return
+    top = max(counts) + 1 if num_classes is None else num_classes
+    gaps = [label for label in range(min(top, 100_000)) if label not in counts]
+    findings.add_all("label-gap", train.path, gaps, lambda label: f"no picture of class {train.class_name(label)}")
+    if len(counts) == 1:
+        findings.add("one-class", train.path, f"class {train.class_name(next(iter(counts)))}")
+    lonely = [label for label, count in counts.items() if count == 1]
+    findings.add_all("class-single", train.path, lonely, lambda label: f"class {train.class_name(label)}")
+    for part in parts[1:]:
+        have = part.counts()
+        new = sorted(set(have) - set(counts))
+        for label in new:
+            findings.add("label-sets-differ", part.path, f"label {label}: {have[label]:,} pictures")
+        missing = sorted(set(counts) - set(have)) if have else []
+        findings.add_all("class-missing", part.path, missing, lambda label: f"class {train.class_name(label)}")
+    _check_class_maps(parts, findings)
+
+
+def _label_words(part: Part) -> Callable[[int], str]:
+    return lambda at: f"{part.place(at)}: label {part.labels[at]:g}"
+
+
+def _check_class_maps(parts: Sequence[Part], findings: Findings) -> None:
+    """Compare what lists make of the folder a picture lies in."""
+    meant: dict[str, tuple[float, Part]] = {}
+    for part in parts:
+        if part.kind != "list of pictures":
+            continue
+        here: dict[str, set[float]] = defaultdict(set)
+        for at in range(len(part)):
+            here[os.path.dirname(part.file_name(at))].add(float(part.labels[at]))
+        for folder, labels in here.items():
+            if not folder or len(labels) > 1:
+                continue
+            label = next(iter(labels))
+            first = meant.setdefault(folder, (label, part))
+            if first[0] != label:
+                example = f"{folder}/: label {label:g} here, {first[0]:g} in {first[1].path}"
+                findings.add("class-map-differs", part.path, example)
+
+
+def check_duplicates(parts: Sequence[Part], findings: Findings) -> dict[str, int]:
+    """Equal pictures inside and across splits; returns the number of spare copies inside each part, by its name."""
+    digests = [part.looks.digests for part in parts]
+    if any(found is None for found in digests):
+        return {}
+    halves = np.concatenate([found for found in digests if found is not None]).view("<u8").reshape(-1, 2)
+    owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    places = np.concatenate([np.arange(len(part)) for part in parts])
+    order = np.lexsort((places, owners, halves[:, 1], halves[:, 0]))
+    same = (halves[order][1:] == halves[order][:-1]).all(axis=1)
+    inside = {part.name: 0 for part in parts}
+    groups = []
+    begins = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]]))
+    for begin in begins:
+        end = begin + 1
+        while end < len(same) and same[end]:
+            end += 1
+        groups.append(order[begin : end + 1])
+    for group in sorted(groups, key=lambda group: (owners[group[0]], places[group[0]])):
+        members = [(parts[owners[at]], int(places[at])) for at in group]
+        if members[0][1] not in members[0][0].looks.faults:  # empty files are equal, but no pictures
+            _report_group(members, findings, inside)
+    return inside
+
+
+def _report_group(members: list[tuple[Part, int]], findings: Findings, inside: dict[str, int]) -> None:
+    (first, at), *copies = members
+    previous = first
+    for part, index in copies:
+        words = f"{part.place(index)} is {first.place(at)}" + ("" if part is first else f" of {first.path}")
+        if part is previous:
+            inside[part.name] += 1
+            findings.add("duplicate-within", part.path, words)
+        else:
+            findings.add("duplicate-across", part.path, words)
+        if part.labels[index] != first.labels[at]:
+            labels = f": label {part.labels[index]:g} and {first.labels[at]:g}"
+            findings.add("duplicate-labels", part.path, words + labels)
+        previous = part

@@ -1,0 +1,109 @@
+"""``check`` of one ``.rec``: frames, headers, ids, and the index and list that lie beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trainers.data import classmap
+from trainers.data.check.examine import Looks, look_at_records
+from trainers.data.check.findings import Findings
+from trainers.data.check.part import Part
+from trainers.data.formats.image_record import HEADER_BYTES, unpack_image
+from trainers.data.formats.probe_many import HEAD
+from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.formats.recordio import Frames, RecordFile
+from trainers.data.readers import lists
+from trainers.errors import BadData
+
+_FAULTS = {"magic": "rec-magic", "truncated": "rec-truncated", "trailing": "rec-trailing", "parts": "rec-parts"}
+
+
+def check_records(path: Path, name: str, findings: Findings, *, fast: bool, threads: int) -> Part:
+    """Look at every record; what cannot be read is in ``findings``, what can in the part."""
+    file = RecordFile(path)
+    frames = file.scan()
+    if path.suffix != ".rec":
+        findings.add("rec-extension", path)
+    protobuf = len(frames) > 0 and is_protobuf_record(file.payload(frames, 0))
+    if protobuf:
+        findings.add("rec-protobuf", path)
+    elif not _report_frames(path, file, frames, findings):
+        looks = look_at_records(file, frames, deep=not fast, hashes=not fast, threads=threads)
+        return _check_headers(path, name, file, frames, looks, findings)
+    nothing = Looks(np.zeros(0, HEAD), np.zeros(0, np.int64), None)
+    kind = "RecordIO of protobuf records" if protobuf else "not RecordIO" if file.size else "an empty file"
+    return Part(name, path, kind, nothing, np.zeros(0), str, lambda index: "")
+
+
+def _report_frames(path: Path, file: RecordFile, frames: Frames, findings: Findings) -> bool:
+    """Report what is wrong with the framing; True where not one record can be read."""
+    if file.size == 0 or (len(frames) == 0 and frames.fault is None):
+        findings.add("rec-empty", path, f"{file.size} bytes")
+    elif frames.fault is not None:
+        fault = frames.fault
+        code = "rec-not-recordio" if fault.offset == 0 and fault.kind == "magic" else _FAULTS[fault.kind]
+        if fault.kind == "magic" and fault.offset > 0 and not _resumes(file, fault.offset):
+            code = "rec-trailing"
+        left = f"{file.size - fault.offset:,} bytes from there to the end"
+        findings.add(code, path, f"byte {fault.offset:,}, after {len(frames):,} whole records: {fault.detail}; {left}")
+    return len(frames) == 0
+
+
+def _resumes(file: RecordFile, offset: int) -> bool:
+    """Whether a frame begins again within a MB after the damage."""
+    data = file.at(offset, 1 << 20)
+    return b"\x0a\x23\xd7\xce" in data
+
+
+def _check_headers(path: Path, name: str, file: RecordFile, frames: Frames, looks: Looks, findings: Findings) -> Part:
+    assert looks.records is not None
+    flags, labels = looks.records["flag"], looks.records["label"].astype(np.float64)
+    short = np.flatnonzero(frames.lengths <= HEADER_BYTES)
+    findings.add_all("rec-header", path, short, lambda index: f"record {index}: {frames.lengths[index]} bytes")
+    labels[short] = np.nan
+    for index in short:
+        looks.faults.pop(int(index), None)  # one finding is enough
+    several = np.setdiff1d(np.flatnonzero(flags > 0), short)
+    for index in several:
+        record = unpack_image(file.payload(frames, int(index)))
+        labels[index] = record.labels[0] if record is not None and record.flag == 1 else np.nan
+    findings.add_all("rec-multi-label", path, several, lambda index: f"record {index}: flag {flags[index]}")
+    nothing = np.setdiff1d(np.flatnonzero(np.isnan(looks.records["label"]) & (flags == 0)), short)
+    findings.add_all("label-not-integral", path, nothing, lambda index: f"record {index}: label nan")
+    ids, counts = np.unique(np.delete(looks.records["id"], short), return_counts=True)
+    again = np.flatnonzero(counts > 1)
+    findings.add_all("rec-duplicate-id", path, again, lambda at: f"id {ids[at]} in {counts[at]} records")
+    _check_index(path, frames, findings)
+    names = classmap.find(path.parent, path.parent.parent)
+    return Part(name, path, "RecordIO of images", looks, labels, lambda index: f"record {index}", lambda _: "", names)
+
+
+def _check_index(path: Path, frames: Frames, findings: Findings) -> None:
+    """Compare with the .idx and the .lst beside, or in ``index/`` where ``pack`` puts them."""
+    for folder in (path.parent, path.parent.parent / "index"):
+        index, listed = folder / f"{path.stem}.idx", folder / f"{path.stem}.lst"
+        if index.is_file():
+            fault = _index_fault(index, frames)
+            if fault:
+                findings.add("idx-mismatch", index, fault)
+        if listed.is_file():
+            lines = sum(1 for _ in lists.parse(listed)[1])
+            if lines > len(frames):
+                findings.add("rec-fewer-than-list", path, f"{len(frames):,} records, {lines:,} lines in {listed}")
+
+
+def _index_fault(path: Path, frames: Frames) -> str | None:
+    starts = set(frames.offsets.tolist())
+    seen = 0
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                fields = line.split("\t")
+                if len(fields) != 2 or not fields[1].strip().isdecimal() or int(fields[1]) not in starts:
+                    return f"line {number}: {line.strip()[:60]!r} points at no record"
+                seen += 1
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+    return None if seen == len(frames) else f"{seen:,} lines, but {len(frames):,} records"

@@ -1,0 +1,1 @@
+"""Binary formats of pictures and records, byte by byte."""

@@ -1,0 +1,1 @@
+"""Writing data sets in the forms that training and SageMaker read."""

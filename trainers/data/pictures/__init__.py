@@ -1,0 +1,1 @@
+"""Decoding, sizing, augmenting and digesting pictures."""

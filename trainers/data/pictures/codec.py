@@ -1,0 +1,180 @@
+"""One encoded picture to pixels, with OpenCV (headless) or Pillow; and its size from the header alone."""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.data.formats.headers import Header, probe
+from trainers.errors import BadData
+
+# A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
+MAX_SIDE_PX = 32_000
+_PNG_CHUNK = struct.Struct(">I4s")
+# Never the formats that Pillow hands to another program, such as EPS.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
+
+
+@functools.cache
+def opencv() -> Any | None:
+    """The cv2 module, or None where it is not installed or lacks its system libraries."""
+    try:
+        import cv2
+    except ImportError:  # also raised for a missing libGL, when it is not the headless build
+        return None
+    return cv2
+
+
+# More pixels than this per byte are an empty surface or a trap; below the first figure nobody minds.
+HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000
+
+
+def header(data: bytes, name: str) -> Header:
+    """Size and channels without decoding. BadData names the picture when it is none or is absurdly large."""
+    found = probe(data)
+    if found is None:
+        found = _pillow_header(data, name)
+    if max(found.height, found.width) > MAX_SIDE_PX or found.height * found.width > MAX_PIXELS:
+        raise BadData(
+            f"{name}: {found.width} x {found.height} px is more than this project decodes"
+            f" ({MAX_SIDE_PX} px a side, {MAX_PIXELS:,} in all); scale it down or take it out"
+        )
+    if found.height * found.width > max(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
+        raise BadData(
+            f"{name}: {found.width} x {found.height} px in {len(data):,} bytes is a trap, not a picture; take it out"
+        )
+    if min(found.height, found.width) < 1:
+        raise BadData(f"{name}: the header gives {found.width} x {found.height} px; take the picture out")
+    return found
+
+
+def too_large(height: NDArray[np.int32], width: NDArray[np.int32], num_bytes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) which pictures ``header`` would refuse for their size in px."""
+    pixels = height.astype(np.int64) * width
+    trap = pixels > np.maximum(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * num_bytes)
+    return (pixels > MAX_PIXELS) | (np.maximum(height, width) > MAX_SIDE_PX) | trap
+
+
+def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
+    """Decode to (H, W, channels) uint8 RGB or grey, a JPEG upright (by EXIF), alpha dropped.
+
+    Raises BadData with ``name`` for anything that is not a whole picture.
+    """
+    head = header(data, name)
+    pixels = _opencv_decode(data, channels)
+    if pixels is None:
+        pixels = _pillow_decode(data, channels, name)
+    pixels = _TURNS[head.orientation](pixels)
+    if pixels.shape[:2] != (head.height, head.width):
+        found = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise BadData(f"{name}: its header says {head.width} x {head.height} px, the picture has {found}; take it out")
+    return np.ascontiguousarray(pixels)
+
+
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels[::-1].transpose(1, 0, 2),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: pixels[:, ::-1].transpose(1, 0, 2),
+}
+"""From as stored to upright, by EXIF orientation. Done here, since OpenCV and Pillow read EXIF differently."""
+
+
+def _opencv_decode(data: bytes, channels: int) -> NDArray[np.uint8] | None:
+    cv2 = opencv()
+    if cv2 is None or not _is_whole(memoryview(data)):
+        return None
+    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    if pixels is None:
+        return None
+    if channels == 1:
+        return np.asarray(pixels, np.uint8)[:, :, None]
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decodes(data: NDArray[np.uint8]) -> bool:
+    """True where OpenCV decodes the encoded picture (n,) whole; False where it must be looked at more closely."""
+    cv2 = opencv()
+    if cv2 is None or len(data) == 0 or not _is_whole(data.data):
+        return False
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) is not None
+    except cv2.error:
+        return False
+
+
+def _is_whole(data: memoryview) -> bool:
+    """False for a JPEG or PNG without its end mark, and for a PNG with a broken chunk.
+
+    Some OpenCV builds fill the rest of such a JPEG with grey, without a word; and OpenCV believes a PNG's chunk
+    lengths: a hundred bytes made it busy for a quarter of a minute.
+    """
+    start = bytes(data[:4])
+    if start[:2] == b"\xff\xd8":
+        return b"\xff\xd9" in bytes(data[-64:])
+    if start != b"\x89PNG":
+        return True
+    at, end = 8, len(data)
+    while at + 12 <= end:
+        length, kind = _PNG_CHUNK.unpack_from(data, at)
+        after = at + 12 + length
+        if after > end or zlib.crc32(data[at + 4 : after - 4]).to_bytes(4, "big") != bytes(data[after - 4 : after]):
+            return False
+        if kind == b"IEND":
+            return True
+        at = after
+    return False
+
+
+def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
+    Image = _pillow()
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            image.load()
+            if image.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte, as OpenCV does
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    except Exception as error:  # Pillow's plugins raise whatever they like on hostile bytes
+        raise BadData(_corrupt(name, error)) from error
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+@functools.cache
+def _pillow() -> Any:
+    """Pillow with the plugins it does not load by itself."""
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
+    return Image
+
+
+def _pillow_header(data: bytes, name: str) -> Header:
+    Image = _pillow()
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            bands = len(image.getbands())
+            moves = bool(getattr(image, "is_animated", False))
+            form = str(image.format).lower()
+            return Header(form, image.height, image.width, 1 if bands < 3 else 3, bands, animated=moves)
+    except Exception as error:
+        raise BadData(_corrupt(name, error)) from error
+
+
+def _corrupt(name: str, error: Exception) -> str:
+    reason = str(error).split(" <_io", 1)[0]
+    return f"{name}: not a readable picture ({reason}); mend it or take it out"

@@ -1,0 +1,142 @@
+"""``.lst`` files: index, label, path, separated by tabs. One parser for training, packing and the check."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainers.data import classmap
+from trainers.data.dataset import Split
+from trainers.data.found import WHOLE, Found
+from trainers.data.pictures.pictures import EncodedPictures, Files
+from trainers.data.readers.rooted import Root
+from trainers.errors import BadData
+
+_SPACED = re.compile(r"\s*(\d+)\s+(-?\d+(?:\.\d+)?)\s+(\S.*?)\s*")
+MAX_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: ``labels`` has one entry unless the list is multi-label; ``path`` as written."""
+
+    line: int
+    index: int
+    labels: tuple[float, ...]
+    path: str
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A line that is no row: ``kind`` is a stable word, ``text`` (at most 120 characters) what stands there."""
+
+    line: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How the file as a whole is written."""
+
+    bom: bool
+    crlf: bool
+
+
+def parse(path: Path) -> tuple[Manners, Iterator[Row | Wrong]]:
+    """Read a list line by line; empty lines are skipped. BadData when it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(MAX_LINE_BYTES)
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+    return Manners(head.startswith(b"\xef\xbb\xbf"), b"\r\n" in head), _rows(path)
+
+
+def _rows(path: Path) -> Iterator[Row | Wrong]:
+    with open(path, "rb") as file:
+        number = 0
+        while raw := file.readline(MAX_LINE_BYTES):
+            number += 1
+            if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                yield Wrong(number, "long", f"{raw[:40]!r} … no end within {MAX_LINE_BYTES:,} bytes")
+                return
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            raw = raw.rstrip(b"\r\n")
+            if raw.strip():
+                yield _row(number, raw)
+
+
+def _row(number: int, raw: bytes) -> Row | Wrong:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return Wrong(number, "encoding", repr(raw[:120]))
+    fields = text.split("\t")
+    if len(fields) < 3:
+        spaced = _SPACED.fullmatch(text) is not None
+        return Wrong(number, "spaces" if spaced else "fields", text[:120])
+    index, *labels, path = fields
+    try:
+        values = tuple(float(label) for label in labels)
+        whole = int(float(index))  # some writers give 17.0
+        if float(index) != whole or whole < 0 or not path.strip() or any(map(math.isnan, values)):
+            raise ValueError
+    except (ValueError, OverflowError):
+        return Wrong(number, "values", text[:120])
+    return Row(number, whole, values, path)
+
+
+def read_file(path: Path, root: Path | None) -> Found:
+    """A list and the folder its paths start from (by default the folder the list lies in), as one set."""
+    return read_files({WHOLE: (path, root if root is not None else path.parent)}, path)
+
+
+def read_files(lists: Mapping[str, tuple[Path, Path]], source: Path) -> Found:
+    """(list, root) of each split; labels mean the same in all (see ``classmap``). BadData names line and path."""
+    splits = {name: _read_split(path, root) for name, (path, root) in lists.items()}
+    some = next(path for path, _ in lists.values())
+    labels = np.concatenate([split.labels for split in splits.values()])
+    names = classmap.named(labels, classmap.find(some.parent, some.parent.parent), str(source))
+    return Found(source.stem, names, splits, str(source))
+
+
+def _read_split(path: Path, root: Path) -> Split:
+    if not root.is_dir():
+        raise BadData(f"--image-root {root}: not a folder; give the folder that the paths of {path} start from")
+    labels: list[float] = []
+    keys: list[str] = []
+    for row in parse(path)[1]:
+        if isinstance(row, Wrong):
+            raise BadData(f"{path}:{row.line}: {row.text!r} is not index, label, path separated by tabs ({row.kind})")
+        if len(row.labels) != 1:
+            raise BadData(f"{path}:{row.line}: {len(row.labels)} labels; one label a picture is legal here")
+        if not math.isfinite(row.labels[0]) or row.labels[0] != int(row.labels[0]) or row.labels[0] < 0:
+            raise BadData(f"{path}:{row.line}: label {row.labels[0]:g}; legal are whole numbers from 0")
+        labels.append(row.labels[0])
+        keys.append(row.path)
+    if not keys:
+        raise BadData(f"{path}: the list is empty; write one line a picture: index, label, path")
+    if max(labels) >= classmap.MAX_CLASSES:
+        raise BadData(f"{path}: label {max(labels):g}; legal are 0 to the number of classes - 1")
+    return Split(EncodedPictures(rooted_files(path, root, keys)), np.array(labels, np.int64), keys)
+
+
+def rooted_files(path: Path, root: Path, relative: Sequence[str]) -> Files:
+    """The files a list names. BadData for a path that leaves the root and for the first that is not there."""
+    inside = Root(root)
+    for name in relative:
+        reason = inside.escapes(name)
+        if reason is not None:
+            raise BadData(f"{path}: path {name!r} {reason}; paths must stay under {root}")
+    files = Files([inside.path(name) for name in relative])
+    first = Path(files.paths[0])
+    if not first.is_file():
+        raise BadData(f"{path}: {first} is not there; --image-root must be the folder that its paths start from")
+    return files

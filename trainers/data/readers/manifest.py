@@ -1,0 +1,116 @@
+"""CSV and Parquet manifests: columns ``path``, ``label`` and, if there are splits, ``split``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.data import classmap
+from trainers.data.dataset import Split
+from trainers.data.found import WHOLE, Found
+from trainers.data.pictures.pictures import EncodedPictures
+from trainers.data.readers.folder import SPLIT_FOLDERS
+from trainers.data.readers.lists import rooted_files
+from trainers.errors import BadData
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+_COLUMNS = ("path", "label", "split")
+
+
+def read_file(path: Path, root: Path | None) -> Found:
+    """Rows of (path, label[, split]). Paths start from ``root``, by default the manifest's own folder.
+
+    Labels are names or whole numbers; numbers are ordered as numbers. Splits are called train, validation (or val),
+    test. BadData names the row.
+    """
+    columns = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+    paths, labels = columns["path"], columns["label"]
+    if not paths:
+        raise BadData(f"{path}: the manifest has no row")
+    for row, (name, label) in enumerate(zip(paths, labels, strict=True), start=1):
+        if not name or not label:
+            raise BadData(f"{path}: row {row} has no {'path' if not name else 'label'}")
+    names = _class_names(path, labels)
+    numbers = {name: number for number, name in enumerate(names)}
+    files = rooted_files(path, root if root is not None else path.parent, paths)
+    whole = Split(EncodedPictures(files), np.array([numbers[label] for label in labels], np.int64), paths)
+    return Found(path.stem, names, _splits(path, whole, columns.get("split")), str(path))
+
+
+def _class_names(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
+    distinct = set(labels)
+    known = classmap.find(path.parent)
+    if known is not None and distinct <= set(known):
+        return known
+    if all(label.isdecimal() for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    return tuple(sorted(distinct))
+
+
+def _splits(path: Path, whole: Split, column: Sequence[str] | None) -> dict[str, Split]:
+    if column is None or not any(column):
+        return {WHOLE: whole}
+    spelled = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
+    members: dict[str, list[int]] = {}
+    for row, word in enumerate(column):
+        if word.lower() not in spelled:
+            raise BadData(f"{path}: row {row + 1} has split {word!r}; legal are {', '.join(SPLIT_FOLDERS)}")
+        members.setdefault(spelled[word.lower()], []).append(row)
+    if "train" not in members:
+        raise BadData(f"{path}: no row with split train; give some, or leave the column out")
+    return {name: whole.take(np.array(members[name], np.int64)) for name in SPLIT_FOLDERS if name in members}
+
+
+def _read_text(path: Path) -> dict[str, list[str]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            header = next(rows, [])
+            places = _places(path, [name.strip().lower() for name in header])
+            columns: dict[str, list[str]] = {name: [] for name in places}
+            for row in rows:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise BadData(f"{path}:{rows.line_num}: {len(row)} fields, but the header has {len(header)}")
+                for name, place in places.items():
+                    columns[name].append(row[place].strip())
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BadData(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    return columns
+
+
+def _read_parquet(path: Path) -> dict[str, list[str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        names = [name.lower() for name in pyarrow.parquet.read_schema(path).names]
+        places = _places(path, names)
+        original = pyarrow.parquet.read_schema(path).names
+        table = pyarrow.parquet.read_table(path, columns=[original[place] for place in places.values()])
+        return {name: _words(table.column(place).to_pylist()) for place, name in enumerate(places)}
+    except (OSError, pyarrow.ArrowException) as error:
+        raise BadData(f"{path}: not a readable Parquet file ({str(error).splitlines()[0][:200]})") from error
+
+
+def _words(values: Iterable[Any]) -> list[str]:
+    """Cells as text; whole floats as whole numbers, missing cells as empty."""
+    return [
+        "" if value is None else str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        for value in values
+    ]
+
+
+def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
+    missing = [name for name in _COLUMNS[:2] if name not in header]
+    if missing:
+        have = ", ".join(repr(name) for name in header[:8]) or "nothing"
+        raise BadData(f"{path}: no column {' and '.join(missing)} (columns: {have}); expected path, label[, split]")
+    return {name: header.index(name) for name in _COLUMNS if name in header}

@@ -1,0 +1,1 @@
+"""Jobs: where and in which order runs are carried out."""

@@ -1,0 +1,134 @@
+"""Where a run is carried out: the two verbs every place has, and the local one, a process of its own.
+
+A launcher takes a config and gives back a job; a job speaks like ``concurrent.futures``. What crosses the border is
+text: the config as a TOML file. The cloud's launchers are in ``trainers.sagemaker``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Protocol
+
+from trainers.config import Config
+from trainers.config.text import to_toml
+
+State = Literal["waiting", "running", "finished", "failed", "killed"]
+ENDED: tuple[State, ...] = ("finished", "failed", "killed")
+
+
+class Job(Protocol):
+    """One run, under way or ended."""
+
+    @property
+    def id(self) -> str:
+        """What names this job in its place: a process id, a training job's name."""
+        ...
+
+    def state(self) -> State:
+        """Asked of the facts each time, never remembered."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> State:
+        """Block until the job has ended, or the time is over; the state then."""
+        ...
+
+    def cancel(self) -> None:
+        """Ask the job to end and keep what it has; returns at once."""
+        ...
+
+    def logs(self) -> Iterator[str]:
+        """The lines written so far."""
+        ...
+
+
+class Launcher(Protocol):
+    """A place where runs are carried out."""
+
+    def submit(self, config: Config) -> Job:
+        """Start one run. Raises BadInput when the place can't take it."""
+        ...
+
+
+class LocalJob:
+    """A run in a process of its own on this machine."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self.log = log
+
+    @property
+    def id(self) -> str:
+        """The process id."""
+        return str(self._process.pid)
+
+    def state(self) -> State:
+        """Running until the process ends; its exit code tells how."""
+        code = self._process.poll()
+        if code is None:
+            return "running"
+        if code == 0:
+            return "finished"
+        return "killed" if code < 0 or code in (130, 143) else "failed"
+
+    @property
+    def exit_code(self) -> int | None:
+        """The process's exit code as a shell gives it (128 + signal); None while it runs."""
+        code = self._process.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def wait(self, timeout_s: float | None = None) -> State:
+        """Block until the process has ended, or the time is over."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pass
+        return self.state()
+
+    def cancel(self) -> None:
+        """Send SIGTERM: the run keeps its last checkpoint and is marked KILLED."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def logs(self) -> Iterator[str]:
+        """The lines of the process's standard output and error so far."""
+        if self.log.exists():
+            yield from self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+class LocalLauncher:
+    """Runs each config as ``python -m trainers.run --config FILE`` with its share of the cores."""
+
+    def __init__(self, folder: Path, *, num_threads: int | None = None, extra_argv: tuple[str, ...] = ()) -> None:
+        """``folder`` receives each run's config and log; ``num_threads`` is each process's share."""
+        self.folder = folder
+        self.num_threads = num_threads
+        self.extra_argv = extra_argv
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def submit(self, config: Config) -> LocalJob:
+        """Start the run; its output goes to a file beside its config."""
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{len(list(self.folder.glob('*.toml'))):03d}"
+        config_file, log = self.folder / f"{stem}.toml", self.folder / f"{stem}.log"
+        config_file.write_text(to_toml(config), encoding="utf-8")
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if self.num_threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self.num_threads)
+        argv = [sys.executable, "-m", "trainers.run", "--config", str(config_file), *self.extra_argv]
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C reaches the launcher alone, which then asks each job to end.
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        return LocalJob(process, log)
+
+
+if __name__ == "__main__":
+    from trainers.jobs import main
+
+    sys.exit(main())

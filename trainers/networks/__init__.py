@@ -1,0 +1,1 @@
+"""ResNets, their weights, and the MXNet that runs them."""

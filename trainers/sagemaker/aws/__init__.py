@@ -1,0 +1,1 @@
+"""AWS's services as the rest of this package uses them."""

@@ -1,0 +1,99 @@
+"""A job's log lines from CloudWatch, each once: streams found as they appear, read on by token, recounted after a day.
+
+Enters: the job's name and a small JSON state that says how far it was read. Leaves: pages of lines and the state after
+each, so that whoever writes the lines down decides when they count as read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.errors import NotFound, Rejected
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+_FULL_PAGE = 1000  # a page with fewer lines is taken for the newest; a wrong guess costs one poll of delay
+_LOOK_FOR_STREAMS_S = 60.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line as a container printed it; ``time_ms`` is when CloudWatch's agent saw it."""
+
+    time_ms: int
+    stream: str
+    text: str
+
+
+class LogReader:
+    """Reads on where ``state`` (``{"streams": {name: {"token", "read"}}}``) left off; ``state`` grows in place."""
+
+    def __init__(self, aws: Aws, job_name: str, state: dict[str, Any]) -> None:
+        self._aws, self._job, self._state = aws, job_name, state
+        self._state.setdefault("streams", {})
+        self._looked_s = float("-inf")
+
+    def read(self, *, expected: int = 1, drain: bool = False, patience_s: float | None = 20.0) -> Iterator[list[Line]]:
+        """Yield pages of new lines; a page counts as read once the next is asked for or the iteration ends.
+
+        ``expected`` streams (machines x attempts) are looked for until they are there. ``drain`` reads to the very end
+        of each. Raises AwsError.
+        """
+        self._find_streams(expected, drain, patience_s)
+        for name in sorted(self._state["streams"]):
+            yield from self._read_stream(name, drain, patience_s)
+
+    def _find_streams(self, expected: int, drain: bool, patience_s: float | None) -> None:
+        known, now = self._state["streams"], self._aws.clock.now()
+        enough = len(known) >= expected and not drain
+        if enough or (known and now - self._looked_s < _LOOK_FOR_STREAMS_S):
+            return
+        self._looked_s = now
+        try:
+            for page in self._aws.pages(
+                "logs",
+                "DescribeLogStreams",
+                patience_s=patience_s,
+                logGroupName=LOG_GROUP,
+                logStreamNamePrefix=f"{self._job}/",
+            ):
+                for stream in page["logStreams"]:
+                    known.setdefault(stream["logStreamName"], {"token": None, "read": 0})
+        except NotFound:
+            pass  # the account's first job has not printed anything yet
+
+    def _read_stream(self, name: str, drain: bool, patience_s: float | None) -> Iterator[list[Line]]:
+        place = self._state["streams"][name]
+        skip = 0
+        while True:
+            token = {} if place["token"] is None else {"nextToken": place["token"]}
+            try:
+                page = self._aws.call(
+                    "logs",
+                    "GetLogEvents",
+                    patience_s=patience_s,
+                    logGroupName=LOG_GROUP,
+                    logStreamName=name,
+                    startFromHead=True,
+                    **token,
+                )
+            except NotFound:
+                return
+            except Rejected:
+                if not token:
+                    raise
+                # A token is good for a day. From the beginning, then, past what was counted as read.
+                place["token"], skip = None, place["read"]
+                continue
+            events = page["events"]
+            fresh = events[min(skip, len(events)) :]
+            skip -= len(events) - len(fresh)
+            if fresh:
+                yield [Line(int(event["timestamp"]), name, str(event["message"])) for event in fresh]
+            place["read"] += len(fresh)
+            at_end = page["nextForwardToken"] == place["token"]
+            place["token"] = page["nextForwardToken"]
+            if at_end or (not drain and not skip and len(events) < _FULL_PAGE):
+                return

@@ -1,0 +1,1 @@
+"""AWS's built-in image classification: its limits, its log, its model."""

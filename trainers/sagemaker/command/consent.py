@@ -1,0 +1,131 @@
+"""Before a launch: the preflight of every job, put together, and the question whether to spend the money.
+
+Enters: plans, dry. Leaves: what was found and what it all may cost.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.config import Config
+from trainers.errors import BadInput
+
+if TYPE_CHECKING:
+    from trainers.sagemaker.job.launcher import Plan, SageMakerLauncher
+    from trainers.sagemaker.options import JobOptions
+    from trainers.sagemaker.preflight.examine import Report
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the preflight of all jobs came to; the sums are None where a price or a size is not known."""
+
+    reports: list[Report]
+    has_errors: bool
+    usd: float | None
+    usd_at_most: float | None
+    billed_s: float | None
+
+
+def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Seen:
+    """Findings on standard error, so that a dry run's JSON stands alone on standard output."""
+    from trainers.sagemaker.cost.pricing import dollars
+    from trainers.sagemaker.options import CHANNELS, is_s3
+    from trainers.sagemaker.preflight import examine as one_job
+    from trainers.sagemaker.preflight import findings
+
+    options = launcher.options
+    given = {name: str(getattr(options, name)) for name in CHANNELS if getattr(options, name) is not None}
+    # What is not in S3 yet can't be looked at there; its files are looked at here.
+    pending = {"data", "code", "init", *(name for name in CHANNELS if not is_s3(given.get(name, "")))}
+    local = [Path(path).expanduser() for path in given.values() if not is_s3(path)]
+    if is_s3(plans[0].config.dataset):
+        pending.discard("data")
+    elif not given:
+        local = _data_here(plans[0].config)
+    reports: list[Report] = []
+    for plan in plans:
+        reports.append(
+            one_job.examine(
+                plan.request,
+                plan.config,
+                options,
+                launcher.aws,
+                num_jobs=len(plans),
+                pending=pending,
+                local=local if not reports else [],  # the data is the same for all jobs: looked at once
+                counts=_counts(plan, options),
+                former=reports[0] if reports else None,
+            )
+        )
+    usd, billed_s = (
+        _sum(one.usd for one in reports),
+        _sum(None if one.estimate is None else one.estimate.total_s for one in reports),
+    )
+    names = [plan.config.run_name for plan in plans]
+    jobs = [plan.name if None in names or len(set(names)) < len(names) else str(plan.config.run_name) for plan in plans]
+    found = findings.of_many({job: one.findings for job, one in zip(jobs, reports, strict=True)})
+    if len(plans) > 1 and usd is not None and max_cost_usd is not None and usd > max_cost_usd:
+        what = f"all {len(plans)} jobs are estimated at {dollars(usd)}, --max-cost is {dollars(max_cost_usd)}"
+        found = findings.priced([*found, findings.found("max-cost-tight", what)], {})
+    print(findings.render(found), file=sys.stderr)
+    return Seen(reports, findings.has_errors(found), usd, _sum(one.usd_at_most for one in reports), billed_s)
+
+
+def consent(plans: list[Plan], seen: Seen, options: JobOptions, max_cost_usd: float | None) -> bool:
+    """Ask once, with the price. Raises BadInput where nobody can answer."""
+    from trainers.sagemaker.cost.pricing import dollars
+    from trainers.sagemaker.watch.console import duration
+
+    count = "1 job" if len(plans) == 1 else f"{len(plans)} jobs"
+    lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]
+    price, kept_usd = seen.reports[0].price, sum(one.kept_usd_at_most for one in seen.reports)
+    if price is not None:
+        lines.append(f"price     {price}")
+    if seen.usd is not None and seen.usd_at_most is not None and seen.billed_s is not None:
+        lines.append(
+            f"estimate  {duration(seen.billed_s)} billed, {dollars(seen.usd)} in all"
+            f" (at most {dollars(seen.usd_at_most)} if it is as far off as it may be)"
+        )
+    if kept_usd:
+        lines.append(
+            f"kept      up to {dollars(kept_usd)} more for machines that wait {options.keep_alive_min} min for work"
+        )
+    ceiling = "" if max_cost_usd is None else f", {dollars(max_cost_usd)} in all"
+    limits_s = [plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans]
+    lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
+    print("\n".join(lines), file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise BadInput("nobody is here to agree to the cost; give --yes to launch without being asked.")
+    return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum, None where one of the values is not known."""
+    known = list(values)
+    return None if None in known else float(sum(value for value in known if value is not None))
+
+
+def _data_here(config: Config) -> list[Path]:
+    """The data set's path on this machine; none for one that comes by its name."""
+    from trainers.data import catalog
+
+    name, path = catalog.split_spec(config.dataset)
+    return [path] if path is not None and name is None else []
+
+
+def _counts(plan: Plan, options: JobOptions) -> dict[str, int]:
+    """Split -> number of pictures, where the data set lies here; the estimate of time and price rests on it."""
+    from trainers.sagemaker.options import is_s3
+    from trainers.training import experiment
+
+    if plan.datasets:
+        return {str(known["context"]): int(known["num_images"]) for known in plan.datasets}
+    if options.train is not None or is_s3(plan.config.dataset):
+        return {}
+    dataset, _ = experiment.load_data(plan.config)
+    return {name: len(split) for name, split in dataset.splits.items()}

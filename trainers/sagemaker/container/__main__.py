@@ -1,0 +1,239 @@
+"""Inside the container (``python -m trainers.sagemaker.container train``): SageMaker's contract outside, a run inside.
+
+Hyperparameters are text and become a Config; channels become the data; the run's journal and resumable state lie under
+``/opt/ml/checkpoints``, which SageMaker mirrors to S3 and brings back after an interruption. SIGTERM ends the run
+within its 120 seconds, the failure file says why in 1024 characters, the exit code is the run's.
+``SAGEMAKER_BASE_DIR`` moves ``/opt/ml`` elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+
+BASE_VARIABLE, BASE = "SAGEMAKER_BASE_DIR", "/opt/ml"
+SENT_CODE = "TRAINERS_CODE"  # set for the process that runs the code that came with the job
+CODE = "code"
+FAILURE_CHARACTERS = 1024  # more is cut off by SageMaker
+LAST_MOMENT_S = 105  # after SIGTERM; SIGKILL comes at 120
+RESERVE_BYTES = 1 << 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out what SageMaker asks for; the exit code. Whatever goes wrong is in the failure file."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words != ["train"]:
+        print(f"trainers.sagemaker.container: {' '.join(words)!r} is not known; SageMaker starts it with: train")
+        return 2
+    base = Path(os.environ.get(BASE_VARIABLE, BASE))
+    _watch_the_clock(base)
+    try:
+        _run_sent_code(base)
+        reserve = base / "output" / ".reserve"  # room for the failure file when the disk is full
+        reserve.parent.mkdir(parents=True, exist_ok=True)
+        reserve.write_bytes(b"\0" * RESERVE_BYTES)
+        return train(base)
+    except KeyboardInterrupt as error:
+        return int(getattr(error, "exit_code", 130))
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except BaseException as error:
+        return _fail(base, error)
+
+
+def train(base: Path) -> int:
+    """Run or go on with the job's run; the exit code. Raises BadInput for what the user gave."""
+    from tracking import run as tracked
+    from tracking.journal.events import journals
+    from trainers.sagemaker.container.data import place_data, place_init
+    from trainers.sagemaker.job.request import config_from
+    from trainers.training import experiment
+
+    values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
+    values = {key: _plain(text) for key, text in values.items() if not key.startswith("sagemaker_")}
+    config = config_from(place_init(values, base))
+    named, store = config.dataset, _store(base, config.initial)
+    config = place_data(config, base)
+    former = [directory for directory in journals(store.root) if (directory / "files" / "config.toml").is_file()]
+    done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
+    if done:  # the machine was taken back between the run's end and its upload
+        return _leave(base, done[0], 0)
+    going = [directory for directory in former if any((directory / "state").glob("state-*.npz"))]
+    for directory in journals(store.root):
+        if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
+            shutil.rmtree(directory)
+    with _device(), _shown_live(store, base, named):
+        if going:
+            print(f"going on with run {going[0].name} after an interruption", flush=True)
+            outcome = experiment.resume(going[0].name, store=store, live=False)
+        else:
+            outcome = experiment.run(config, store=store, live=False, tags={})
+    return _leave(base, store.root / outcome.journal_id, outcome.exit_code)
+
+
+def _store(base: Path, init: str) -> Store:
+    """Where the run's journal lies, and the run it starts from. MLflow is filled from it elsewhere."""
+    from trainers.sagemaker.container.container_store import ContainerStore
+
+    root, source = base / "checkpoints" / "journals", base / "work" / "init"
+    return ContainerStore(
+        f"sqlite:///{base / 'work' / 'mlflow.db'}", None, root, source=source, source_id=init.removeprefix("run:")
+    )
+
+
+@contextmanager
+def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
+    """Where the job's maker named a server and a run on it, what is logged is shown there as it comes."""
+    uri, run_id = os.environ.get("MLFLOW_TRACKING_URI", ""), os.environ.get("MLFLOW_RUN_ID", "")
+    if not run_id or not uri.startswith(("http://", "https://", "arn:")):
+        yield
+        return
+    from trainers.sagemaker.container.live import Relay
+
+    relay = Relay(store.root, base / "work" / "relay", tracking_uri=uri, run_id=run_id, dataset=dataset)
+    relay.start()
+    try:
+        yield
+    finally:
+        why = relay.finish()
+        if why is not None:
+            print(f"not all was shown live: {why}; the journal in S3 has it", flush=True)
+
+
+def _device() -> AbstractContextManager[Any]:
+    """The machine's first GPU as the place where arrays are made, the processor where there is none."""
+    from trainers.networks import backend
+
+    library = backend.load()
+    count = library.context.num_gpus()
+    if not count:
+        return nullcontext()
+    print(f"GPU 1 of {count}", flush=True)
+    device: AbstractContextManager[Any] = library.gpu(0)
+    return device
+
+
+def _leave(base: Path, directory: Path, code: int) -> int:
+    """Put model, output and failure where SageMaker takes them from; the exit code as it was."""
+    model = directory / "files" / "model"
+    if model.is_dir():
+        shutil.copytree(model, base / "model", dirs_exist_ok=True)
+    elif code in (130, 143):
+        _best_so_far(base, directory)
+    kept = base / "output" / "data" / "run"
+    ignored = shutil.ignore_patterns("state", "model", "reserve", "lock", "*.part")
+    shutil.copytree(directory, kept, ignore=ignored, dirs_exist_ok=True)
+    if code not in (0, 130, 143):
+        _write_failure(base, _reason(directory))
+    return code
+
+
+def _best_so_far(base: Path, directory: Path) -> None:
+    """A job that is stopped leaves the best network it had; without a whole epoch there is none."""
+    from trainers.config.text import build, from_toml
+    from trainers.networks import resnet, saved, weights
+    from trainers.training import experiment, fit, run_model
+
+    state, file = directory / "state", directory / "files" / "config.toml"
+    if not file.is_file() or not any(state.glob("best-*.npz")):
+        return
+    dataset, config = experiment.load_data(build(from_toml(file)))
+    assert config.num_layers is not None and config.num_classes is not None
+    net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+    weights.initialise(net, "scratch", seed=config.seed)
+    epoch = fit.load_best(net, state)
+    saved.save_model(net, base / "model", run_model.described(config, dataset, epoch))
+
+
+def _reason(directory: Path) -> str:
+    """Why the run ended, from its journal."""
+    from tracking.journal.events import read
+
+    reasons = [event.get("reason", "") for event, _ in read(directory) if event["event"] == "status"]
+    return reasons[-1] if reasons else "the run did not say why"
+
+
+def _fail(base: Path, error: BaseException) -> int:
+    """Write down what went wrong; 2 for what the user gave, else 1."""
+    import traceback
+
+    from trainers.errors import BadInput
+
+    traceback.print_exception(error)
+    wrong_input = isinstance(error, BadInput) or type(error).__module__ == "tracking.errors.errors"
+    _write_failure(base, f"{type(error).__name__}: {error}")
+    return 2 if wrong_input else 1
+
+
+def _write_failure(base: Path, text: str) -> None:
+    (base / "output" / ".reserve").unlink(missing_ok=True)
+    try:
+        (base / "output" / "failure").write_text(text[:FAILURE_CHARACTERS], encoding="utf-8")
+    except OSError as error:
+        print(f"the failure file cannot be written ({error.strerror}): {text}", file=sys.stderr)
+
+
+def _plain(text: str) -> str:
+    """Some tools send JSON strings as hyperparameters; the quotes are not meant."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            pass
+    return text
+
+
+def _run_sent_code(base: Path) -> None:
+    """Become the code that came with the job, so that the image need not be built for every change."""
+    archive = base / "input" / "data" / CODE / "code.tar.gz"
+    if SENT_CODE in os.environ or not archive.is_file():
+        return
+    from trainers.sagemaker.container.data import extract
+
+    target = base / "code"
+    extract(archive, target)
+    os.chdir(target)  # with -m the working directory comes before everything else
+    path = os.pathsep.join(part for part in (str(target), os.environ.get("PYTHONPATH", "")) if part)
+    os.environ |= {SENT_CODE: str(target), "PYTHONPATH": path}
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "trainers.sagemaker.container", "train"])
+
+
+def _watch_the_clock(base: Path) -> None:
+    """SIGTERM interrupts whatever goes on, and nothing outlives the grace that SageMaker gives."""
+    from trainers.training.interruption import Interrupted
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise Interrupted(signum)
+
+    def wait() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM:
+                break
+        else:
+            return
+        threading.Event().wait(LAST_MOMENT_S)
+        _write_failure(base, f"SIGTERM: the run did not end within {LAST_MOMENT_S} s and was cut off")
+        os._exit(143)
+
+    # As the container's first process Python would ignore SIGTERM; and a handler alone waits for long native calls.
+    signal.signal(signal.SIGTERM, interrupt)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=wait, name="last-moment", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

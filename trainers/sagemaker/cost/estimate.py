@@ -1,0 +1,126 @@
+"""How long a job will take, what it will cost by each moment, how much disk it needs: rough, and said to be.
+
+Calibrated on AWS's public logs of the built-in (18 layers, 224 px, 15,420 pictures on one V100: 150 pictures a second,
+held up by decoding; 120 s billed before and after the epochs). Expect a factor of two or three either way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tracking import names
+from trainers.config import Config
+from trainers.sagemaker.cost import instances
+
+SPREAD = 3.0  # how far an estimate may be off, either way
+_DOWNLOAD_BYTES_PER_S = 100e6
+_IMAGE_S = 60.0  # pulling the container's image, billed
+_UPLOAD_S = 60.0  # packing and sending the model, billed
+_DECODED_224_PER_S = 150.0  # pictures a second that the built-in decodes and augments at 224 px
+_LARGEST_RATE_PER_S = 5000.0
+_EVALUATION_SPEED = 3.0  # a forward pass against forward, backward and update
+_PACKED_PER_S = 400.0  # pictures a second when the container turns a list into records
+# Multiply-adds of a forward pass, in 10^9: at 224 px for the large networks, at 32 px for the small.
+_LARGE_GMACS = {18: 1.8, 34: 3.7, 50: 4.1, 101: 7.8, 152: 11.5, 200: 15.0}
+_SMALL_GMACS = {20: 0.041, 32: 0.069, 44: 0.097, 56: 0.126, 110: 0.253}
+_LARGE_MILLIONS = {18: 11.7, 34: 21.8, 50: 25.6, 101: 44.6, 152: 60.2, 200: 64.7}
+_SMALL_MILLIONS = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.73}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Billed seconds by phase; ``total_s`` is all of them, ``images_per_s`` what the training part rests on."""
+
+    download_s: float
+    start_s: float
+    training_s: float
+    upload_s: float
+    images_per_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Everything that is billed."""
+        return self.download_s + self.start_s + self.training_s + self.upload_s
+
+    def billed_by(self) -> dict[str, float]:
+        """Seconds billed when a job fails at each moment that a finding names."""
+        started = self.download_s + self.start_s
+        return {
+            "create": 0.0,
+            "download": self.download_s,
+            "start": started,
+            "training": started + self.training_s / 2,
+            "end": self.total_s,
+            "result": self.total_s,
+        }
+
+
+def estimate(
+    config: Config,
+    instance_type: str,
+    *,
+    num_instances: int = 1,
+    num_train: int,
+    num_validation: int = 0,
+    num_bytes: int = 0,
+    is_listed: bool = False,
+    is_builtin: bool = True,
+) -> Estimate:
+    """The job's billed seconds. ``is_listed``: pictures and a list, which the built-in first packs, on billed time.
+
+    Our own trainer (not ``is_builtin``) takes one GPU of one machine, whatever is rented.
+    """
+    rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else 1)
+    rate *= num_instances if is_builtin else 1
+    pictures = num_train + num_validation / _EVALUATION_SPEED
+    packing_s = (num_train + num_validation) / _PACKED_PER_S if is_listed else 0.0
+    return Estimate(
+        download_s=num_bytes / _DOWNLOAD_BYTES_PER_S,
+        start_s=_IMAGE_S + packing_s,
+        training_s=config.epochs * pictures / rate,
+        upload_s=_UPLOAD_S,
+        images_per_s=rate,
+    )
+
+
+def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = None) -> float:
+    """Training pictures a second of one machine: the slower of its GPUs (``num_gpus`` of them) and of reading."""
+    _, height, width = config.shape if config.image_shape else (3, 224, 224)
+    share = height * width / (224 * 224)
+    reading = min(_LARGEST_RATE_PER_S, _DECODED_224_PER_S / share)
+    machine = instances.find(instance_type)
+    if machine is None:
+        tflops, count = 0.15, 1  # some CPU
+    else:
+        tflops, count = machine.gpu.tflops, machine.num_gpus if num_gpus is None else num_gpus
+        reading *= max(1.0, machine.num_cpus / 8)
+    faster = 1.5 if config.precision_dtype == "float16" else 1.0
+    computing = (
+        count * faster * tflops * 1e12 / (6 * macs(config))
+    )  # 2 operations a multiply-add; the backward pass costs two
+    return min(computing, reading)
+
+
+def macs(config: Config) -> float:
+    """Multiply-adds of a forward pass on one picture; the built-in's defaults stand for what is not set."""
+    _, height, width = config.shape if config.image_shape else (3, 224, 224)
+    depth = config.num_layers if config.num_layers is not None else 152
+    if depth in _SMALL_GMACS:
+        return _SMALL_GMACS[depth] * 1e9 * height * width / (32 * 32)
+    return _LARGE_GMACS[depth] * 1e9 * height * width / (224 * 224)
+
+
+def model_bytes(config: Config) -> int:
+    """Size of one saved set of weights."""
+    depth = config.num_layers if config.num_layers is not None else 152
+    millions = _SMALL_MILLIONS[depth] if depth in names.SMALL_IMAGE_DEPTHS else _LARGE_MILLIONS[depth]
+    return int(millions * 1e6 * (2 if config.precision_dtype == "float16" else 4))
+
+
+def disk_bytes(config: Config, num_bytes: int, *, is_listed: bool = False) -> int:
+    """Room the job needs: data (packed beside, for a list), every checkpoint kept, and their archive."""
+    kept = 1 if config.checkpoint_frequency is None else config.epochs // config.checkpoint_frequency
+    weights = model_bytes(config)
+    # The best epoch's weights are written beside the former ones before those go; momentum lies beside the weights.
+    checkpoints = weights * (kept + 2)
+    return num_bytes * (2 if is_listed else 1) + checkpoints + weights * kept

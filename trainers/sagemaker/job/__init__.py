@@ -1,0 +1,1 @@
+"""One training job: its request, its launch, its record."""

@@ -1,0 +1,113 @@
+"""A run's data as a job's channels: S3 prefixes as they are, what lies on this machine packed and uploaded.
+
+Enters: config, options, the uploader. Leaves: channels, the config with what the data decide, and what is known of the
+splits, for the run's journal.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.config import Config
+from trainers.errors import BadInput
+from trainers.sagemaker.aws.upload import Uploads
+from trainers.sagemaker.job import ledger
+from trainers.sagemaker.job.request import RECORDIO, Channel, s3_channels
+from trainers.sagemaker.options import JobOptions, is_s3
+
+if TYPE_CHECKING:
+    from trainers.data import Dataset
+
+Splits = tuple[Mapping[str, Any], ...]
+
+
+def channels_of(
+    config: Config, options: JobOptions, kind: str, uploads: Uploads
+) -> tuple[Config, list[Channel], Splits]:
+    """Channels for a job of ``kind``; with the built-in, data of this machine are read, counted and packed.
+
+    Raises BadInput for data that cannot be read or used, AwsError for uploads that fail.
+    """
+    channels = s3_channels(options, builtin=kind == ledger.BUILTIN)
+    local = {
+        name: Path(path).expanduser()
+        for name in ("train", "validation", "test", "train_lst", "validation_lst")
+        if (path := getattr(options, name)) is not None and not is_s3(path)
+    }
+    for path in local.values():
+        if not path.exists():
+            raise BadInput(f"{path}: there is no such file or folder; give an S3 prefix or a path of this machine.")
+    if kind == ledger.BUILTIN:
+        return _builtin(config, channels, local, uploads)
+    for name, path in local.items():
+        channels.append(Channel(name, uploads.tree(path) if path.is_dir() else uploads.file(path, name)))
+    if channels:
+        return replace(config, dataset=str(options.train)), channels, ()
+    return config, _whole(config, uploads), ()
+
+
+def _builtin(
+    config: Config, channels: list[Channel], local: Mapping[str, Path], uploads: Uploads
+) -> tuple[Config, list[Channel], Splits]:
+    ready = {name: path for name, path in local.items() if path.suffix == ".rec" and name != "test"}
+    rest = sorted(local.keys() - ready.keys() - {"test"})
+    if channels or (ready and not rest):
+        if rest:
+            flag = rest[0].replace("_", "-")
+            raise BadInput(f"--{flag} {local[rest[0]]}: beside data in S3 the others must be in S3 too, or a .rec.")
+        given = [Channel(name, uploads.file(path, name), RECORDIO) for name, path in ready.items()]
+        return config, channels + given, ()
+    with tempfile.TemporaryDirectory(prefix="channels-") as folder:
+        dataset, resolved = open_here(config, local, Path(folder))
+        prefixes = uploads.records(dataset, resolved)
+        packed = [Channel(name, prefix, RECORDIO) for name, prefix in prefixes.items()]
+        return resolved, packed, tuple(_facts(dataset))
+
+
+def _whole(config: Config, uploads: Uploads) -> list[Channel]:
+    """The channel of a data set that lies on this machine; none where the container gets it by its name."""
+    from trainers.data import catalog
+
+    if is_s3(config.dataset):
+        return [Channel("data", config.dataset)]
+    name, path = catalog.split_spec(config.dataset)
+    if path is None:
+        assert name is not None
+        from trainers.data.readers.download import folder
+
+        kept = folder(name)
+        path = kept if kept.is_dir() and any(kept.iterdir()) else None
+    root = None if config.image_root is None else Path(config.image_root).expanduser()
+    return [] if path is None else [Channel("data", uploads.tree(path, root))]
+
+
+def open_here(config: Config, local: Mapping[str, Path], folder: Path) -> tuple[Dataset, Config]:
+    """The data of this machine and the config with what they decide; several paths are put together in ``folder``."""
+    from trainers.training import experiment
+
+    if not local:
+        return experiment.load_data(config)
+    for name, path in local.items():
+        target = folder / (name if path.is_dir() else f"{name}{path.suffix}")
+        if name.endswith("_lst") and path.is_file():
+            target = folder / name / path.name
+            target.parent.mkdir()
+        target.symlink_to(path.absolute())
+    dataset, resolved = experiment.load_data(replace(config, dataset=str(folder), image_root=None))
+    return dataset, replace(resolved, dataset=config.dataset, image_root=config.image_root)
+
+
+def _facts(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for context, split in dataset.splits.items():
+        yield {
+            "context": context,
+            "name": dataset.name,
+            "digest": split.digest,
+            "source": dataset.source,
+            "num_images": len(split),
+            "num_classes": len(dataset.class_names),
+        }

@@ -1,0 +1,137 @@
+"""The jobs launched from here: a ``job.json`` beside each job's journal, enough to go on with it in another process.
+
+It is written before the job is sent, so that a launcher that dies in between leaves a job that can be picked up, and
+never two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tracking.journal.events import journals
+from trainers.errors import BadInput, TrainerError
+
+FILE = "job.json"
+BUILTIN, OWN = "sagemaker-builtin", "sagemaker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One job: what is sent, where, and what is known of it. ``directory`` is its journal's.
+
+    ``submitted_ms`` is None until SageMaker has taken it. ``dataset`` is the data as the user named it, ``price`` the
+    values of a ``pricing.Price``. ``ended`` holds AWS's last status once everything about the job is in the journal.
+    ``budget`` (``id``, ``usd``) is what all jobs with this id may cost together, whoever watches them.
+    """
+
+    name: str
+    kind: str
+    region: str
+    profile: str | None
+    request: Mapping[str, Any]
+    experiment: str
+    run_name: str | None = None
+    dataset: str = ""
+    created_ms: int = 0
+    price: Mapping[str, Any] | None = None
+    budget: Mapping[str, Any] | None = None
+    arn: str = ""
+    submitted_ms: int | None = None
+    ended: str = ""
+    directory: Path = field(default=Path(), compare=False)
+
+    @property
+    def journal_id(self) -> str:
+        """The id of the journal, and of the run it becomes."""
+        return self.directory.name
+
+    @property
+    def num_instances(self) -> int:
+        """Machines asked for."""
+        return int(self.request.get("ResourceConfig", {}).get("InstanceCount", 1))
+
+    @property
+    def instance_type(self) -> str:
+        """The machine asked for."""
+        return str(self.request.get("ResourceConfig", {}).get("InstanceType", ""))
+
+    def save(self) -> Entry:
+        """Write it down; a reader sees the former or this one, nothing between."""
+        values = {key: value for key, value in asdict(self).items() if key != "directory"}
+        path = self.directory / FILE
+        part = path.with_suffix(".part")
+        try:
+            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            raise TrainerError(f"{path} cannot be written ({error.strerror}); the job is not launched.") from error
+        return self
+
+    def changed(self, **values: Any) -> Entry:
+        """A copy with other values, written down."""
+        return replace(self, **values).save()
+
+
+def stranger(name: str, region: str, profile: str | None) -> Entry:
+    """A job of the account that is not in the ledger: enough to ask about it and to stop it."""
+    return Entry(
+        name=name,
+        kind="",
+        region=region,
+        profile=profile,
+        request={},
+        experiment="",
+        submitted_ms=0,
+        directory=Path(name),
+    )
+
+
+def load(directory: Path) -> Entry | None:
+    """The job of a journal, None when it is no job's. Raises TrainerError when its file is damaged."""
+    path = directory / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(Entry)}
+        return Entry(**{key: value for key, value in values.items() if key in known}, directory=directory)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, OSError) as error:
+        raise TrainerError(f"{path} cannot be read: {error}. Bring it back, or watch the job by its name.") from error
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """Every job of the journals under ``root``, oldest first."""
+    found = [entry for directory in journals(root) if (entry := load(directory)) is not None]
+    yield from sorted(found, key=lambda entry: (entry.created_ms, entry.name))
+
+
+def unsent(root: Path) -> Iterator[Entry]:
+    """The jobs that were written down and neither sent nor given up, oldest first; damaged ones are left out."""
+    found = []
+    for directory in journals(root):
+        try:
+            entry = load(directory)
+        except TrainerError:
+            continue
+        if entry is not None and entry.submitted_ms is None and not entry.ended:
+            found.append(entry)
+    yield from sorted(found, key=lambda entry: (entry.created_ms, entry.name))
+
+
+def find(root: Path, word: str) -> Entry | None:
+    """The job with this name or journal id, or the only one that begins so; None when there is none.
+
+    Raises BadInput when several begin so.
+    """
+    known = list(entries(root))
+    exact = [entry for entry in known if word in (entry.name, entry.journal_id)]
+    found = exact or [entry for entry in known if entry.name.startswith(word) or entry.journal_id.startswith(word)]
+    if len(found) > 1:
+        listed = ", ".join(entry.name for entry in found[:5])
+        raise BadInput(f"{word!r} could be {len(found)} jobs: {listed}. Give more of the name.")
+    return found[0] if found else None

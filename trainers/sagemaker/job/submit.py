@@ -1,0 +1,101 @@
+"""CreateTrainingJob exactly once, StopTrainingJob at any time.
+
+Sending again what was sent is recognised by the journal's id among the job's tags, so a launcher may die between the
+call and its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tracking import names
+from trainers.sagemaker import errors
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.job import ledger
+
+QUOTA_PAUSE_S = 60.0
+
+
+def send(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
+    """CreateTrainingJob, unless it has been done; the entry as taken. Raises QuotaReached, AwsError, Rejected."""
+    while entry.submitted_ms is None:
+        try:
+            answer = aws.call("sagemaker", "CreateTrainingJob", **entry.request)
+        except errors.NameTaken:
+            found = _is_ours(aws, entry)
+            if found is None:  # somebody else's job has the name
+                entry = _renamed(entry)
+                continue
+            answer = found
+        entry = entry.changed(arn=answer["TrainingJobArn"], submitted_ms=int(aws.clock.now() * 1000))
+    return entry
+
+
+def send_when_possible(
+    aws: Aws, entry: ledger.Entry, *, on_news: Callable[[str], None] = lambda text: None
+) -> ledger.Entry:
+    """``send``, and while the account's quota is used up, again. Raises QuotaReached where waiting cannot help."""
+    while True:
+        try:
+            return send(aws, entry)
+        except errors.QuotaReached as error:
+            if error.is_hopeless:
+                raise
+            on_news(f"{entry.name} waits: {error.quota or 'the quota'} is used up ({error.used} of {error.limit})")
+            aws.clock.sleep(QUOTA_PAUSE_S)
+
+
+def stop(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
+    """Ask a job to end; one that has ended is left alone. The entry as it is then: not submitted, if there is none.
+
+    One whose sending had no answer may be there all the same, so AWS is asked. Raises AwsError.
+    """
+    if entry.submitted_ms is None:
+        try:
+            found = _is_ours(aws, entry)
+        except errors.NotFound:
+            found = None
+        if found is None:
+            return entry
+        entry = entry.changed(arn=found["TrainingJobArn"], submitted_ms=int(aws.clock.now() * 1000))
+    try:
+        aws.call("sagemaker", "StopTrainingJob", TrainingJobName=entry.name)
+    except errors.Rejected as error:
+        if "in status" not in str(error):
+            raise
+    return entry
+
+
+def _is_ours(aws: Aws, entry: ledger.Entry) -> dict[str, Any] | None:
+    """The answer to the request that we sent before, if the job of this name is the one."""
+    described: dict[str, Any] = aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName=entry.name)
+    try:
+        pages = aws.pages("sagemaker", "ListTags", ResourceArn=described["TrainingJobArn"])
+        tags = {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+        ours = tags.get(names.JOURNAL_ID) == entry.journal_id
+    except errors.NotAllowed as error:
+        if error.has_expired:
+            raise
+        ours = _facts(described) == _facts(entry.request)
+    return described if ours else None
+
+
+def _facts(request: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a launch from others where tags cannot be read: its text, its inputs, where its output goes.
+
+    No more of each than that: AWS's answer also holds defaults that were not asked for.
+    """
+    sources = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request.get("InputDataConfig", [])]
+    return request.get("HyperParameters", {}), sources, request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+
+
+def _renamed(entry: ledger.Entry) -> ledger.Entry:
+    """The same job under the next name."""
+    stem, _, number = entry.name.rpartition("-")
+    name = f"{stem}-{int(number) + 1:03d}" if number.isdigit() else f"{entry.name[:59]}-001"
+    changed = {**entry.request, "TrainingJobName": name}
+    checkpoints = changed.get("CheckpointConfig", {}).get("S3Uri", "")
+    if entry.name in checkpoints:
+        changed["CheckpointConfig"] = {"S3Uri": checkpoints.replace(entry.name, name)}
+    return entry.changed(name=name, request=changed)

@@ -1,0 +1,172 @@
+"""The preflight of the account: who asks, the role, the buckets, the image, the name, the quotas.
+
+Enters: the request and the door to AWS. Leaves: findings. What may not be asked is said to be unchecked, never assumed;
+nothing is changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from trainers.errors import TrainerError
+from trainers.sagemaker import errors
+from trainers.sagemaker.aws import images
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.objects import Objects
+from trainers.sagemaker.options import split_s3
+from trainers.sagemaker.preflight import permissions
+from trainers.sagemaker.preflight.data.facts import channels
+from trainers.sagemaker.preflight.findings import Finding, found, short, unasked
+from trainers.sagemaker.preflight.permissions import PATIENCE_S, SERVICE
+
+
+def check(
+    request: Mapping[str, Any], aws: Aws, objects: Objects, *, region: str, is_builtin: bool, num_jobs: int = 1
+) -> list[Finding]:
+    """Everything that AWS can be asked about the account. Without credentials one finding says so."""
+    try:
+        caller = aws.call("sts", "GetCallerIdentity", patience_s=PATIENCE_S)
+    except TrainerError as error:
+        return [found("credentials", short(error))]
+    role = str(request.get("RoleArn", ""))
+    questions: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _role(role, str(caller["Account"]), aws),
+        lambda: permissions.check(request, str(caller["Arn"]), str(caller["Account"]), region, aws),
+        lambda: _buckets(request, region, objects),
+        lambda: _name(request, aws),
+        lambda: _quotas(request, aws, num_jobs),
+    ]
+    if not is_builtin:
+        questions.append(lambda: _image(request, aws))
+    with ThreadPoolExecutor(max_workers=len(questions)) as pool:
+        return [finding for answer in pool.map(lambda question: list(question()), questions) for finding in answer]
+
+
+def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
+    owner = role.split(":")[4] if role.count(":") >= 5 else ""
+    if owner and owner != account:
+        yield found("role-account", f"{role} is not of account {account}, which the credentials are of")
+        return
+    try:
+        answer = aws.call("iam", "GetRole", patience_s=PATIENCE_S, RoleName=role.rpartition("/")[2])
+    except errors.NotFound:
+        yield found("role-missing", f"there is no role {role}")
+        return
+    except TrainerError as error:
+        yield unasked("role-unchecked", role, error)
+        return
+    if answer["Role"].get("Arn", role) != role:  # a role's path is part of its name
+        yield found("role-missing", f"there is no role {role}, but {answer['Role']['Arn']}")
+        return
+    policy = answer["Role"].get("AssumeRolePolicyDocument", {})
+    policy = json.loads(policy) if isinstance(policy, str) else policy
+    if not any(_trusts(statement) for statement in _several(policy.get("Statement", []))):
+        yield found("role-trust", f"{role} does not trust {SERVICE}")
+
+
+def _trusts(statement: Mapping[str, Any]) -> bool:
+    principal = statement.get("Principal", {})
+    services = ["*"] if principal == "*" else _several(principal.get("Service", []))
+    actions = {str(action).lower() for action in _several(statement.get("Action", []))}
+    return (
+        statement.get("Effect") == "Allow"
+        and (SERVICE in services or "*" in services)
+        and bool(actions & {"sts:assumerole", "sts:*", "*"})
+    )
+
+
+def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Iterator[Finding]:
+    """Each bucket once: is it there, and in the job's region."""
+    output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
+    uses: dict[str, str] = {channel.bucket: channel.name for channel in channels(request)}
+    if output:
+        uses.setdefault(split_s3(output)[0], "output")
+    for bucket, use in uses.items():
+        try:
+            found_region = objects.region(bucket)
+        except errors.NotFound:
+            yield found("bucket-missing", f"{use}: there is no bucket {bucket}")
+        except TrainerError as error:
+            yield unasked("bucket-denied", f"{use}: bucket {bucket}", error)
+        else:
+            if found_region and found_region != region:
+                yield found("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
+    if output:
+        yield found("output-unchecked", f"whether the role may write to {output}")
+
+
+def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
+    name = request.get("TrainingJobName", "")
+    try:
+        aws.call("sagemaker", "DescribeTrainingJob", patience_s=PATIENCE_S, TrainingJobName=name)
+    except errors.NotFound:
+        return
+    except TrainerError as error:
+        yield unasked("name-unchecked", name, error)
+    else:
+        yield found("name-taken", f"there is a job {name} already")
+
+
+def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
+    image = request.get("AlgorithmSpecification", {}).get("TrainingImage", "")
+    parts = images.registry(image)
+    if parts is None:
+        return  # said already, without asking
+    identity = {"imageDigest": parts.digest} if parts.digest is not None else {"imageTag": parts.tag}
+    try:
+        aws.call(
+            "ecr",
+            "DescribeImages",
+            patience_s=PATIENCE_S,
+            registryId=parts.account,
+            repositoryName=parts.repository,
+            imageIds=[identity],
+        )
+    except errors.AwsError as error:
+        if isinstance(error, errors.NotFound) or error.code in (
+            "RepositoryNotFoundException",
+            "ImageNotFoundException",
+        ):
+            yield found("image-missing", f"{image}: {short(error)}")
+        else:
+            yield unasked("image-unchecked", image, error)
+    except TrainerError as error:
+        yield unasked("image-unchecked", image, error)
+
+
+def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
+    resources = request.get("ResourceConfig", {})
+    kind, count = resources.get("InstanceType", ""), resources.get("InstanceCount", 1)
+    usage = "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
+    wanted = {f"{kind} for {usage}": "quota"}
+    if resources.get("KeepAlivePeriodInSeconds"):
+        wanted[f"{kind} for training warm pool usage"] = "warm-pool-quota"
+    try:
+        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=PATIENCE_S, ServiceCode="sagemaker"):
+            for quota in page.get("Quotas", []):
+                code = wanted.pop(quota["QuotaName"], None)
+                if code is not None and quota["Value"] < count:
+                    yield found(code, f"{quota['QuotaName']} is {quota['Value']:g} in this account, {count} needed")
+                elif code == "quota" and quota["Value"] < count * num_jobs:
+                    at_once = int(quota["Value"] // count)
+                    yield found(
+                        code,
+                        f"{quota['QuotaName']} is {quota['Value']:g}, for {num_jobs} jobs: {at_once} at a time",
+                        severity="warning",
+                        mend="Nothing need be done: the others wait for their turn.",
+                        why="",
+                    )
+            if not wanted:
+                return
+    except TrainerError as error:
+        yield unasked("quota-unchecked", " and ".join(wanted), error)
+        return
+    yield from (found("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
+
+
+def _several(value: Any) -> list[Any]:
+    """IAM writes one item without its list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,122 @@
+"""The preflight of data that still lie on this machine: the data room's own check, in the preflight's words.
+
+Enters: paths and config. Leaves: findings whose codes are those of ``python -m trainers.data check`` with ``local-``
+before them (``docs/data.md`` lists them).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.config import Config
+from trainers.errors import BadData
+from trainers.sagemaker.options import CHANNELS, JobOptions, is_s3
+from trainers.sagemaker.preflight.findings import Finding, Severity, When, found
+
+if TYPE_CHECKING:
+    from trainers.data.check import findings as data_findings
+    from trainers.data.check.part import Part
+
+PREFIX = "local-"
+_SEVERITY: dict[str, tuple[Severity, When]] = {
+    "refused": ("error", "start"),
+    "wrong": ("warning", "result"),
+    "advice": ("note", ""),
+}
+# What is packed anew before it is sent may have a form that the built-in itself does not read, and each channel gets a
+# prefix of its own.
+_MENDED_BY_SENDING = ("not-for-the-job", "unknown-form", "channel-neighbour")
+
+
+def named(paths: Sequence[Path], options: JobOptions) -> list[tuple[str, Path]]:
+    """The paths with the channels that the options give them for; "data" where they are data sets of several splits."""
+    given = [(name, getattr(options, name)) for name in CHANNELS]
+    names = [name for name, path in given if path is not None and not is_s3(path)]
+    return list(zip(names if len(names) == len(paths) else ["data"] * len(paths), paths, strict=True))
+
+
+def check(
+    given: Sequence[tuple[str, Path]], config: Config, *, is_builtin: bool
+) -> tuple[list[Finding], dict[str, int]]:
+    """Findings about what lies under the paths, and how many readable pictures each split has.
+
+    ``given`` are channels and paths, the one trained on first. The built-in is not sent the test split.
+    """
+    from trainers.data.check import check as data
+
+    job = data.Job(
+        num_classes=config.num_classes,
+        image_shape=config.shape if config.image_shape is not None else None,
+        resize=config.resize,
+    )
+    root = None if config.image_root is None else Path(config.image_root).expanduser()
+    sent = [(name, path) for name, path in given if not (is_builtin and name == "test")]
+    with tempfile.TemporaryDirectory(prefix="lists-") as folder:
+        # A list's paths start in the folder of its own channel.
+        shown = _beside(sent, Path(folder)) if any(name.endswith("_lst") for name, _ in sent) else {}
+        try:
+            checked = data.check([Path(folder)] if shown else [path for _, path in sent], job, image_root=root)
+        except BadData as error:
+            return [found("data-unchecked", _real(str(error), shown))], {}
+    parts = {part.name: part for part in checked.parts}
+    parts |= {name: part for name, path in sent for part in checked.parts if part.path == path and name != "data"}
+    unused = _folders_of_test(checked.parts) if is_builtin else []
+    findings = []
+    if not shown:
+        whole = [path.resolve() for _, path in sent]
+        same = [path for number, (_, path) in enumerate(sent) if whole[number] in whole[:number]]
+        findings += [found("channel-overlap", f"{path} is given for two channels") for path in same]
+    for item in checked.findings:
+        file = Path(item.file)
+        if item.rule.code in _MENDED_BY_SENDING or any(one == file or one in file.parents for one in unused):
+            continue
+        severity, when = _SEVERITY[item.rule.level]
+        example = f", such as {item.examples[0]}" if item.examples else ""
+        times = f" ({item.count:,} times{example})" if item.count > 1 or example else ""
+        what = _real(f"{item.file}: {item.rule.title}{times}", shown)
+        mend = _real(item.mend, shown)
+        findings.append(Finding(PREFIX + item.rule.code, what, severity, when, item.rule.why.rstrip("."), mend))
+    if "validation" in parts and _is_all_copied(parts["validation"], checked.findings):
+        what = f"all {len(parts['validation']):,} pictures of {parts['validation'].path} are in train"
+        findings.append(found("validation-seen", _real(what, shown)))
+    return findings, {name: len(part) - len(part.looks.faults) for name, part in parts.items()}
+
+
+def _beside(given: Sequence[tuple[str, Path]], folder: Path) -> dict[str, str]:
+    """Links to the paths, as the built-in's channels lie beside one another; a link's name → the path it stands for."""
+    shown = {}
+    for name, path in given:
+        link = folder / name
+        if name.endswith("_lst") and path.is_file():
+            link.mkdir()
+            link /= path.name
+        link.symlink_to(path.absolute())
+        shown[str(link)] = str(path)
+    return shown
+
+
+def _real(text: str, shown: Mapping[str, str]) -> str:
+    for link in sorted(shown, key=len, reverse=True):
+        text = text.replace(link, shown[link])
+    return text
+
+
+def _folders_of_test(parts: Sequence[Part]) -> list[Path]:
+    """Where the test split lies, if that is a place of its own."""
+    from trainers.data.readers.folder import SPLIT_FOLDERS
+
+    places = [part.path for part in parts if part.name == "test"]
+    places = [path for path in places if [part.path for part in parts].count(path) == 1]
+    named = SPLIT_FOLDERS["test"]
+    return [path.parent if path.is_file() and path.parent.name in named else path for path in places]
+
+
+def _is_all_copied(part: Part, findings: Sequence[data_findings.Finding]) -> bool:
+    """Whether each of a split's pictures is one of an earlier split: the first of several copies is said to be across
+    splits, the others are said to be within."""
+    codes = ("duplicate-across", "duplicate-within")
+    copies = sum(item.count for item in findings if item.rule.code in codes and item.file == str(part.path))
+    return 0 < len(part) == copies

@@ -1,0 +1,215 @@
+"""The preflight: everything that would make a job fail or cost too much, found in seconds, before a machine is rented.
+
+Enters: a request, its config and options, the door to AWS. Leaves: findings with stable codes, worst first, each with
+the moment it would strike and the money gone by then. It reads and never changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trainers.config import Config
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.objects import Objects
+from trainers.sagemaker.cost import estimate, pricing
+from trainers.sagemaker.options import JobOptions
+from trainers.sagemaker.preflight import account as preflight_account
+from trainers.sagemaker.preflight import money
+from trainers.sagemaker.preflight import request as preflight_request
+from trainers.sagemaker.preflight.data import channels as preflight_data
+from trainers.sagemaker.preflight.data import local as preflight_local
+from trainers.sagemaker.preflight.data.facts import Facts, channels
+from trainers.sagemaker.preflight.findings import Finding, found, priced
+
+_COUNTED = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
+
+    ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
+    ``objects`` is what was read of S3, ``account`` what was found of account and price, ``local_sizes`` how many
+    pictures were found on this machine, by split: for the next job of a study.
+    """
+
+    findings: list[Finding]
+    facts: dict[str, Facts]
+    price: pricing.Price | None
+    estimate: estimate.Estimate | None
+    num_instances: int
+    num_reads: int
+    num_lists: int
+    num_bytes_read: int
+    kept_s: int = 0
+    objects: Objects | None = field(default=None, repr=False, compare=False)
+    account: list[Finding] = field(default_factory=list, repr=False)
+    local_sizes: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def usd(self) -> float | None:
+        """The estimated cost of the job."""
+        return self._usd(self.estimate.total_s) if self.estimate is not None else None
+
+    @property
+    def usd_at_most(self) -> float | None:
+        """The job's cost should the estimate be as far off as it may be."""
+        return self._usd(self.estimate.total_s * estimate.SPREAD) if self.estimate is not None else None
+
+    @property
+    def kept_usd_at_most(self) -> float:
+        """What a kept machine (``--keep-alive``) may cost on top, if no other job takes it over; 0 without a price."""
+        return self._usd(self.kept_s) or 0.0
+
+    def _usd(self, billed_s: float) -> float | None:
+        return None if self.price is None else pricing.cost_usd(billed_s, self.num_instances, self.price.usd)
+
+
+def run(
+    request: Mapping[str, Any],
+    config: Config,
+    options: JobOptions,
+    aws: Aws,
+    *,
+    num_jobs: int = 1,
+    pending: Collection[str] = (),
+    local: Sequence[Path] = (),
+    counts: Mapping[str, int] | None = None,
+) -> list[Finding]:
+    """Every finding, worst first. See ``examine`` for what else may be told."""
+    told: dict[str, Any] = {"num_jobs": num_jobs, "pending": pending, "local": local, "counts": counts}
+    return examine(request, config, options, aws, **told).findings
+
+
+def examine(
+    request: Mapping[str, Any],
+    config: Config,
+    options: JobOptions,
+    aws: Aws,
+    *,
+    num_jobs: int = 1,
+    pending: Collection[str] = (),
+    local: Sequence[Path] = (),
+    counts: Mapping[str, int] | None = None,
+    former: Report | None = None,
+) -> Report:
+    """The findings together with what they rest on.
+
+    ``num_jobs``: how many such jobs a study will want at once. ``pending``: channels that are not uploaded yet, and
+    ``local``: the paths of this machine they come from, which are checked in their stead. ``counts``: split → number
+    of pictures, where the caller knows (for the estimate). ``former``: the report of another job of the same study;
+    account and price are not asked about again, and what was read of S3 is not read again.
+    """
+    region = options.region if options.region is not None else aws.region
+    is_builtin = preflight_request.is_builtin(request)
+    objects = former.objects if former is not None and former.objects is not None else Objects(aws)
+    kind, count = _machines(request)
+    findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin)
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
+        if former is None:
+            asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
+            account = pool.submit(preflight_account.check, request, aws, objects, **asked)
+            asked_price = pool.submit(_price, region, kind, aws)
+        sizes: dict[str, int] = dict(former.local_sizes) if former is not None else {}
+        if local:
+            named = preflight_local.named(local, options)
+            local_findings, sizes = preflight_local.check(named, config, is_builtin=is_builtin)
+            findings += local_findings
+        data_findings, facts = data.result()
+        if former is None:
+            price, price_findings = asked_price.result()
+            of_account = [*account.result(), *price_findings]
+        else:
+            price, of_account = former.price, former.account
+        findings += [*of_account, *data_findings]
+    if any(finding.code == "credentials" for finding in findings):
+        findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
+    most = {name: f.num_images + f.error for name, f in facts.items() if f.num_images is not None}
+    findings += preflight_data.below_batch(config, {**sizes, **(counts or {}), **most}, is_builtin=is_builtin)
+    findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
+    is_listed = _is_listed(request, is_builtin)
+    guess = _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})
+    findings += money.disk(request, config, facts, kind, is_listed)
+    report = Report(
+        [],
+        facts,
+        price,
+        guess,
+        count,
+        objects.num_reads,
+        objects.num_lists,
+        objects.num_bytes_read,
+        int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
+        objects,
+        of_account,
+        sizes,
+    )
+    if not is_builtin:
+        findings += money.idle(kind, count, report)
+    findings += money.budget(request, options, report)
+    spent = (
+        {}
+        if guess is None or price is None
+        else {moment: pricing.cost_usd(billed_s, count, price.usd) for moment, billed_s in guess.billed_by().items()}
+    )
+    return replace(report, findings=priced(findings, spent))
+
+
+def _informed(finding: Finding, train: Facts) -> Finding:
+    """What the data say of a number that is missing, as the way to mend it."""
+    if finding.code == "num-training-samples-missing" and train.num_images is not None:
+        about = "" if not train.error else " (about; count them)"
+        return replace(finding, mend=f"Give --num-training-samples {train.num_images}{about}.")
+    if finding.code == "num-classes-missing" and train.labels:
+        highest = max(train.labels)
+        seen = "the labels" if train.all_labels else "the labels looked at"
+        return replace(finding, mend=f"Give --num-classes {highest + 1}: {seen} go up to {highest}.")
+    return finding
+
+
+def _machines(request: Mapping[str, Any]) -> tuple[str, int]:
+    resources = request.get("ResourceConfig", {})
+    return str(resources.get("InstanceType", "")), int(resources.get("InstanceCount", 1))
+
+
+def _price(region: str, kind: str, aws: Aws) -> tuple[pricing.Price | None, list[Finding]]:
+    try:
+        return pricing.price_per_hour(region, kind, aws), []
+    except pricing.NoPrice as error:
+        return None, [found("price-unknown", str(error))]
+
+
+def _estimate(
+    config: Config,
+    kind: str,
+    count: int,
+    facts: Mapping[str, Facts],
+    is_listed: bool,
+    is_builtin: bool,
+    counts: Mapping[str, int],
+) -> estimate.Estimate | None:
+    """The job's time, where the number of training pictures is known from the data, the caller or the settings."""
+    learnt = {name: counts.get(name, facts[name].num_images if name in facts else None) for name in _COUNTED}
+    num_train = learnt["train"] if learnt["train"] is not None else config.num_training_samples
+    if num_train is None:
+        return None
+    return estimate.estimate(
+        config,
+        kind,
+        num_instances=count,
+        num_train=num_train,
+        num_validation=learnt["validation"] if learnt["validation"] is not None else num_train // 10,
+        num_bytes=sum(f.num_bytes for f in facts.values()),
+        is_listed=is_listed,
+        is_builtin=is_builtin,
+    )
+
+
+def _is_listed(request: Mapping[str, Any], is_builtin: bool) -> bool:
+    """Whether the built-in will first pack pictures into records, beside the pictures."""
+    return is_builtin and any(channel.name in preflight_data.LISTS for channel in channels(request))

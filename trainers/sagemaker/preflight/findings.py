@@ -1,0 +1,319 @@
+"""What the preflight can find: stable codes, what each means, when a job would fail of it and how it is mended.
+
+Enters: a code and what was seen. Leaves: a ``Finding``; ``priced`` adds what the job would have cost by then, and
+``render`` makes the list a person reads. ``docs/sagemaker.md`` lists every code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trainers.sagemaker.cost.pricing import dollars
+from trainers.sagemaker.errors import Unreachable
+
+Severity = Literal["error", "warning", "unchecked", "note"]
+# When a job fails: refused when it is made (free), while data come in, when the algorithm starts to read, in an epoch,
+# when the model is saved; or not at all, but its result is not what was wanted.
+When = Literal["create", "download", "start", "training", "end", "result", ""]
+_ORDER = ("error", "warning", "unchecked", "note")
+_WHEN_SAID = {
+    "create": "refused at once",
+    "download": "fails while data is downloaded",
+    "start": "fails when the algorithm reads its input",
+    "training": "fails in training",
+    "end": "fails at the end",
+    "result": "does not fail; the result suffers",
+    "": "",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a code stands for. ``why`` and ``mend`` are sentences; a finding adds what was seen."""
+
+    severity: Severity
+    when: When
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: ``what`` was seen, where it leads and what to do.
+
+    ``cost_usd`` is what the job would have cost by the time it failed, None while that is unknown.
+    """
+
+    code: str
+    what: str
+    severity: Severity
+    when: When
+    why: str
+    mend: str
+    cost_usd: float | None = None
+
+
+def found(code: str, what: str, *, mend: str = "", why: str = "", severity: Severity | None = None) -> Finding:
+    """A finding of a known code; ``mend`` and ``why`` replace the rule's where more is known."""
+    rule = RULES[code]
+    return Finding(code, what, severity or rule.severity, rule.when, why or rule.why, mend or rule.mend)
+
+
+def unasked(code: str, what: str, error: Exception) -> Finding:
+    """Something that could not be asked, for want of leave or of an answer."""
+    why = "AWS gave no answer" if isinstance(error, Unreachable) else ""
+    return found(code, f"{what}: {short(error)}", why=why, mend="Try again." if why else "")
+
+
+def short(error: Exception) -> str:
+    """An error's first line: behind a proxy AWS's answer may be a whole page."""
+    line = str(error).strip().splitlines()[0]
+    return line if len(line) <= 200 else line[:199] + "…"
+
+
+def priced(findings: Iterable[Finding], usd_by: Mapping[str, float]) -> list[Finding]:
+    """The findings with what the job would have cost by then, worst first, otherwise in the order they came in."""
+    with_cost = [
+        replace(f, cost_usd=usd_by.get(f.when)) if f.severity in ("error", "warning") and f.when else f
+        for f in findings
+    ]
+    return sorted(with_cost, key=lambda f: _ORDER.index(f.severity))
+
+
+def of_many(by_job: Mapping[str, Iterable[Finding]]) -> list[Finding]:
+    """The findings of several jobs, each once, worst first; one that not all of them have says whose it is."""
+    first: dict[tuple[str, str], Finding] = {}
+    whose: dict[tuple[str, str], list[str]] = {}
+    for job, findings in by_job.items():
+        for finding in findings:
+            first.setdefault((finding.code, finding.what), finding)
+            whose.setdefault((finding.code, finding.what), []).append(job)
+    out = []
+    for key, finding in first.items():
+        jobs = whose[key]
+        more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+        out.append(finding if len(jobs) == len(by_job) else replace(finding, what=f"{jobs[0]}{more}: {finding.what}"))
+    return sorted(out, key=lambda f: _ORDER.index(f.severity))
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Whether the launch must stop (unless forced)."""
+    return any(f.severity == "error" for f in findings)
+
+
+def render(findings: Iterable[Finding]) -> str:
+    """The findings as text, one paragraph each, and the verdict."""
+    findings = list(findings)
+    lines = []
+    for f in findings:
+        lines.append(f"{f.severity:9}  {f.code}: {f.what}")
+        told = [_WHEN_SAID[f.when]]
+        if f.cost_usd is not None and f.when not in ("create", "result", ""):
+            told[0] += f", {dollars(f.cost_usd)} spent by then"
+        told += [f.why]
+        for text in (": ".join(part for part in told if part), f"→ {f.mend}" if f.mend else ""):
+            if text:
+                lines.append(f"           {text}")
+    counts = {severity: sum(f.severity == severity for f in findings) for severity in _ORDER}
+    verdict = "ready to launch" if not counts["error"] else "not launched; --force goes on all the same"
+    lines.append(
+        f"preflight: {_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')},"
+        f" {counts['unchecked']} unchecked: {verdict}"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _error(when: When, why: str, mend: str) -> Rule:
+    return Rule("error", when, why, mend)
+
+
+def _warning(when: When, why: str, mend: str) -> Rule:
+    return Rule("warning", when, why, mend)
+
+
+def _unchecked(why: str, mend: str) -> Rule:
+    return Rule("unchecked", "", why, mend)
+
+
+_NO_LEAVE = "the credentials here may not ask"
+_REQUEST: dict[str, Rule] = {
+    "request-limit": _error("create", "the API's own model forbids it", "Change the value to what is legal."),
+    "name-taken": _error("create", "job names are used once in an account and region", "Take another name."),
+    "name-unchecked": _unchecked(_NO_LEAVE, "Ask for sagemaker:DescribeTrainingJob; names carry the time anyway."),
+    "tag-reserved": _error("create", "tags that begin with aws: are AWS's own", "Rename the tag."),
+    "spot-wait": _error(
+        "create", "MaxWaitTimeInSeconds includes the run time", "Make --max-wait at least --max-runtime."
+    ),
+    "spot-warm-pool": _error("create", "a warm pool keeps on-demand machines only", "Drop --spot or --keep-alive."),
+    "volume-key": _error(
+        "create",
+        "the machine trains on its own encrypted disk and refuses a volume's key",
+        "Leave the volume's key out.",
+    ),
+    "runtime-open": _warning("", "AWS lets a hanging job run, and cost, for a day", "Give --max-runtime."),
+    "tracking-uri-local": _warning(
+        "result", "the container cannot reach an address of this machine", "Leave it out; the journal comes through S3."
+    ),
+}
+_SETTINGS: dict[str, Rule] = {
+    "num-classes-missing": _error("start", "the algorithm demands the number", "Give --num-classes."),
+    "num-training-samples-missing": _error("start", "the algorithm demands it", "Give --num-training-samples."),
+    "init-foreign": _error("start", "the algorithm knows no such start", "Take --on sagemaker."),
+    "precision": _error("start", "the algorithm's schema refuses the value", "Take float32 or float16."),
+    "setting-foreign": _error("result", "it would be without effect and yet be recorded", "Leave it out."),
+    "network-open": _error("start", "the default of 152 layers is rarely meant", "Give both."),
+    "depth-image-size": _error("start", "no such network is built for the size", "Change one of the two."),
+    "pretrained-image-size": _error("start", "the weights fit no other size", "Give --image-shape 3,224,224."),
+    "pretrained-depth": _error("start", "there are no weights for this depth", "Take another depth."),
+    "resize-equal": _warning("start", "pictures could come out smaller than the crop", "Raise --resize by a few px."),
+    "resize-unset": _warning(
+        "start", "pictures smaller than image_shape stop the training", "Give --resize, such as 256 for 224."
+    ),
+    "batch-too-large": _error("start", "no batch could be filled", "Lower --mini-batch-size."),
+    "top-k": _error("start", "every picture would count as right, or the metric refuses", "Lower --top-k."),
+    "checkpoint-frequency": _error("end", "no checkpoint is ever due", "Lower it, or leave it out."),
+    "weighted-loss": _error("start", "weights are defined for several labels a picture", "Leave it out."),
+    "batch-below-gpus": _error("start", "each GPU takes its share of the batch", "Raise --mini-batch-size."),
+    "kv-store-open": _warning("result", "machines may train side by side unsynchronised", "Give --kv-store dist_sync."),
+    "init-local": _error(
+        "start", "the container does not have this machine's files and runs", "Send them as the channel init."
+    ),
+}
+_ACCOUNT: dict[str, Rule] = {
+    "credentials": _error(
+        "create", "nothing can be asked or launched without them", "Give --profile, or log in to AWS."
+    ),
+    "role-missing": _error("create", "the job has nothing to run as", "Check --role, or have the role made."),
+    "role-trust": _error(
+        "create", "SageMaker may not take the role on", "Add sagemaker.amazonaws.com to its trust policy."
+    ),
+    "role-account": _error("create", "a job runs under a role of its own account", "Give a role of this account."),
+    "role-permission": _error("download", "the role may not do what the job needs", "Add the permission to the role."),
+    "role-unchecked": _unchecked(_NO_LEAVE, "Ask for iam:GetRole, or be sure of the role."),
+    "permissions-unchecked": _unchecked(_NO_LEAVE, "Ask for iam:SimulatePrincipalPolicy, or be sure of the role."),
+    "pass-role": _error("create", "handing a role to a job needs iam:PassRole", "Ask for iam:PassRole on the role."),
+    "bucket-missing": _error("create", "there is no such bucket", "Check the name."),
+    "bucket-denied": _unchecked(_NO_LEAVE, "Ask for s3:ListBucket, or be sure of the bucket."),
+    "bucket-region": _error("create", "a job reads and writes its own region", "Copy the data, or change --region."),
+    "output-unchecked": _unchecked("the preflight never writes", "Be sure that the role may write there."),
+    "image-missing": _error("start", "the image cannot be pulled", "Build and push it: docs/sagemaker.md."),
+    "image-unchecked": _unchecked(_NO_LEAVE, "Ask for ecr:DescribeImages, or be sure of the image."),
+    "image-old": _warning("start", "images before 2019 stumble over manifests and valid lists", "Take the tag :1."),
+    "image-region": _error("create", "an image is pulled from the job's region", "Take the region's own registry."),
+    "instance-cpu": _error("create", "the built-in runs on GPUs only", "Take ml.g4dn.xlarge or another GPU."),
+    "instance-family": _error("create", "AWS lists P2, P3, G4dn and G5 for the built-in", "Take one of those."),
+    "instance-cuda": _error("start", "none of MXNet's code runs on it", "Take a g4dn, g5, p3 or p4d machine."),
+    "instance-untried": Rule("note", "", "code for 8.6 runs on 8.7 to 8.9 by NVIDIA's rule; it has not been tried", ""),
+    "instance-no-driver": _error(
+        "start", "MXNet for CUDA does not load without a GPU's driver", "Take a GPU machine, or an --image for CPUs."
+    ),
+    "instance-slow": _warning("result", "MXNet trains on the CPU, ten times slower or more", "Take a GPU machine."),
+    "gpus-idle": _warning("", "our trainer works on the machine's first GPU alone", "Take a machine with one GPU."),
+    "machines-idle": _error(
+        "result", "each machine would train the whole run, over the other's checkpoints", "Give --instance-count 1."
+    ),
+    "instance-unknown": _unchecked("no facts about the type ship with this project", "Check its GPU and disk by hand."),
+    "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),
+    "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:ListServiceQuotas, or look in the console."),
+    "warm-pool-quota": _warning("result", "the machine is not kept", "Ask AWS for a warm pool quota."),
+    "vpc-unchecked": _unchecked("networks are not looked at", "Be sure that the subnet reaches S3 (endpoint or NAT)."),
+    "kms-unchecked": _unchecked("keys are not looked at", "Be sure that the role may use the key."),
+}
+_DATA: dict[str, Rule] = {
+    "channel-missing": _error("start", "the algorithm demands the channel", "Give it."),
+    "channel-empty": _error(
+        "create", "AWS finds no objects there and refuses", "Check the prefix, or upload the data."
+    ),
+    "object-archived": _error(
+        "download", "what is archived cannot be read", "Restore it, or copy it to another storage class."
+    ),
+    "key-double-slash": _error(
+        "download", "SageMaker refuses to download keys with // in them", "Copy the objects to keys without it."
+    ),
+    "key-file-and-folder": _error("download", "no disk holds both under one name", "Rename one of the two."),
+    "channel-unchecked": _unchecked(_NO_LEAVE, "Ask for s3:ListBucket and s3:GetObject, or be sure of the data."),
+    "channel-overlap": _error(
+        "result", "validation on training pictures measures memory, not skill", "Give them prefixes of their own."
+    ),
+    "validation-seen": _error(
+        "result",
+        "validation on training pictures measures memory, not skill",
+        "Give it pictures that training does not have.",
+    ),
+    "output-in-input": _error(
+        "download", "the next job would read this one's output as data", "Move --output elsewhere."
+    ),
+    "prefix-neighbours": _error("start", "a prefix is a plain beginning of keys", "End the prefix with a slash."),
+    "content-type": _error("start", "the algorithm reads the channel as its type says", "Change ContentType."),
+    "pipe-mode": _error("start", "lists of pictures are read from files", "Take File mode."),
+    "distribution": _error("start", "the algorithm wants all data on each machine", "Take FullyReplicated."),
+    "rec-count": _error("start", "the algorithm takes one record file a channel", "Keep one, move the others."),
+    "rec-stray": _warning("", "it is downloaded, billed and not used", "Move it out of the prefix."),
+    "rec-empty": _error("start", "packing failed upstream without a word", "Pack again and look at its messages."),
+    "rec-format": _error("start", "the file is not MXNet's RecordIO", "Pack with im2rec, or give a folder to pack."),
+    "rec-protobuf": _error("start", "SageMaker's protobuf records only share the magic number", "Pack with im2rec."),
+    "rec-truncated": _error("training", "the file ends inside a record", "Pack or upload it again."),
+    "rec-labels": _error("start", "single-label training reads one number a record", "Pack without --pack-label."),
+    "rec-label": _error(
+        "training", "labels are whole numbers from 0 to num_classes-1", "Correct --num-classes or pack again."
+    ),
+    "rec-payload": _error("start", "the records hold neither JPEG nor PNG", "Pack with --encoding .jpg or .png."),
+    "lst-count": _error("start", "the algorithm takes one list a channel", "Leave exactly one .lst there."),
+    "lst-format": _error(
+        "start", "lines are index, label and path, tab-separated", "Write the list again with im2rec."
+    ),
+    "lst-index": _error("start", "the first column must be unique", "Number the lines."),
+    "lst-label": _error(
+        "training", "labels are whole numbers from 0 to num_classes-1", "Correct the list or --num-classes."
+    ),
+    "lst-path": _error("start", "what is not there counts as missing", "Correct the paths, relative to the channel."),
+    "set-below-batch": _error("start", "fewer readable pictures than a batch", "Lower --mini-batch-size."),
+    "lst-unlisted": _warning("", "they are downloaded, billed and not used", "List them, or move them away."),
+    "classes-unused": _warning("result", "the network would have outputs that never occur", "Lower --num-classes."),
+    "classes-differ": _error(
+        "result", "class numbers would mean different things", "Write both lists from one class map."
+    ),
+    "samples": _error("result", "the schedule and the epochs' length follow it", "Give the data's own number."),
+    "samples-about": _warning("result", "the file is too large to count, this is an estimate", "Check the number."),
+    "picture-empty": _error("start", "an empty object is no picture", "Upload it again, or remove it."),
+    "picture-type": _warning("start", "they are no JPEG or PNG by their name", "Remove or convert them."),
+    "picture-unreadable": _error("training", "it cannot be decoded", "Repair or remove it."),
+    "picture-small": _error("training", "it is smaller than image_shape", "Give --resize, or a smaller --image-shape."),
+    "picture-channels": _warning(
+        "result", "grey and colour differ from image_shape", "Change --image-shape's channels."
+    ),
+    "folder-classes": _error("start", "one sub-folder for each class is needed", "Sort the pictures into folders."),
+    "test-overlap": _error(
+        "start", "our trainer stops when test pictures are among the training pictures", "Remove them."
+    ),
+    "split-overlap": _warning("result", "the score is better than the network", "Remove them from one of the two."),
+    "manifest-attributes": _error(
+        "start", "the pipe delivers empty batches", "Name picture and label attribute, in this order."
+    ),
+    "manifest-wrapper": _error(
+        "start", "a record without frame has no magic number", "Set RecordWrapperType RecordIO."
+    ),
+    "manifest-mode": _error("start", "a manifest is read through a pipe", "Set InputMode Pipe."),
+    "manifest-format": _error("start", "each line is one JSON object with the attributes", "Correct the manifest."),
+    "upload-pending": Rule("note", "", "", ""),
+    "data-unchecked": _unchecked("the object was not there or could not be read", "Look at it by hand."),
+}
+_BUDGET: dict[str, Rule] = {
+    "estimate": Rule("note", "", "", ""),
+    "price-unknown": _unchecked("no price of the type is known", "Look it up before launching."),
+    "max-cost": _error("training", "the job would be stopped long before it is done", "Raise it, or shorten the run."),
+    "max-cost-tight": _warning("training", "the estimate is rough; the job may be stopped", "Raise it to be safe."),
+    "max-runtime": _error(
+        "training", "the job would be stopped long before it is done", "Raise it, or shorten the run."
+    ),
+    "max-runtime-tight": _warning("training", "the estimate is rough; the job may be stopped", "Raise it to be safe."),
+    "disk": _error("end", "data, checkpoints and the model's archive do not fit", "Raise --volume-gb."),
+    "disk-tight": _warning("end", "less than a fifth would be left", "Raise --volume-gb."),
+}
+RULES: dict[str, Rule] = {**_REQUEST, **_SETTINGS, **_ACCOUNT, **_DATA, **_BUDGET}

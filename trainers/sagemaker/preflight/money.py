@@ -1,0 +1,116 @@
+"""The preflight's sums: disk, machines paid for and not used, time and money against their ceilings.
+
+Enters: the request, what the data checks learnt, the estimate and the price. Leaves: findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trainers.config import Config
+from trainers.sagemaker.cost import estimate, instances, pricing
+from trainers.sagemaker.options import JobOptions
+from trainers.sagemaker.preflight.data.facts import Facts
+from trainers.sagemaker.preflight.findings import Finding, found
+
+if TYPE_CHECKING:
+    from trainers.sagemaker.preflight.examine import Report
+
+_SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
+
+
+def idle(kind: str, count: int, report: Report) -> list[Finding]:
+    """What our own trainer, which takes one GPU of one machine, leaves unused, and what that costs."""
+    machine = instances.find(kind)
+    findings = []
+    if count > 1:
+        findings.append(
+            found("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
+        )
+    if machine is not None and machine.num_gpus > 1:
+        share = (machine.num_gpus - 1) / machine.num_gpus
+        alone = instances.with_one_gpu(kind)
+        findings.append(
+            found(
+                "gpus-idle",
+                f"{kind} has {machine.num_gpus} GPUs, our trainer uses one{_wasted(report, share)}",
+                mend=f"Take {alone}, the same GPU alone."
+                if alone
+                else "Take a machine with one GPU, such as ml.g5.xlarge.",
+            )
+        )
+    return findings
+
+
+def _wasted(report: Report, share: float) -> str:
+    """`` (12.30 $ of the estimate)``; an hour's share where there is no estimate."""
+    if report.price is None:
+        return ""
+    if report.usd is not None:
+        return (
+            f" ({pricing.dollars(report.usd * share)} of the estimated {pricing.dollars(report.usd)} are for nothing)"
+        )
+    hourly = report.price.usd * report.num_instances
+    return f" ({pricing.dollars(hourly * share)} of {pricing.dollars(hourly)} an hour are for nothing)"
+
+
+def disk(
+    request: Mapping[str, Any], config: Config, facts: Mapping[str, Facts], kind: str, is_listed: bool
+) -> list[Finding]:
+    """Data, checkpoints and archive against the volume, or the machine's own disk."""
+    machine = instances.find(kind)
+    volume_gb = request.get("ResourceConfig", {}).get("VolumeSizeInGB")
+    own_gb = machine.disk_gb if machine is not None else None
+    room_gb = own_gb if own_gb is not None else volume_gb
+    if room_gb is None:
+        return []
+    num_bytes = sum(f.num_bytes for f in facts.values())
+    needed = estimate.disk_bytes(config, num_bytes, is_listed=is_listed) + _SYSTEM_BYTES
+    room = room_gb * 1e9
+    where = f"{kind}'s own disk" if own_gb is not None else "VolumeSizeInGB"
+    what = f"{needed / 1e9:.1f} GB are needed ({num_bytes / 1e9:.1f} GB of data), {where} has {room_gb}"
+    mend = (
+        "Take a machine with a larger disk." if own_gb is not None else f"Give --volume-gb {int(needed / 0.8e9) + 1}."
+    )
+    if needed > room:
+        return [found("disk", what, mend=mend)]
+    return [found("disk-tight", what, mend=mend)] if needed > 0.8 * room else []
+
+
+def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> list[Finding]:
+    """Time and money against their ceilings; a rough estimate is an error only when it is far beyond."""
+    guess = report.estimate
+    if guess is None:
+        return []
+    findings = []
+    limit_s = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds")
+    usd = report.usd
+    said = f"about {_time(guess.total_s)} billed"
+    if usd is not None and report.price is not None:
+        said += f", {pricing.dollars(usd)} (anything up to {pricing.dollars(usd * estimate.SPREAD)}) at {report.price}"
+        said += f" x {report.num_instances}" if report.num_instances > 1 else ""
+    rest = f"download {_time(guess.download_s)}, start {_time(guess.start_s)}, training {_time(guess.training_s)}"
+    note = f"; {report.price.note}" if report.price is not None and report.price.note else ""
+    kept = ""
+    if report.kept_s and report.price is not None:
+        kept = (
+            f"; the machine kept for {_time(report.kept_s)} costs up to {pricing.dollars(report.kept_usd_at_most)} more"
+        )
+    findings.append(found("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{kept}{note}"))
+    if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
+        far = usd / estimate.SPREAD > options.max_cost_usd
+        what = f"the job is estimated at {pricing.dollars(usd)}, --max-cost is {pricing.dollars(options.max_cost_usd)}"
+        findings.append(found("max-cost" if far else "max-cost-tight", what))
+    elif limit_s is not None and guess.training_s > limit_s:
+        far = guess.training_s / estimate.SPREAD > limit_s
+        what = f"training is estimated at {_time(guess.training_s)}, MaxRuntimeInSeconds is {_time(limit_s)}"
+        findings.append(found("max-runtime" if far else "max-runtime-tight", what))
+    return findings
+
+
+def _time(seconds: float) -> str:
+    """``45 s``, ``14 min``, ``3.2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""Following jobs until their results are in the store."""

@@ -1,0 +1,276 @@
+"""Many jobs in one loop: sent as quota allows, looked at in turn within AWS's rates, shown in MLflow as they go.
+
+``watch_many`` is the door. Jobs belong to AWS: a watcher that dies loses nothing, and another picks them up.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tracking.errors import TrackingError
+from tracking.journal import Journal
+from trainers.errors import TrainerError
+from trainers.sagemaker.aws.client import RATES_PER_S, Aws
+from trainers.sagemaker.errors import AwsError, NoCredentials, NotAllowed, QuotaReached, Unreachable
+from trainers.sagemaker.job import ledger, submit
+from trainers.sagemaker.watch.budget import Budgets
+from trainers.sagemaker.watch.live import Shower
+from trainers.sagemaker.watch.one_job import SETTLE_S, JobWatch
+from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+
+POLL_S = 15.0
+_WORKERS = 4  # an answer takes a quarter of a second, so these do 16 calls a second; each costs memory
+# Describe and logs together may take this share of the rate that we allow ourselves.
+_USED_SHARE = 0.8
+_FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
+
+
+@dataclass
+class Watched:
+    """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again."""
+
+    watch: JobWatch
+    due_s: float = 0.0
+    trouble: str = ""
+    given_up: bool = False
+    cancelled: bool = False
+    ended_noticed_s: float | None = field(default=None)
+
+    @property
+    def entry(self) -> ledger.Entry:
+        """The job's line in the ledger as it stands."""
+        return self.watch.entry
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self.watch.outcome is not None or self.given_up
+
+
+class Fleet:
+    """Jobs that are watched together; ``step`` does what is due, ``run`` goes on until all are over."""
+
+    def __init__(
+        self,
+        entries: Sequence[ledger.Entry],
+        aws_of: Callable[[ledger.Entry], Aws],
+        *,
+        listener: Listener | None = None,
+        journals: dict[str, Journal] | None = None,
+        store: Store | None = None,
+        poll_s: float = POLL_S,
+        max_cost_usd: float | None = None,
+        on_round: Callable[[Fleet], None] = lambda fleet: None,
+    ) -> None:
+        """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
+
+        ``poll_s`` between two looks at a job; all other waiting keeps its proportion to it. ``max_cost_usd`` holds for
+        all jobs together, beside what was written down at their launch: before it is spent the running ones are
+        stopped, the waiting ones not sent. ``on_round`` is called after each round, to draw.
+        """
+        self.listener: Listener = Silent() if listener is None else listener
+        opened = journals or {}
+        self.jobs = [
+            Watched(
+                JobWatch(
+                    entry,
+                    aws_of(entry),
+                    journal=opened.get(entry.journal_id),
+                    listener=self.listener,
+                    settle_s=SETTLE_S * poll_s / POLL_S,
+                )
+            )
+            for entry in entries
+        ]
+        self._quota_pause_s = submit.QUOTA_PAUSE_S * poll_s / POLL_S
+        self._budgets = Budgets(self.jobs, max_cost_usd)
+        self._poll_s, self._on_round = poll_s, on_round
+        self._clock = self.jobs[0].watch.aws.clock if self.jobs else None
+        self._shower = Shower(store, [job.entry for job in self.jobs]) if store is not None else None
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two looks at a job: more of them when the rate would not do otherwise."""
+        running = sum(not job.is_over for job in self.jobs)
+        return max(self._poll_s, running / (RATES_PER_S["DescribeTrainingJob"] * _USED_SHARE))
+
+    def run(self) -> list[Outcome | None]:
+        """Watch until all jobs are over; the outcome of each, None where it had to be given up."""
+        patience_s = _INTERRUPTED_FLUSH_S
+        try:
+            with ThreadPoolExecutor(min(_WORKERS, max(1, len(self.jobs))), "watch") as pool:
+                while not all(job.is_over for job in self.jobs):
+                    self.step(pool)
+            patience_s = _FLUSH_S
+        finally:
+            self.close(patience_s)
+        return [job.watch.outcome for job in self.jobs]
+
+    def step(self, pool: ThreadPoolExecutor) -> None:
+        """Look at every job that is due, then wait for the next one."""
+        assert self._clock is not None
+        self._send_waiting()
+        now = self._clock.now()
+        due = [job for job in self.jobs if not job.is_over and job.entry.submitted_ms is not None and job.due_s <= now]
+        for _ in pool.map(self._look, due):
+            pass
+        self._hold_budgets()
+        if self._shower is not None:
+            self._shower.wake()
+        self._on_round(self)
+        waiting = [job.due_s for job in self.jobs if not job.is_over]
+        if waiting:
+            self._clock.sleep(max(0.05, min(min(waiting) - self._clock.now(), self.interval_s)))
+
+    def cost_usd(self) -> float:
+        """Money spent so far by all jobs whose price is known."""
+        return sum(job.watch.cost_usd() or 0.0 for job in self.jobs)
+
+    def stop(self, jobs: Sequence[Watched] | None = None) -> None:
+        """Ask jobs to end, all by default; those not sent yet will not be."""
+        for job in self.jobs if jobs is None else jobs:
+            if job.is_over or job.cancelled:
+                continue
+            try:
+                job.watch.entry = submit.stop(job.watch.aws, job.entry)
+                if job.entry.submitted_ms is None:
+                    job.watch.abandon("not launched: stopped while it waited", "stopped")
+            except (AwsError, NoCredentials) as error:
+                self.listener.say(job.entry, f"not stopped yet: {error}")
+                continue
+            job.cancelled = True
+
+    def close(self, patience_s: float = 0.0) -> None:
+        """Let go of every journal and give MLflow ``patience_s`` to catch up. The jobs go on."""
+        for job in self.jobs:
+            job.watch.close()
+        why = None if self._shower is None else self._shower.finish(patience_s)
+        if why is not None:
+            print(
+                f"Not all of this is in MLflow yet: {why}. Nothing is lost; bring it in with: python -m tracking sync",
+                file=sys.stderr,
+            )
+
+    def _send_waiting(self) -> None:
+        """Send what has not been sent, as far as the quota goes: after the first refusal the others wait as well."""
+        assert self._clock is not None
+        full: set[tuple[str, str]] = set()
+        for job in self.jobs:
+            entry = job.entry
+            if entry.submitted_ms is not None or job.is_over or job.due_s > self._clock.now():
+                continue
+            machine = (entry.region, entry.instance_type)
+            if machine in full:
+                job.due_s = self._clock.now() + self._quota_pause_s
+                continue
+            try:
+                job.watch.open()
+                if job.watch.outcome is not None:  # another process gave it up
+                    continue
+                job.watch.entry = submit.send(job.watch.aws, job.entry)
+                job.trouble, job.due_s = "", self._clock.now()
+                self.listener.say(job.entry, "launched")
+            except AwsError as error:
+                if job.watch.refused(error):
+                    self.listener.say(job.entry, str(error))
+                elif isinstance(error, QuotaReached):
+                    full.add(machine)
+                    job.due_s = self._clock.now() + self._quota_pause_s
+                    job.trouble = f"waits for quota: {error.quota} is {error.limit}, {error.used} in use"
+                elif isinstance(error, (Unreachable, NotAllowed)):
+                    self._later(job, str(error))
+                else:
+                    self._give_up(job, str(error))
+            except (TrackingError, TrainerError, OSError) as error:
+                self._give_up(job, str(error))
+
+    def _look(self, job: Watched) -> None:
+        assert self._clock is not None
+        try:
+            job.watch.poll()
+            job.trouble = ""
+            job.due_s = self._clock.now() + self.interval_s
+            if job.watch.has_ended and job.ended_noticed_s is None:
+                job.ended_noticed_s = self._clock.now()
+                self._quota_is_free()
+        except Unreachable as error:
+            self._later(job, str(error))
+        except (NotAllowed, NoCredentials) as error:
+            # Keys run out and are renewed while a job goes on; whoever may not look at all is told at once.
+            if job.watch.description or (isinstance(error, NotAllowed) and error.has_expired):
+                self._later(job, str(error))
+            else:
+                self._give_up(job, str(error))
+        except (TrackingError, TrainerError, OSError) as error:
+            self._give_up(job, str(error))
+
+    def _later(self, job: Watched, why: str) -> None:
+        assert self._clock is not None
+        if job.trouble != why:
+            state = "It is not launched yet" if job.entry.submitted_ms is None else "The job goes on"
+            self.listener.say(job.entry, f"{why} {state}; trying again.")
+        job.trouble, job.due_s = why, self._clock.now() + self.interval_s
+
+    def _give_up(self, job: Watched, why: str) -> None:
+        job.trouble, job.given_up = why, True
+        job.watch.close()
+        state = "not launched yet, and no longer tried" if job.entry.submitted_ms is None else "no longer watched"
+        self.listener.say(job.entry, f"{state}: {why}")
+
+    def _quota_is_free(self) -> None:
+        for job in self.jobs:
+            if job.entry.submitted_ms is None:
+                job.due_s = 0.0
+
+    def _hold_budgets(self) -> None:
+        assert self._clock is not None
+        for usd, jobs in self._budgets.spent(self._clock.now(), self.interval_s):
+            self.stop(jobs)
+            for job in jobs:
+                if job.cancelled:
+                    self.listener.say(job.entry, f"stopped: --max-cost {usd:g} $ would be passed")
+
+
+def watch_many(
+    entries: Sequence[ledger.Entry],
+    *,
+    aws: Aws | None = None,
+    listener: Listener | None = None,
+    journals: dict[str, Journal] | None = None,
+    store: Store | None = None,
+    poll_s: float = POLL_S,
+    max_cost_usd: float | None = None,
+    on_round: Callable[[Fleet], None] = lambda fleet: None,
+) -> list[Outcome | None]:
+    """Send what was not sent, watch all to the end; the outcome of each in the same order.
+
+    ``aws`` is used for all jobs, without it each job's own region and profile. Interrupting leaves the jobs running.
+    """
+    doors: dict[tuple[str, str | None], Aws] = {}
+
+    def door(entry: ledger.Entry) -> Aws:
+        if aws is not None:
+            return aws
+        key = (entry.region, entry.profile)
+        if key not in doors:
+            doors[key] = Aws(region=entry.region, profile=entry.profile)
+        return doors[key]
+
+    fleet = Fleet(
+        entries,
+        door,
+        listener=listener,
+        journals=journals,
+        store=store,
+        poll_s=poll_s,
+        max_cost_usd=max_cost_usd,
+        on_round=on_round,
+    )
+    return fleet.run()

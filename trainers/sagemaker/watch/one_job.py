@@ -1,0 +1,320 @@
+"""One job watched: status, log and the container's journal flow into the run's journal, each thing once, to the end.
+
+How far everything was read stands in ``watch.json`` beside the journal. It is written after the journal, so a watcher
+that dies in between reads some things again; those are recognised by their own times and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tracking import names
+from tracking.journal import Journal
+from trainers.errors import TrainerError
+from trainers.launch.job import ENDED as ENDED_STATES
+from trainers.launch.job import State
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.logs import Line, LogReader
+from trainers.sagemaker.builtin import limits
+from trainers.sagemaker.cost import pricing
+from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
+from trainers.sagemaker.job import ledger, phases
+from trainers.sagemaker.watch import end as watch_end
+from trainers.sagemaker.watch import failures
+from trainers.sagemaker.watch.end import STATE_FILE
+from trainers.sagemaker.watch.events import Taker
+from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
+from trainers.sagemaker.watch.remote_journal import RemoteJournal
+
+LOG_FILE = "log.txt"
+# Lines arrive after the last status; a job's log is complete when none has come for so long.
+SETTLE_S, LONGEST_SETTLE_S = 20.0, 120.0
+_KNOWN_SOON_S = 60.0  # a job just made may be unknown for a moment
+
+
+class JobWatch:
+    """One job between its submission and its last line. ``poll`` looks once; ``outcome`` is set when all is done."""
+
+    def __init__(
+        self,
+        entry: ledger.Entry,
+        aws: Aws,
+        *,
+        journal: Journal | None = None,
+        listener: Listener | None = None,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        """``journal``: the open one of a job just launched; otherwise it is reopened by the first poll.
+
+        ``settle_s`` without a new line after the end, and the log counts as complete.
+        """
+        self._settle_s = settle_s
+        self.entry, self.aws = entry, aws
+        self.listener: Listener = Silent() if listener is None else listener
+        self.description: dict[str, Any] = {}
+        self.outcome: Outcome | None = None
+        self._journal = journal
+        self._state: dict[str, Any] = {}
+        self._taker: Taker | None = None
+
+    @property
+    def state(self) -> State:
+        """The job's state when last looked at."""
+        if self.outcome is not None:
+            return self.outcome.state
+        return phases.state(self.description) if self.description else "waiting"
+
+    @property
+    def phase(self) -> str:
+        """What the job does, in a word; "" before the first look."""
+        found = phases.phases(self.description)
+        return found[-1].name if found else ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether AWS is done with it; lines may still come."""
+        return self.state in ENDED_STATES
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """What the log last said: ``epoch``, ``validation_accuracy``, ``images_per_s`` as far as known."""
+        return dict(self._state.get("progress", {}))
+
+    def billed_s(self) -> float:
+        """Seconds billed so far."""
+        if self.outcome is not None:
+            return self.outcome.billable_s or 0.0
+        return phases.billed_s(self.description, self.aws.clock.now()) if self.description else 0.0
+
+    def cost_usd(self) -> float | None:
+        """Money spent so far, None without a price."""
+        if self.outcome is not None:
+            return self.outcome.cost_usd
+        price = watch_end.price_of(self.entry, self.description)
+        if price is None:
+            return None
+        count = phases.instances(self.description)[1] if self.description else self.entry.num_instances
+        return pricing.cost_usd(self.billed_s(), count, price.usd)
+
+    def poll(self) -> None:
+        """Look once and write down what is new.
+
+        Raises Unreachable and NotAllowed (try again later), JournalError (disk full, or another process watches).
+        """
+        if self.outcome is not None:
+            return
+        self.open()
+        if self._journal is None:  # all was done before
+            return
+        ended = phases.end(self.description) if self.description else None
+        if ended is None:
+            described = self._describe()
+            if described is None:
+                return
+            self.description = described
+            ended = phases.end(described)
+            self._see_phases()
+        news = self._read_log(drain=ended is not None) + self._read_journal()
+        if ended is not None and self._has_settled(news):
+            self._finish(ended)
+        self._save()
+
+    def close(self) -> None:
+        """Let go of the journal; the job goes on, and another watch picks it up."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def abandon(self, reason: str, kind: str, advice: str = "") -> None:
+        """End the run of a job that there is not and will not be: ``stopped`` is KILLED, other kinds are FAILED."""
+        self.open()
+        if self.outcome is None:
+            now_ms = int(self.aws.clock.now() * 1000)
+            state: State = "killed" if kind == "stopped" else "failed"
+            outcome = Outcome(self.entry.name, state, reason, kind, advice, 0.0, 0.0)
+            self._close(outcome, state.upper(), f"{reason} {advice}".strip(), now_ms)
+
+    def refused(self, error: AwsError) -> bool:
+        """End the run of a job that AWS will not have as it is; False where sending it later may help."""
+        advice = ""
+        if isinstance(error, QuotaReached) and error.is_hopeless:
+            kind, advice = "quota", failures.classify(f"ResourceLimitExceeded {error}").advice
+        elif isinstance(error, NotAllowed) and not error.has_expired:
+            kind = "permission"
+        elif isinstance(error, (Rejected, NotFound)):
+            kind = "settings"
+        else:
+            return False
+        self.abandon(str(error), kind, advice)
+        return True
+
+    def open(self) -> None:
+        """Take hold of the journal, so that no other process sends, stops or watches the job. Raises JournalError."""
+        if self._taker is not None:
+            return
+        if self._journal is None and watch_end.stored_outcome(self.entry) is None:
+            self._journal = Journal.reopen(self.entry.directory)
+            # Whoever held it before may have sent the job, or given it up.
+            self.entry = ledger.load(self.entry.directory) or self.entry
+        path = self.entry.directory / STATE_FILE
+        try:
+            self._state = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self._state = {}
+        except ValueError as error:
+            raise TrainerError(f"{path} is damaged ({error}); delete it to read the job's log anew.") from error
+        if "outcome" in self._state:
+            self.outcome = Outcome(**self._state["outcome"])
+            if not self.entry.ended:  # the watcher died between the two
+                self.entry = self.entry.changed(ended=self.outcome.state)
+            self.close()
+            return
+        self._log = self.entry.directory / "files" / LOG_FILE
+        self._log.parent.mkdir(exist_ok=True)
+        with self._log.open("ab") as stream:  # what was written after the state was kept is read again
+            stream.truncate(self._state.setdefault("log_bytes", 0))
+        self._reader = LogReader(self.aws, self.entry.name, self._state)
+        self._remote: RemoteJournal | None = None
+        checkpoints = self.entry.request.get("CheckpointConfig", {}).get("S3Uri")
+        if self.entry.kind == ledger.OWN and checkpoints:
+            self._remote = RemoteJournal(self.aws, checkpoints, self._state.setdefault("remote", {}))
+        assert self._journal is not None
+        self._taker = Taker(self.entry, self._journal, self._state)
+
+    # looking
+
+    def _describe(self) -> dict[str, Any] | None:
+        try:
+            answer = self.aws.call("sagemaker", "DescribeTrainingJob", patience_s=20.0, TrainingJobName=self.entry.name)
+        except NotFound:
+            born_s = (self.entry.submitted_ms or 0) / 1000
+            if self.aws.clock.now() - born_s < _KNOWN_SOON_S:
+                return None
+            self.abandon(
+                "SageMaker no longer knows this job: it was deleted, or never made.", "stopped", "Launch it anew."
+            )
+            return None
+        answer.pop("ResponseMetadata", None)
+        return dict(answer)
+
+    def _see_phases(self) -> None:
+        assert self._journal is not None
+        found = phases.phases(self.description)
+        seen = self._state.get("phases", 0)
+        for phase in found[seen:]:
+            self.listener.phase(self.entry, phase)
+        if len(found) > seen and self._state.get("phase") != found[-1].name:
+            self._journal.tags({names.JOB_PHASE: found[-1].name}, time_ms=int(found[-1].start_s * 1000))
+            self._state["phase"] = found[-1].name
+        self._state["phases"] = max(seen, len(found))
+
+    def _read_log(self, *, drain: bool) -> int:
+        """Write new lines to the log file and the metrics in them to the journal; how many there were."""
+        found = phases.phases(self.description)
+        attempts = 1 + sum(phase.name == "interrupted" for phase in found)
+        if self._state.get("no_logs") or not any(phase.name == "training" for phase in found):
+            return 0
+        count = 0
+        try:
+            for page in self._reader.read(expected=attempts * phases.instances(self.description)[1], drain=drain):
+                self._take_lines(page)
+                count += len(page)
+        except NotAllowed as error:
+            if error.has_expired:
+                raise
+            self._state["no_logs"] = True
+            self.listener.say(self.entry, f"The log cannot be read: {error} The job goes on; metrics come at its end.")
+        return count
+
+    def _take_lines(self, page: Sequence[Line]) -> None:
+        assert self._taker is not None
+        text = "".join(line.text.rstrip("\n").replace("#011", "\t") + "\n" for line in page)
+        with self._log.open("ab") as stream:
+            stream.write(text.encode("utf-8", "replace"))
+            self._state["log_bytes"] = stream.tell()
+        if self.entry.kind == ledger.BUILTIN:
+            for line in page:
+                event = limits.log_events(line.text)
+                if event is not None:
+                    self._taker.take_log_event(event, line.time_ms)
+        self.listener.lines(self.entry, page)
+
+    def _read_journal(self) -> int:
+        assert self._taker is not None
+        if self._remote is None or "training" not in {phase.name for phase in phases.phases(self.description)}:
+            return 0
+        count = 0
+        for event in self._remote.read():
+            self._taker.take_event(event)
+            count += 1
+        return count
+
+    def _has_settled(self, news: int) -> bool:
+        now = self.aws.clock.now()
+        ended_s = self._state.setdefault("ended_seen_s", now)
+        if news or "last_news_s" not in self._state:
+            self._state["last_news_s"] = now
+        quiet_s, since_end_s = now - self._state["last_news_s"], now - ended_s
+        return bool(quiet_s >= self._settle_s or since_end_s >= LONGEST_SETTLE_S)
+
+    # ending
+
+    def _finish(self, end: phases.End) -> None:
+        assert self._journal is not None and self._taker is not None
+        lacks_bill = "BillableTimeInSeconds" not in self.description and "TrainingStartTime" in self.description
+        if lacks_bill or "WarmPoolStatus" in self.description:  # the bill may follow the status, a kept machine's grows
+            self.description = self._describe() or self.description
+        if self._remote is not None:
+            self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
+            self._taker.take_artifacts()
+        model_uri = watch_end.model_uri(self.aws, self.description)
+        failure = failures.of_end(end, has_model=bool(model_uri))
+        price = watch_end.price_of(self.entry, self.description)
+        cost = None if price is None else pricing.job_cost(self.description, price)
+        billable = self.description.get("BillableTimeInSeconds")
+        metrics, tags = watch_end.facts(self.entry, self.description, self._state, cost, price, model_uri)
+        if failure is not None:
+            tags |= {names.FAILURE_KIND: failure.kind, names.ADVICE: failure.advice}
+        end_ms = int(end.end_s * 1000)
+        self._taker.metrics(metrics, step=int(self._state.get("last_step", 0)), time_ms=end_ms)
+        self._journal.tags(tags, time_ms=end_ms)
+        if self._log.stat().st_size:
+            self._journal.artifact(self._log, time_ms=end_ms)
+        reason = end.reason if failure is None else f"{end.reason} {failure.advice}".strip()
+        self._close(
+            Outcome(
+                self.entry.name,
+                end.state,
+                end.reason,
+                failure.kind if failure else "",
+                failure.advice if failure else "",
+                None if billable is None else float(billable),
+                None if cost is None else cost.usd,
+                model_uri,
+                watch_end.kept_usd_at_most(self.description, price),
+            ),
+            end.status,
+            reason,
+            end_ms,
+        )
+
+    def _close(self, outcome: Outcome, status: str, reason: str, end_ms: int) -> None:
+        assert self._journal is not None
+        if not watch_end.has_status(self.entry.directory, status):
+            self._journal.status(status, reason=reason, end_time_ms=end_ms, time_ms=end_ms)
+        self._state["outcome"] = asdict(outcome)
+        self._save()
+        self.entry = self.entry.changed(ended=outcome.state)
+        self.outcome = outcome
+        self.close()
+
+    def _save(self) -> None:
+        path: Path = self.entry.directory / STATE_FILE
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(self._state), encoding="utf-8")
+        os.replace(part, path)

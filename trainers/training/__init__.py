@@ -1,0 +1,1 @@
+"""One run from data to scores, on this machine."""

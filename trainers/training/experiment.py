@@ -1,0 +1,269 @@
+"""One run from its config to its test score: the composer that every launcher ends in.
+
+What the user gave is checked before a run is recorded; from then on whatever happens ends in a run that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracking import names
+from tracking import run as tracked
+from trainers.config import Config
+from trainers.config.checks import local_faults
+from trainers.config.text import build, from_toml
+from trainers.errors import BadConfig, BadData, BadInput, TrainerError
+from trainers.tee import Tee
+from trainers.training.interruption import Interrupted, Interruption
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+    from trainers.data import Dataset, Overlap
+    from trainers.training.sources import Source
+
+LOCAL = {names.LAUNCHER: "local"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. ``run_id`` is MLflow's, None while the tracking server has not been reached."""
+
+    journal_id: str
+    run_id: str | None
+    status: str
+    exit_code: int
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found good before the run is recorded."""
+
+    config: Config
+    dataset: Dataset
+    overlaps: list[Overlap]
+    source: Source | None
+
+
+def run(
+    config: Config,
+    *,
+    store: Store | None = None,
+    live: bool = True,
+    tags: Mapping[str, str] = LOCAL,
+    state_dir: Path | None = None,
+) -> Outcome:
+    """Train, evaluate and log one run.
+
+    ``live`` False writes the journal only (a cloud job needs no tracking server). ``state_dir`` is where the resumable
+    state is kept (default: beside the journal); a state found there is picked up. Raises BadInput before a run is
+    recorded; afterwards failures are recorded, said, and told by the Outcome's exit code.
+    """
+    store = store or _default_store()
+    store.check()
+    with Interruption() as asked:
+        prepared = prepare(config, store)
+        asked.check()
+        config = prepared.config
+        print(f"run     {config.run_name}  (experiment {config.experiment}, {store.public_uri})")
+        opened = tracked.start(
+            root=store.journals,
+            experiment=config.experiment,
+            run_name=config.run_name,
+            live=store if live else None,
+        )
+        return _recorded(opened, prepared, asked, {**tags, **config.tags}, state_dir)
+
+
+def resume(run_id: str, *, store: Store | None = None, live: bool = True) -> Outcome:
+    """Go on with a run that was interrupted or killed, to the same weights as if it had not been.
+
+    ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
+    """
+    store = store or _default_store()
+    store.check()
+    directory = store.journal_dir(run_id)
+    config_file = directory / "files" / "config.toml"
+    if tracked.ended(directory) == "FINISHED":
+        raise BadInput(f"--resume {run_id}: this run is finished. Start a new one with --config {config_file}.")
+    if not (directory / "state").is_dir() or not config_file.is_file():
+        raise BadInput(f"--resume {run_id}: it was ended before its first epoch was kept. Start it anew.")
+    with Interruption() as asked:
+        prepared = prepare(build(from_toml(config_file)), store)
+        asked.check()
+        return _recorded(tracked.resume(directory, live=store if live else None), prepared, asked, {}, None)
+
+
+def prepare(config: Config, store: Store) -> Prepared:
+    """Fix the threads, read the data, find the source of the weights; the config with everything filled in.
+
+    Raises BadInput, with every fault of the settings in one message.
+    """
+    faults = local_faults(config)
+    if faults:
+        raise BadConfig(faults)
+    num_threads = fix_threads(config.num_threads)
+    dataset, resolved = load_data(replace(config, num_threads=num_threads))
+    overlaps = _overlaps(dataset, resolved)
+    source = None
+    if resolved.initial.startswith("run:"):
+        from trainers.training import sources
+
+        source = sources.find(resolved.initial.removeprefix("run:"), store)
+        resolved = _like_source(resolved, config, source)
+    named = replace(
+        resolved,
+        run_name=resolved.run_name or run_name(resolved),
+        experiment=resolved.experiment or store.default_experiment,
+    )
+    return Prepared(named, dataset, overlaps, source)
+
+
+def load_data(config: Config) -> tuple[Dataset, Config]:
+    """The data, and the config with what the data decides filled in. Raises BadInput."""
+    from trainers import data
+
+    dataset = data.open_dataset(
+        config.dataset,
+        image_root=config.image_root,
+        split_seed=config.split_seed,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        pretext=config.pretext,
+    )
+    facts = dataset.facts
+    resolved = config.resolve(
+        num_classes=facts.num_classes,
+        num_training_samples=facts.num_training_samples,
+        channels=facts.channels,
+        height=facts.height,
+        width=facts.width,
+    )
+    return dataset, resolved
+
+
+def run_name(config: Config) -> str:
+    """``digits-44-scratch-30ep-s0``: what tells runs apart at a glance."""
+    init = config.initial
+    if init not in ("scratch", "imagenet"):
+        init = "transfer"
+    task = f"-{config.pretext}" if config.pretext else ""
+    return f"{Path(config.dataset).name}{task}-{config.num_layers}-{init}-{config.epochs}ep-s{config.seed}"
+
+
+def fix_threads(num_threads: int | None) -> int:
+    """Decide the number of threads before MXNet is imported; the last bits of every result depend on it."""
+    if num_threads is not None:
+        if "mxnet" not in sys.modules:
+            os.environ["OMP_NUM_THREADS"] = os.environ["MXNET_OMP_MAX_THREADS"] = str(num_threads)
+        elif os.environ.get("OMP_NUM_THREADS") != str(num_threads):
+            raise BadInput(
+                f"--num-threads {num_threads}: this process already works with"
+                f" {os.environ.get('OMP_NUM_THREADS')}; a process has one number of threads."
+            )
+    from trainers.networks import backend
+
+    return backend.threads()
+
+
+def _default_store() -> Store:
+    from tracking.store import store
+
+    return store.resolve()
+
+
+def _overlaps(dataset: Dataset, config: Config) -> list[Overlap]:
+    """Pictures that two splits share. Raises BadData when the test split is not what it should be: unseen."""
+    from trainers import data
+
+    overlaps = data.find_overlap(dataset)
+    leaked = [overlap for overlap in overlaps if (overlap.split_a, overlap.split_b) == ("train", "test")]
+    if leaked and not config.allow_overlap:
+        shown = "; ".join(f"{one.keys_b[0]} is {one.keys_a[0]}" for one in leaked[:3])
+        raise BadData(
+            f"{len(leaked)} of the {len(dataset.test or ())} test pictures of {config.dataset} are among the training"
+            f" pictures ({shown}{'; …' if len(leaked) > 3 else ''}), so the test score would flatter. Take them out of"
+            " one of the two, or go on with --allow-overlap; the run then says so."
+        )
+    return overlaps
+
+
+def _like_source(resolved: Config, asked: Config, source: Source) -> Config:
+    """Depth, version and shape of the network the weights come from, unless the user asked for another."""
+    theirs = source.config
+    values: dict[str, Any] = {}
+    for key in ("num_layers", "image_shape"):
+        if getattr(asked, key) is None:
+            values[key] = getattr(theirs, key)
+    if asked.resnet_version == Config.resnet_version:
+        values["resnet_version"] = theirs.resnet_version
+    like = replace(resolved, **values)
+    wrong = [
+        f"--{key.replace('_', '-')} {getattr(like, key)}: the network of --init {like.init} has {getattr(theirs, key)}."
+        for key in ("num_layers", "resnet_version")
+        if getattr(like, key) != getattr(theirs, key)
+    ]
+    if like.shape[0] != theirs.shape[0]:
+        wrong.append(f"--image-shape {like.image_shape}: the network of --init {like.init} takes {theirs.image_shape}.")
+    if wrong:
+        raise BadConfig(wrong)
+    return like
+
+
+def _recorded(
+    opened: AbstractContextManager[tracked.Run],
+    prepared: Prepared,
+    asked: Interruption,
+    tags: Mapping[str, str],
+    state_dir: Path | None,
+) -> Outcome:
+    """Everything that happens between the opening and the closing of a run's journal."""
+    from trainers.training.stages import Stages
+
+    code, scores = 0, dict[str, float]()
+    try:
+        with opened as run:
+            log = run.dir / "files" / "log.txt"
+            try:
+                with Tee(log) as tee:
+                    stages = Stages(
+                        run,
+                        prepared.config,
+                        prepared.dataset,
+                        overlaps=prepared.overlaps,
+                        source=prepared.source,
+                        state_dir=state_dir,
+                        asked=asked,
+                    )
+                    scores = stages.carry_out(tee.terminal, tags)
+            finally:
+                run.artifact(log)
+    except Interrupted as error:
+        code = error.exit_code
+        print(f"{error}. Go on from the last whole epoch with: python -m trainers.run --resume {_short(run)}")
+    except BadInput as error:  # found only now, such as weights that don't fit
+        code = 2
+        print(f"trainers.run: {error}", file=sys.stderr)
+    except TrainerError as error:
+        code = 1
+        print(f"trainers.run: {error}", file=sys.stderr)
+    if not code:
+        _say_end(run, scores)
+    return Outcome(run.journal_id, run.mlflow_run_id, run.status, code, scores)
+
+
+def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
+    said = [f"validation {scores[names.BEST_VALIDATION_ACCURACY]:.4f}"]
+    if names.TEST_ACCURACY in scores:
+        said.append(f"test {scores[names.TEST_ACCURACY]:.4f}")
+    print(f"\ndone    {', '.join(said)} · run {_short(run)}")
+
+
+def _short(run: tracked.Run) -> str:
+    return (run.mlflow_run_id or run.journal_id)[:8]

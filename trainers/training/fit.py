@@ -1,0 +1,261 @@
+"""The training loop: a generator that yields one record per epoch and knows neither tracking nor launchers.
+
+SGD, NAG, Adam and RMSProp as SageMaker's built-in image classification means them; learning rate steps in epochs;
+the checkpoint of the best validation accuracy; early stopping; resumption to the very same weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracking import names
+from trainers.errors import BadInput, TrainingDiverged
+from trainers.networks import backend as door
+from trainers.networks import precision
+from trainers.networks.resnet import to_array
+from trainers.networks.saved import save_arrays
+from trainers.training import checkpoints, scores
+from trainers.training.optimizers import learning_rate, trainer_for
+
+if TYPE_CHECKING:
+    from trainers.config import Config
+    from trainers.data import Batches
+    from trainers.networks.resnet import Classifier
+
+mx = door.load()
+
+_PROGRESS_EVERY_S = 0.1
+# Settings that must not change between a run and its continuation; more epochs are welcome.
+_FACTS = (
+    "num_layers resnet_version num_classes image_shape mini_batch_size optimizer learning_rate lr_scheduler_step"
+    " lr_scheduler_factor momentum weight_decay beta_1 beta_2 eps gamma precision_dtype seed augmentation_type"
+).split()
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. Accuracies are fractions; ``images_per_s`` counts the time of training alone, data included."""
+
+    epoch: int  # from 1
+    train_accuracy: float
+    train_loss: float
+    validation_accuracy: float
+    validation_loss: float
+    epoch_learning_rate: float
+    images_per_s: float
+    epoch_time_s: float
+    is_best: bool
+    top_k: int | None = None
+    train_top_k_accuracy: float | None = None
+    validation_top_k_accuracy: float | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The record under the vocabulary's names, with ``epoch`` and ``is_best``."""
+        values = asdict(self)
+        k = values.pop("top_k")
+        for split in ("train", "validation"):
+            share = values.pop(f"{split}_top_k_accuracy")
+            if k is not None:
+                values[names.top_k_accuracy(split, k)] = share
+        return values
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far an epoch is: means over its first ``images`` pictures."""
+
+    epoch: int
+    batch: int  # from 1
+    num_batches: int
+    images: int
+    loss: float
+    accuracy: float
+    images_per_s: float
+
+
+def fit(
+    net: Classifier,
+    train: Batches,
+    validation: Batches,
+    config: Config,
+    *,
+    state_dir: Path,
+    on_batch: Callable[[BatchProgress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[EpochRecord]:
+    """Train ``net`` and yield a record after each epoch; a state found in ``state_dir`` is continued.
+
+    ``train`` must leave out a last batch that isn't full. ``on_batch`` hears about ten times a second how it goes.
+    ``stop`` is asked at every batch: when it says True the generator ends there, with the state of the last whole
+    epoch kept. A record is yielded after its epoch's state is on disk. ``load_best`` then gives ``net`` the weights
+    that validation chose.
+    Raises TrainingDiverged, DiskFull, and BadInput when the state belongs to other settings.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    trainer = trainer_for(net, config)
+    graph = precision.computing_in(net, config.precision_dtype)
+    cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    cross_entropy.hybridize()
+    facts = {name: getattr(config, name) for name in _FACTS}
+    rows: list[dict[str, Any]] = []
+
+    state = checkpoints.load(state_dir)
+    if state is not None:
+        _check_same(state.facts, facts, state_dir)
+        checkpoints.restore(state, state_dir, net, trainer)
+        rows = list(state.history)
+
+    for epoch in range(len(rows) + 1, config.epochs + 1):
+        if stop() or stops_early([row[names.VALIDATION_ACCURACY] for row in rows], config):
+            return
+        started = time.perf_counter()
+        rate = learning_rate(config, epoch)
+        trainer.set_learning_rate(rate)
+        tally = _Tally(epoch, len(train), config.top_k, on_batch)
+
+        for images, labels in train.epoch(epoch):
+            if stop():
+                door.settle()
+                return
+            with mx.autograd.record():
+                logits = graph(to_array(images))
+                loss = cross_entropy(logits, to_array(labels))
+            loss.backward()
+            trainer.step(len(labels))
+            # MXNet computes behind our back: this waits for the step before, and the next batch is made meanwhile.
+            tally.add(logits, labels)
+        tally.finish()
+        door.settle()
+        trained_s = time.perf_counter() - started
+
+        seen = scores.score(graph, validation, config.top_k)
+        best = all(seen.accuracy > row[names.VALIDATION_ACCURACY] for row in rows)
+        if best:
+            checkpoints.save_best(state_dir, epoch, net)
+        if config.checkpoint_frequency is not None and epoch % config.checkpoint_frequency == 0:
+            save_arrays(state_dir / "checkpoints" / f"epoch-{epoch:04d}.params", net.collect_params())
+        record = EpochRecord(
+            epoch=epoch,
+            train_accuracy=tally.accuracy,
+            train_loss=tally.loss,
+            validation_accuracy=seen.accuracy,
+            validation_loss=seen.loss,
+            epoch_learning_rate=rate,
+            images_per_s=tally.images / trained_s,
+            epoch_time_s=time.perf_counter() - started,
+            is_best=best,
+            top_k=seen.top_k,
+            train_top_k_accuracy=tally.top_k_accuracy,
+            validation_top_k_accuracy=seen.top_k_accuracy,
+        )
+        rows.append(record.values())
+        checkpoints.save(state_dir, net, trainer, rows, facts)
+        yield record
+
+
+def history(state_dir: Path) -> list[dict[str, Any]]:
+    """The epochs that the state in ``state_dir`` has behind it, as ``EpochRecord.values`` gives them; maybe none."""
+    state = checkpoints.load(state_dir)
+    return [] if state is None else state.history
+
+
+def load_best(net: Classifier, state_dir: Path) -> int:
+    """Give ``net`` the weights that validation chose; their epoch. Raises TrainerError when there are none."""
+    epoch = checkpoints.best_epoch(history(state_dir))
+    checkpoints.load_best(state_dir, epoch, net)
+    return epoch
+
+
+def stops_early(accuracies: list[float], config: Config) -> bool:
+    """Whether early stopping ends training after the validation ``accuracies`` of the epochs so far.
+
+    An epoch improves when its gain over the best one before, divided by that best, is above zero and no smaller than
+    the tolerance. Training ends once the minimum of epochs is done and as many as the patience in a row did not
+    improve.
+    """
+    if not config.early_stopping or len(accuracies) < config.early_stopping_min_epochs:
+        return False
+    best, waited = 0.0, 0
+    for accuracy in accuracies:
+        gain = accuracy - best
+        waited = 0 if gain > 0 and gain >= config.early_stopping_tolerance * best else waited + 1
+        best = max(best, accuracy)
+    return waited >= config.early_stopping_patience
+
+
+class _Tally:
+    """An epoch's running loss and accuracy from logits that are still being computed."""
+
+    def __init__(
+        self, epoch: int, num_batches: int, top_k: int | None, on_batch: Callable[[BatchProgress], None] | None
+    ) -> None:
+        self.epoch, self.num_batches, self.top_k, self.on_batch = epoch, num_batches, top_k, on_batch
+        self.batch = self.images = self._right = self._right_in_k = 0
+        self._loss = 0.0
+        self._waiting: tuple[Any, Any] | None = None
+        self._started = time.perf_counter()
+        self._told = 0.0
+
+    def add(self, logits: Any, labels: np.ndarray[Any, Any]) -> None:
+        """Take note of a step, and count the one before it. Raises TrainingDiverged."""
+        self.finish()
+        self._waiting = logits, labels
+
+    def finish(self) -> None:
+        """Count the step that is still open. Raises TrainingDiverged."""
+        if self._waiting is None:
+            return
+        logits, labels = self._waiting[0].asnumpy(), self._waiting[1]
+        self._waiting = None
+        self.batch += 1
+        losses = -scores.log_softmax(logits)[np.arange(len(labels)), labels]
+        if not np.isfinite(losses).all():
+            raise TrainingDiverged(
+                f"The loss is no longer a number at step {self.batch} of {self.num_batches} of epoch {self.epoch}."
+                " Usually the learning rate is too high: try a tenth of it; with adam and rmsprop an --eps near 0 does"
+                " the same."
+            )
+        rank = scores.ranks(logits, labels)
+        self.images += len(labels)
+        self._loss += float(losses.sum())
+        self._right += int((rank == 0).sum())
+        if self.top_k is not None:
+            self._right_in_k += int((rank < self.top_k).sum())
+        self._tell()
+
+    @property
+    def loss(self) -> float:
+        return self._loss / self.images
+
+    @property
+    def accuracy(self) -> float:
+        return self._right / self.images
+
+    @property
+    def top_k_accuracy(self) -> float | None:
+        return None if self.top_k is None else self._right_in_k / self.images
+
+    def _tell(self) -> None:
+        now = time.perf_counter()
+        if self.on_batch is None or (now - self._told < _PROGRESS_EVERY_S and self.batch < self.num_batches):
+            return
+        self._told = now
+        rate = self.images / (now - self._started)
+        self.on_batch(
+            BatchProgress(self.epoch, self.batch, self.num_batches, self.images, self.loss, self.accuracy, rate)
+        )
+
+
+def _check_same(kept: dict[str, Any], wanted: dict[str, Any], state_dir: Path) -> None:
+    changed = [f"{name} was {kept.get(name)}, is {value}" for name, value in wanted.items() if kept.get(name) != value]
+    if changed:
+        raise BadInput(
+            f"{state_dir} holds the state of other settings: {'; '.join(changed)}. Resume with the same ones, or start"
+            " a new run."
+        )

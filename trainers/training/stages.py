@@ -1,0 +1,244 @@
+"""The stages of one run, in order: describe, build, train, evaluate; each writes what it learns to the journal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tracking import names
+from tracking.journal.events import read
+from trainers import terminal as progress
+from trainers.config import Config
+from trainers.config.text import to_toml
+from trainers.data import Batches, Dataset, Overlap, Split
+from trainers.errors import DiskFull
+from trainers.networks import resnet, saved, weights
+from trainers.training import checkpoints, environment, figures, fit, run_model
+from trainers.training import record as record_scores
+from trainers.training.interruption import Interruption
+from trainers.training.others import Others
+from trainers.training.scores import Scores, score
+
+if TYPE_CHECKING:
+    from tracking.run import Run
+    from trainers.training.sources import Source
+
+_EVALUATION_BATCH = 256
+# Beside the checkpoints: the model and its ONNX copy, and both once more where MLflow keeps them on the same disk.
+_COPIES_OF_THE_MODEL = 4
+
+
+class Stages:
+    """One run between the opening and the closing of its journal."""
+
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        dataset: Dataset,
+        *,
+        overlaps: list[Overlap],
+        source: Source | None,
+        state_dir: Path | None,
+        asked: Interruption,
+    ) -> None:
+        self.run, self.config, self.dataset = run, config, dataset
+        self.overlaps, self.source, self.asked = overlaps, source, asked
+        self.state_dir = state_dir if state_dir is not None else run.dir / "state"
+        self.files = run.dir / "files"
+        self.started, self._others = time.monotonic(), Others()
+
+    def carry_out(self, terminal: TextIO, tags: Mapping[str, str]) -> dict[str, float]:
+        """All stages; the scores that matter most. Raises Interrupted."""
+        self.describe(tags)
+        self.asked.check()
+        net = self.build()
+        self.asked.check()
+        history = self.train(net, terminal)
+        results = self.evaluate(net, history)
+        self.asked.check()
+        shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
+        self.run.metrics({names.TOTAL_TIME_S: time.monotonic() - self.started}, step=len(history))
+        return results
+
+    def describe(self, tags: Mapping[str, str]) -> None:
+        """Everything known before training: settings, data, origin."""
+        config, run = self.config, self.run
+        run.params(config.params())
+        run.tags({names.FINGERPRINT: config.fingerprint(), **tags})
+        if config.pretext:
+            run.tags({names.PRETEXT: config.pretext})
+        for context, split in self.dataset.splits.items():
+            run.dataset(
+                context=context,
+                name=self.dataset.name,
+                digest=split.digest,
+                source=self.dataset.source,
+                num_images=len(split),
+                num_classes=len(self.dataset.class_names),
+            )
+            run.tags({f"{context}_dataset_digest": split.digest})
+        if self.dataset.test is not None:
+            shared = [one for one in self.overlaps if (one.split_a, one.split_b) == ("train", "test")]
+            leaked = sum(len(one.keys_b) for one in shared)
+            run.tags({names.TEST_OVERLAP: str(leaked)})
+        run.text(to_toml(config), "config.toml")
+        run.text(json.dumps(environment.environment(config.num_threads or 1), indent=1), "environment.json")
+        self._say_heading()
+
+    def build(self) -> Any:
+        """The network with its initial weights."""
+        config = self.config
+        assert config.num_layers is not None and config.num_classes is not None
+        net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+        loaded = weights.initialise(
+            net, config.initial, seed=config.seed, model_dir=None if self.source is None else self.source.model_dir
+        )
+        label = str(loaded["label"]) if self.source is None else self.source.label
+        num_parameters = resnet.num_parameters(net)
+        self.run.tags({names.INIT_LABEL: label})
+        self.run.metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
+        depth = f"{config.num_layers} layers ({config.resnet_version})"
+        print(f"net     {depth}, {label}, {num_parameters / 1e6:.2f} M weights")
+        print(
+            f"train   {config.epochs} epochs in batches of {config.mini_batch_size}, {config.optimizer}, learning rate"
+            f" {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
+        )
+        for note in (*config.notes(), self._others.note(config.num_threads or 1)):
+            if note:
+                print(f"note: {note}")
+        print(flush=True)
+        self._check_room(num_parameters)
+        return net
+
+    def train(self, net: Any, terminal: TextIO) -> list[dict[str, Any]]:
+        """Fit; one row of metric values an epoch. The network holds the best checkpoint's weights afterwards."""
+        config = self.config
+        train = self._batches(
+            self.dataset.train,
+            batch_size=config.mini_batch_size,
+            augmentation=config.augmentation_type,
+            shuffle=True,
+            seed=config.seed,
+            last="discard",
+        )
+        validation = self._batches(self.dataset.validation)
+        history = self._former_epochs()
+        with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
+            records = fit.fit(
+                net,
+                train,
+                validation,
+                config,
+                state_dir=self.state_dir,
+                on_batch=shown.batch,
+                stop=self.asked.pending,
+            )
+            for record in records:
+                row = record.values()
+                self._log_epoch(row)
+                history.append(row)
+                shown.epoch(row)
+        return history
+
+    def _former_epochs(self) -> list[dict[str, Any]]:
+        """The epochs a resumed run has behind it; one kept but not logged when it was killed is logged."""
+        history = fit.history(self.state_dir)
+        logged = {
+            event["step"]
+            for event, _ in read(self.run.dir)
+            if event["event"] == "metric" and names.TRAIN_LOSS in event["values"]
+        }
+        for row in history:
+            if row["epoch"] not in logged:
+                self._log_epoch(row)
+        return history
+
+    def _log_epoch(self, row: dict[str, Any]) -> None:
+        numbers = {key: value for key, value in row.items() if key not in ("epoch", "is_best") and value is not None}
+        self.run.metrics(numbers, step=row["epoch"])
+
+    def evaluate(self, net: Any, history: list[dict[str, Any]]) -> dict[str, float]:
+        """Save the best checkpoint as the run's model, score it, and draw the two figures."""
+        config, run = self.config, self.run
+        best = max(history, key=lambda row: (row[names.VALIDATION_ACCURACY], -row["epoch"]))
+        fit.load_best(net, self.state_dir)
+        epoch = int(best["epoch"])
+        results = {names.BEST_VALIDATION_ACCURACY: float(best[names.VALIDATION_ACCURACY])}
+        run.metrics(
+            {
+                **results,
+                names.BEST_EPOCH: epoch,
+                names.TRAINING_TIME_S: sum(row[names.EPOCH_TIME_S] for row in history),
+            },
+            step=epoch,
+        )
+        self._save_model(net, epoch)
+        figure = self.files / "figures" / "learning_curves.png"
+        figures.learning_curves(figure, history, str(config.run_name))
+        run.artifact(figure, "figures")
+        self._score(net, "validation", self.dataset.validation, epoch)
+        if self.dataset.test is not None and not config.no_test:
+            test = self._score(net, "test", self.dataset.test, epoch)
+            results[names.TEST_ACCURACY] = test.accuracy
+        return results
+
+    def _score(self, net: Any, context: str, split: Split, epoch: int) -> Scores:
+        """Every picture of the split once."""
+        self.asked.check()
+        result = score(net, self._batches(split))
+        record_scores.record(
+            self.run, context, split, result, self.dataset.class_names, step=epoch, run_name=str(self.config.run_name)
+        )
+        return result
+
+    def _save_model(self, net: Any, epoch: int) -> None:
+        folder = self.files / "model"
+        known = run_model.save(net, folder, self.config, self.dataset, epoch)["onnx"]
+        values = {names.MODEL_SIZE_BYTES: (folder / saved.WEIGHTS).stat().st_size}
+        if "problem" in known:
+            print(f"note: the model has no ONNX copy: {known['problem']}")
+            self.run.tags({names.ONNX_PROBLEM: known["problem"]})
+        else:
+            values[names.ONNX_MAX_DIFFERENCE] = known["max_difference"]
+        self.run.metrics(values, step=epoch)
+        self.run.artifact(folder)
+
+    def _batches(self, split: Split, **how: Any) -> Batches:
+        how.setdefault("batch_size", _EVALUATION_BATCH)
+        return Batches(split, image_shape=self.config.shape, resize=self.config.resize, **how)
+
+    def _say_heading(self) -> None:
+        config, data = self.config, self.dataset
+        counts = " · ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+        task = f", {config.pretext} pretext" if config.pretext else ""
+        print(f"data    {data.name}{task}: {counts} pictures, {len(data.class_names)} classes, {config.image_shape}")
+        for note in data.notes:
+            print(f"note: {note}")
+        if self.overlaps:
+            print(f"note: {_say_overlaps(self.overlaps)}")
+
+    def _check_room(self, num_parameters: int) -> None:
+        """Refuse to start what cannot be kept. Raises DiskFull."""
+        kept = self.config.epochs // self.config.checkpoint_frequency if self.config.checkpoint_frequency else 0
+        need = checkpoints.peak_bytes(num_parameters, self.config.optimizer)
+        need += 4 * num_parameters * (_COPIES_OF_THE_MODEL + kept)
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.state_dir).free
+        if free < need:
+            raise DiskFull(
+                f"{self.state_dir} has {free / 2**20:,.0f} MiB left, this run needs about {need / 2**20:,.0f} MiB for"
+                " checkpoints and model. Free some space, or train a smaller network."
+            )
+
+
+def _say_overlaps(overlaps: list[Overlap]) -> str:
+    pairs: dict[tuple[str, str], int] = {}
+    for overlap in overlaps:
+        pair = (overlap.split_a, overlap.split_b)
+        pairs[pair] = pairs.get(pair, 0) + 1
+    return "; ".join(f"{count} picture(s) stand in both {a} and {b}" for (a, b), count in pairs.items())
