@@ -113,7 +113,7 @@ def _format(asked: argparse.Namespace) -> str:
 
 
 def _leaderboard(asked: argparse.Namespace) -> None:
-    from reports.board import render
+    from reports.board import export as render
     from reports.board.board import leaderboard
 
     format = _format(asked)
@@ -129,7 +129,7 @@ def _leaderboard(asked: argparse.Namespace) -> None:
         top=asked.top,
     ).board
     if asked.log:
-        from reports.board.keep import keep
+        from reports.board.export import keep
 
         print(f"kept as run {keep(board)[:8]} in the experiment 'reports'", file=sys.stderr)
     if asked.against is not None:
@@ -156,7 +156,8 @@ def _run(asked: argparse.Namespace) -> None:
 
 def _document(asked: argparse.Namespace, made: Any) -> None:
     """Show a page that has a ``document`` and a ``data``."""
-    from reports.board import export, render
+    from reports.board import export
+    from reports.board import export as render
 
     format = _format(asked)
     if format == "json":
@@ -174,7 +175,7 @@ def _document(asked: argparse.Namespace, made: Any) -> None:
 
 
 def _emit(page: str, out: Path | None) -> None:
-    from reports.board.render import save
+    from reports.board.export import save
 
     if out is not None:
         save(out, page)

@@ -19,7 +19,7 @@ _AWS = ("boto3", "botocore", "moto", "sagemaker")
 _SPEAKS_MXNET = (
     "tracking/models/gluon.py",
     "tracking/models/serving/runtime.py",
-    "tracking/models/serving/gluon_symbol.py",
+    "tracking/models/serving/runtime.py",
 )
 
 _BLOCK = """

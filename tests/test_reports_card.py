@@ -11,7 +11,8 @@ from reports_fixtures import Filler, empty_store, predictions, trained
 
 import reports
 from reports.document.document import Figure, Heading, Paragraph, plain
-from reports.runs import card, perclass
+from reports.runs import card
+from reports.runs import card as perclass
 from reports.runs.predictions import Predictions
 from tracking.store.artifacts import local_folder
 

@@ -13,7 +13,7 @@ from browser_fixtures import Browser, browser
 from reports_fixtures import Filler, demo, new_store, predictions, trained
 
 import reports
-from reports.board import render
+from reports.board import export
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
@@ -26,22 +26,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     filler = new_store(folder / "demo")
     made = demo(filler)
-    render.write(reports.leaderboard(filler.uri).board, folder / "board.html", "html")
+    export.write(reports.leaderboard(filler.uri).board, folder / "board.html", "html")
     best = made["transfer"][0]
     environment = {
         "git": {"commit": "0123456789abcdef" * 3},
         "machine": {"system": "Linux-6.1-x86_64-with-glibc2.36" * 2},
     }
     filler.client.log_text(best, json.dumps(environment), "environment.json")
-    render.write_document(reports.run_card(best, filler.uri).document, folder / "card.html", "html")
-    render.write_document(reports.compare([best, made["deep"][0]], filler.uri).document, folder / "pair.html", "html")
+    export.write_document(reports.run_card(best, filler.uri).document, folder / "card.html", "html")
+    export.write_document(reports.compare([best, made["deep"][0]], filler.uri).document, folder / "pair.html", "html")
     evil = new_store(folder / "evil")
     for seed, score in enumerate((0.9, 0.95)):
         settings = trained(44, init=EVIL, epochs=30 + seed, test=score, dataset=EVIL, digest="d1")
         settings["name"] = f"'\"><svg onload=alert(1)>{EVIL}"
         predictions(evil, evil.run(**settings), score, seed=seed)
     evil.run(EVIL, status="FAILED", tags={"status_reason": EVIL, "advice": EVIL})
-    render.write(reports.leaderboard(evil.uri).board, folder / "evil.html", "html")
+    export.write(reports.leaderboard(evil.uri).board, folder / "evil.html", "html")
     return folder
 
 
@@ -202,7 +202,7 @@ def test_dark_and_light_are_both_readable(pages: Path, page: Browser, scheme: st
 def test_a_figure_alone_is_an_image_in_both_schemes(pages: Path, page: Browser, tmp_path: Path) -> None:
     """As GitHub shows it beside the markdown: an ``img``, where only the file's own style counts."""
     filler = Filler(f"sqlite:///{pages}/demo/mlflow.db")
-    render.write(reports.leaderboard(filler.uri).board, tmp_path / "board.md", "md")
+    export.write(reports.leaderboard(filler.uri).board, tmp_path / "board.md", "md")
     files = sorted((tmp_path / "board-figures").iterdir())
     shown = "".join(f"<img src='{f.as_uri()}'>" for f in files)
     (tmp_path / "images.html").write_text(f"<!doctype html><meta charset=utf-8><body>{shown}", encoding="utf-8")

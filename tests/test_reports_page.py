@@ -14,7 +14,8 @@ from markdown_it import MarkdownIt
 from reports_fixtures import Filler, demo, empty_store, new_store, predictions, trained
 
 import reports
-from reports.board import checks, evidence, missing, page, summary
+from reports.board import answer as summary
+from reports.board import checks, evidence, missing, page
 from reports.charts import figures, labels
 from reports.document.document import Figure, Paragraph, Table, plain
 
@@ -432,9 +433,9 @@ def test_figures_say_what_they_show(full: tuple[Filler, dict[str, list[str]]]) -
 
 
 def test_markdown_on_disk_has_its_figures_beside_it(full: tuple[Filler, dict[str, list[str]]], tmp_path: Path) -> None:
-    from reports.board import render
+    from reports.board import export
 
-    render.write(reports.leaderboard(full[0].uri).board, tmp_path / "out" / "board.md", "md")
+    export.write(reports.leaderboard(full[0].uri).board, tmp_path / "out" / "board.md", "md")
     text = (tmp_path / "out" / "board.md").read_text(encoding="utf-8")
     names = sorted(p.name for p in (tmp_path / "out" / "board-figures").iterdir())
     assert names == ["confusion-1.svg", "confusion-2.svg", "cost.svg", "curves.svg"]

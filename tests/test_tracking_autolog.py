@@ -21,13 +21,13 @@ from tracking import run as tracked
 from tracking.gluon import network
 from tracking.gluon.autolog import TrackingHandler, autolog, track
 from tracking.journal.events import journals, read
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 from tracking.run import Run
 from tracking.store import Store
 
 # The trainings here are as people write them, and MXNet meets newer libraries in them.
 pytestmark = [pytest.mark.mxnet, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-mx = gluon_symbol.mxnet()
+mx = runtime.mxnet()
 gluon, nn = mx.gluon, mx.gluon.nn
 estimators = gluon.contrib.estimator
 ROOT = Path(__file__).resolve().parents[1]
@@ -289,7 +289,7 @@ def test_weights_that_no_batch_has_shaped_are_not_counted(run: Run) -> None:
 
 
 def test_mxnets_own_failures_are_told_by_what_they_say(run: Run) -> None:
-    from tracking.journal.ending import verdict
+    from tracking.journal.events import verdict
 
     with pytest.raises(mx.base.MXNetError) as caught:
         mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).wait_to_read()

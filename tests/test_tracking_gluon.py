@@ -23,9 +23,10 @@ from tracking_fixtures import store_fixture  # noqa: F401
 
 from tracking.errors import ModelError
 from tracking.models import facts as model_format
-from tracking.models import gluon, gluon_private
+from tracking.models import gluon
+from tracking.models import gluon as gluon_private
 from tracking.models.package import encode_png
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime as gluon_symbol
 from tracking.models.serving.model import PictureModel
 
 pytestmark = pytest.mark.mxnet

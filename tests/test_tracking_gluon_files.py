@@ -19,7 +19,7 @@ from tracking.errors import ModelError
 from tracking.models import archive as model_archive
 from tracking.models.formats import params as params_file
 from tracking.models.formats import symbol as symbol_graph
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 from trainers.networks import backend as door
 
 pytestmark = pytest.mark.mxnet
@@ -28,7 +28,7 @@ WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 def params(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> Path:
     """Arrays as MXNet itself writes them."""
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     mx.nd.save(str(path), {name: mx.nd.from_numpy(array.copy()) for name, array in arrays.items()})
     return path
 
@@ -45,7 +45,7 @@ def builtin(mx: Any) -> Any:
 
 def builtin_files(folder: Path, *, epochs: tuple[int, ...] = (13,), seed: int = 0) -> dict[str, bytes]:
     """The files of such a model, by name."""
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     symbol = builtin(mx)
     shapes, _, states = symbol.infer_shape(data=(1, 3, 8, 8))
     rng = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ def archive(path: Path, files: dict[str, bytes], *more: tarfile.TarInfo) -> Path
 
 
 def test_arrays_are_read_as_mxnet_reads_them(tmp_path: Path) -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     arrays = {
         "arg:weight": WEIGHT,
         "aux:var": np.array([1.5, -2], np.float32),
@@ -109,7 +109,7 @@ def test_files_of_old_are_read_as_mxnet_reads_them(head: bytes, tmp_path: Path) 
     path = tmp_path / "old.params"
     path.write_bytes(old_list(head + struct.pack("<iii", 1, 0, 0) + WEIGHT.tobytes()))
     assert (params_file.read(path)["w"] == WEIGHT).all()
-    assert (gluon_symbol.mxnet().nd.load(str(path))["w"].asnumpy() == WEIGHT).all()
+    assert (runtime.mxnet().nd.load(str(path))["w"].asnumpy() == WEIGHT).all()
 
 
 def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
@@ -155,13 +155,13 @@ def test_any_change_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_a_softmax_and_its_label_are_cut_off() -> None:
-    graph = symbol_graph.parse(builtin(gluon_symbol.mxnet()).tojson())
+    graph = symbol_graph.parse(builtin(runtime.mxnet()).tojson())
     assert "softmax_label" in graph.variables
     cut = symbol_graph.to_logits(graph)
     assert cut.nodes[cut.head].name == "fc1" and "softmax_label" not in cut.variables
     again = symbol_graph.parse(symbol_graph.to_json(cut))
     assert again == cut
-    assert gluon_symbol.mxnet().sym.load_json(symbol_graph.to_json(cut)).list_outputs() == ["fc1_output"]
+    assert runtime.mxnet().sym.load_json(symbol_graph.to_json(cut)).list_outputs() == ["fc1_output"]
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,14 @@ def test_an_archive_gives_its_network(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model-0000.params", "model-symbol.json"]
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 8, 8), np.uint8)
     # Gluon's own way: the block up to fc1, the very same file of weights.
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     (tmp_path / "whole.params").write_bytes(files["image-classification-0013.params"])
     symbol = mx.sym.load_json(files["image-classification-symbol.json"].decode()).get_internals()["fc1_output"]
     symbol.save(str(tmp_path / "whole.json"))
     with door.quiet():
         block = mx.gluon.SymbolBlock.imports(str(tmp_path / "whole.json"), ["data"], str(tmp_path / "whole.params"))
-    expected = block(gluon_symbol.to_array(pixels)).asnumpy()
-    assert (gluon_symbol.SymbolNetwork(tmp_path / "out")(pixels) == expected).all()
+    expected = block(runtime.to_array(pixels)).asnumpy()
+    assert (runtime.SymbolNetwork(tmp_path / "out")(pixels) == expected).all()
 
 
 def test_a_folder_of_the_same_files_does_as_well(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from models_fixtures import by_class, probabilities
 
 from tracking.models import facts as model_format
 from tracking.models import gluon
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime as gluon_symbol
 from tracking.models.serving.pictures import Sizing, read
 
 pytestmark = pytest.mark.mxnet

@@ -15,7 +15,7 @@ from tracking.errors import ModelError
 from tracking.models import package
 from tracking.models.formats import onnx_export, params
 from tracking.models.formats import symbol as symbol_graph
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 from tracking.models.serving.runtime import OnnxNetwork
 from trainers.networks import backend as door
 
@@ -81,12 +81,12 @@ def converted(symbol: Any, mx: Any, tmp_path: Path) -> tuple[OnnxNetwork, Any]:
     return OnnxNetwork(tmp_path / "model.onnx"), block
 
 
-@pytest.mark.parametrize("kind", sorted(layers(gluon_symbol.mxnet())))
+@pytest.mark.parametrize("kind", sorted(layers(runtime.mxnet())))
 def test_an_operator_computes_what_mxnets_does(kind: str, tmp_path: Path) -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     network, block = converted(layers(mx)[kind], mx, tmp_path)
     data = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
-    expected = block(gluon_symbol.to_array(data)).asnumpy()
+    expected = block(runtime.to_array(data)).asnumpy()
     np.testing.assert_allclose(network(data), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -123,7 +123,7 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_an_unknown_operator_is_named() -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     symbol = mx.sym.L2Normalization(mx.sym.var("data"), name="odd")
     with pytest.raises(ModelError, match=r"L2Normalization \('odd'\) has no ONNX translation"):
         onnx_export.convert(symbol_graph.parse(symbol.tojson()), {}, SHAPE)
@@ -151,7 +151,7 @@ def test_a_setting_that_cannot_be_is_refused(attrs: dict[str, str], words: str) 
 
 
 def test_missing_weights_are_named() -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
     with pytest.raises(ModelError, match="takes data, fc_weight, fc_bias beside its weights"):
         onnx_export.convert(symbol_graph.parse(symbol.tojson()), {}, SHAPE)

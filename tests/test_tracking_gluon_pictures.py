@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tracking.models.package import encode_png
-from tracking.models.serving.pictures import ROOT_VARIABLE, BadPicture, Sizing, as_pixels, decode, read, to_channels
-from tracking.models.serving.pyfunc_resize import resized
+from tracking.models.serving.pictures import (
+    ROOT_VARIABLE,
+    BadPicture,
+    Sizing,
+    as_pixels,
+    decode,
+    read,
+    resized,
+    to_channels,
+)
 from trainers.data.pictures import codec as training
 from trainers.data.pictures import sizing as training_sizing
 from trainers.data.pictures.pictures import to_channels as training_channels
@@ -101,7 +109,7 @@ def test_the_network_sees_what_training_showed_it(
     facts = {
         "image_shape": list(shape),
         "resize": resize,
-        "fit": "crop" if fit == "crop" and (own or resize) else "squash",  # as trainers.training.run_model says it
+        "fit": "crop" if fit == "crop" and (own or resize) else "squash",  # as trainers.training.record says it
         "interpolation": "linear" if own else "area",
     }
     for pixels in (PIECE, PHOTO[:40, :50], np.ascontiguousarray(PHOTO[:60].transpose(1, 0, 2))):

@@ -18,7 +18,7 @@ from test_tracking_gluon_files import archive, builtin_files
 from tracking.errors import ModelError
 from tracking.models import facts as model_format
 from tracking.models import gluon
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 from tracking.models.serving.model import PictureModel
 
 pytestmark = pytest.mark.mxnet
@@ -36,7 +36,7 @@ def pyfunc(path: Path) -> Any:
 
 
 def test_a_pair_of_symbol_and_params_is_saved(saved: Path, tmp_path: Path) -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     symbol, arrays = mx.sym.load(str(saved / "model-symbol.json")), mx.nd.load(str(saved / "model-0000.params"))
     arg = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
     aux = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
@@ -88,7 +88,7 @@ def test_what_our_own_job_left_keeps_its_facts(saved: Path, tmp_path: Path) -> N
 
 
 def test_a_block_of_ones_own_needs_only_its_shape(tmp_path: Path) -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     net = mx.gluon.nn.HybridSequential(prefix="own_")
     with net.name_scope():
         net.add(mx.gluon.nn.Conv2D(4, 3, in_channels=3), mx.gluon.nn.LeakyReLU(0.1), mx.gluon.nn.GlobalAvgPool2D())
@@ -103,11 +103,11 @@ def test_a_block_of_ones_own_needs_only_its_shape(tmp_path: Path) -> None:
 
 
 def test_a_network_without_an_onnx_form_is_served_by_mxnet(tmp_path: Path) -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     data = mx.sym.var("data")
     symbol = mx.sym.FullyConnected(mx.sym.L2Normalization(data), num_hidden=3, name="fc")
     params = {
-        "fc_weight": gluon_symbol.to_array(np.repeat([[0], [1], [2]], 192, axis=1)),
+        "fc_weight": runtime.to_array(np.repeat([[0], [1], [2]], 192, axis=1)),
         "fc_bias": mx.nd.zeros(3),
     }
     pictures = crops(2, (3, 8, 8))

@@ -16,7 +16,7 @@ from tracking.__main__ import main
 from tracking.journal import Journal
 from tracking.models import facts, gluon
 from tracking.models.package import encode_png
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 from tracking.store import Store
 from tracking.store.replay import replay
 
@@ -66,7 +66,7 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
         ("onnx_max_difference", proof, None),
     }
     folder = model.artifact_location.removeprefix("file://")
-    in_mxnet = gluon.load_model(folder)(gluon_symbol.to_array(pictures.transpose(0, 3, 1, 2))).asnumpy()
+    in_mxnet = gluon.load_model(folder)(runtime.to_array(pictures.transpose(0, 3, 1, 2))).asnumpy()
     served = mlflow.pyfunc.load_model(folder, suppress_warnings=True).predict(pictures)
     assert np.abs(by_class(served, NAMES) - probabilities(in_mxnet)).max() <= 1e-5
     # From here on it is a model like any other.

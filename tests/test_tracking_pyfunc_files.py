@@ -18,7 +18,7 @@ from tracking.models.formats import params
 from tracking.models.serving.files import check, digest, read_facts
 from tracking.models.serving.model import PictureModel
 from trainers.errors import BadInput
-from trainers.training import runtimes
+from trainers.training import scores
 
 pytestmark = pytest.mark.mxnet
 FAMILY = (20, "v1", (3, 28, 28))
@@ -56,7 +56,7 @@ def test_any_damage_is_noticed_before_the_file_is_used(name: str, runtime: str, 
     with pytest.raises(ModelError, match=name):
         gluon.load_model(model, runtime=runtime)
     with pytest.raises(BadInput, match=name):
-        runtimes.scorer(model, runtime)
+        scores.scorer(model, runtime)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from trainers_data_fixtures import (
 
 from trainers.data.__main__ import main
 from trainers.data.check.check import Checked, Job, check
-from trainers.data.check.rules import LEVELS, RULES
+from trainers.data.check.findings import LEVELS, RULES
 from trainers.data.formats.image_record import pack_image
 from trainers.data.formats.recordio import RecordFile
 from trainers.data.pack.pack import Options, pack

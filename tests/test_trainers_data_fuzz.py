@@ -19,10 +19,8 @@ from trainers_data_fixtures import encoded, image_payloads, protobuf_payload, wi
 
 from trainers.data import open_dataset
 from trainers.data.check.check import Job, check
-from trainers.data.formats.headers import probe
-from trainers.data.formats.image_record import unpack_image
-from trainers.data.formats.probe_many import FORMATS, probe_many
-from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.formats.headers import FORMATS, probe, probe_many
+from trainers.data.formats.image_record import is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import RecordFile
 from trainers.data.pictures.codec import decode
 from trainers.data.readers.idx import read_file

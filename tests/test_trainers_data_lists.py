@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from trainers_data_fixtures import class_folders, listed_folder, picture, write_list
 
 from trainers.data import open_dataset
-from trainers.data.readers.lists import Row, parse
-from trainers.data.readers.rooted import Root
+from trainers.data.readers.lists import Root, Row, parse
 from trainers.errors import BadData
 
 

@@ -26,7 +26,7 @@ from trainers.data import find_overlap, open_dataset
 from trainers.data.__main__ import main
 from trainers.data.formats.image_record import unpack_image
 from trainers.data.formats.recordio import RecordFile
-from trainers.data.pack import staging
+from trainers.data.pack import writers
 from trainers.data.pack.pack import Options, pack
 from trainers.data.pack.writers import safe
 from trainers.errors import BadData
@@ -265,7 +265,7 @@ def test_a_pack_killed_while_it_replaces_loses_neither_folder(
     """Killed before the given step: a rename or a removal."""
     code = (
         "import os, shutil, signal, sys; from pathlib import Path\n"
-        "from trainers.data.pack import staging; from trainers.data.pack.pack import Options, pack\n"
+        "from trainers.data.pack import writers as staging; from trainers.data.pack.pack import Options, pack\n"
         "left = int(sys.argv[3])\n"
         "def killing(call):\n"
         "    def wrapped(*arguments, **named):\n"
@@ -281,10 +281,10 @@ def test_a_pack_killed_while_it_replaces_loses_neither_folder(
     )
     source, out = class_folders(tmp_path / "source"), tmp_path / "out"
     out.mkdir()
-    if can_exchange and not staging._exchange(source, out):
+    if can_exchange and not writers._exchange(source, out):
         pytest.skip("this file system cannot exchange two names")
     if can_exchange:
-        staging._exchange(source, out)
+        writers._exchange(source, out)
     (out / "precious").write_text("x")
     words = [sys.executable, "-c", code, str(source), str(out), str(steps), str(can_exchange)]
     code_of_end = subprocess.run(words, capture_output=True).returncode

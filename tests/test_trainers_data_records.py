@@ -14,8 +14,7 @@ from trainers_data_fixtures import class_folders, encoded, image_payloads, proto
 
 from trainers.data import Batches, open_dataset
 from trainers.data.formats import recordio
-from trainers.data.formats.image_record import pack_image, unpack_image
-from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.formats.image_record import is_protobuf_record, pack_image, unpack_image
 from trainers.data.formats.recordio import MAGIC, RecordFile
 from trainers.errors import BadData
 

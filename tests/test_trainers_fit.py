@@ -17,7 +17,7 @@ import pytest
 from trainers.config import Config
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadInput, DiskFull, TrainerError, TrainingDiverged
-from trainers.networks import precision, resnet, saved, weights
+from trainers.networks import backend, resnet, saved, weights
 from trainers.training import checkpoints, fit, optimizers, scores
 
 mx = resnet.mx
@@ -363,7 +363,7 @@ def test_progress_reaches_the_last_batch_and_is_rationed(tmp_path: Path) -> None
 
 def test_bfloat16_learns_with_float32_weights_and_leaves_other_networks_alone(tmp_path: Path) -> None:
     try:
-        precision._require_bfloat16()
+        backend._require_bfloat16()
     except BadInput:
         pytest.skip("this processor has no bfloat16")
     settings = {"learning_rate": 0.02, "augmentation_type": None}
@@ -378,7 +378,7 @@ def test_bfloat16_learns_with_float32_weights_and_leaves_other_networks_alone(tm
 
 def test_bfloat16_is_refused_where_the_processor_lacks_it() -> None:
     code = (
-        "from trainers.networks import precision, resnet\n"
+        "from trainers.networks import resnet; from trainers.networks import backend as precision\n"
         "precision.computing_in(resnet.build(20, 2, (1, 8, 8)), 'bfloat16')"
     )
     done = subprocess.run(

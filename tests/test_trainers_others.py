@@ -8,7 +8,7 @@ from collections import namedtuple
 
 import pytest
 
-from trainers.training.others import Others
+from trainers.training.environment import Others
 
 Times = namedtuple("Times", ("user", "system", "idle", "iowait"))
 Own = namedtuple("Own", ("user", "system", "children_user", "children_system", "elapsed"))

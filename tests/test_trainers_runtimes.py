@@ -16,7 +16,8 @@ from tracking.__main__ import main as tracking
 from tracking.models.serving.files import read_facts
 from trainers import evaluate, run
 from trainers.errors import BadInput
-from trainers.training import runtimes, scores
+from trainers.training import scores
+from trainers.training import scores as runtimes
 
 pytestmark = pytest.mark.mxnet
 FAMILY = (20, "v1", (3, 28, 28))
@@ -61,7 +62,7 @@ def test_scoring_with_the_onnx_copy_needs_no_mxnet() -> None:
         "import sys; sys.modules['mxnet'] = None\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from trainers.training import runtimes\n"
+        "from trainers.training import scores as runtimes\n"
         "class One:\n"
         "    batch_size = 2\n"
         "    def epoch(self, number): yield np.zeros((2, 3, 28, 28), np.uint8), np.array([0, 1])\n"

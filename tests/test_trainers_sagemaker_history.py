@@ -16,7 +16,7 @@ from tracking.store import Store
 from trainers import jobs
 from trainers.errors import BadInput
 from trainers.sagemaker.aws.client import Aws
-from trainers.sagemaker.watch import history
+from trainers.sagemaker.watch import adopt as history
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from sagemaker_world import shared_fixture as shared_fixture
 from trainers import run
 from trainers.data import open_dataset
 from trainers.errors import BadData, BadInput
-from trainers.sagemaker import rehearsal, sample
+from trainers.sagemaker import rehearsal
+from trainers.sagemaker import rehearsal as sample
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.options import JobOptions
 

@@ -16,7 +16,7 @@ from tracking import names
 from tracking.journal.events import read
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import ledger, phases
-from trainers.sagemaker.watch import failures
+from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch.many_jobs import watch_many
 from trainers.sagemaker.watch.one_job import JobWatch
 from trainers.sagemaker.watch.outcome import Silent

@@ -32,7 +32,7 @@ def row(epoch: int, **more: object) -> dict[str, object]:
 
 def test_the_tee_catches_python_children_and_raw_descriptors(tmp_path: Path) -> None:
     code = (
-        "import os, subprocess, sys\nfrom pathlib import Path\nfrom trainers.tee import Tee\n"
+        "import os, subprocess, sys\nfrom pathlib import Path\nfrom trainers.terminal import Tee\n"
         "with Tee(Path(sys.argv[1])) as tee:\n"
         "    print('from python')\n    os.write(1, b'from below\\n')\n"
         "    subprocess.run(['echo', 'from a child'])\n    print('an error', file=sys.stderr)\n"

@@ -20,10 +20,9 @@ from tracking import names
 from tracking.errors import TrackingError
 from tracking.errors.redaction import hidden, public
 from tracking.journal import Journal
-from tracking.journal.ending import verdict
-from tracking.journal.events import read
+from tracking.journal.events import read, verdict
 from tracking.journal.files import cannot_write
-from tracking.store.import_lock import import_distutils
+from tracking.store.live import import_distutils
 
 if TYPE_CHECKING:
     from tracking.journal.system import Sampler

@@ -97,7 +97,8 @@ def evaluate(
     """
     from trainers.data import Batches
     from trainers.networks import saved
-    from trainers.training import experiment, given, runtimes, sources
+    from trainers.training import experiment, given, sources
+    from trainers.training import scores as runtimes
 
     run = store.find_run(run_id)
     if run.data.tags.get(names.LAUNCHER) == "sagemaker-builtin" or model is not None:
@@ -145,7 +146,7 @@ def _evaluate_builtin(
     model: str | None,
 ) -> Evaluation:
     """The same for a job of SageMaker's built-in algorithm, which never saw a test split; its validation crops."""
-    from trainers.sagemaker.builtin import builtin_scores
+    from trainers.sagemaker.builtin import model as builtin_scores
     from trainers.training import experiment, given
 
     own = run.data.params.get("dataset")
@@ -159,7 +160,7 @@ def _evaluate_builtin(
     if fit not in (None, "crop"):
         chosen = chosen.sized(fit)
     given.demand_free_name(run, chosen)
-    loaded = builtin_scores.of_run(run, model)
+    loaded = builtin_scores.model_of_run(run, model)
     result = builtin_scores.score(loaded, chosen.found, chosen.split, fit or "crop")
     verdict = builtin_scores.check(loaded, chosen.found, None if chosen.cut is None else chosen.cut.validation, run)
     count = given.trained_on(run, chosen, own, image_root)
@@ -277,7 +278,7 @@ def _main(arguments: argparse.Namespace) -> int:
 def _score_only(arguments: argparse.Namespace) -> int:
     """An archive without a run: its score is said and written nowhere."""
     from trainers.data.source import read_source
-    from trainers.sagemaker.builtin import builtin_scores
+    from trainers.sagemaker.builtin import model as builtin_scores
     from trainers.training import experiment, given
 
     if arguments.dataset is None:
@@ -286,7 +287,7 @@ def _score_only(arguments: argparse.Namespace) -> int:
     root = None if arguments.image_root is None else Path(arguments.image_root)
     found = read_source(arguments.dataset, root)
     pictures = given.pictures_of(found, arguments.split)
-    loaded = builtin_scores.load(arguments.model)
+    loaded = builtin_scores.fetch_model(arguments.model)
     result = builtin_scores.score(loaded, found, pictures, arguments.fit or "crop")
     print(f"accuracy {result.accuracy:.4f} on {result.num_images:,} pictures; no run to write it to")
     return 0

@@ -290,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     command("stop", _stop, "end jobs; they keep the model they have", "+")
     wait = command("wait", _wait, "block until jobs have ended", "+")
     wait.add_argument("--timeout", type=float, metavar="S", help=f"at most so many seconds (exit code {TIME_IS_OVER})")
-    from trainers.sagemaker.watch import history
+    from trainers.sagemaker.watch import adopt as history
 
     history.add_arguments(command("import", history.run, "bring the account's finished jobs into MLflow", None))
     for made in (watch, logs, wait):

@@ -5,7 +5,10 @@ Lines go to standard output (and so into the run's log); the bar goes to the ter
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -106,3 +109,76 @@ def duration(seconds: float) -> str:
 
 def _row(cells: tuple[str, ...]) -> str:
     return "".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+
+
+class Tee:
+    """``with Tee(path) as tee:`` copies standard output and error to ``path``; ``tee.terminal`` bypasses the copy.
+
+    What is for eyes only (a progress bar that redraws itself) goes to ``terminal``, so that the file stays readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.terminal: TextIO = sys.stdout
+        self._saved: list[tuple[int, int]] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Tee:
+        self._file = self.path.open("ab", buffering=0)
+        for descriptor in (1, 2):
+            _flush()
+            saved = os.dup(descriptor)
+            reader, writer = os.pipe()
+            os.dup2(writer, descriptor)
+            os.close(writer)
+            thread = threading.Thread(target=self._copy, args=(reader, saved), name=f"tee-{descriptor}", daemon=True)
+            thread.start()
+            self._saved.append((descriptor, saved))
+            self._threads.append(thread)
+        self.terminal = os.fdopen(os.dup(self._saved[0][1]), "w", encoding="utf-8", errors="replace")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _flush()
+        self.terminal.close()
+        for descriptor, saved in self._saved:
+            os.dup2(saved, descriptor)  # closes the pipe's last writer, so the thread sees its end
+        for thread in self._threads:
+            thread.join(timeout=5)  # a child process that still holds the pipe must not hold us
+        for _, saved in self._saved:
+            os.close(saved)
+        self._file.close()
+
+    def _copy(self, reader: int, terminal: int) -> None:
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(65536):
+                _write(terminal, chunk)
+                _write(self._file.fileno(), chunk)
+
+
+def _write(descriptor: int, chunk: bytes) -> None:
+    while chunk:
+        try:
+            chunk = chunk[os.write(descriptor, chunk) :]
+        except OSError:
+            return  # a closed terminal or a full disk must not stop the other copy
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def readable(num_bytes: int) -> str:
+    """1,234 bytes -> 1.2 kB, in powers of 1000."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -74,7 +74,7 @@ class LeaderboardFrame(pd.DataFrame):
 
     def to_text(self, format: str = "md") -> str:
         """The whole page as ``md``, ``html``, ``csv`` or ``json``."""
-        from reports.board.render import render
+        from reports.board.export import render
 
         return render(self.board, format)
 

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from reports.board.answer import between_seeds, sentence
 from reports.board.board import Board
 from reports.board.evidence import gather
 from reports.board.missing import gaps
-from reports.document import document
+from reports.board.runs import REPORT
+from reports.document import Document, document
 from reports.document.text import is_missing, one_line
+from reports.errors import ReportError
 from tracking import names
 
 FORMAT = 1
@@ -114,3 +118,82 @@ def _runs(runs: pd.DataFrame) -> list[dict[str, Any]]:
         {"run_id": r, "run_name": plain(n), "status": s}
         for r, n, s in zip(runs["run_id"], runs["run_name"], runs["status"], strict=True)
     ]
+
+
+FORMATS = ("md", "html", "csv", "json")
+
+
+def render(board: Board, format: str) -> str:
+    """The text of ``board`` in one of ``FORMATS``, ending in one newline."""
+    if format == "md":
+        from reports.board.page import document
+        from reports.document.markdown import render as as_markdown
+
+        return as_markdown(document(board, with_figures=False))
+    if format == "html":
+        from reports.board.page import document
+        from reports.document.html import render as as_html
+
+        return as_html(document(board))
+    if format == "csv":
+        return to_csv(board)
+    if format == "json":
+        return to_json(board)
+    raise ReportError(f"format {format!r}: legal are {', '.join(FORMATS)}")
+
+
+def write(board: Board, path: Path, format: str) -> None:
+    """Write the page to ``path``; markdown's figures go to a folder of the same name beside it."""
+    if format == "md":
+        from reports.board.page import document
+
+        write_document(document(board), path, format)
+    else:
+        save(path, render(board, format))
+
+
+def write_document(document: Document, path: Path, format: str) -> None:
+    """Write a document as ``md`` with its figures beside it, or as ``html`` with them inside."""
+    if format == "html":
+        from reports.document.html import render as as_html
+
+        save(path, as_html(document))
+        return
+    from reports.document.markdown import render as as_markdown
+
+    folder = path.with_name(f"{path.stem}-figures")
+    figures = {figure.name: f"{folder.name}/{figure.name}.svg" for figure in document.figures()}
+    save(path, as_markdown(document, figures))
+    for figure in document.figures():
+        save(folder / f"{figure.name}.svg", figure.svg + "\n")
+
+
+def save(path: Path, text: str) -> None:
+    """Write a text file, making its folder. Raises ReportError where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ReportError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
+
+
+EXPERIMENT = "reports"
+
+
+def keep(board: Board) -> str:
+    """Log the page as ``leaderboard.md``, ``.html`` and ``.json``; returns the run's id.
+
+    The run carries the tag ``report``, so that no leaderboard takes it for a candidate.
+    """
+    from tracking.store import Store, connection
+
+    uri = board.store.tracking_uri
+    store = board.store if isinstance(board.store, Store) else Store(uri, None, Path("mlruns"))
+    with TemporaryDirectory() as folder, connection.translated(uri):
+        for format in ("md", "html", "json"):
+            write(board, Path(folder) / f"leaderboard.{format}", format)
+        client = store.client()
+        run = client.create_run(store.experiment_id(EXPERIMENT), run_name="leaderboard", tags={REPORT: "leaderboard"})
+        client.log_artifacts(run.info.run_id, folder)
+        client.set_terminated(run.info.run_id, "FINISHED")
+    return str(run.info.run_id)

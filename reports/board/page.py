@@ -6,7 +6,8 @@ import shlex
 
 import pandas as pd
 
-from reports.board import answer, missing, summary
+from reports.board import answer, missing
+from reports.board import answer as summary
 from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather

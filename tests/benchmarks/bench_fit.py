@@ -97,13 +97,13 @@ def main() -> None:
 
 def bare_step(config: object, images: object, labels: object) -> Callable[[int], float]:
     """A function that takes so many steps and answers with their seconds."""
-    from trainers.networks import precision, resnet, weights
+    from trainers.networks import backend, resnet, weights
     from trainers.training import optimizers
 
     mx = resnet.mx
     net = resnet.build(config.num_layers, 10, config.shape)
     weights.initialise(net, "scratch", seed=0)
-    graph = precision.computing_in(net, config.precision_dtype)
+    graph = backend.computing_in(net, config.precision_dtype)
     graph.hybridize(static_alloc=True, static_shape=True)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     loss_of.hybridize()

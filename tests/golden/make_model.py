@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from tracking.models import gluon
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 
 CLASS_NAMES = ["barn owl", "tawny owl", "nöck"]
 
 
 def main() -> None:
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     mx.random.seed(1)
     nn = mx.gluon.nn
     net = nn.HybridSequential(prefix="owls_")
@@ -32,13 +32,13 @@ def main() -> None:
     pictures = np.random.default_rng(1).integers(0, 256, (4, 3, 12, 16), np.uint8)
     with mx.autograd.train_mode():
         for _ in range(30):
-            net(gluon_symbol.to_array(pictures)).wait_to_read()
+            net(runtime.to_array(pictures)).wait_to_read()
     dense = net[-1]  # moderate answers, in which a small difference shows
-    dense.weight.set_data(dense.weight.data() * 2 / float(abs(net(gluon_symbol.to_array(pictures))).max().asscalar()))
+    dense.weight.set_data(dense.weight.data() * 2 / float(abs(net(runtime.to_array(pictures))).max().asscalar()))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         gluon.save_model(net, folder, class_names=CLASS_NAMES, image_shape=(3, 12, 16), epoch=3, pictures=pictures)
-        logits = net(gluon_symbol.to_array(pictures[:1])).asnumpy().astype(float)[0]
+        logits = net(runtime.to_array(pictures[:1])).asnumpy().astype(float)[0]
         expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         (folder / "expected.json").write_text(json.dumps(expected.tolist()) + "\n", encoding="utf-8")
         name = f"model_python{''.join(platform.python_version_tuple()[:2])}.tar.gz"

@@ -14,7 +14,7 @@ from typing import Any
 
 from tracking import names
 from tracking.gluon.training import Abandoned, Options, Training, is_unused, safely
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 
 # After the handlers that validate and stop (-2000 to 0), before the one that prints (infinity).
 _PRIORITY = 1000
@@ -67,7 +67,7 @@ _settings: Options | None = None
 @functools.cache
 def _patch() -> None:
     """Wrap ``Estimator.fit``, once."""
-    estimator = gluon_symbol.mxnet().gluon.contrib.estimator
+    estimator = runtime.mxnet().gluon.contrib.estimator
     original = estimator.Estimator.fit
     signature = inspect.signature(original)
 
@@ -94,7 +94,7 @@ def _patch() -> None:
 
 @functools.cache
 def _handler_class() -> Any:
-    events = gluon_symbol.mxnet().gluon.contrib.estimator.event_handler
+    events = runtime.mxnet().gluon.contrib.estimator.event_handler
 
     # The Estimator takes every attribute with "metric" in its name for a metric of its own: there must be none.
     class Handler(events.TrainBegin, events.EpochEnd, events.TrainEnd):  # type: ignore[misc, name-defined]
@@ -142,7 +142,7 @@ def _handler_class() -> Any:
 def _scores(split: str, metrics: Sequence[Any]) -> dict[str, float]:
     """An Estimator's metrics, those that saw anything, by their names in the vocabulary where there is one."""
     found: dict[str, float] = {}
-    loss = gluon_symbol.mxnet().metric.Loss
+    loss = runtime.mxnet().metric.Loss
     for metric in metrics:
         for said, value in metric.get_name_value():
             if is_unused(metric):

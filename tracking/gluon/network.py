@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from tracking import names
 from tracking.errors import ModelError, TrackingError
-from tracking.journal.ending import one_line
+from tracking.journal.events import one_line
 from tracking.models import facts as model_format
 from tracking.models import gluon
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 
 MODEL, NETWORK = "model", "network"
 # How many pictures both runtimes are shown.
@@ -169,7 +169,7 @@ def _entry(values: NDArray[Any], normalisation: tuple[Any, Any] | None) -> tuple
 
 def _graph(net: Any, scale: NDArray[Any], offset: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
     """The network as a symbol from pixels to answers, and its arrays by name."""
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     if not isinstance(net, mx.gluon.HybridBlock):
         raise ModelError(f"{type(net).__name__} is no HybridBlock, so it has no graph")
     if mx.util.is_np_array():
@@ -180,7 +180,7 @@ def _graph(net: Any, scale: NDArray[Any], offset: NDArray[Any]) -> tuple[Any, di
             ("pixel_scale", scale, mx.sym.broadcast_mul),
             ("pixel_offset", offset, mx.sym.broadcast_add),
         ):
-            arrays[name] = gluon_symbol.to_array(values.reshape(1, -1, 1, 1))
+            arrays[name] = runtime.to_array(values.reshape(1, -1, 1, 1))
             symbol = join(symbol, mx.sym.var(name, shape=arrays[name].shape))
     weights = net.collect_params()
     symbol = net(symbol)

@@ -20,7 +20,7 @@ from tracking import run as tracked
 from tracking.errors import TrackingError
 from tracking.gluon import network
 from tracking.journal.events import check_name, read
-from tracking.models.serving import gluon_symbol
+from tracking.models.serving import runtime
 
 if TYPE_CHECKING:
     from tracking.run import Run
@@ -202,7 +202,7 @@ class Training:
     def _look(self, block: Any, inputs: tuple[Any, ...]) -> None:
         """Before each forward pass: keep a few of the first batch that the network is trained on."""
         try:
-            if self._sample is None and gluon_symbol.mxnet().autograd.is_recording():
+            if self._sample is None and runtime.mxnet().autograd.is_recording():
                 self._sample = network.sample(block, inputs, self._batch_axis)
         except Exception as error:  # the network was given what has no shape: there is nothing to describe
             self._sample = network.UNSEEN

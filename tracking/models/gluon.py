@@ -7,6 +7,7 @@ where MXNet is not installed, as well as in ``mlflow.pyfunc`` and in MLflow's se
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -175,7 +176,8 @@ def load_model(
     """
     from tracking.models.formats import params as params_file
     from tracking.models.formats import symbol
-    from tracking.models.serving import files, gluon_symbol
+    from tracking.models.serving import files
+    from tracking.models.serving import runtime as gluon_symbol
     from tracking.models.serving import runtime as pyfunc_runtime
 
     if runtime not in pyfunc_runtime.RUNTIMES:
@@ -222,9 +224,7 @@ def _describe(
     if "saved_input_example_info" in written:
         model.saved_input_example_info = written["saved_input_example_info"]
     if example is not None:
-        from tracking.models import gluon_private
-
-        gluon_private.save_example(model, example, str(directory))
+        save_example(model, example, str(directory))
     model.save(str(directory / MLMODEL))
 
 
@@ -260,3 +260,23 @@ def _local(model_uri: str | Path, dst_path: str | None) -> Path:
         return Path(artifacts.download_artifacts(artifact_uri=str(model_uri), dst_path=dst_path))
     except (MlflowException, OSError) as error:
         raise ModelError(f"{model_uri} cannot be loaded: {error}") from error
+
+
+TESTED = ">=3.17,<3.18"
+
+
+def save_example(mlflow_model: Any, example: Any, path: str) -> None:
+    """Write an input example, in any form MLflow takes, and note it in ``mlflow_model``."""
+    _find("mlflow.models.utils", "_save_example")(mlflow_model, example, path)
+
+
+def _find(module: str, name: str) -> Any:
+    import mlflow
+
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"MLflow {mlflow.__version__} has no {module}.{name}; tested are {TESTED}. Save the model without an"
+            " input example of your own, or install a tested version."
+        ) from error

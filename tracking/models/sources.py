@@ -41,9 +41,9 @@ def write(model: Any, directory: Path, epoch: int | None) -> tuple[dict[str, Any
 
 
 def _write_block(block: Any, directory: Path) -> int | None:
-    from tracking.models.serving import gluon_symbol
+    from tracking.models.serving import runtime
 
-    mx = gluon_symbol.mxnet()
+    mx = runtime.mxnet()
     symbol = block(mx.sym.var("data"))
     if isinstance(symbol, (list, tuple)) or len(symbol.list_outputs()) != 1:
         raise ModelError(f"{type(block).__name__} has several outputs; a classifier has one.")
@@ -65,9 +65,9 @@ def _write_pair(symbol: Any, params: Any, directory: Path) -> int | None:
         params_file.read(params)
         shutil.copyfile(params, directory / WEIGHTS)
     else:
-        from tracking.models.serving import gluon_symbol
+        from tracking.models.serving import runtime
 
-        mx = gluon_symbol.mxnet()
+        mx = runtime.mxnet()
         arg, aux = params if isinstance(params, (tuple, list)) else (params, {})
         states = set(symbol.list_auxiliary_states()) if hasattr(symbol, "list_auxiliary_states") else set(aux)
         arrays = {}
@@ -93,16 +93,16 @@ def _cut(directory: Path) -> int | None:
 
 
 def _ask_block(block: Any) -> package.Ask:
-    from tracking.models.serving import gluon_symbol
+    from tracking.models.serving import runtime
 
-    return lambda pictures: block(gluon_symbol.to_array(pictures)).asnumpy()
+    return lambda pictures: block(runtime.to_array(pictures)).asnumpy()
 
 
 def _ask_saved(directory: Path) -> package.Ask | None:
     """The network that was just written, in MXNet; None where that is not installed."""
-    from tracking.models.serving import gluon_symbol
+    from tracking.models.serving import runtime
 
     try:
-        return gluon_symbol.SymbolNetwork(directory)
+        return runtime.SymbolNetwork(directory)
     except ImportError:
         return None

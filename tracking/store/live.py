@@ -5,7 +5,10 @@ MLflow is imported in that thread. When the store does not answer it tries again
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,3 +73,20 @@ class Live:
                 return
             self._wake.wait(min(self._interval_s * 2**failures, MAX_BACKOFF_S) if not ending else 1.0)
             self._wake.clear()
+
+
+def import_distutils() -> None:
+    """Have setuptools' finder do its work before a second thread imports anything; about 0.1 s, once."""
+    if "distutils" in sys.modules or not any(_is_setuptools(finder) for finder in sys.meta_path):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.10 and 3.11 say that distutils is going away
+        try:
+            importlib.import_module("distutils")
+        except ImportError:  # Python 3.12 with a setuptools that brings none
+            pass
+
+
+def _is_setuptools(finder: object) -> bool:
+    kind = finder if isinstance(finder, type) else type(finder)
+    return kind.__module__ == "_distutils_hack"

@@ -92,8 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from trainers.data.pack.pack import Options, pack
-    from trainers.data.pack.pack_report import packed_json, packed_text
+    from trainers.data.pack.pack import Options, pack, packed_json, packed_text
 
     started = time.perf_counter()
     options = Options(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
-from collections import defaultdict
-from collections.abc import Sequence
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.pictures import digest
 from trainers.data.pictures.pictures import Indices, Pictures
+from trainers.errors import BadData
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,134 @@ def find_overlap(dataset: Dataset) -> list[Overlap]:
         for a, b in itertools.combinations(places, 2)
         for shared in sorted(places[a].keys() & places[b].keys())
     ]
+
+
+WHOLE = "all"  # the one split of a source that has none of its own
+
+
+@dataclass(frozen=True)
+class Found:
+    """``splits`` holds either ``all`` alone, or ``train`` with or without ``validation`` and ``test``."""
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: dict[str, Split]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def stratified(
+    labels: NDArray[np.int64],
+    image_digests: Sequence[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    class_names: Sequence[str],
+) -> dict[str, Indices]:
+    """Indices of each split in ``fractions`` (name -> share, each in 0..1) and of ``train``, which takes the rest.
+
+    Class by class, pictures are ranked by a hash of seed and content and dealt out in that order, copies of one picture
+    together. So the cut depends neither on the order nor on the container, and a duplicate never leaks between
+    splits of one class. Each share rounds to the nearest count, but never below one picture of a class. Raises BadData
+    when a class has fewer different pictures than there are splits to fill.
+    """
+    wanted = {name: share for name, share in fractions.items() if share > 0}
+    if sum(wanted.values()) >= 1:
+        raise BadData(
+            f"the shares of {' and '.join(wanted)} add up to {sum(wanted.values()):g}; leave some for training"
+        )
+    parts: dict[str, list[int]] = {name: [] for name in (*wanted, "train")}
+    for label in range(len(class_names)):
+        members = np.flatnonzero(labels == label)
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index in members:
+            groups[image_digests[index]].append(int(index))
+        if len(groups) <= len(wanted):
+            raise BadData(
+                f"class {class_names[label]!r} has {len(groups)} different picture(s), too few to split into"
+                f" {', '.join(parts)}: add pictures, or give splits of your own (train/, validation/, test/)"
+            )
+        ranked = sorted(groups, key=lambda found: _rank(seed, found))
+        _deal(parts, ranked, groups, wanted, len(members))
+    return {name: np.array(sorted(indices), np.int64) for name, indices in parts.items()}
+
+
+def _deal(
+    parts: dict[str, list[int]],
+    ranked: list[str],
+    groups: dict[str, list[int]],
+    wanted: Mapping[str, float],
+    total: int,
+) -> None:
+    """Append one class's pictures to ``parts``; at least one group stays for each split still to be filled."""
+    queue = deque(ranked)
+    waiting = len(wanted)
+    for name, share in wanted.items():
+        quota, got = max(1, int(total * share + 0.5)), 0
+        while got < quota and len(queue) > waiting:
+            group = groups[queue.popleft()]
+            parts[name] += group
+            got += len(group)
+        waiting -= 1
+    for image_digest in queue:
+        parts["train"] += groups[image_digest]
+
+
+def _rank(seed: int, image_digest: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{image_digest}".encode(), digest_size=16).digest()
+
+
+FILE = "classes.json"
+MAX_CLASSES = 100_000  # more is a label column that was misread
+
+
+def write(folder: Path, class_names: Sequence[str]) -> None:
+    """Write the class map; the position of a name is its label."""
+    text = json.dumps({"format": 1, "class_names": list(class_names)}, indent=1, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def find(*folders: Path) -> tuple[str, ...] | None:
+    """The class names of the first of ``folders`` that has a class map, else None. BadData where it is broken."""
+    for folder in folders:
+        path = folder / FILE
+        if not path.is_file():
+            continue
+        try:
+            names = json.loads(path.read_text(encoding="utf-8"))["class_names"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BadData(f"{path}: not a class map ({error}); expected {{'class_names': [...]}}") from error
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            raise BadData(f"{path}: class_names must be a list of names")
+        if len(set(names)) < len(names):
+            raise BadData(f"{path}: a class name stands there twice")
+        return tuple(names)
+    return None
+
+
+def named(labels: NDArray[np.int64], known: tuple[str, ...] | None, source: str) -> tuple[str, ...]:
+    """Class names for labels (N,): ``known``, else their numbers. BadData where a label is out of the map."""
+    if len(labels) == 0:
+        raise BadData(f"{source}: holds no picture")
+    highest = int(labels.max())
+    if int(labels.min()) < 0 or highest >= MAX_CLASSES:
+        raise BadData(f"{source}: labels go from {labels.min()} to {highest}; legal are 0 to the number of classes - 1")
+    if known is None:
+        return tuple(str(label) for label in range(highest + 1))
+    if highest >= len(known):
+        raise BadData(f"{source}: label {highest}, but {FILE} names {len(known)} classes (0..{len(known) - 1})")
+    return known
+
+
+def integral(labels: NDArray[np.float32], source: str, name: str = "record") -> NDArray[np.int64]:
+    """Labels as whole numbers; BadData names the first that is none."""
+    whole = np.zeros(len(labels), np.int64)
+    good = np.isfinite(labels) & (np.abs(labels) < 2**31)
+    whole[good] = labels[good].astype(np.int64)
+    wrong = np.flatnonzero(whole != labels)
+    if len(wrong):
+        first = int(wrong[0])
+        raise BadData(
+            f"{source}: {name} {first} has label {float(labels[first]):g}; legal are whole numbers from 0"
+            f" ({len(wrong)} such); python -m trainers.data check {source} lists them"
+        )
+    return whole

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.dataset import Split
-from trainers.data.found import WHOLE, Found
-from trainers.data.pictures.pictures import Pixels
+from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.pictures.codec import Pixels
 from trainers.data.pictures.sizing import resized
 from trainers.data.source import read_source
 from trainers.errors import BadData

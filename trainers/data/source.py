@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data import catalog
-from trainers.data.dataset import Dataset, Split
-from trainers.data.found import WHOLE, Found
+from trainers.data.dataset import WHOLE, Dataset, Found, Split, stratified
 from trainers.data.pictures.pictures import RotatedPictures
 from trainers.data.readers import cifar, digits, idx, layouts
-from trainers.data.split import stratified
 from trainers.errors import BadData
 
 ROTATIONS = ("0°", "90°", "180°", "270°")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import warnings
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from trainers.errors import BadInput, TrainerError
 
@@ -196,3 +199,51 @@ def _explain(error: BaseException) -> str:
     if missing:
         return f"gluoncv needs {', '.join(missing)}, not installed here. Install the lot: {INSTALL}"
     return f"MXNet or GluonCV cannot be loaded ({type(error).__name__}: {text}). Install them anew: {INSTALL}"
+
+
+_log = logging.getLogger(__name__)
+
+
+def computing_in(net: Any, dtype: str) -> Any:
+    """A block that computes what ``net`` does in ``dtype`` and shares its parameters; ``net`` itself for float32.
+
+    Raises BadInput for float16, and for bfloat16 on a processor that has no instructions for it.
+    """
+    if dtype == "float32":
+        return net
+    if dtype == "float16":
+        raise BadInput("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
+    assert dtype == "bfloat16", dtype
+    _require_bfloat16()
+    mx = load()
+    return _low(net(mx.sym.var("data")), net.collect_params())
+
+
+def _low(symbol: Any, parameters: Any) -> Any:
+    mx = load()
+    from mxnet.contrib import amp
+
+    low = amp.convert_symbol(symbol, target_dtype="bfloat16")
+    with quiet():  # it asks after the type of "data", which is settled when data comes
+        block = mx.gluon.SymbolBlock(low, [mx.sym.var("data")], params=parameters)
+    block.hybridize(static_alloc=True, static_shape=True)
+    return block
+
+
+@cache
+def _require_bfloat16() -> None:
+    """Try one convolution; MXNet refuses it without AVX-512, and emulates it (at half speed) without AVX512_BF16."""
+    mx = load()
+    layer = mx.gluon.nn.Conv2D(16, 3, in_channels=16, prefix="probe_")
+    layer.initialize()
+    low = _low(layer(mx.sym.var("data")), layer.collect_params())
+    try:
+        low(mx.nd.from_numpy(np.zeros((1, 16, 8, 8), np.float32))).asnumpy()
+    except mx.MXNetError as error:
+        raise BadInput(
+            "--precision-dtype bfloat16 needs a processor with AVX-512; this one has none that MXNet can use. Take"
+            " float32."
+        ) from error
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file() and "avx512_bf16" not in cpuinfo.read_text():
+        _log.warning("This processor emulates bfloat16 (no AVX512_BF16): float32 is faster here.")

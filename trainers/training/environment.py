@@ -6,9 +6,11 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 _PACKAGES = (
     "mxnet",
@@ -78,3 +80,50 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+# Below this many cores' worth of others' work two threads on two cores still train faster than one (measured).
+_NOTABLE_CORES = 0.5
+
+
+class CpuTimes(Protocol):
+    """What is asked of psutil."""
+
+    def cpu_times(self) -> Iterable[float]:
+        """Seconds since boot of all cores together, by what they were spent on."""
+
+
+class Others:
+    """Measures from its making to ``busy_cores``, at least about a second for a figure that means something."""
+
+    def __init__(self, psutil: CpuTimes | None = None) -> None:
+        if psutil is None:
+            import psutil as library
+
+            psutil = library
+        assert psutil is not None
+        self._psutil = psutil
+        self._begin = self._now()
+
+    def busy_cores(self) -> float:
+        """How many cores were busy with other processes' work, on average; 0 where less than 0.5 s have passed."""
+        wall, busy, own = (now - then for now, then in zip(self._now(), self._begin, strict=True))
+        return max(0.0, (busy - own) / wall) if wall >= 0.5 else 0.0
+
+    def note(self, num_threads: int) -> str | None:
+        """What to tell a person before training with so many threads; None where there is room for them."""
+        cores, busy = os.cpu_count() or 1, self.busy_cores()
+        if num_threads == 1 or busy < _NOTABLE_CORES or busy + num_threads <= cores:
+            return None
+        return (
+            f"other processes keep {busy:.1f} of {cores} cores busy; {num_threads} threads can then be several times"
+            " slower than one. Consider --num-threads 1, for all runs that are to be compared: results depend on it."
+        )
+
+    def _now(self) -> tuple[float, float, float]:
+        times = self._psutil.cpu_times()
+        # A guest's time is in user as well.
+        idle = sum(getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
+        own = os.times()
+        mine = own.user + own.system + own.children_user + own.children_system
+        return time.monotonic(), sum(times) - idle, mine

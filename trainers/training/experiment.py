@@ -19,7 +19,7 @@ from trainers.config import Config
 from trainers.config.checks import local_faults
 from trainers.config.text import build, from_toml
 from trainers.errors import BadConfig, BadData, BadInput, TrainerError
-from trainers.tee import Tee
+from trainers.terminal import Tee
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:

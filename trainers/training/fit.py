@@ -16,8 +16,8 @@ import numpy as np
 
 from tracking import names
 from trainers.errors import BadInput, TrainingDiverged
+from trainers.networks import backend
 from trainers.networks import backend as door
-from trainers.networks import precision
 from trainers.networks.resnet import to_array
 from trainers.networks.saved import save_arrays
 from trainers.training import checkpoints, scores
@@ -99,7 +99,7 @@ def fit(
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     trainer = trainer_for(net, config)
-    graph = precision.computing_in(net, config.precision_dtype)
+    graph = backend.computing_in(net, config.precision_dtype)
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     cross_entropy.hybridize()
     facts = {name: getattr(config, name) for name in _FACTS}

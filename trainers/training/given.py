@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
-from trainers.data.found import WHOLE
+from trainers.data.dataset import WHOLE
 from trainers.data.source import cut, read_source
 from trainers.errors import BadInput
 
 if TYPE_CHECKING:
     from trainers.data import Dataset, Split
-    from trainers.data.found import Found
+    from trainers.data.dataset import Found
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.errors import BadData, TrainingDiverged
+from tracking.models.facts import ONNX
+from trainers.errors import BadData, BadInput, TrainingDiverged
 from trainers.networks import backend as door
 
 
@@ -125,3 +127,31 @@ def _padded(images: NDArray[Any], batch_size: int, whole: bool) -> Any:
         filler = np.zeros((short, *images.shape[1:]), dtype=images.dtype)
         images = np.concatenate([images, filler])
     return to_array(images)
+
+
+RUNTIMES = ("auto", "mxnet", "onnx")
+
+
+def scorer(model_dir: Path, runtime: str = "auto", num_threads: int = 0) -> Callable[[Pictures], Scores]:
+    """A function that scores pictures with the saved network.
+
+    ``auto`` takes the ONNX copy where there is one and onnxruntime is installed. Raises BadInput when the runtime
+    asked for cannot be had.
+    """
+    from trainers.networks import saved
+
+    saved.read_meta(model_dir)
+    if runtime == "onnx" or (runtime == "auto" and (model_dir / ONNX).is_file()):
+        from tracking.models.serving.files import DamagedModel
+        from tracking.models.serving.runtime import load
+
+        try:
+            network = load(model_dir, "onnx", num_threads)
+            return lambda batches: score_arrays(network, batches)
+        except DamagedModel as error:
+            raise BadInput(f"{error}") from error
+        except ImportError as error:
+            if runtime == "onnx":
+                raise BadInput(f"--runtime onnx: {error}") from error
+    net, _ = saved.load_model(model_dir)
+    return lambda batches: score(net, batches)

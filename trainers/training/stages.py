@@ -17,10 +17,11 @@ from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
 from trainers.networks import resnet, saved, weights
-from trainers.training import checkpoints, environment, figures, fit, run_model
+from trainers.training import checkpoints, environment, figures, fit
 from trainers.training import record as record_scores
+from trainers.training import record as run_model
+from trainers.training.environment import Others
 from trainers.training.interruption import Interruption
-from trainers.training.others import Others
 from trainers.training.scores import Scores, score
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data.check.examine import look_at_files
-from trainers.data.check.findings import Finding, Findings
+from trainers.data.check.findings import Finding, Findings, Part
 from trainers.data.check.lists import check_folder, check_list, folder_classes
-from trainers.data.check.part import Part
 from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
 from trainers.data.check.records import check_records
 from trainers.data.dataset import Split

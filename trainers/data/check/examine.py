@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.formats.headers import FORMATS, HEAD, Heads, as_row, probe_many
 from trainers.data.formats.image_record import HEADER_BYTES
-from trainers.data.formats.probe_many import FORMATS, HEAD, Heads, as_row, probe_many
 from trainers.data.formats.recordio import Frames, RecordFile, Window
 from trainers.data.pictures import codec
 from trainers.data.pictures.pictures import READERS, Encoded

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data import classmap
+from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
-from trainers.data.check.findings import Findings
-from trainers.data.check.part import Part
+from trainers.data.check.findings import Findings, Part
 from trainers.data.pictures.pictures import Files
 from trainers.data.readers import lists
 from trainers.data.readers.folder import class_folders, walk
-from trainers.data.readers.lists import Row, Wrong
-from trainers.data.readers.rooted import Root
+from trainers.data.readers.lists import Root, Row, Wrong
 
 
 def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: bool, threads: int) -> Part:
@@ -53,7 +51,7 @@ def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: b
         labels,
         lambda index: f"line {found[index].line}: {found[index].path}",
         lambda index: found[index].path,
-        classmap.find(path.parent, path.parent.parent),
+        dataset.find(path.parent, path.parent.parent),
     )
 
 

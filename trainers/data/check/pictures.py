@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.check.findings import Findings
-from trainers.data.check.part import Part
-from trainers.data.formats.probe_many import FORMATS
+from trainers.data.check.findings import Findings, Part
+from trainers.data.formats.headers import FORMATS
 from trainers.data.pictures.codec import too_large
 from trainers.data.pictures.sizing import Sizing
 

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data import classmap
+from trainers.data import dataset
 from trainers.data.check.examine import Looks, look_at_records
-from trainers.data.check.findings import Findings
-from trainers.data.check.part import Part
-from trainers.data.formats.image_record import HEADER_BYTES, unpack_image
-from trainers.data.formats.probe_many import HEAD
-from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.check.findings import Findings, Part
+from trainers.data.formats.headers import HEAD
+from trainers.data.formats.image_record import HEADER_BYTES, is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import Frames, RecordFile
 from trainers.data.readers import lists
 from trainers.errors import BadData
@@ -76,7 +74,7 @@ def _check_headers(path: Path, name: str, file: RecordFile, frames: Frames, look
     again = np.flatnonzero(counts > 1)
     findings.add_all("rec-duplicate-id", path, again, lambda at: f"id {ids[at]} in {counts[at]} records")
     _check_index(path, frames, findings)
-    names = classmap.find(path.parent, path.parent.parent)
+    names = dataset.find(path.parent, path.parent.parent)
     return Part(name, path, "RecordIO of images", looks, labels, lambda index: f"record {index}", lambda _: "", names)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from trainers.data.check.check import Checked
-from trainers.data.check.part import Part
-from trainers.data.formats.probe_many import FORMATS
-from trainers.data.units import readable
+from trainers.data.check.findings import Part
+from trainers.data.formats.headers import FORMATS
+from trainers.terminal import readable
 
 _EXAMPLES = 5  # places of a finding
 _CLASSES = 20

@@ -9,24 +9,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from trainers.data import classmap
+from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
-from trainers.data.dataset import Split
-from trainers.data.found import WHOLE, Found
-from trainers.data.pack.staging import clear_abandoned, staged
-from trainers.data.pack.writers import ListWriter, RecordWriter, Writer
+from trainers.data.dataset import WHOLE, Found, Split, stratified
+from trainers.data.pack.writers import ListWriter, RecordWriter, Writer, clear_abandoned, staged
 from trainers.data.pictures import codec
-from trainers.data.pictures.encode import encode
-from trainers.data.pictures.pictures import ArrayPictures, EncodedPictures, Indices, Pixels
+from trainers.data.pictures.codec import Pixels, encode
+from trainers.data.pictures.pictures import ArrayPictures, EncodedPictures, Indices
 from trainers.data.pictures.sizing import resized, shortest_side
 from trainers.data.pictures.threads import in_order
 from trainers.data.source import read_source
-from trainers.data.split import stratified
 from trainers.errors import BadData
+from trainers.terminal import readable
 
 Form = Literal["rec", "lst"]
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -81,7 +79,7 @@ def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int
     splits = _plan(found, options, packed.skipped)
     total, done = sum(len(split) for split in splits.values()), 0
     with staged(out, overwrite=options.overwrite) as stage:
-        classmap.write(stage, found.class_names)
+        dataset.write(stage, found.class_names)
         for place, (name, split) in enumerate(splits.items()):
             order = np.random.default_rng([options.seed, place]).permutation(len(split))
             counts = [0] * len(found.class_names)
@@ -228,3 +226,48 @@ def _demand_pictures(packed: Packed) -> None:
     for split, counts in packed.pictures.items():
         if sum(counts) == 0:
             raise BadData(f"{packed.source}: no readable picture for the {split} split")
+
+
+_SHOWN = 10  # skipped pictures
+
+
+def packed_text(packed: Packed, elapsed_s: float) -> str:
+    """A few lines: what lies where, how much was skipped and why, and what to do next."""
+    lines = [
+        f"{packed.out}: {packed.num_pictures:,} pictures of {len(packed.class_names)} classes in {elapsed_s:.1f} s"
+    ]
+    for split, counts in packed.pictures.items():
+        few, many = min(counts), max(counts)
+        each = f"{few:,}" if few == many else f"{few:,} to {many:,}"
+        where = f"{split}/{split}.rec" if packed.form == "rec" else f"{split}/ and {split}_lst/{split}.lst"
+        size = readable(packed.num_bytes[split])
+        lines.append(f"  {split:<10} {sum(counts):>9,} pictures, {each} a class, {size:>9}  {where}")
+    lines.append("  classes.json names the classes; pack.json says how this was made")
+    if packed.reencoded:
+        lines.append(f"  {packed.reencoded:,} pictures were encoded anew")
+    if packed.skipped:
+        lines.append(f"  {len(packed.skipped):,} pictures were left out:")
+        lines += [f"    {name}: {reason}" for name, reason in list(packed.skipped.items())[:_SHOWN]]
+        if len(packed.skipped) > _SHOWN:
+            lines.append(f"    … and {len(packed.skipped) - _SHOWN:,} more, all in pack.json")
+    lines += [f"  note: {note}" for note in packed.notes]
+    return "\n".join(lines)
+
+
+def packed_json(packed: Packed, elapsed_s: float) -> dict[str, Any]:
+    """The same, whole."""
+    return {
+        "format": 1,
+        "out": packed.out,
+        "source": packed.source,
+        "form": packed.form,
+        "class_names": list(packed.class_names),
+        "splits": {
+            split: {"pictures": sum(counts), "per_class": counts, "bytes": packed.num_bytes[split]}
+            for split, counts in packed.pictures.items()
+        },
+        "reencoded": packed.reencoded,
+        "skipped": [{"picture": name, "reason": reason} for name, reason in packed.skipped.items()],
+        "notes": list(packed.notes),
+        "elapsed_s": round(elapsed_s, 3),
+    }

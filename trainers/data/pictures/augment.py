@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.pictures.codec import opencv
-from trainers.data.pictures.pictures import Pixels
+from trainers.data.pictures.codec import Pixels, opencv
 from trainers.errors import BadData
 
 KINDS = ("crop", "crop_color", "crop_color_transform")

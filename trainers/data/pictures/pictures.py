@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.pictures import digest
-from trainers.data.pictures.codec import decode, header
+from trainers.data.pictures.codec import Pixels, decode, header
 from trainers.errors import BadData
 
 Indices = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
 _CHUNK = 256
 MAX_FILE_BYTES = 1 << 29
 READERS = 2  # threads that read and decode; the rest of the machine trains

@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.pictures.codec import opencv
-from trainers.data.pictures.pictures import Pixels
+from trainers.data.pictures.codec import Pixels, opencv
 from trainers.errors import BadData
 
 Fit = Literal["crop", "squash"]

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data.catalog import SOURCES
-from trainers.data.dataset import Split
-from trainers.data.found import Found
+from trainers.data.dataset import Found, Split
 from trainers.data.pictures.pictures import ArrayPictures
 from trainers.data.readers import download
 from trainers.errors import BadData

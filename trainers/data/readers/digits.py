@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainers.data.catalog import SOURCES
-from trainers.data.dataset import Split
-from trainers.data.found import WHOLE, Found
+from trainers.data.dataset import WHOLE, Found, Split
 from trainers.data.pictures.pictures import ArrayPictures
 from trainers.errors import BadData
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data.dataset import Split
-from trainers.data.found import WHOLE, Found
+from trainers.data.dataset import WHOLE, Found, Split
 from trainers.data.pictures.pictures import EncodedPictures, Files
 from trainers.errors import BadData
 

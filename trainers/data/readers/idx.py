@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.catalog import SOURCES
-from trainers.data.dataset import Split
-from trainers.data.found import Found
+from trainers.data.dataset import Found, Split
 from trainers.data.pictures.pictures import ArrayPictures
 from trainers.data.readers import download
 from trainers.errors import BadData

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trainers.data import catalog
-from trainers.data.found import WHOLE, Found
+from trainers.data.dataset import WHOLE, Found
 from trainers.data.readers import cifar, folder, idx, lists, manifest, records
 from trainers.data.readers.folder import SPLIT_FOLDERS
 from trainers.errors import BadData

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data import classmap
-from trainers.data.dataset import Split
-from trainers.data.found import WHOLE, Found
+from trainers.data import dataset
+from trainers.data.dataset import WHOLE, Found, Split
 from trainers.data.pictures.pictures import EncodedPictures, Files
-from trainers.data.readers.rooted import Root
 from trainers.errors import BadData
 
 _SPACED = re.compile(r"\s*(\d+)\s+(-?\d+(?:\.\d+)?)\s+(\S.*?)\s*")
@@ -103,7 +102,7 @@ def read_files(lists: Mapping[str, tuple[Path, Path]], source: Path) -> Found:
     splits = {name: _read_split(path, root) for name, (path, root) in lists.items()}
     some = next(path for path, _ in lists.values())
     labels = np.concatenate([split.labels for split in splits.values()])
-    names = classmap.named(labels, classmap.find(some.parent, some.parent.parent), str(source))
+    names = dataset.named(labels, dataset.find(some.parent, some.parent.parent), str(source))
     return Found(source.stem, names, splits, str(source))
 
 
@@ -123,7 +122,7 @@ def _read_split(path: Path, root: Path) -> Split:
         keys.append(row.path)
     if not keys:
         raise BadData(f"{path}: the list is empty; write one line a picture: index, label, path")
-    if max(labels) >= classmap.MAX_CLASSES:
+    if max(labels) >= dataset.MAX_CLASSES:
         raise BadData(f"{path}: label {max(labels):g}; legal are 0 to the number of classes - 1")
     return Split(EncodedPictures(rooted_files(path, root, keys)), np.array(labels, np.int64), keys)
 
@@ -140,3 +139,35 @@ def rooted_files(path: Path, root: Path, relative: Sequence[str]) -> Files:
     if not first.is_file():
         raise BadData(f"{path}: {first} is not there; --image-root must be the folder that its paths start from")
     return files
+
+
+class Root:
+    """A folder that the paths of a list may not leave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self._real = os.path.realpath(folder)
+        self._inside: dict[str, bool] = {}
+
+    def escapes(self, relative: str) -> str | None:
+        """Why ``relative`` may not be followed, in a few words; None where it may."""
+        if "\x00" in relative:
+            return "holds a null byte"
+        if os.path.isabs(relative) or relative.startswith("\\") or relative[1:3] == ":\\":
+            return "is absolute"
+        if ".." in relative.replace("\\", "/").split("/"):
+            return "climbs with .."
+        full = os.path.join(self.folder, relative)
+        parent = os.path.dirname(full)
+        if parent not in self._inside:
+            self._inside[parent] = self._holds(os.path.realpath(parent))
+        if not self._inside[parent] or (os.path.islink(full) and not self._holds(os.path.realpath(full))):
+            return "is a link that leads out"
+        return None
+
+    def path(self, relative: str) -> str:
+        """Where ``relative`` lies; ask ``escapes`` first."""
+        return os.path.join(self.folder, relative)
+
+    def _holds(self, real: str) -> bool:
+        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from trainers.data import classmap
-from trainers.data.dataset import Split
-from trainers.data.found import WHOLE, Found
+from trainers.data import dataset
+from trainers.data.dataset import WHOLE, Found, Split
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.data.readers.folder import SPLIT_FOLDERS
 from trainers.data.readers.lists import rooted_files
@@ -43,7 +42,7 @@ def read_file(path: Path, root: Path | None) -> Found:
 
 def _class_names(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
     distinct = set(labels)
-    known = classmap.find(path.parent)
+    known = dataset.find(path.parent)
     if known is not None and distinct <= set(known):
         return known
     if all(label.isdecimal() for label in distinct):

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data import classmap
-from trainers.data.dataset import Split
-from trainers.data.formats.image_record import HEADER_BYTES, unpack_image
-from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data import dataset
+from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.formats.image_record import HEADER_BYTES, is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import Frames, RecordFile
-from trainers.data.found import WHOLE, Found
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.errors import BadData
 
@@ -57,9 +55,9 @@ def read_files(paths: Mapping[str, Path], source: Path, *, salvage: bool = False
     notes: list[str] = []
     splits = {name: _read_split(path, notes if salvage else None) for name, path in paths.items()}
     some = next(iter(paths.values()))
-    known = classmap.find(some.parent, some.parent.parent)
+    known = dataset.find(some.parent, some.parent.parent)
     labels = np.concatenate([split.labels for split in splits.values()])
-    names = classmap.named(labels, known, str(source))
+    names = dataset.named(labels, known, str(source))
     return Found(source.stem, names, splits, str(source), tuple(notes))
 
 
@@ -102,7 +100,7 @@ def _labels(file: RecordFile, frames: Frames) -> NDArray[np.int64]:
         for at in np.flatnonzero(headers["flag"] != 0):
             index = window.records.start + int(at)
             labels[index] = _single_label(file, frames, index)
-    return classmap.integral(labels, str(file.path))
+    return dataset.integral(labels, str(file.path))
 
 
 def _single_label(file: RecordFile, frames: Frames, index: int) -> float:

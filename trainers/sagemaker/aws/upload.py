@@ -150,7 +150,7 @@ def pack(split: Split, path: Path, config: Any) -> None:
     """Write a split as RecordIO. Raises BadData for a picture that cannot be read."""
     from trainers.data.formats import recordio
     from trainers.data.formats.image_record import pack_image
-    from trainers.data.pictures.encode import encode
+    from trainers.data.pictures.codec import encode
     from trainers.data.pictures.pictures import EncodedPictures
     from trainers.data.pictures.sizing import resized
 

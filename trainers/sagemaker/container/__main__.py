@@ -84,7 +84,7 @@ def train(base: Path) -> int:
 
 def _store(base: Path, init: str) -> Store:
     """Where the run's journal lies, and the run it starts from. MLflow is filled from it elsewhere."""
-    from trainers.sagemaker.container.container_store import ContainerStore
+    from trainers.sagemaker.container.data import ContainerStore
 
     root, source = base / "checkpoints" / "journals", base / "work" / "init"
     return ContainerStore(
@@ -143,7 +143,7 @@ def _best_so_far(base: Path, directory: Path) -> None:
     """A job that is stopped leaves the best network it had; without a whole epoch there is none."""
     from trainers.config.text import build, from_toml
     from trainers.networks import resnet, saved, weights
-    from trainers.training import experiment, fit, run_model
+    from trainers.training import experiment, fit, record
 
     state, file = directory / "state", directory / "files" / "config.toml"
     if not file.is_file() or not any(state.glob("best-*.npz")):
@@ -153,7 +153,7 @@ def _best_so_far(base: Path, directory: Path) -> None:
     net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
     weights.initialise(net, "scratch", seed=config.seed)
     epoch = fit.load_best(net, state)
-    saved.save_model(net, base / "model", run_model.described(config, dataset, epoch))
+    saved.save_model(net, base / "model", record.described(config, dataset, epoch))
 
 
 def _reason(directory: Path) -> str:

@@ -6,9 +6,11 @@ import os
 import shutil
 import tarfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tracking.store import Store
 
 if TYPE_CHECKING:
     from trainers.config import Config
@@ -99,3 +101,17 @@ def extract(archive: Path, target: Path) -> None:
             assert content is not None
             with path.open("wb") as out:
                 shutil.copyfileobj(content, out)
+
+
+@dataclass(frozen=True)
+class ContainerStore(Store):
+    """A store that also knows run ``source_id``, whose ``files/`` lie in ``source``."""
+
+    source: Path = Path()
+    source_id: str = ""
+
+    def journal_dir(self, run_id: str) -> Path:
+        """The run that came with the job, or one of its own. Raises RunNotFound."""
+        if run_id == self.source_id and (self.source / "files").is_dir():
+            return self.source
+        return super().journal_dir(run_id)

@@ -23,7 +23,8 @@ from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import Uploads
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError
-from trainers.sagemaker.job import first_weights, ledger, phases, request
+from trainers.sagemaker.job import channels as first_weights
+from trainers.sagemaker.job import ledger, phases, request
 from trainers.sagemaker.job.channels import channels_of
 from trainers.sagemaker.job.submit import send_when_possible, stop
 from trainers.sagemaker.options import JobOptions
@@ -90,7 +91,7 @@ class SageMakerLauncher:
         config = replace(config, experiment=config.experiment or self.experiment)
         config, channels, datasets = channels_of(config, self.options, self.kind, uploads)
         if self.kind == ledger.OWN:
-            channels += first_weights.channels_of(config, uploads, self._store(), awaited=awaited)
+            channels += first_weights.init_channels(config, uploads, self._store(), awaited=awaited)
         price = self._price()
         name = request.job_name(config, self.aws.clock.now(), self._number)
         self._number += 1

@@ -24,8 +24,8 @@ from trainers.sagemaker.builtin import limits
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.job import ledger, phases
+from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch import end as watch_end
-from trainers.sagemaker.watch import failures
 from trainers.sagemaker.watch.end import STATE_FILE
 from trainers.sagemaker.watch.events import Taker
 from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent

@@ -18,7 +18,7 @@ from trainers.sagemaker.preflight.findings import Finding, Severity, When, found
 
 if TYPE_CHECKING:
     from trainers.data.check import findings as data_findings
-    from trainers.data.check.part import Part
+    from trainers.data.check.findings import Part
 
 PREFIX = "local-"
 _SEVERITY: dict[str, tuple[Severity, When]] = {

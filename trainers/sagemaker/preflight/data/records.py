@@ -13,8 +13,7 @@ from dataclasses import replace
 
 from trainers.config import Config
 from trainers.data.formats import record_pieces
-from trainers.data.formats.image_record import ImageRecord
-from trainers.data.formats.protobuf import is_protobuf_record
+from trainers.data.formats.image_record import ImageRecord, is_protobuf_record
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.preflight.data.facts import (
     Channel,
