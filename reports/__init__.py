@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from reports.errors import ReportError
 
 if TYPE_CHECKING:
-    from reports.board.board import LeaderboardFrame as LeaderboardFrame
-    from reports.board.board import leaderboard as leaderboard
-    from reports.board.board import leaderboard_text as leaderboard_text
+    from reports.board.frame import LeaderboardFrame as LeaderboardFrame
+    from reports.board.frame import leaderboard as leaderboard
+    from reports.board.frame import leaderboard_text as leaderboard_text
     from reports.document.report import Paper as Paper
     from reports.runs.card import run_card as run_card
     from reports.runs.comparison import compare as compare
 
 _HOMES = {
-    "LeaderboardFrame": "board.board",
+    "LeaderboardFrame": "board.frame",
     "Paper": "document.report",
     "compare": "runs.comparison",
-    "leaderboard": "board.board",
-    "leaderboard_text": "board.board",
+    "leaderboard": "board.frame",
+    "leaderboard_text": "board.frame",
     "run_card": "runs.card",
 }
 

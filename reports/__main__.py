@@ -114,7 +114,7 @@ def _format(asked: argparse.Namespace) -> str:
 
 def _leaderboard(asked: argparse.Namespace) -> None:
     from reports.board import export as render
-    from reports.board.board import leaderboard
+    from reports.board.frame import leaderboard
 
     format = _format(asked)
     board = leaderboard(
@@ -156,12 +156,12 @@ def _run(asked: argparse.Namespace) -> None:
 
 def _document(asked: argparse.Namespace, made: Any) -> None:
     """Show a page that has a ``document`` and a ``data``."""
-    from reports.board import export
     from reports.board import export as render
+    from reports.document import json_text
 
     format = _format(asked)
     if format == "json":
-        _emit(export.dumps(made.data), asked.out)
+        _emit(json_text.dumps(made.data), asked.out)
     elif asked.out is not None:
         render.write_document(made.document, asked.out, format)
     elif format == "html":

@@ -15,7 +15,7 @@ import pandas as pd
 from reports import stats
 from reports.document import text
 from reports.runs.predictions import Predictions, common, load
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 
 LEVEL = 0.05
 MOST_SEEDS = 10

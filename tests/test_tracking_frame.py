@@ -9,7 +9,7 @@ import pytest
 from reports_fixtures import Filler, empty_store, trained
 
 from tracking.errors import StoreError
-from tracking.frame import load
+from tracking.frame import load, query
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_columns_are_core_then_sorted_and_the_latest_step_counts(filler: Filler)
     )
     runs = load.load(filler.uri)
     ours = [c for c in runs.columns if not c.startswith("tags.mlflow.")]
-    assert ours == [*load.CORE, "params.a", "params.b", "metrics.acc", "metrics.z", "datasets.test"]
+    assert ours == [*query.CORE, "params.a", "params.b", "metrics.acc", "metrics.z", "datasets.test"]
     assert runs.loc[0, "metrics.acc"] == 0.5
     assert runs.loc[0, "datasets.test"] == "dd"
 
@@ -43,7 +43,7 @@ def test_columns_are_core_then_sorted_and_the_latest_step_counts(filler: Filler)
 def test_only_the_columns_asked_for(filler: Filler) -> None:
     filler.run(params={"a": 1, "b": 2}, metrics={"system/cpu": 3, "m": 1}, tags={"t": "x"})
     runs = load.load(filler.uri, columns=["params.a", "params.nowhere", "metrics.system/cpu"])
-    assert list(runs.columns) == [*load.CORE, "params.a", "metrics.system/cpu"]
+    assert list(runs.columns) == [*query.CORE, "params.a", "metrics.system/cpu"]
 
 
 def test_missing_is_missing_and_unreadable_is_listed(filler: Filler) -> None:

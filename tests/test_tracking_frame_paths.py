@@ -15,6 +15,7 @@ from reports_fixtures import Filler, empty_store, new_store, trained
 
 from tracking.errors import StoreError
 from tracking.frame import api, filter, load, sql
+from tracking.frame import query as query_
 from tracking.store import schema
 
 FILTERS = [
@@ -77,7 +78,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Filler:
 
 def both(store: Filler, **asked: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frame by SQL and by the API."""
-    query = load.Query(**asked)  # type: ignore[arg-type]
+    query = query_.Query(**asked)  # type: ignore[arg-type]
     return load._frame(sql.read(store.uri, query), query), load._frame(api.read(store.uri, query), query)
 
 
@@ -184,7 +185,7 @@ def test_a_store_with_workspaces_is_left_to_mlflow(tmp_path: Path) -> None:
         )
     raw.close()
     with pytest.raises(sql.Unsuitable, match="workspaces"):
-        sql.read(filler.uri, load.Query())
+        sql.read(filler.uri, query_.Query())
 
 
 def test_reading_leaves_the_file_as_it_is(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_the_api_pages_beyond_a_thousand(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(7):
         filler.run()
     monkeypatch.setattr(api, "PAGE", 3)
-    assert len(load._frame(api.read(filler.uri, load.Query()), load.Query())) == 7
+    assert len(load._frame(api.read(filler.uri, query_.Query()), query_.Query())) == 7
     assert len(same(filler, limit=5)) == 5
 
 

@@ -17,7 +17,7 @@ from tracking_fixtures import store_fixture as store_fixture
 from tracking.__main__ import main
 from tracking.errors import TrackingError
 from tracking.importers import to_journal
-from tracking.importers.to_journal import read_score
+from tracking.importers.result import read_score
 from tracking.journal import Journal
 from tracking.journal.events import journals, read
 from tracking.store import Store, resolve

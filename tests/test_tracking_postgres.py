@@ -26,10 +26,12 @@ from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import RunNotFound, StoreError
 from tracking.frame import api, load, sql
+from tracking.frame import query as query_
 from tracking.frame import tables as frame_tables
 from tracking.journal import Journal
+from tracking.journal.progress import is_done
 from tracking.store import Store, resolve, schema
-from tracking.store.replay import is_done, replay
+from tracking.store.replay import replay
 
 pytest.importorskip("psycopg2")
 pytestmark = pytest.mark.slow
@@ -206,7 +208,7 @@ def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) ->
 
 @pytest.mark.parametrize("text", FILTERS)
 def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
-    query = load.Query(filter=text)
+    query = query_.Query(filter=text)
     by_sql, by_api = (load._frame(way.read(filled.uri, query), query) for way in (sql, api))
     pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
     assert by_sql.attrs == by_api.attrs
@@ -216,7 +218,7 @@ def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
 @pytest.mark.parametrize("descending", [True, False])
 def test_top_k_is_the_same(filled: Filler, order_by: str, descending: bool) -> None:
     for limit in (1, 3, None):
-        query = load.Query(order_by=order_by, descending=descending, limit=limit)
+        query = query_.Query(order_by=order_by, descending=descending, limit=limit)
         by_sql, by_api = (load._frame(way.read(filled.uri, query), query) for way in (sql, api))
         pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
 

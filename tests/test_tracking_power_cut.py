@@ -14,8 +14,9 @@ from tracking_fixtures import store_fixture  # noqa: F401
 from tracking import run as tracked
 from tracking.__main__ import main
 from tracking.journal import Journal, files
+from tracking.journal.progress import is_done
 from tracking.store import Store
-from tracking.store.replay import is_done, replay
+from tracking.store.replay import replay
 
 
 def history(store: Store) -> list[int]:

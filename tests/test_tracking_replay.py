@@ -24,8 +24,9 @@ from tracking import run as tracked
 from tracking.errors import JournalError, RunNotFound, StoreError, TrackingError
 from tracking.journal import Journal
 from tracking.journal.events import check_name
+from tracking.journal.progress import is_done, is_elsewhere, progress
 from tracking.store import Store
-from tracking.store.replay import is_done, is_elsewhere, progress, replay
+from tracking.store.replay import replay
 
 ROOT = Path(__file__).resolve().parents[1]
 

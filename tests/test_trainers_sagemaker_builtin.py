@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainers.config import Config
-from trainers.sagemaker.builtin import limits
+from trainers.sagemaker.builtin import limits, log
 
 SOUND = Config(
     num_classes=257, num_training_samples=15_420, num_layers=18, image_shape="3,224,224", mini_batch_size=128
@@ -135,26 +135,26 @@ STAMP = "[06/17/2021 23:33:59 INFO 139686210139968] "
     ],
 )
 def test_real_log_lines(line: str, event: dict[str, Any] | None) -> None:
-    assert limits.log_events(STAMP + line) == event
+    assert log.log_events(STAMP + line) == event
 
 
 def test_errors_in_the_log() -> None:
     line = "[03/26/2019 23:53:55 ERROR 140566459864896] Customer Error: Mismatch between number of labels in the data"
-    assert limits.log_events(line) == {
+    assert log.log_events(line) == {
         "event": "error",
         "text": "Customer Error: Mismatch between number of labels in the data",
     }
 
 
 def test_a_score_that_is_no_number_is_kept_as_one() -> None:
-    event = limits.log_events(STAMP + "Epoch[3] Train-accuracy=nan")
+    event = log.log_events(STAMP + "Epoch[3] Train-accuracy=nan")
     assert event is not None and event["values"]["train_accuracy"] != event["values"]["train_accuracy"]
 
 
 def test_the_first_of_the_best_epochs_is_the_one_that_is_kept() -> None:
-    assert limits.best_epoch({1: 0.5, 2: 0.7, 3: 0.7, 10: 0.6}) == (2, 0.7)
-    assert limits.best_epoch({}) is None
-    assert limits.best_epoch({1: float("nan"), 2: 0.1}) == (2, 0.1)
+    assert log.best_epoch({1: 0.5, 2: 0.7, 3: 0.7, 10: 0.6}) == (2, 0.7)
+    assert log.best_epoch({}) is None
+    assert log.best_epoch({1: float("nan"), 2: 0.1}) == (2, 0.1)
 
 
 def test_an_accuracy_agrees_with_the_log_within_a_batch_of_pictures() -> None:

@@ -73,7 +73,7 @@ class Run:
         """MLflow's id, None until a replayer has made the run there."""
         if self._store is None:
             return None
-        from tracking.store.replay import replayed_as
+        from tracking.journal.progress import replayed_as
 
         return replayed_as(self.dir, self._store)
 

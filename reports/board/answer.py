@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from reports import stats
+from reports import metrics, stats
 from reports.board import columns
 from reports.board import columns as cells
 from reports.board.runs import Ask
-from reports.board.table import higher_is_better
 from reports.document import text
 from reports.document.document import Column, Paragraph, Span, Strong, Table
+from reports.metrics import higher_is_better
 from reports.significance import LEVEL, Verdict
 from tracking import names
 
@@ -21,13 +21,13 @@ def sentence(table: pd.DataFrame, dataset: str, ask: Ask, verdict: Verdict | Non
     """The answer for one page; ``table`` is best first, ``verdict`` compares its first two rows."""
     ranked = table.loc[table["rank"].notna()]
     known = names.ALL.get(("metric", ask.metric))
-    what = f"{known.title} accuracy" if known is not None and columns.is_share(ask.metric) else ask.metric
+    what = f"{known.title} accuracy" if known is not None and metrics.is_share(ask.metric) else ask.metric
     on = f" on {dataset}" if dataset else ""
     if ranked.empty:
         return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
     places = columns.decimals(table, ask)
     first = ranked.iloc[0]
-    score = Strong(columns.value_text(ask.metric, first[ask.metric], places))
+    score = Strong(metrics.value_text(ask.metric, first[ask.metric], places))
     if len(ranked) == 1:
         alone = "the only one" if len(table) == 1 else f"the only one of {len(table)}"
         return (
@@ -43,7 +43,7 @@ def sentence(table: pd.DataFrame, dataset: str, ask: Ask, verdict: Verdict | Non
         f" leads{on} with ",
         score,
         f" {what}{_basis(first, ask, places)}, {lead} {second['label']}"
-        f" ({columns.value_text(ask.metric, second[ask.metric], places)}); {_chance(first, second, ask, verdict)}."
+        f" ({metrics.value_text(ask.metric, second[ask.metric], places)}); {_chance(first, second, ask, verdict)}."
         f" {_took(first)}",
     )
 
@@ -52,7 +52,7 @@ def _basis(row: pd.Series[Any], ask: Ask, places: int) -> str:
     """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``; what has no seed, or not one of its own, is a run."""
     parts = []
     if not text.is_missing(row["low"]):
-        parts.append(f"95 % interval {columns.interval_text(row['low'], row['high'], ask.metric, places)}")
+        parts.append(f"95 % interval {metrics.interval_text(row['low'], row['high'], ask.metric, places)}")
     what, n = "seed" if row["seeded"] else "run", int(row[f"{ask.metric}_n"])
     parts.append(f"one {what}" if n == 1 else f"mean of {n} {what}s")
     images = row[names.num_images(ask.split)]
@@ -65,7 +65,7 @@ def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, places: int) 
     ahead = abs(float(first[ask.metric]) - float(second[ask.metric]))
     if ahead == 0:
         return "level with"
-    if not columns.is_share(ask.metric):
+    if not metrics.is_share(ask.metric):
         return f"{text.number(ahead, 2)} {'above' if higher_is_better(ask.metric) else 'below'}"
     points = text.points(ahead, places).lstrip("+")
     if float(points) == 0:
@@ -139,9 +139,9 @@ def depth_by_start(table: pd.DataFrame, ask: Ask) -> tuple[Table, Paragraph] | N
             said[depth, one] = text.MISSING
             if len(here):
                 row = best[depth, one] = here.iloc[0]
-                said[depth, one] = cells.value_text(ask.metric, row[ask.metric], places)
+                said[depth, one] = metrics.value_text(ask.metric, row[ask.metric], places)
                 if not text.is_missing(row["low"]):
-                    said[depth, one] += f" ({cells.interval_text(row['low'], row['high'], ask.metric, places)})"
+                    said[depth, one] += f" ({metrics.interval_text(row['low'], row['high'], ask.metric, places)})"
     columns = [Column("layers", True, [str(d) for d in depths], depths)]
     for one in starts:
         values = [best[d, one][ask.metric] if (d, one) in best else None for d in depths]
@@ -164,7 +164,7 @@ def _words(scores: dict[tuple[int, str], float], depths: list[int], starts: list
     sign = 1 if higher_is_better(ask.metric) else -1
 
     def difference(a: float, b: float) -> str:
-        if cells.is_share(ask.metric):
+        if metrics.is_share(ask.metric):
             return f"{text.points(a - b, places)} points"
         return f"{a - b:+.4g}"
 

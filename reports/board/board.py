@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from reports.board.checks import Finding, findings
-from reports.board.runs import REPORT, Ask, column, open_store, read, split_words
+from reports.board.runs import REPORT, Ask, column, read
 from reports.board.table import tabulate
 from reports.document import text
 from reports.errors import ReportError
 from tracking import names
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 
 # Begins the key of a page whose pictures were not recorded; no digest begins so.
 _NO_DIGEST = " "
@@ -60,75 +59,6 @@ class Board:
     def note(self) -> str:
         """Why the store had to be read the slow way; empty where it was not."""
         return str(self.runs.attrs.get("note", ""))
-
-
-class LeaderboardFrame(pd.DataFrame):
-    """The leaderboard's table, one row a configuration; ``board`` holds the rest of the page."""
-
-    _metadata = ["board"]
-    board: Board
-
-    @property
-    def _constructor(self) -> type[pd.DataFrame]:
-        return pd.DataFrame
-
-    def to_text(self, format: str = "md") -> str:
-        """The whole page as ``md``, ``html``, ``csv`` or ``json``."""
-        from reports.board.export import render
-
-        return render(self.board, format)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the answer, the tables, the figures."""
-        from reports.board.page import document
-        from reports.document.html import fragment
-
-        return fragment(document(self.board))
-
-
-def leaderboard(
-    store: HasUri | str | None = None,
-    experiments: str | Sequence[str] | None = None,
-    *,
-    filter: str = "",
-    metric: str = names.TEST_ACCURACY,
-    by: str | Sequence[str] | None = None,
-    columns: str | Sequence[str] | None = None,
-    best: str = "",
-    at_step: int | None = None,
-    top: int = 100,
-) -> LeaderboardFrame:
-    """Rank the configurations of a store (default: this directory's) over their seeds.
-
-    ``filter`` is in MLflow's language, ``metric`` what ranks, ``by`` the settings that make a row (default: the whole
-    configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
-    at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
-    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). Raises
-    ReportError when there is nothing to rank or a name is unknown.
-    """
-    named = split_words(experiments) if isinstance(experiments, str) else experiments
-    ask = Ask(
-        None if named is None else tuple(named),
-        filter,
-        metric,
-        split_words(by),
-        split_words(columns),
-        best,
-        at_step,
-        top,
-    )
-    board = build(open_store(store), ask)
-    frame = LeaderboardFrame(board.table)
-    frame.attrs = dict(board.table.attrs)
-    frame.board = board
-    return frame
-
-
-def leaderboard_text(
-    store: HasUri | str | None = None, experiments: str | Sequence[str] | None = None, format: str = "md", **rest: Any
-) -> str:
-    """The leaderboard as text; the arguments are ``leaderboard``'s."""
-    return leaderboard(store, experiments, **rest).to_text(format)
 
 
 def build(store: HasUri, ask: Ask) -> Board:

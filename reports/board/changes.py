@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.board import columns as cells
+from reports import metrics
 from reports.board import export
 from reports.board.board import Board
 from reports.board.runs import Ask
-from reports.document import Document, text
+from reports.document import Document, json_text, text
 from reports.document.document import Code, Column, Paragraph, Table, Text
 from reports.errors import ReportError
 
@@ -44,7 +44,7 @@ def render(board: Board, saved: Path, format: str) -> str:
             {"digest": c.digest, "change": c.kind(board.ask.metric), "before": c.before, "now": c.now}
             for c in changes(before, now)
         ]
-        return export.dumps({"format": export.FORMAT, "metric": board.ask.metric, "changes": found})
+        return json_text.dumps({"format": json_text.FORMAT, "metric": board.ask.metric, "changes": found})
     page = document(before, now, board.ask)
     if format == "html":
         from reports.document.html import render as as_html
@@ -66,8 +66,8 @@ def load(path: Path, ask: Ask) -> dict[str, Any]:
         raise ReportError(f"--against {path}: {error.strerror or error}; {how}") from error
     except ValueError as error:
         raise ReportError(f"--against {path}: this is no JSON ({error}); {how}") from error
-    if not isinstance(saved, dict) or saved.get("format") != export.FORMAT or "pages" not in saved:
-        raise ReportError(f"--against {path}: this is no leaderboard of format {export.FORMAT}; {how}")
+    if not isinstance(saved, dict) or saved.get("format") != json_text.FORMAT or "pages" not in saved:
+        raise ReportError(f"--against {path}: this is no leaderboard of format {json_text.FORMAT}; {how}")
     if saved.get("metric") != ask.metric:
         raise ReportError(
             f"--against {path}: it ranks by {saved.get('metric')!r}, this one by {ask.metric!r}; give --metric"
@@ -137,16 +137,16 @@ def _score(row: dict[str, Any] | None, ask: Ask) -> str:
         return text.MISSING
     num = row[f"{ask.metric}_n"]
     n = f" (n={num})" if num > 1 else ""
-    if cells.is_share(ask.metric):
+    if metrics.is_share(ask.metric):
         return text.score(row[ask.metric], row[f"{ask.metric}_spread"], num) + n
-    return cells.value_text(ask.metric, row[ask.metric]) + n
+    return metrics.value_text(ask.metric, row[ask.metric]) + n
 
 
 def _difference(change: Change, ask: Ask) -> str:
     before, now = ((row or {}).get(ask.metric) for row in (change.before, change.now))
     if before is None or now is None:
         return text.MISSING
-    return text.points(now - before, 2) if cells.is_share(ask.metric) else f"{now - before:+.4g}"
+    return text.points(now - before, 2) if metrics.is_share(ask.metric) else f"{now - before:+.4g}"
 
 
 def _rank(change: Change) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.board import columns as cells
+from reports import metrics
 from reports.board.runs import Ask, column, is_seed
-from reports.board.table import impossible
 from reports.document import text
+from reports.metrics import impossible
 from tracking import names
 
 # Training far above test: the network knows the training pictures rather than the task.
@@ -193,7 +193,7 @@ def _unrecorded(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[F
     scored = finished.loc[finished["digest"].isna() & column(finished, f"metrics.{ask.metric}").notna()]
     ranked = {run for ids in table.loc[table["rank"].notna(), "run_ids"] for run in ids}
     loose = tuple(run for run in scored["run_id"] if run in ranked)
-    if not loose or not cells.is_share(ask.metric):
+    if not loose or not metrics.is_share(ask.metric):
         return []
     return [Finding(f"the {ask.split} pictures were not recorded, so whether these scores compare is unknown.", loose)]
 

@@ -10,6 +10,7 @@ import pandas as pd
 from reports.board.runs import Ask
 from reports.document import text
 from reports.document.document import Code, Column, Link, Span, Text
+from reports.metrics import interval_text, is_plain, is_share, value_text
 from tracking import names
 from tracking.store import connection
 
@@ -76,71 +77,6 @@ def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
             _column(table, "where", False, "where", lambda v: text.MISSING if text.is_missing(v) else str(v))
         )
     return tuple(columns) if len(columns) > 3 else None
-
-
-def labels(table: pd.DataFrame) -> list[str]:
-    """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
-    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["telling"]]
-    said = [", ".join([w for w in words if w]) for words in zip(*parts, strict=True)] if parts else [""] * len(table)
-    for i, words in enumerate(said):
-        if not words:
-            said[i] = text.one_line(table["run_names"].iloc[i][0] or text.short(table["run_ids"].iloc[i][0]))
-    pages = table["page"].tolist()
-    seen = pd.Series(list(zip(pages, said, strict=True))).duplicated(keep=False).tolist()
-    ids = [text.short(r[0]) for r in table["run_ids"]]
-    return [f"{words} ({run})" if twice else words for words, run, twice in zip(said, ids, seen, strict=True)]
-
-
-def _setting_column(name: str, values: list[Any]) -> list[str]:
-    """The words of a setting in each row, empty where it is missing; each value is put into words once."""
-    known: dict[Any, str] = {}
-    words = []
-    for value in values:
-        if value not in known:
-            known[value] = "" if text.is_missing(value) else _setting_words(name, value)
-        words.append(known[value])
-    return words
-
-
-def _setting_words(name: str, value: Any) -> str:
-    shown = text.one_line(text.number(value))
-    if name in ("layers", "epochs"):
-        return f"{shown} {name if shown != '1' else name[:-1]}"
-    if name == "init":
-        return shown
-    known = names.PARAMS.get(name)
-    return f"{known.title if known else name} {shown}"
-
-
-def value_text(metric: str, value: Any, places: int = 1) -> str:
-    """A metric's value as a reader wants it: a share in percent, a time in minutes, dollars …"""
-    if is_share(metric):
-        return text.percent(value, places)
-    known = names.ALL.get(("metric", metric))
-    if metric.startswith("num_") or metric.endswith("_num_images"):
-        return text.count(value)
-    show = {"s": text.duration, "USD": text.money, "bytes": text.size}.get(known.unit if known else "", text.number)
-    return show(value)
-
-
-def interval_text(low: Any, high: Any, metric: str, places: int = 1) -> str:
-    """``95.7–98.9 %``, or two plain numbers for a metric that is no share."""
-    if is_share(metric):
-        return text.interval(low, high, places)
-    return text.MISSING if text.is_missing(low) else f"{value_text(metric, low)} – {value_text(metric, high)}"
-
-
-def is_plain(metric: str) -> bool:
-    """A metric without a unit that is no share and no count: shown as a bare number."""
-    known = names.ALL.get(("metric", metric))
-    counts = metric.startswith("num_") or metric.endswith("_num_images")
-    return not is_share(metric) and not counts and (known is None or known.unit not in ("s", "USD", "bytes"))
-
-
-def is_share(metric: str) -> bool:
-    """A metric in 0..1 that reads well as a percentage."""
-    known = names.ALL.get(("metric", metric))
-    return known is not None and known.high == 1 and "accuracy" in metric
 
 
 def run_text(run_id: str, experiment_id: Any, uri: str) -> Link | Code:

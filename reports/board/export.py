@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reports.board.answer import between_seeds, sentence
@@ -19,32 +16,12 @@ from reports.board.evidence import gather
 from reports.board.missing import gaps
 from reports.board.runs import REPORT
 from reports.document import Document, document
-from reports.document.text import is_missing, one_line
+from reports.document.json_text import FORMAT, dumps, plain
+from reports.document.text import one_line
 from reports.errors import ReportError
 from tracking import names
 
-FORMAT = 1
 _INNER = ("page", "experiment_id")
-
-
-def plain(value: Any) -> Any:
-    """Python's own types only: no NumPy array or scalar, no NaN, tuples as lists."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if is_missing(value):
-        return None
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "inf" if value > 0 else "-inf"
-    if isinstance(value, float):
-        # Twelve digits: what is beyond is the order of additions, which may differ between versions of numpy.
-        return float(f"{value:.12g}")
-    return value
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -106,11 +83,6 @@ def as_dict(board: Board) -> dict[str, Any]:
         "running": _runs(board.running),
         "sources": _runs(board.sources),
     }
-
-
-def dumps(body: Any) -> str:
-    """JSON that is the same text for the same values."""
-    return json.dumps(body, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _runs(runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,9 +11,10 @@ from reports.board import answer as summary
 from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather
-from reports.board.runs import column, where
+from reports.board.runs import column
 from reports.document import Document, text
 from reports.document.document import Bullets, Code, Column, Heading, Listing, Paragraph, Span, Table, joined
+from reports.store import where
 from tracking import names
 from tracking.frame import load
 from tracking.store import connection

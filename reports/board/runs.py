@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from reports.errors import ReportError
+from reports.metrics import higher_is_better
 from tracking import names
-from tracking.frame import load
-from tracking.frame.load import HasUri
+from tracking.frame import histories, load
+from tracking.frame.query import HasUri
 from tracking.store import connection
 
 _SEEDS = {"seed", "random_seed", "random_state", "data_seed", "seed_everything"}
@@ -68,29 +68,6 @@ class Ask:
         """The split whose digest decides what compares: the metric's own, or the test split."""
         head = self.metric.removeprefix("best_").partition("_")[0]
         return head if head in names.SPLITS else "test"
-
-
-@dataclass(frozen=True)
-class Uri:
-    """A bare tracking URI where a store is expected."""
-
-    tracking_uri: str
-
-
-def open_store(store: HasUri | str | None) -> HasUri:
-    """The store given, the one at a tracking URI, or the one this directory resolves to."""
-    if store is None:
-        from tracking.store import resolve
-
-        return resolve()
-    return Uri(store) if isinstance(store, str) else store
-
-
-def where(store: HasUri) -> list[str]:
-    """The line of shell that leads other commands to a store that was named, not found by its place; else none."""
-    if not isinstance(store, Uri):
-        return []
-    return [f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}"]
 
 
 METRICS = (
@@ -191,7 +168,6 @@ def _seed(value: Any) -> int | None:
 
 
 def _at_step(store: HasUri, runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
-    from reports.charts.curves import at_step
 
     if ask.best and f"metrics.{ask.best}" not in runs.columns:
         known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
@@ -288,3 +264,40 @@ def split_words(text: str | Sequence[str] | None) -> tuple[str, ...]:
         return ()
     parts: Iterable[str] = text.split(",") if isinstance(text, str) else text
     return tuple(word.strip() for word in parts if word.strip())
+
+
+def at_step(
+    store: HasUri, runs: pd.DataFrame, metrics: Sequence[str], *, best: str = "", step: int | None = None
+) -> pd.DataFrame:
+    """``runs`` with the metrics' last values replaced by those at ``step``, or at the step where ``best`` was best.
+
+    Metrics logged once in a run, such as a test score, are no curves and stay. A run without that step has no value;
+    one where ``best`` is no curve keeps its last values. Adds the column ``at_step``.
+    """
+    wanted = list(dict.fromkeys([*metrics, *([best] if best else [])]))
+    points = histories(store, runs["run_id"].tolist(), wanted)
+    counts = points.groupby(["run_id", "metric"])["step"].transform("size")
+    points = points.loc[counts > 1]
+    if best:
+        judged = points.loc[(points["metric"] == best) & points["value"].notna()]
+        ordered = judged.sort_values(
+            ["run_id", "value", "step"], ascending=[True, not higher_is_better(best), True], kind="stable"
+        )
+        chosen = ordered.groupby("run_id")["step"].first()
+    else:
+        chosen = pd.Series(step, index=runs["run_id"], dtype="float64")
+    steps = runs["run_id"].map(chosen)
+    values = points.loc[points["step"] == points["run_id"].map(chosen)].pivot(
+        index="run_id", columns="metric", values="value"
+    )
+    changed = runs.copy()
+    for metric in wanted:
+        curve = set(points.loc[points["metric"] == metric, "run_id"])
+        found = runs["run_id"].map(values[metric]) if metric in values.columns else pd.Series(float("nan"), runs.index)
+        name = f"metrics.{metric}"
+        if name in changed.columns:
+            chosen_for = runs["run_id"].isin(curve) & (steps.notna() if best else True)
+            changed[name] = changed[name].where(~chosen_for, found)
+    changed["at_step"] = steps.astype("float64")
+    changed.attrs = dict(runs.attrs)
+    return changed

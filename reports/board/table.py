@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from reports import stats
-from reports.board.columns import labels
 from reports.board.runs import METRICS, Ask, column, is_seed, resolve_name
 from reports.document import text
+from reports.metrics import _legal, higher_is_better
 from tracking import names
 
 LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
@@ -27,35 +27,6 @@ _DERIVED = {"params.init", "params.use_pretrained_model", "params.dataset", "par
 _SCORES = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.BEST_VALIDATION_ACCURACY, names.TEST_ACCURACY)
 _DECIDED = {"params.image_shape", "params.num_classes", "params.num_training_samples", "params.resize"}
 MOST_VARIED = 6
-
-
-def higher_is_better(metric: str) -> bool:
-    """The vocabulary's direction; for a foreign metric, by its name."""
-    known = names.ALL.get(("metric", metric))
-    if known is not None and known.better:
-        return known.better == "higher"
-    return not any(word in metric.lower() for word in ("loss", "error", "time", "cost", "perplexity"))
-
-
-def impossible(runs: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """``(run_id, metric, value)`` of every value outside its metric's bounds, infinite ones included."""
-    found = []
-    for c in runs.columns:
-        if not c.startswith("metrics."):
-            continue
-        bad = runs.loc[~_legal(c, runs[c]) & runs[c].notna()]
-        found += [(str(r), c[8:], float(v)) for r, v in zip(bad["run_id"], bad[c], strict=True)]
-    return sorted(found)
-
-
-def _legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    known = names.ALL.get(("metric", name.removeprefix("metrics.")))
-    low = -np.inf if known is None or known.low is None else known.low
-    high = np.inf if known is None or known.high is None else known.high
-    numbers = values.to_numpy(dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        legal = (numbers >= low) & (numbers <= high) & np.isfinite(numbers)
-    return pd.Series(legal, index=values.index)
 
 
 def varied(runs: pd.DataFrame) -> list[str]:
@@ -277,3 +248,37 @@ def _sortable(values: pd.Series[Any]) -> Any:
         numbers = values.to_numpy(dtype="float64", na_value=np.nan)
         return np.where(np.isnan(numbers), np.inf, numbers)
     return np.unique(["\U0010ffff" if text.is_missing(v) else str(v) for v in values], return_inverse=True)[1]
+
+
+def labels(table: pd.DataFrame) -> list[str]:
+    """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
+    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["telling"]]
+    said = [", ".join([w for w in words if w]) for words in zip(*parts, strict=True)] if parts else [""] * len(table)
+    for i, words in enumerate(said):
+        if not words:
+            said[i] = text.one_line(table["run_names"].iloc[i][0] or text.short(table["run_ids"].iloc[i][0]))
+    pages = table["page"].tolist()
+    seen = pd.Series(list(zip(pages, said, strict=True))).duplicated(keep=False).tolist()
+    ids = [text.short(r[0]) for r in table["run_ids"]]
+    return [f"{words} ({run})" if twice else words for words, run, twice in zip(said, ids, seen, strict=True)]
+
+
+def _setting_column(name: str, values: list[Any]) -> list[str]:
+    """The words of a setting in each row, empty where it is missing; each value is put into words once."""
+    known: dict[Any, str] = {}
+    words = []
+    for value in values:
+        if value not in known:
+            known[value] = "" if text.is_missing(value) else _setting_words(name, value)
+        words.append(known[value])
+    return words
+
+
+def _setting_words(name: str, value: Any) -> str:
+    shown = text.one_line(text.number(value))
+    if name in ("layers", "epochs"):
+        return f"{shown} {name if shown != '1' else name[:-1]}"
+    if name == "init":
+        return shown
+    known = names.PARAMS.get(name)
+    return f"{known.title if known else name} {shown}"

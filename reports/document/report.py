@@ -29,7 +29,7 @@ class Paper:
 
             return as_html(self.document)
         if format == "json":
-            from reports.board.export import dumps
+            from reports.document.json_text import dumps
 
             return dumps(self.data)
         raise ReportError(f"format {format!r}: legal are {', '.join(FORMATS)}")

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import stats
-from reports.board import columns as cells
+from reports import metrics, stats
 from reports.board.missing import retrain
 from reports.charts import curves, figures
 from reports.document import Document, text
@@ -19,7 +18,7 @@ from reports.runs.comparison import foreign_metrics, score_text
 from reports.runs.lookup import Data, Run, data_of, find
 from reports.runs.predictions import Predictions, class_names, load
 from tracking import names
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 
 _EFFORT = (
     *("starting_s", "downloading_s", "training_s", "uploading_s", "interrupted_s", "stopping_s"),
@@ -215,7 +214,7 @@ def _calibration(test: Predictions) -> list[Block]:
 
 def _effort(run: Run) -> list[Block]:
     rows = [
-        (names.ALL[("metric", k)].title, cells.value_text(k, run.metric(k)))
+        (names.ALL[("metric", k)].title, metrics.value_text(k, run.metric(k)))
         for k in _EFFORT
         if run.metric(k) is not None
     ]
@@ -229,7 +228,7 @@ def _effort(run: Run) -> list[Block]:
 
 
 def _as_data(run: Run, data: list[Data], test: Predictions | None) -> dict[str, Any]:
-    from reports.board.export import FORMAT, plain
+    from reports.document.json_text import FORMAT, plain
 
     accuracy, images = run.metric(names.TEST_ACCURACY), run.metric(names.num_images("test"))
     low, high = stats.wilson(np.nan if accuracy is None else accuracy, np.nan if images is None else images)

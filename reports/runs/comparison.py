@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import stats
+from reports import metrics, stats
 from reports.board import columns as cells
 from reports.charts import curves, figures
 from reports.document import Document, text
@@ -21,7 +21,7 @@ from reports.runs.predictions import Predictions, common, load
 from reports.significance import LEVEL, Verdict
 from reports.significance import compare as judge
 from tracking import names
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 from tracking.store import connection
 
 _METRICS = (
@@ -191,8 +191,8 @@ def score_text(run: Run, key: str) -> str:
         return text.MISSING if raw is None else f"{cells.IMPOSSIBLE} {text.number(raw)}"
     split = key.removeprefix("best_").partition("_")[0]
     images = run.metric(names.num_images(split)) if split in names.SPLITS else None
-    if not cells.is_share(key):
-        return cells.value_text(key, value)
+    if not metrics.is_share(key):
+        return metrics.value_text(key, value)
     places = 2 if images is not None and images >= 2000 else 1
     if images is None or split == "train":
         return text.percent(value, places)
@@ -257,7 +257,7 @@ def _agreement(several: Sequence[tuple[str, Predictions]]) -> Table:
 
 
 def _data(runs: Sequence[Run], pairs: dict[tuple[int, int], Any]) -> dict[str, Any]:
-    from reports.board.export import FORMAT, plain
+    from reports.document.json_text import FORMAT, plain
 
     tests = []
     for (i, j), found in pairs.items():

@@ -11,7 +11,7 @@ from reports.document import text
 from reports.document.document import Code, Column, Figure, Heading, Paragraph, Table
 from reports.runs.lookup import Run, data_of
 from reports.runs.predictions import Predictions, class_names, common
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 
 _KEYS_SHOWN = 10
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from reports.board.runs import as_written, open_store
-from reports.board.table import impossible
+from reports.board.runs import as_written
 from reports.document import text
 from reports.errors import ReportError
+from reports.metrics import impossible
+from reports.store import open_store
 from tracking import names
 from tracking.frame import load
-from tracking.frame.load import HasUri, inputs
+from tracking.frame.load import inputs
+from tracking.frame.query import HasUri
 from tracking.store import connection
 
 

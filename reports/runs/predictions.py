@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tracking.frame import models
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 from tracking.store import connection
 from tracking.store.artifacts import local_folder
 

@@ -16,7 +16,7 @@ from reports.runs.lookup import Run
 from reports.runs.predictions import artifact
 from tracking import names
 from tracking.frame import models
-from tracking.frame.load import HasUri
+from tracking.frame.query import HasUri
 from tracking.store import connection
 
 

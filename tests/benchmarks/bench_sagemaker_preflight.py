@@ -13,6 +13,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from trainers.sagemaker.preflight import report as report_
+
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
 from sagemaker_world import BUILTIN, World, build, picture, records, world  # noqa: E402
@@ -83,7 +85,7 @@ def _records(account: World, gigabytes: float) -> None:
     print(f"  {facts.num_images:,} records estimated, {2000 * times:,} there, findings {_said(report)}")
 
 
-def _said(report: examine.Report) -> list[str]:
+def _said(report: report_.Report) -> list[str]:
     return [finding.what for finding in report.findings if finding.severity in ("error", "warning")]
 
 

@@ -18,7 +18,7 @@ from tracking.errors import StoreUnreachable, TrackingError
 from tracking.store import resolve
 
 if TYPE_CHECKING:
-    from tracking.importers.to_journal import Result
+    from tracking.importers.result import Result
 
 NAME = "import"
 HELP = "bring in results from notes, CSV or JSON"

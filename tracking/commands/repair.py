@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _count_behind(store: Store) -> int:
     """How many journals have more than the store; those that cannot be read are named elsewhere."""
-    from tracking.store.replay import is_done, is_elsewhere
+    from tracking.journal.progress import is_done, is_elsewhere
 
     num_behind = 0
     for directory in journals(store.root):

@@ -52,7 +52,8 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
     """
     # A line for each run on a server would drown ours.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from tracking.store.replay import is_done, is_elsewhere, replay
+    from tracking.journal.progress import is_done, is_elsewhere
+    from tracking.store.replay import replay
 
     num_new = num_done = num_elsewhere = num_failed = 0
     dead = []

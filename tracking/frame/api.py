@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tracking.errors import StoreError
-from tracking.frame.load import CONTEXT, CORE, Cells, Input, Query, experiment_error
+from tracking.frame.query import CONTEXT, CORE, Cells, Input, Query, experiment_error
 from tracking.store import connection, schema
 
 PAGE = 1000

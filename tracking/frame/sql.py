@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tracking.frame.filter import Condition, parse
-from tracking.frame.load import CONTEXT, Cells, Input, Query, experiment_error
+from tracking.frame.query import CONTEXT, Cells, Input, Query, experiment_error
 from tracking.frame.tables import (
     DATASETS,
     EXPERIMENTS,

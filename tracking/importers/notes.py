@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from tracking import names
-from tracking.importers.to_journal import Reading, Result, Score, read_score
+from tracking.importers.result import Reading, Result, Score, read_score
 
 _SCORE = re.compile(
     r"(?P<split>training|train|validation|valid|val|testing|test)\b[\s_-]*"

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import RunNotFound, StoreError
-from tracking.errors.redaction import public
 from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
 from tracking.journal.files import cannot_write, flush, open_own
+from tracking.journal.progress import STATE_FILE, Progress, _all_progress, progress, replayed_as
 from tracking.store.connection import translated
 from tracking.store.mlflow_run import Target, fits
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from tracking.store.store import Store
 
-STATE_FILE = "replay.json"
 SAVE_S = 1.0
 _MAX_RUN_NAME = 250
 
@@ -51,66 +50,6 @@ class Outcome:
     status: str | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Progress:
-    """How far one store has a journal."""
-
-    run_id: str | None = None
-    experiment_id: str | None = None
-    position: Position = Position()
-    status: str | None = None
-
-
-def progress(directory: Path, store: Store) -> Progress:
-    """What ``replay.json`` says about this store."""
-    return _all_progress(directory).get(store.public_uri, Progress())
-
-
-def _all_progress(directory: Path) -> dict[str, Progress]:
-    directory = Path(directory)
-    try:
-        known = json.loads((directory / STATE_FILE).read_text())["stores"]
-        # Former versions left parts of some passwords in.
-        return {public(uri): _believed(directory, p) for uri, p in known.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        # It is only a shortcut: without it the run is found by its tag and everything is compared again.
-        return {}
-
-
-def _believed(directory: Path, said: dict[str, Any]) -> Progress:
-    """What is said of one store, as far as the journal is still the one that it was said of."""
-    segment, offset, known = said["segment"], said["offset"], Progress(said["run_id"], said["experiment_id"])
-    if type(segment) is not int or type(offset) is not int or not isinstance(known.run_id, str | None):
-        raise TypeError(STATE_FILE)
-    position = Position(segment, offset)
-    found = checksum(directory, position)
-    if found is not None and said.get("checksum", found) == found:
-        known.position, known.status = position, said["status"]
-    return known
-
-
-def replayed_as(directory: Path, store: Store) -> str | None:
-    """The MLflow run a journal became in this store, None before it has."""
-    return progress(directory, store).run_id
-
-
-def is_done(directory: Path, store: Store) -> bool:
-    """Whether this store has all that the journal holds now, as far as ``replay.json`` knows."""
-    return _is_all(directory, progress(directory, store))
-
-
-def is_elsewhere(directory: Path, store: Store) -> bool:
-    """Whether this store has nothing of the journal and another has all of a run that has ended."""
-    known = _all_progress(directory)
-    return store.public_uri not in known and any(
-        p.status not in (None, "RUNNING") and _is_all(directory, p) for p in known.values()
-    )
-
-
-def _is_all(directory: Path, known: Progress) -> bool:
-    return known.run_id is not None and next(read(directory, known.position), None) is None
 
 
 def replay(directory: Path, store: Store, client: MlflowClient | None = None) -> Outcome:

@@ -184,7 +184,7 @@ class Store:
 
         Works without MLflow as long as the journal lies here. Raises RunNotFound, and TrackingError for several.
         """
-        from tracking.store.replay import replayed_as
+        from tracking.journal.progress import replayed_as
 
         found = [d for d in journals(self.root) if run_id in (d.name, replayed_as(d, self))]
         if not found and len(run_id) >= 4:

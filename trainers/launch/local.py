@@ -6,15 +6,15 @@ import ctypes
 import gc
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking import names
-from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import BadInput, TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
+from trainers.launch.study import Progress, _ready, _source_failed, config_of
 from trainers.terminal import duration
 from trainers.training.interruption import Interrupted, Interruption
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 _POLL_S = 0.5
-
-
-@dataclass
-class Progress:
-    """What became of a study's runs: key -> run id of those done and of those broken off, reasons of the failed."""
-
-    done: dict[str, str] = field(default_factory=dict)
-    broken_off: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
 
 
 def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Path | None = None) -> int:
@@ -66,14 +57,6 @@ def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Pa
         print(f"\n{len(progress.done)} of {len(study.runs)} runs done in {duration(time.monotonic() - started)}\n")
         _report(study, store, leaderboard)
     return code
-
-
-def config_of(planned: PlannedRun, study: Study, done: dict[str, str]) -> Config:
-    """The planned config with the study's tags, and the source's id in place of its name."""
-    tags = {names.STUDY: study.name, names.STUDY_RUN: planned.key, **planned.config.tags}
-    source = next((other for other in study.runs if other.name == planned.needs), None)
-    init = planned.config.init if source is None else f"run:{done[source.key]}"
-    return replace(planned.config, init=init, tags=tags)
 
 
 def _in_this_process(study: Study, left: list[PlannedRun], progress: Progress, store: Store, parallel: int) -> None:
@@ -159,19 +142,6 @@ def _note(planned: PlannedRun, code: int, run_id: str, progress: Progress) -> No
         progress.done[planned.key] = run_id
     else:
         progress.failed[str(planned.config.run_name)] = "failed; its log in MLflow says why"
-
-
-def _ready(planned: PlannedRun, study: Study, progress: Progress) -> bool:
-    source = next((other for other in study.runs if other.name == planned.needs), None)
-    return source is None or source.key in progress.done
-
-
-def _source_failed(planned: PlannedRun, study: Study, progress: Progress) -> bool:
-    source = next((other for other in study.runs if other.name == planned.needs), None)
-    if source is None or source.key in progress.done or str(source.config.run_name) not in progress.failed:
-        return False
-    progress.failed[str(planned.config.run_name)] = f"its source {planned.needs!r} was not trained"
-    return True
 
 
 def _needs_processes(left: list[PlannedRun]) -> bool:

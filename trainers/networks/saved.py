@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from tracking.models.facts import META as META
 from tracking.models.facts import SYMBOL as SYMBOL
 from tracking.models.facts import WEIGHTS as WEIGHTS
 from tracking.models.serving import files
-from trainers.errors import BadInput, DiskFull
+from trainers.errors import BadInput
+from trainers.files import whole_file
 from trainers.networks import backend as door
 
 _FORMAT = 1
@@ -106,37 +106,3 @@ def read_meta(directory: str | Path) -> dict[str, Any]:
     if version != _FORMAT:
         raise BadInput(f"{path} has format {version!r}; this version reads format {_FORMAT}.")
     return dict(meta)
-
-
-class whole_file:
-    """``with whole_file(path) as part:`` write ``part``; on leaving it is flushed to disk and becomes ``path``.
-
-    A full disk leaves ``path`` as it was and raises DiskFull; any error removes the part.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.part = path.with_name(path.name + ".part")
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                with open(self.part, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(self.part, self.path)
-                return
-        except OSError as failure:
-            error = failure
-        self.part.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise DiskFull(f"No room left to write {self.path}. Free some space and go on with --resume.") from error
-        if kind is None:
-            raise error
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """True for a full disk or an exhausted quota."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

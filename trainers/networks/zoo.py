@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from trainers.errors import BadInput, DiskFull
+from trainers.files import is_disk_full
 from trainers.networks import backend as door
-from trainers.networks.saved import is_disk_full
 
 TIMEOUT_S = 10.0
 

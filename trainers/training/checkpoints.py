@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from trainers.errors import BadInput, TrainerError
+from trainers.files import whole_file
 from trainers.networks import backend as door
-from trainers.networks.saved import whole_file
 
 _log = logging.getLogger(__name__)
 _WEIGHT, _OPTIMIZER, _META = "weight:", "optimizer", "meta"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from trainers.errors import BadData, BadInput, DiskFull
-from trainers.networks.saved import is_disk_full
+from trainers.files import is_disk_full
 
 if TYPE_CHECKING:
     from trainers.data import Split

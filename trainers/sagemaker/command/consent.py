@@ -17,7 +17,7 @@ from trainers.errors import BadInput
 if TYPE_CHECKING:
     from trainers.sagemaker.job.launcher import Plan, SageMakerLauncher
     from trainers.sagemaker.options import JobOptions
-    from trainers.sagemaker.preflight.examine import Report
+    from trainers.sagemaker.preflight.report import Report
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +24,9 @@ from trainers.sagemaker.preflight.data import channels as preflight_data
 from trainers.sagemaker.preflight.data import local as preflight_local
 from trainers.sagemaker.preflight.data.facts import Facts, channels
 from trainers.sagemaker.preflight.findings import Finding, found, priced
+from trainers.sagemaker.preflight.report import Report
 
 _COUNTED = ("train", "validation")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
-
-    ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
-    ``objects`` is what was read of S3, ``account`` what was found of account and price, ``local_sizes`` how many
-    pictures were found on this machine, by split: for the next job of a study.
-    """
-
-    findings: list[Finding]
-    facts: dict[str, Facts]
-    price: pricing.Price | None
-    estimate: estimate.Estimate | None
-    num_instances: int
-    num_reads: int
-    num_lists: int
-    num_bytes_read: int
-    kept_s: int = 0
-    objects: Objects | None = field(default=None, repr=False, compare=False)
-    account: list[Finding] = field(default_factory=list, repr=False)
-    local_sizes: Mapping[str, int] = field(default_factory=dict, repr=False)
-
-    @property
-    def usd(self) -> float | None:
-        """The estimated cost of the job."""
-        return self._usd(self.estimate.total_s) if self.estimate is not None else None
-
-    @property
-    def usd_at_most(self) -> float | None:
-        """The job's cost should the estimate be as far off as it may be."""
-        return self._usd(self.estimate.total_s * estimate.SPREAD) if self.estimate is not None else None
-
-    @property
-    def kept_usd_at_most(self) -> float:
-        """What a kept machine (``--keep-alive``) may cost on top, if no other job takes it over; 0 without a price."""
-        return self._usd(self.kept_s) or 0.0
-
-    def _usd(self, billed_s: float) -> float | None:
-        return None if self.price is None else pricing.cost_usd(billed_s, self.num_instances, self.price.usd)
 
 
 def run(

@@ -15,7 +15,7 @@ from trainers.sagemaker.preflight.data.facts import Facts
 from trainers.sagemaker.preflight.findings import Finding, found
 
 if TYPE_CHECKING:
-    from trainers.sagemaker.preflight.examine import Report
+    from trainers.sagemaker.preflight.report import Report
 
 _SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 

@@ -14,7 +14,7 @@ from tracking.journal import Journal
 from tracking.journal.events import Event, read
 from trainers.config.text import build, cast
 from trainers.errors import BadInput
-from trainers.sagemaker.builtin import limits
+from trainers.sagemaker.builtin import log
 from trainers.sagemaker.job.ledger import Entry
 
 # Where the container sees its data (/opt/ml, or where that was moved); in the journal stands what the user named.
@@ -126,7 +126,7 @@ class Taker:
 
 def best(state: dict[str, Any]) -> tuple[int, float] | None:
     """The epoch with the best validation accuracy seen, and that accuracy."""
-    return limits.best_epoch({int(step): value for step, value in state.get("accuracies", {}).items()})
+    return log.best_epoch({int(step): value for step, value in state.get("accuracies", {}).items()})
 
 
 def _identity(values: dict[str, Any], step: int, time_ms: int) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from trainers.launch.job import ENDED as ENDED_STATES
 from trainers.launch.job import State
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.logs import Line, LogReader
-from trainers.sagemaker.builtin import limits
+from trainers.sagemaker.builtin import log
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.job import ledger, phases
@@ -239,7 +239,7 @@ class JobWatch:
             self._state["log_bytes"] = stream.tell()
         if self.entry.kind == ledger.BUILTIN:
             for line in page:
-                event = limits.log_events(line.text)
+                event = log.log_events(line.text)
                 if event is not None:
                     self._taker.take_log_event(event, line.time_ms)
         self.listener.lines(self.entry, page)

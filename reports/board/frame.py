@@ -1,0 +1,83 @@
+"""``leaderboard()``: the ranking as a pandas frame that draws itself in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.board.board import Board, build
+from reports.board.runs import Ask, split_words
+from reports.store import open_store
+from tracking import names
+from tracking.frame.query import HasUri
+
+
+class LeaderboardFrame(pd.DataFrame):
+    """The leaderboard's table, one row a configuration; ``board`` holds the rest of the page."""
+
+    _metadata = ["board"]
+    board: Board
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def to_text(self, format: str = "md") -> str:
+        """The whole page as ``md``, ``html``, ``csv`` or ``json``."""
+        from reports.board.export import render
+
+        return render(self.board, format)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the tables, the figures."""
+        from reports.board.page import document
+        from reports.document.html import fragment
+
+        return fragment(document(self.board))
+
+
+def leaderboard(
+    store: HasUri | str | None = None,
+    experiments: str | Sequence[str] | None = None,
+    *,
+    filter: str = "",
+    metric: str = names.TEST_ACCURACY,
+    by: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
+    best: str = "",
+    at_step: int | None = None,
+    top: int = 100,
+) -> LeaderboardFrame:
+    """Rank the configurations of a store (default: this directory's) over their seeds.
+
+    ``filter`` is in MLflow's language, ``metric`` what ranks, ``by`` the settings that make a row (default: the whole
+    configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
+    at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
+    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). Raises
+    ReportError when there is nothing to rank or a name is unknown.
+    """
+    named = split_words(experiments) if isinstance(experiments, str) else experiments
+    ask = Ask(
+        None if named is None else tuple(named),
+        filter,
+        metric,
+        split_words(by),
+        split_words(columns),
+        best,
+        at_step,
+        top,
+    )
+    board = build(open_store(store), ask)
+    frame = LeaderboardFrame(board.table)
+    frame.attrs = dict(board.table.attrs)
+    frame.board = board
+    return frame
+
+
+def leaderboard_text(
+    store: HasUri | str | None = None, experiments: str | Sequence[str] | None = None, format: str = "md", **rest: Any
+) -> str:
+    """The leaderboard as text; the arguments are ``leaderboard``'s."""
+    return leaderboard(store, experiments, **rest).to_text(format)

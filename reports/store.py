@@ -1,0 +1,32 @@
+"""Opening the store that a report is about."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from tracking.frame.query import HasUri
+from tracking.store import connection
+
+
+@dataclass(frozen=True)
+class Uri:
+    """A bare tracking URI where a store is expected."""
+
+    tracking_uri: str
+
+
+def open_store(store: HasUri | str | None) -> HasUri:
+    """The store given, the one at a tracking URI, or the one this directory resolves to."""
+    if store is None:
+        from tracking.store import resolve
+
+        return resolve()
+    return Uri(store) if isinstance(store, str) else store
+
+
+def where(store: HasUri) -> list[str]:
+    """The line of shell that leads other commands to a store that was named, not found by its place; else none."""
+    if not isinstance(store, Uri):
+        return []
+    return [f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}"]
