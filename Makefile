@@ -35,7 +35,7 @@ coverage: $(STAMP)
 # browser, which knows nothing of pandas, is left to `make test`.
 test-reports: $(REPORTS_STAMP)
 	REPORTS_PANDAS_MAJOR=3 $(REPORTS_VENV)/bin/python -m pytest -q -n 2 --dist loadfile \
-		$(filter-out %_html.py,$(sort $(wildcard tests/test_reports_*.py tests/test_tracking_frame*.py)))
+		tests/reports tests/tracking/frame --ignore tests/reports/test_html.py
 
 # A package that both files pin is taken as the second has it: pip would refuse the pair.
 $(REPORTS_STAMP): pyproject.toml constraints.txt constraints-reports.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,22 +23,9 @@ _STEERING = (
     "MXNET_HOME",
     "MXNET_GLUON_REPO",
 )
-# The longest files: they begin first, so that no worker is left alone with one at the end.
-_FIRST = (
-    "test_trainers_sagemaker_container.py",
-    "test_trainers_experiment.py",
-    "test_trainers_study_runner.py",
-    "test_trainers_sagemaker_watch.py",
-    "test_trainers_sagemaker_launcher.py",
-    "test_trainers_sagemaker_jobs.py",
-    "test_trainers_cloud.py",
-    "test_tracking_gluon.py",
-    "test_tracking_http.py",
-    "test_tracking_postgres.py",
-    "test_tracking_replay.py",
-    "test_trainers_data_mxnet.py",
-    "test_tracking_gluon_onnx.py",
-)
+# A suite started in the background inherits that Ctrl-C is ignored, and so would every process it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 try:
@@ -51,9 +39,9 @@ else:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring the longest files to the front."""
-    rank = {name: number for number, name in enumerate(_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(_FIRST)))
+    """Begin with the files that hold slow tests, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support import ROOT
 
 _HEAVY = ("mlflow", "pandas", "numpy", "mxnet", "boto3", "scipy", "matplotlib")
 _AWS = ("boto3", "botocore", "moto", "sagemaker")

@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402
-from models_fixtures import CLASS_NAMES, FAMILIES, ask, crops, network, probabilities, save  # noqa: E402
-from serving_fixtures import serve  # noqa: E402
+
+from tests.support.models import CLASS_NAMES, FAMILIES, ask, crops, network, probabilities, save  # noqa: E402
+from tests.support.serving import serve  # noqa: E402
 
 NET = (44, "v1", (3, 28, 28))
 IMAGES, ROUNDS, BATCH = 2048, 5, 64

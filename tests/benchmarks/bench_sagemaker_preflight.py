@@ -13,12 +13,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from trainers.sagemaker.preflight import report as report_
+from trainers.sagemaker.preflight.report import Report
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sagemaker_world import BUILTIN, World, build, picture, records, world  # noqa: E402
-
+from tests.support.aws.account import BUILTIN, World, build, picture, records, world  # noqa: E402
 from trainers.sagemaker.job import request  # noqa: E402
 from trainers.sagemaker.job.request import Channel  # noqa: E402
 from trainers.sagemaker.preflight import examine  # noqa: E402
@@ -85,7 +84,7 @@ def _records(account: World, gigabytes: float) -> None:
     print(f"  {facts.num_images:,} records estimated, {2000 * times:,} there, findings {_said(report)}")
 
 
-def _said(report: report_.Report) -> list[str]:
+def _said(report: Report) -> list[str]:
     return [finding.what for finding in report.findings if finding.severity in ("error", "warning")]
 
 

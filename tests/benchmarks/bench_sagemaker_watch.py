@@ -47,10 +47,9 @@ def watch(folder: Path) -> None:
 
 def main() -> None:
     """Make the jobs, let them be watched, compare."""
-    from fake_clock import ScaledClock
-    from fake_sagemaker import RATES_PER_S, Plan, environment, running
-    from sagemaker_fixtures import CONFIG, options
-
+    from tests.support.aws.fake import RATES_PER_S, Plan, environment, running
+    from tests.support.aws.launches import CONFIG, options
+    from tests.support.clock import ScaledClock
     from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.job.launcher import SageMakerLauncher
 

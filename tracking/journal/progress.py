@@ -11,7 +11,7 @@ from tracking.errors.redaction import public
 from tracking.journal.events import Position, checksum, read
 
 if TYPE_CHECKING:
-    from tracking.store.store import Store
+    from tracking.store import Store
 
 STATE_FILE = "replay.json"
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from tracking import names
 from tracking.models import package
-from trainers import files as files_
 from trainers.data import Batches
 from trainers.errors import DiskFull
+from trainers.files import is_disk_full
 from trainers.networks import resnet, saved
 from trainers.training import figures, predictions
 
@@ -64,7 +64,7 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
     try:
         written = package.package(folder, pictures=shown, ask=lambda pictures: net(resnet.to_array(pictures)).asnumpy())
     except OSError as error:
-        if files_.is_disk_full(error):
+        if is_disk_full(error):
             raise DiskFull(f"No room left to write {folder}. Free some space and go on with --resume.") from error
         raise
     facts: dict[str, Any] = written["metadata"]

@@ -1,0 +1,118 @@
+"""The ranking: groups over seeds, pages by test digest, what is never ranked."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+import reports
+from reports.errors import ReportError
+from tests.support.runs import Filler, empty_store, trained
+
+
+@pytest.fixture
+def filler() -> Filler:
+    return empty_store()
+
+
+def test_one_row_a_configuration_over_its_seeds(filler: Filler) -> None:
+    for seed, accuracy in enumerate((0.95, 0.96, 0.97)):
+        filler.run(**trained(44, seed=seed, test=accuracy))
+    board = reports.leaderboard(filler.uri)
+    assert isinstance(board, pd.DataFrame) and len(board) == 1
+    row = board.iloc[0]
+    assert row["n"] == 3 and row["test_accuracy"] == pytest.approx(0.96)
+    assert row["test_accuracy_spread"] == pytest.approx(0.01)
+    # Student's t with 2 degrees of freedom: 4.30265; 0.01 / sqrt(3) = 0.0057735.
+    assert (row["low"], row["high"]) == (
+        pytest.approx(0.96 - 0.024841, abs=1e-6),
+        pytest.approx(0.96 + 0.024841, abs=1e-6),
+    )
+    assert row["interval"] == "t"
+
+
+def test_one_seed_gets_wilson_on_its_pictures(filler: Filler) -> None:
+    filler.run(**trained(test=0.9, images=100))
+    row = reports.leaderboard(filler.uri).iloc[0]
+    # Wilson for 90 of 100: 0.8256 to 0.9448.
+    assert (row["low"], row["high"]) == (pytest.approx(0.8256, abs=1e-4), pytest.approx(0.9448, abs=1e-4))
+
+
+def test_ranked_by_test_accuracy_with_the_missing_unranked_at_the_end(filler: Filler) -> None:
+    missing = filler.run(**trained(20, test=None))
+    filler.run(**trained(34, test=0.91))
+    filler.run(**trained(44, test=0.93))
+    board = reports.leaderboard(filler.uri)
+    assert board["layers"].tolist() == [44, 34, 20]
+    assert board["rank"].tolist() == [1, 2, pd.NA]
+    page = board.to_text("md")
+    assert f"python -m trainers.evaluate {missing}" in page
+    assert page.count("trainers.evaluate") == 1
+
+
+def test_scores_on_different_test_pictures_never_share_a_ranking(filler: Filler) -> None:
+    filler.run(**trained(34, test=0.99, digest="small"))
+    filler.run(**trained(44, test=0.90, digest="large"))
+    board = reports.leaderboard(filler.uri)
+    assert board["rank"].tolist() == [1, 1]
+    page = board.to_text()
+    assert page.index("test pictures `large`") != page.index("test pictures `small`")
+
+
+def test_pretext_running_and_failed_runs_are_listed_not_ranked(filler: Filler) -> None:
+    filler.run(**trained(44))
+    filler.run("the source", tags={"pretext": "rotation"}, metrics={"test_accuracy": 1.0})
+    filler.run("still going", status="RUNNING", metrics={"test_accuracy": 1.0})
+    filler.run("fell over", status="FAILED", tags={"status_reason": "the loss is nan"}, metrics={"test_accuracy": 1.0})
+    board = reports.leaderboard(filler.uri)
+    assert len(board) == 1
+    page = board.to_text()
+    assert "the source" in page and "Still RUNNING" in page and "the loss is nan" in page
+
+
+def test_an_impossible_score_is_not_ranked(filler: Filler) -> None:
+    filler.run(**trained(44, test=994.0))
+    filler.run(**trained(34, test=0.5))
+    board = reports.leaderboard(filler.uri)
+    assert board["layers"].tolist() == [34, 44] and board["rank"].tolist() == [1, pd.NA]
+
+
+def test_a_foreign_store_groups_by_its_parameters(filler: Filler) -> None:
+    for seed in range(2):
+        filler.run(params={"lr": 0.1, "seed": seed}, metrics={"acc": 0.5 + seed / 10})
+    filler.run(params={"lr": 0.2, "seed": 0}, metrics={"acc": 0.9})
+    board = reports.leaderboard(filler.uri, metric="acc")
+    assert board["n"].tolist() == [1, 2] and board["acc"].tolist() == [0.9, pytest.approx(0.55)]
+
+
+def test_an_interval_ends_where_the_metric_does(filler: Filler) -> None:
+    for seed, loss in enumerate((0.1, 0.5)):
+        settings = trained(44, seed=seed)
+        settings["metrics"] |= {"test_loss": loss}
+        filler.run(**settings)
+    row = reports.leaderboard(filler.uri, metric="test_loss").iloc[0]
+    # 0.3 ± 12.7062 * 0.283 / sqrt(2): a loss is never below 0.
+    assert row["low"] == 0 and row["high"] == pytest.approx(0.3 + 12.7062 * 0.2)
+
+
+def test_the_same_store_gives_the_same_bytes(filler: Filler) -> None:
+    for seed in range(3):
+        filler.run(**trained(44, seed=seed))
+    for format in ("md", "csv", "json"):
+        assert reports.leaderboard_text(filler.uri, format=format) == reports.leaderboard_text(
+            filler.uri, format=format
+        )
+    parsed = json.loads(reports.leaderboard_text(filler.uri, format="json"))
+    assert parsed["pages"][0]["rows"][0]["n"] == 3
+
+
+def test_nothing_to_rank_is_one_clear_message(filler: Filler) -> None:
+    filler.run(**trained())
+    with pytest.raises(ReportError, match="no runs that match"):
+        reports.leaderboard(filler.uri, filter="params.dataset = 'x'")
+    with pytest.raises(ReportError, match="no run has a metric 'speed'; there are: "):
+        reports.leaderboard(filler.uri, metric="speed")
+    with pytest.raises(ReportError, match="no run has a parameter, metric or tag 'colour'"):
+        reports.leaderboard(filler.uri, by="colour")

@@ -1,0 +1,193 @@
+"""The command line: what it prints and writes, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import main
+from tests.support import ROOT
+from tests.support.runs import Filler, new_store, predictions, trained
+
+
+@pytest.fixture
+def filler(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Filler:
+    """A store that the current directory resolves to."""
+    made = new_store(workdir)
+    (workdir / "mlruns").mkdir()
+    (workdir / "mlflow.db").rename(workdir / "mlruns" / "mlflow.db")
+    return Filler(f"sqlite:///{workdir}/mlruns/mlflow.db", made.artifacts)
+
+
+def python(script: str, cwd: Path, **environment: str) -> str:
+    """What a script prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_answers_without_importing_anything_heavy(tmp_path: Path) -> None:
+    script = (
+        "import sys; from reports.__main__ import main\n"
+        "try: main(['leaderboard', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'pandas', 'numpy', 'mlflow', 'scipy', 'jinja2', 'sqlalchemy'} & set(sys.modules)"
+    )
+    assert "--against" in python(script, tmp_path)
+
+
+def test_the_store_of_the_directory_is_the_default(filler: Filler, capsys: pytest.CaptureFixture[str]) -> None:
+    filler.run(**trained(44))
+    assert main(["leaderboard"]) == 0
+    assert "**44 layers, scratch, 30 epochs** is the only one with a test accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.md", "# "), ("b.html", "<!doctype"), ("c.csv", "test_"), ("d.json", "{")]
+)
+def test_out_decides_the_format(filler: Filler, workdir: Path, name: str, begins: str) -> None:
+    filler.run(**trained(44))
+    assert main(["leaderboard", "--out", f"deep/er/{name}"]) == 0
+    assert (workdir / "deep" / "er" / name).read_text(encoding="utf-8").startswith(begins)
+
+
+def test_bad_input_is_one_line_and_two(filler: Filler, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = filler.run(**trained(44))
+    other = filler.run(**trained(34))
+    (workdir / "broken.json").write_text("{", encoding="utf-8")
+    (workdir / "other.json").write_text("{}", encoding="utf-8")
+    (workdir / "file").write_text("", encoding="utf-8")
+    for words, said in (
+        (["leaderboard", "--experiment", "nowhere"], "no experiment 'nowhere' in this store; there are: "),
+        (["leaderboard", "--filter", "params.dataset = 'x'"], "no runs that match"),
+        (["leaderboard", "--filter", "nonsense"], "filter 'nonsense'"),
+        (["leaderboard", "--metric", "speed"], "no run has a metric 'speed'"),
+        (["leaderboard", "--by", "colour"], "no run has a parameter, metric or tag 'colour'"),
+        (["leaderboard", "--best", "speed"], "no run has a metric 'speed' to take the best of"),
+        (["leaderboard", "--out", "x.pdf"], "no format is called 'pdf'; legal are md, html, csv, json"),
+        (["leaderboard", "--out", "file/x.md"], "cannot write file/x.md: "),
+        (["leaderboard", "--against", "none.json"], "--against none.json: No such file or directory; save one with"),
+        (["leaderboard", "--against", "broken.json"], "this is no JSON"),
+        (["leaderboard", "--against", "other.json"], "this is no leaderboard of format 1"),
+        (["leaderboard", "--store", "sqlite:///none.db"], "no store at none.db"),
+        (["compare", run_id], "compare needs two runs or more, 1 given"),
+        (["compare", run_id, run_id[:8]], "compare was given the same run twice"),
+        (["compare", run_id, "ffffffff"], "no run 'ffffffff' in sqlite:///"),
+        (["run", "no"], "'no' is no run id: give at least 4"),
+        (["run", "%%%%"], "'%%%%' is no run id"),
+    ):
+        assert main(words) == 2, words
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("python -m reports: ") and said in err, (words, err)
+        assert err.count("\n") == 1
+    assert run_id != other
+
+
+def test_an_ambiguous_beginning_names_the_runs(filler: Filler, capsys: pytest.CaptureFixture[str]) -> None:
+    import sqlite3
+
+    ids = [filler.run(**trained(d)) for d in (34, 44)]
+    with sqlite3.connect(filler.uri.removeprefix("sqlite:///")) as raw:
+        for table in ("runs", "params", "tags", "metrics", "latest_metrics"):
+            for i, run_id in enumerate(ids):
+                raw.execute(f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = ?", (f"abcd{i:028d}", run_id))
+    raw.close()
+    assert main(["run", "abcd"]) == 2
+    assert "'abcd' could be 2 runs: abcd0000" in capsys.readouterr().err
+    assert main(["run", "abcd0000000000000000000000000001"]) == 0
+
+
+def test_an_unreachable_server_is_said_at_once(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    assert main(["leaderboard", "--store", "http://127.0.0.1:9"]) == 1
+    assert "nothing answers at http://127.0.0.1:9" in capsys.readouterr().err
+    assert time.monotonic() - began < 20
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(filler: Filler, workdir: Path) -> None:
+    for depth in (20, 34, 44):
+        filler.run(**trained(depth))
+    with subprocess.Popen(
+        [sys.executable, "-m", "reports", "leaderboard"],
+        cwd=workdir,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_the_same_store_gives_the_same_bytes_whatever_the_hash_seed(filler: Filler, workdir: Path) -> None:
+    for depth, score in ((34, 0.9), (44, 0.95)):
+        run_id = filler.run(**trained(depth, test=score), inputs={"test": "d1", "train": "t"})
+        predictions(filler, run_id, score, seed=depth)
+    filler.run("bad", status="FAILED", tags={"status_reason": "x"})
+    script = "import reports; b = reports.leaderboard(); print(*map(b.to_text, ('md', 'html', 'json', 'csv')))"
+    pages = {python(script, workdir, PYTHONHASHSEED=seed) for seed in ("1", "2")}
+    assert len(pages) == 1 and "significant (exact McNemar test" in pages.pop()
+
+
+def test_changes_since_a_saved_board(filler: Filler, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for depth, score in ((20, 0.90), (34, 0.93)):
+        filler.run(**trained(depth, test=score))
+    missing = filler.run(**trained(56, test=None))
+    assert main(["leaderboard", "--out", "main.json"]) == 0
+    assert main(["leaderboard", "--against", "main.json"]) == 0
+    assert "Nothing: every configuration has the score, the rank and the runs that it had." in capsys.readouterr().out
+    filler.run(**trained(44, test=0.95))
+    filler.run(**trained(20, seed=1, test=0.92))
+    filler.client.log_metric(missing, "test_accuracy", 0.80)
+    filler.client.log_metric(missing, "test_num_images", 360)
+    assert main(["leaderboard", "--against", "main.json"]) == 0
+    page = capsys.readouterr().out.replace("\u00a0", " ")
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        ["44 layers, scratch, 30 epochs", "new", "–", "95.0 %", "–", "– → 1"],
+        ["34 layers, scratch, 30 epochs", "rank", "93.0 %", "93.0 %", "0.00", "1 → 2"],
+        ["20 layers, scratch, 30 epochs", "score", "90.0 %", "91.0 ± 1.4 % (n=2)", "+1.00", "2 → 3"],
+        ["56 layers, scratch, 30 epochs", "score", "–", "80.0 %", "–", "– → 4"],
+    ]
+    assert page.splitlines()[2].startswith("New leader. 44 layers, scratch, 30 epochs leads on digits with 95.0 %")
+    assert len(page) < 2500
+    assert main(["leaderboard", "--against", "main.json", "--format", "json"]) == 0
+    parsed = json.loads(capsys.readouterr().out)
+    assert [c["change"] for c in parsed["changes"]] == ["new", "rank", "score", "score"]
+    assert main(["leaderboard", "--against", "main.json", "--by", "num_layers"]) == 2
+    assert "its rows are whole configurations, here they are num_layers; give the same --by" in capsys.readouterr().err
+    assert main(["leaderboard", "--by", "num_layers,init", "--out", "by.json"]) == 0
+    filler.run(**trained(44, epochs=5, test=0.97))
+    assert main(["leaderboard", "--by", "num_layers,init", "--against", "by.json"]) == 0
+    assert "| 44 layers, scratch | score " in capsys.readouterr().out
+    assert main(["leaderboard", "--against", "main.json", "--metric", "train_accuracy"]) == 2
+    assert "it ranks by 'test_accuracy', this one by 'train_accuracy'" in capsys.readouterr().err
+
+
+def test_log_keeps_the_page_in_mlflow_and_out_of_the_ranking(
+    filler: Filler, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filler.run(**trained(44))
+    assert main(["leaderboard", "--log"]) == 0
+    before, said = capsys.readouterr()
+    assert said.startswith("kept as run ") and "experiment 'reports'" in said
+    experiment = filler.client.get_experiment_by_name("reports")
+    [run] = filler.client.search_runs([experiment.experiment_id])
+    kept = sorted(item.path for item in filler.client.list_artifacts(run.info.run_id))
+    assert kept == ["leaderboard-figures", "leaderboard.html", "leaderboard.json", "leaderboard.md"]
+    assert run.info.status == "FINISHED" and run.data.tags["report"] == "leaderboard"
+    assert main(["leaderboard"]) == 0
+    assert capsys.readouterr().out == before

@@ -1,0 +1,56 @@
+"""The notebook in ``docs/`` runs from top to bottom on a real store, and what it shows is what it promises."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.support import ROOT
+from tests.support.runs import demo, new_store
+
+NOTEBOOK = ROOT / "docs" / "leaderboard.ipynb"
+
+
+def run(cells: list[str]) -> list[Any]:
+    """Execute cells one after another as a notebook does; the value of each one's last line."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    shown = []
+    for number, source in enumerate(cells):
+        tree = ast.parse(source, f"cell {number}")
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, f"cell {number}", "exec"), names)
+        value = None
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
+        shown.append(value)
+    return shown
+
+
+def test_it_is_kept_without_outputs() -> None:
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    for cell in notebook["cells"]:
+        assert cell["id"] and (
+            cell["cell_type"] == "markdown" or (cell["outputs"], cell["execution_count"]) == ([], None)
+        )
+
+
+def test_it_runs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workdir / "mlruns").mkdir()
+    demo(new_store(workdir / "mlruns"))
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    shown = run(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
+    board, columns, by_depth, grouped, pair, card, runs = shown
+    html = board._repr_html_()
+    assert "leads on digits" in html and "<svg" in html and "<script" not in html
+    assert list(columns.columns) == ["rank", "label", "n", "test_accuracy", "low", "high", "time_s"]
+    assert by_depth.loc[44] == pytest.approx(0.978, abs=0.001)
+    assert grouped["n"].sum() == board["n"].sum()
+    assert "McNemar" in pair._repr_html_() and "Calibration" in card._repr_html_()
+    assert isinstance(runs, pd.DataFrame) and len(runs) == 5
+    assert runs["metrics.test_accuracy"].is_monotonic_decreasing

@@ -1,0 +1,225 @@
+"""A real tracking server on this machine: our ``ui`` serves it, our replayer writes to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_tracking_logged_models import model_folder
+
+from reports.runs import predictions
+from tests.support import ROOT
+from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
+from tracking import run as tracked
+from tracking.__main__ import main
+from tracking.frame import load
+from tracking.journal import Journal
+from tracking.store import Store, resolve
+from tracking.store.replay import replay
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The default store of a directory with ``python -m tracking ui`` on it, whose address is in the file ``url``."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "mlruns").mkdir()
+    shutil.copy(made_database(), folder / "mlruns" / "mlflow.db")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tracking", "ui", "--port", str(port)]
+        + ["--", "--serve-artifacts", "--artifacts-destination", str(folder / "proxied")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        while "ready: " not in said:
+            assert select.select([process.stdout], [], [], 120)[0], said
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        assert re.search(rf"coming up at http://127.0.0.1:{port} \(Ctrl-C ends them\)", said)
+        (folder / "url").write_text(f"http://127.0.0.1:{port}")
+        yield resolve(folder)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def remote(served: Store, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The server as a store, from another directory; its experiment ``far`` keeps artifacts behind the server."""
+    url = (served.root.parent.parent / "url").read_text()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    store = resolve()
+    client = store.client()
+    if client.get_experiment_by_name("far") is None:
+        client.create_experiment("far", artifact_location="mlflow-artifacts:/far")
+    return store
+
+
+def test_the_pages_show_runs_and_artifacts_of_the_store(served: Store, tmp_path: Path) -> None:
+    run_id = replay(write_full_journal(served, tmp_path), served).run_id
+    url = (served.root.parent.parent / "url").read_text()
+    with urllib.request.urlopen(f"{url}/", timeout=30) as page:
+        assert b"<title>MLflow</title>" in page.read()
+    with urllib.request.urlopen(f"{url}/get-artifact?path=model/weights.bin&run_uuid={run_id}", timeout=30) as answer:
+        assert answer.read() == b"w" * 1000
+
+
+def test_no_command_line_names_the_store(served: Store) -> None:
+    """Every user of the machine sees them; the URI of a database holds its password."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    assert any("mlflow" in line and "server" in line for line in lines)
+    assert not [line for line in lines if served.tracking_uri in line]
+
+
+def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Path) -> None:
+    with tracked.start(experiment="far", run_name="remote", live=remote, system_metrics=False) as run:
+        run.params({"num_layers": 44, "long": "x" * 7_000})
+        run.metrics({"loss": 0.5, "nan": float("nan")}, step=1)
+        run.dataset("train", name="digits", digest="abc", source="/d", num_images=5, num_classes=2)
+        (tmp_path / "model" / "deep").mkdir(parents=True)
+        (tmp_path / "model" / "deep" / "weights").write_text("w")
+        run.artifact(tmp_path / "model")
+        run.text("hello", "notes.txt", "texts")
+    assert run.mlflow_run_id is not None
+    found = remote.find_run(run.mlflow_run_id)
+    assert (found.info.status, found.data.params["num_layers"], found.data.metrics["loss"]) == ("FINISHED", "44", 0.5)
+    assert found.info.artifact_uri.startswith("mlflow-artifacts:")
+    assert [i.dataset.digest for i in found.inputs.dataset_inputs] == ["abc"]
+    client = remote.client()
+    for path in ("model/deep/weights", "texts/notes.txt", "params/long.txt"):
+        assert Path(client.download_artifacts(run.mlflow_run_id, path, str(tmp_path))).stat().st_size > 0
+    assert remote.journal_dir(run.mlflow_run_id[:8]) == run.dir
+    where = found.info.artifact_uri
+    fetched = predictions.artifact(remote, where, "texts/notes.txt", tmp_path / "fetched")
+    assert fetched is not None and fetched.read_text() == "hello"
+    assert predictions.artifact(remote, where, "texts/other.txt", tmp_path) is None
+    assert predictions.artifact(remote, where, "nowhere/notes.txt", tmp_path) is None
+    assert [one.digest for one in load.inputs(remote, run.mlflow_run_id)] == ["abc"]
+
+
+def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", epoch=1)
+    with tracked.start(experiment="far", run_name="remote", live=remote, system_metrics=False) as run:
+        run.metrics({"validation_accuracy": 0.5}, step=1)
+        run.artifact(folder)
+        run.metrics({"test_accuracy": 0.25}, step=1)
+    assert run.mlflow_run_id is not None
+    client = remote.client()
+    (output,) = remote.find_run(run.mlflow_run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert {m.key: m.value for m in model.metrics} == {"validation_accuracy": 0.5, "test_accuracy": 0.25}
+    assert str(model.status) == "READY" and model.artifact_location.startswith("mlflow-artifacts:")
+    found = Path(client.download_artifacts(run.mlflow_run_id, "model", str(tmp_path)))
+    assert (found / "code" / "loader" / "__init__.py").is_file()
+    assert output.model_id in (found / "MLmodel").read_text()
+    fetched = predictions.model_file(remote, run.mlflow_run_id, "MLmodel", tmp_path / "fetched")
+    assert fetched is not None and output.model_id in fetched.read_text()
+    assert predictions.model_file(remote, run.mlflow_run_id, "none.json", tmp_path) is None
+
+
+@pytest.mark.parametrize(("stop_at", "after"), [(0, True), (2, True), (3, True), (5, False), (6, True), (7, True)])
+def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, stop_at: int, after: bool) -> None:
+    directory = write_full_journal(remote, tmp_path)
+    stopping = StoppingStore(remote.tracking_uri, None, remote.root, stop_at=stop_at, after=after)
+    with pytest.raises(Stopped):
+        replay(directory, stopping)
+    replay(directory, remote)
+    found = list(remote.runs(None, f"tags.journal_id = '{directory.name}'"))
+    assert [(run.info.status, run.info.start_time, run.info.end_time) for run in found] == [("FAILED", 1_000, 10_000)]
+    for name in ("train_loss", "train_accuracy"):
+        history = remote.client().get_metric_history(found[0].info.run_id, name)
+        assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]
+
+
+@pytest.fixture
+def older(remote: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The server as one of MLflow 2.22 is: it answers 404 to whatever concerns logged models."""
+
+    class Older(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if "logged-models" in self.path or self.path.endswith("/outputs"):
+                self._answer(404, "text/html", b"<!doctype html><title>404 Not Found</title>")
+                return
+            headers = {k: v for k, v in self.headers.items() if k in ("Content-Type", "Accept")}
+            asked = urllib.request.Request(remote.tracking_uri + self.path, body or None, headers, method=self.command)
+            try:
+                with urllib.request.urlopen(asked) as answer:
+                    self._answer(answer.status, answer.headers.get("Content-Type", ""), answer.read())
+            except urllib.error.HTTPError as error:
+                self._answer(error.code, error.headers.get("Content-Type", ""), error.read())
+
+        do_GET = do_PUT = do_PATCH = do_POST
+
+        def _answer(self, code: int, kind: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Not into the test's output."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Older) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        yield resolve()
+        server.shutdown()
+
+
+def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once(
+    older: Store, remote: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        journal = Journal.create(older.root, experiment="far", run_name="older")
+        journal.metrics({"test_accuracy": 0.5}, step=2)
+        journal.artifact(model_folder(tmp_path / "model"))
+        journal.status("FINISHED")
+        journal.close()
+    assert main(["sync"]) == 0
+    said = capsys.readouterr()
+    assert "2 brought up to date" in said.out
+    assert said.out.count("knows no logged models (MLflow before 3.0): a run's model is kept among its artifacts") == 1
+    runs = [run for run in remote.runs() if run.info.run_name == "older"]
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"test_accuracy": 0.5})] * 2
+    for run in runs:
+        assert "replay_problems" not in run.data.tags
+        found = {file.path for file in remote.client().list_artifacts(run.info.run_id, "model")}
+        assert found >= {"model/MLmodel", "model/model-0000.params", "model/code"}

@@ -1,0 +1,171 @@
+"""A machine that loses power: what was told to MLflow is in the journal, and what comes after it arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracking import run as tracked
+from tracking.__main__ import main
+from tracking.journal import Journal, files
+from tracking.journal.progress import is_done
+from tracking.store import Store
+from tracking.store.replay import replay
+
+
+def history(store: Store) -> list[int]:
+    """The steps of the only run's metric, in order."""
+    [run] = store.runs()
+    return sorted(m.step for m in store.client().get_metric_history(run.info.run_id, "loss"))
+
+
+def cut(directory: Path, num_lines: int, padding: bytes = b"") -> None:
+    """Take the journal's last lines, as a cut does that comes before they were on the disk."""
+    path = directory / "journal-000001.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-num_lines]) + padding)
+
+
+def started(store: Store, num_steps: int) -> Path:
+    """A run that was replayed while it went on, and then lost its process."""
+    journal = Journal.create(store.root, experiment="exp", run_name="cut")
+    for step in range(1, num_steps + 1):
+        journal.metrics({"loss": step}, step=step)
+    journal._release()
+    return journal.dir
+
+
+def go_on(directory: Path, steps: range) -> None:
+    with tracked.resume(directory, live=None, system_metrics=False) as run:
+        for step in steps:
+            run.metrics({"loss": step}, step=step)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0" * 700, b'{"time_ms":1,"event":"met'])
+@pytest.mark.parametrize("more", [1, 200])  # the journal ends before, or after, where it had been replayed to
+@pytest.mark.parametrize("arguments", [["sync"], ["sync", "--all"]])
+def test_what_a_resumed_run_logs_after_a_cut_arrives(
+    store: Store, capsys: pytest.CaptureFixture[str], arguments: list[str], more: int, padding: bytes
+) -> None:
+    directory = started(store, 20)
+    assert replay(directory, store).num_events == 21
+    cut(directory, 10, padding)
+    assert not is_done(directory, store)
+    go_on(directory, range(11, 11 + more))
+    assert main(["repair"]) == 0
+    assert "nothing to repair\n1 not wholly in sqlite" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "FINISHED\n1 brought up to date, 0 were already" in capsys.readouterr().out
+    assert [run.info.status for run in store.runs()] == ["FINISHED"]
+    assert set(history(store)) == set(range(1, max(20, 10 + more) + 1))
+    assert main(arguments) == 0
+    assert "0 brought up to date, 1 were already" in capsys.readouterr().out
+    assert main(["repair"]) == 0
+    assert capsys.readouterr().out == "nothing to repair\n"
+
+
+def test_a_place_that_happens_to_be_a_lines_end_is_not_believed(store: Store) -> None:
+    directory = started(store, 20)
+    replay(directory, store)
+    path = directory / "journal-000001.jsonl"
+    size = path.stat().st_size
+    cut(directory, 10)
+    journal = Journal.reopen(directory)
+    journal.tags({"a": ""})
+    journal.tags({"a": "x" * (size - path.stat().st_size * 2 + 1)})
+    missing = size - path.stat().st_size
+    journal._release()
+    line = json.dumps({"time_ms": 1, "event": "tag", "values": {"b": ""}})
+    path.write_bytes(path.read_bytes() + f"{line.ljust(missing - 1)}\n".encode())
+    assert path.stat().st_size == size
+    go_on(directory, range(21, 23))
+    replay(directory, store)
+    [run] = store.runs()
+    assert "b" in run.data.tags
+    assert history(store) == list(range(1, 23))
+
+
+def test_a_state_of_before_there_was_a_checksum_is_believed(store: Store) -> None:
+    directory = started(store, 3)
+    replay(directory, store)
+    path = directory / "replay.json"
+    state = json.loads(path.read_text())
+    for said in state["stores"].values():
+        del said["checksum"]
+    path.write_text(json.dumps(state))
+    assert is_done(directory, store)
+
+
+class Flushes:
+    """What was flushed to the disk itself, and how much of each file was in it then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: dict[str, int] = {}
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, self._noting(getattr(os, name)))
+
+    def _noting(self, real: Callable[[int], None]) -> Callable[[int], None]:
+        def flush(fd: int) -> None:
+            real(fd)
+            self.sizes[os.readlink(f"/proc/self/fd/{fd}")] = os.fstat(fd).st_size
+
+        return flush
+
+
+def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = started(store, 5)
+    path = directory / "journal-000001.jsonl"
+    told: list[tuple[int, int]] = []
+
+    class Watched(Store):
+        def client(self) -> Any:
+            client = super().client()
+            real = client.log_batch
+
+            def log_batch(*arguments: Any, **named: Any) -> Any:
+                told.append((flushes.sizes.get(str(path), 0), path.stat().st_size))
+                return real(*arguments, **named)
+
+            client.log_batch = log_batch
+            return client
+
+    flushes = Flushes(monkeypatch)
+    replay(directory, Watched(store.tracking_uri, store.artifact_root, store.root))
+    assert told and all(flushed == size for flushed, size in told)
+
+
+def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal.create(tmp_path / "r", experiment="exp", run_name=None)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_bytes(b"w" * 1000)
+    own = journal.dir / "files" / "log.txt"
+    own.write_text("log")
+    flushes = Flushes(monkeypatch)
+    seen: list[set[str]] = []
+    write = journal._write
+    monkeypatch.setattr(journal, "_write", lambda event: (seen.append(set(flushes.sizes)), write(event)))
+    journal.artifact(tmp_path / "model")
+    journal.artifact(own)
+    assert {Path(path).name for path in seen[0]} >= {"weights", "files"}
+    assert str(own) in seen[1]
+
+
+def test_an_event_a_second_after_the_last_flush_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    flushes = Flushes(monkeypatch)
+    journal = Journal.create(tmp_path, experiment="exp", run_name=None)
+    path = journal.dir / "journal-000001.jsonl"
+    assert flushes.sizes[str(path)] == path.stat().st_size  # the beginning
+    sizes = []
+    for seconds in (0.0, 0.4, 0.7, 0.0, 30.0):  # 0, 0.4, 1.1, 1.1, 31.1
+        now[0] += seconds
+        journal.metrics({"loss": 1}, step=1)
+        sizes.append(flushes.sizes[str(path)] == path.stat().st_size)
+    assert sizes == [False, False, True, False, True]
+    journal.status("FINISHED")
+    assert flushes.sizes[str(path)] == path.stat().st_size

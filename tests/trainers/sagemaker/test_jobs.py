@@ -1,0 +1,252 @@
+"""``python -m trainers.jobs`` against the fake, on a clock that runs fast: watch, list, logs, stop, wait."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock, environment
+from tests.support.aws.launches import CONFIG, account, launcher, metrics
+from tests.support.stores import make_store
+from tracking import names
+from tracking.journal.writer import is_held
+from tracking.store import resolve
+from trainers.jobs import main
+from trainers.sagemaker.job import ledger, submit
+from trainers.sagemaker.watch import console
+from trainers.sagemaker.watch.many_jobs import Fleet
+
+pytestmark = pytest.mark.slow
+
+QUICK = Plan(starting_s=20, downloading_s=10, image_s=10, epoch_s=20, uploading_s=5, log_lag_s=1)
+POLL = ("--poll", "0.1")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
+    make_store(workdir)
+    # The command line's clock is the machine's; the fake lives 60 seconds in each of its own.
+    with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
+        yield fake
+
+
+def recorded(fake: FakeSageMaker, name: str = "cats", *, sent: bool = True, seed: int = 0) -> ledger.Entry:
+    where = launcher(fake, resolve().root)
+    entry, journal = where.record(where.plan(replace(CONFIG, run_name=name, seed=seed)))
+    journal.close()
+    return submit.send(where.aws, entry) if sent else entry
+
+
+def test_watch_shows_phases_log_and_cost_and_fills_mlflow(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = recorded(fake)
+    assert main(["watch", entry.name[:8], *POLL]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "starting     Starting the training job",
+        "downloading  Downloading input data",
+        "Epoch[2] Validation",
+    ):
+        assert words in said
+    assert "(starting took 20 s)" in said and f"{entry.name}: finished, billed 1 min 26 s, 0.02 $" in said
+    (run,) = resolve().runs()
+    assert run.info.status == "FINISHED" and run.data.tags[names.JOB_NAME] == entry.name
+    assert run.data.metrics[names.VALIDATION_ACCURACY] == fake.job(entry.name).truth[-1][2]
+    assert main(["watch"]) == 0
+    assert "no job is under way" in capsys.readouterr().out
+
+
+def test_watch_answers_a_failure(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "ClientError: The number of input images must be bigger or equal to the mini_batch_size."
+    fake.plan("*", replace(QUICK, fails_in="Training", fails_after_epochs=0, failure=told))
+    entry = recorded(fake)
+    assert main(["watch", entry.name, "--quiet", *POLL]) == 1
+    said = capsys.readouterr().out
+    assert f"why: {told}" in said and "what to do: Fewer readable pictures than --mini-batch-size" in said
+
+
+def test_a_watcher_that_is_killed_is_followed_by_another(fake: FakeSageMaker, tmp_path: Path) -> None:
+    """SIGKILL in the middle, twice; the third sees the end, and the journal holds everything once."""
+    fake.plan("*", replace(QUICK, epoch_s=60))
+    entry = recorded(fake, sent=False)  # the first one even has to launch it
+    argv = [sys.executable, "-m", "trainers.jobs", "watch", entry.name, *POLL]
+    env = {**os.environ, **environment(fake), "PYTHONPATH": str(ROOT)}
+    for epochs in (1, 2):
+        process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while len(metrics(entry.directory, names.VALIDATION_ACCURACY)) < epochs and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        assert process.returncode == -signal.SIGKILL and not is_held(entry.directory)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(fake.jobs) == 1
+    truth = [(epoch, value) for epoch, _, value in fake.job(entry.name).truth]
+    assert metrics(entry.directory, names.VALIDATION_ACCURACY) == truth and len(truth) == 3
+    (run,) = resolve().runs()
+    assert run.info.status == "FINISHED"
+    history = resolve().client().get_metric_history(run.info.run_id, names.VALIDATION_ACCURACY)
+    assert [(metric.step, metric.value) for metric in history] == truth
+
+
+def test_list_tells_how_each_job_stands(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.plan("stuck*", replace(QUICK, never_starts=True))
+    ended, stuck, waiting = recorded(fake, "done"), recorded(fake, "stuck"), recorded(fake, "later", sent=False)
+    assert main(["watch", ended.name, "--quiet", *POLL]) == 0
+    capsys.readouterr()
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.split(r"\s{2,}", line)[:3] for line in lines[1:]] == [
+        [ended.name, "finished", lines[1].split("  ")[0] and re.split(r"\s{2,}", lines[1])[2]],
+        [stuck.name, "waiting", "starting"],
+        [waiting.name, "waiting", "not launched yet"],
+    ]
+    assert "1 min 26 s" in lines[1] and "0.02 $" in lines[1]
+    calls = len(fake.calls)
+    assert main(["list", "--offline"]) == 0 and len(fake.calls) == calls
+    assert stuck.name in capsys.readouterr().out
+    assert main(["list", "--account", "--limit", "1"]) == 0
+    account = capsys.readouterr().out.splitlines()
+    assert len(account) == 2 and account[1].startswith(stuck.name) and "InProgress" in account[1]
+
+
+def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.plan("stuck*", replace(QUICK, never_starts=True))
+    assert main(["wait", recorded(fake, "stuck").name, "--timeout", "0.01", *POLL]) == 124
+    entry = recorded(fake)
+    assert main(["logs", entry.name, "--follow", *POLL]) == 0
+    assert capsys.readouterr().out.count("Validation-accuracy") == 3
+    assert main(["wait", entry.name, *POLL]) == 0
+    assert main(["stop", entry.name]) == 0  # it has ended, and stays so
+    fake.plan("*", replace(QUICK, never_starts=True))
+    other = recorded(fake, "dogs")
+    assert main(["stop", other.name]) == 0 and main(["wait", other.name, *POLL]) == 1
+    never = recorded(fake, "cows", sent=False)
+    assert main(["stop", never.name]) == 0
+    loaded = ledger.load(never.directory)
+    assert loaded is not None and loaded.ended == "killed" and never.name not in {name for _, name in fake.jobs}
+    capsys.readouterr()
+    lost = recorded(fake, "pigs", sent=False)
+    submit.send(launcher(fake, resolve().root).aws, lost)
+    lost.save()  # AWS has taken it, the answer was lost
+    assert main(["stop", lost.name]) == 0 and "asked to end" in capsys.readouterr().out
+    assert fake.job(lost.name).status in ("Stopping", "Stopped")
+    assert main(["watch", lost.name, *POLL]) == 1 and fake.job(lost.name).status == "Stopped"
+
+
+def test_a_job_from_elsewhere_is_found_in_the_account(
+    fake: FakeSageMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = recorded(fake)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["watch", entry.name, "--quiet", *POLL]) == 0
+    (run,) = resolve().runs()
+    assert run.data.tags[names.JOURNAL_ID] == entry.journal_id and run.data.params["num_layers"] == "18"
+    assert main(["watch", "no-such-job"]) == 2
+    assert "neither launched from here nor a training job in us-east-1" in capsys.readouterr().err
+
+
+def test_a_stranger_s_job_is_spoken_to_without_becoming_a_run(
+    fake: FakeSageMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.plan("*", replace(QUICK, never_starts=True))
+    entry = recorded(fake)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["stop", entry.name]) == 0 and main(["wait", entry.name, *POLL]) == 1
+    assert main(["logs", entry.name]) == 0 and list(ledger.entries(resolve().root)) == []
+    assert main(["stop", "no-such-job"]) == 1
+    assert "no-such-job: StopTrainingJob: Requested resource not found" in capsys.readouterr().err
+
+
+def test_without_aws_the_list_still_says_what_is_known(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = recorded(fake)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    assert main(["list"]) == 0
+    assert re.search(rf"{entry.name}\s+\?\s+Unable to locate credentials", capsys.readouterr().out)
+
+
+def test_without_the_tracking_server_nothing_is_lost(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = recorded(fake)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    assert main(["watch", entry.name, "--quiet", *POLL]) == 0
+    assert "Nothing is lost; bring it in with: python -m tracking sync" in capsys.readouterr().err
+    truth = [(epoch, value) for epoch, _, value in fake.job(entry.name).truth]
+    assert metrics(entry.directory, names.VALIDATION_ACCURACY) == truth
+
+
+def test_ctrl_c_leaves_the_jobs_running(fake: FakeSageMaker, workdir: Path) -> None:
+    fake.plan("*", replace(QUICK, epoch_s=600))
+    entry = recorded(fake)
+    argv = [sys.executable, "-m", "trainers.jobs", "watch", entry.name, *POLL]
+    env = {**os.environ, **environment(fake), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Docker entrypoint" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"Watch again: python -m trainers.jobs watch {entry.name}" in said and "Traceback" not in said
+    assert fake.job(entry.name).status == "InProgress" and not is_held(entry.directory)
+
+
+def test_faults_of_the_command_line(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, told in ((["frobnicate"], "invalid choice"), (["logs"], "required: JOB"), ([], "required: COMMAND")):
+        assert main(argv) == 2
+        assert told in capsys.readouterr().err
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out == "no jobs\n"
+
+
+def test_help_needs_neither_boto3_nor_mlflow(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('boto3', 'botocore', 'mlflow', 'mxnet', 'rich', 'pandas')));"
+        "from trainers.jobs import main; main(['watch', '--help'])"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "seconds between looks" in done.stdout, done.stderr
+
+
+def test_the_table_of_many_jobs(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    with account(tmp_path / "fake", monkeypatch, default=QUICK) as fake:
+        entries = [recorded(fake, f"cats-{seed}", seed=seed) for seed in range(2)]
+        where = launcher(fake, resolve().root)
+        with console.ManyJobs(out) as view:
+            Fleet(entries, lambda entry: where.aws, listener=view, poll_s=5, on_round=view.draw).run()
+    said = out.getvalue()
+    for name in ("cats-0", "cats-1"):
+        assert f"{name}: finished (0.02 $)" in said and f"{name}: training" in said and f"{name}: starting" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (130, "2 min 10 s"), (11_100, "3 h 05 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text

@@ -1,0 +1,230 @@
+"""``python -m trainers.run --on sagemaker-builtin`` end to end against the fake: check, ask, launch, watch, rank."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock
+from tests.support.aws.launches import ROLE, account
+from tests.support.stores import make_store
+from tracking import names
+from tracking.store import resolve
+from trainers import jobs, run
+from trainers.sagemaker.rehearsal import _some_of_each
+
+pytestmark = pytest.mark.slow
+
+QUICK = Plan(starting_s=20, downloading_s=10, image_s=10, epoch_s=20, uploading_s=5, log_lag_s=1)
+JOB = [
+    "--on=sagemaker-builtin",
+    f"--role={ROLE}",
+    "--output=s3://bucket-one/jobs",
+    "--region=us-east-1",
+    "--train=s3://bucket-one/data/train/",
+    "--validation=s3://bucket-one/data/validation/",
+    "--num-layers=18",
+    "--image-shape=3,224,224",
+    "--num-classes=2",
+    "--num-training-samples=640",
+    "--epochs=2",
+    "--poll=0.1",
+]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
+    make_store(workdir)
+    with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
+        yield fake
+
+
+def test_a_dry_run_prints_the_request_and_sends_nothing(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run.main([*JOB, "--dry-run"])
+    captured = capsys.readouterr()
+    request = json.loads(captured.out)
+    assert request["HyperParameters"]["num_layers"] == "18" and request["RoleArn"] == ROLE
+    assert request["StoppingCondition"]["MaxRuntimeInSeconds"] > 0
+    assert code in (0, 2) and captured.err.strip()
+    assert not fake.jobs
+
+
+def test_preflight_errors_stop_the_launch(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fake's channels hold no RecordIO, which costs minutes of a rented machine to find out there."""
+    assert run.main([*JOB, "--yes"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert not fake.jobs
+
+
+def test_a_job_is_not_launched_unless_somebody_agrees(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*JOB, "--force"]) == 2  # nobody at the keyboard
+    captured = capsys.readouterr()
+    assert "--yes" in captured.err and "estimate" in captured.err
+    assert not fake.jobs
+
+
+def test_a_launched_job_becomes_a_run_with_its_cost(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*JOB, "--yes", "--force", "--run-name=cats"]) == 0
+    said = capsys.readouterr().out
+    assert "Training" in said or "training" in said
+    (logged,) = resolve().runs()
+    assert logged.info.status == "FINISHED" and logged.data.params["num_layers"] == "18"
+    assert logged.data.metrics[names.COST_USD] > 0 and logged.data.tags[names.LAUNCHER] == "sagemaker-builtin"
+    assert names.TEST_ACCURACY not in logged.data.metrics
+
+
+def test_a_study_becomes_jobs_and_ends_with_the_leaderboard(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'cats'\nlearning_rate = [0.1, 0.01]\n")
+    assert run.main([*JOB, "--yes", "--force", "--study=two.toml", "--leaderboard=board.md"]) == 0
+    assert len(fake.jobs) == 2
+    assert "# Leaderboard" in Path("board.md").read_text()
+    assert {one.data.tags[names.STUDY] for one in resolve().runs()} == {"two"}
+
+
+def test_a_study_goes_on_where_it_was(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is done is not paid for again, what is under way is followed; the file's own table names the account."""
+    account = f"[sagemaker]\nrole = '{ROLE}'\noutput = 's3://bucket-one/jobs'\nregion = 'us-east-1'\n"
+    Path("two.toml").write_text(account + "[[runs]]\nname = 'cats'\nlearning_rate = [0.1, 0.01]\n")
+    job = [word for word in JOB if not word.startswith(("--role", "--output", "--region"))]
+    argv = [*job, "--yes", "--force", "--study=two.toml"]
+    assert run.main([*argv, "--detach", "--max-cost=1"]) == 0
+    assert "each of the 2 jobs may cost 0.50 $ at most" in capsys.readouterr().err
+    # Half a dollar at 0.7364 an hour is 2444 s, less 180 s for all that is billed beside the training.
+    assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 180}
+    assert run.main(argv) == 0
+    captured = capsys.readouterr()
+    assert "2 runs, 0 already done, 2 under way" in captured.err and len(fake.jobs) == 2
+    assert run.main([*argv, "--dry-run"]) == 0 and json.loads(capsys.readouterr().out) == []
+    assert captured.out.count("finished, billed") == 2 and "# Leaderboard" in captured.out
+    assert run.main(argv) == 0
+    assert "2 runs, 2 already done, 0 under way" in capsys.readouterr().err and len(fake.jobs) == 2
+    assert run.main([*argv, "--again", "--dry-run"]) == 2  # the fake's data are no records
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+def test_a_study_of_different_runs_is_priced_run_by_run(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'short'\nepochs = 10\n[[runs]]\nname = 'long'\nepochs = 100\n")
+    job = [word for word in JOB if not word.startswith(("--epochs", "--num-training"))]
+    assert run.main([*job, "--num-training-samples=100000", "--force", "--study=two.toml", "--max-cost=2"]) == 2
+    said = capsys.readouterr().err
+    (short,) = re.findall(r"short: about .* billed, ([\d.]+) \$", said)
+    (long,) = re.findall(r"long: about .* billed, ([\d.]+) \$", said)
+    assert float(long) > 5 * float(short)
+    (total,) = re.findall(r"estimate .* billed, ([\d.]+) \$ in all", said)
+    assert float(total) == pytest.approx(float(short) + float(long), abs=0.02)
+    assert f"all 2 jobs are estimated at {total} $, --max-cost is 2.00 $" in said
+
+
+def test_runs_that_start_from_another_wait_for_it_or_are_refused(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'first'\n[[runs]]\nname = 'second'\ninit = 'run:first'\n")
+    assert run.main([*JOB, "--study=two.toml", "--dry-run"]) == 2
+    assert "second start from another run of the study, and the built-in takes no weights" in capsys.readouterr().err
+    own = ["--on=sagemaker", f"--role={ROLE}", "--output=s3://bucket-one/jobs", "--region=us-east-1", "--num-layers=20"]
+    assert run.main([*own, "--study=two.toml", "--detach", "--yes"]) == 2
+    assert "Leave --detach out" in capsys.readouterr().err
+    run.main([*own, "--study=two.toml", "--dry-run"])
+    first, second = json.loads(capsys.readouterr().out)
+    assert [channel["ChannelName"] for channel in first["InputDataConfig"]] == ["code"]
+    assert [channel["ChannelName"] for channel in second["InputDataConfig"]] == ["init", "code"]
+    assert not fake.jobs
+
+
+def test_going_on_with_a_run_of_this_machine_is_refused(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--on=sagemaker", "--resume=0123abcd"]) == 2
+    assert "python -m trainers.jobs watch" in capsys.readouterr().err
+
+
+def test_detached_jobs_go_on_without_us(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([*JOB, "--yes", "--force", "--detach"]) == 0
+    assert "python -m trainers.jobs watch" in capsys.readouterr().out
+    assert len(fake.jobs) == 1
+
+
+def test_a_detached_launch_that_was_refused_is_paid_once(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys that expired: repeated, watched or both, whichever comes first."""
+    argv = [*JOB, "--yes", "--force", "--detach"]
+    fake.fail_next("CreateTrainingJob", 2, "expired")
+    for _ in range(2):
+        assert run.main(argv) == 1
+        said = capsys.readouterr().err
+        (name,) = re.findall(r"python -m trainers.jobs watch (\S+)", said)
+        assert "Not launched, but written down" in said and "renew them" in said
+    assert run.main(argv) == 0
+    assert f"launched {name};" in capsys.readouterr().out
+    assert jobs.main(["watch", "--poll=0.1", "--quiet"]) == 0
+    assert len(fake.jobs) == 1 and [one.info.status for one in resolve().runs()] == ["FINISHED"]
+    fake.fail_next("CreateTrainingJob", 1, "expired")
+    assert run.main(argv) == 1
+    assert run.main([*argv, "--epochs=3"]) == 0  # something else: the other is named
+    assert "note: left by an earlier launch. Not launched, but written down" in capsys.readouterr().err
+    assert len(fake.jobs) == 2
+    assert jobs.main(["watch", "--poll=0.1", "--quiet"]) == 0 and len(fake.jobs) == 3
+    fake.fail_next("CreateTrainingJob", 1, "denied")
+    assert run.main(argv) == 1
+    assert "is not launched: CreateTrainingJob: User" in capsys.readouterr().err
+    assert jobs.main(["watch", "--poll=0.1"]) == 0 and len(fake.jobs) == 3  # that one is over
+
+
+def test_a_study_that_was_refused_is_launched_by_the_next_command(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("two.toml").write_text("[[runs]]\nname = 'cats'\nlearning_rate = [0.1, 0.01, 0.001]\n")
+    argv = [*JOB, "--yes", "--force", "--study=two.toml"]
+    fake.fail_next("CreateTrainingJob", 1, "denied")
+    assert run.main([*argv, "--detach"]) == 1 and len(fake.jobs) == 2  # one that is refused keeps no other out
+    fake.fail_next("CreateTrainingJob", 1, "expired")
+    assert run.main([*argv, "--detach"]) == 1 and len(fake.jobs) == 2
+    said = capsys.readouterr().err
+    assert "1 already done" not in said and len(re.findall(r"watch (\S+)", said)) == 1
+    assert run.main([*argv, "--detach"]) == 0 and len(fake.jobs) == 3
+    assert run.main(argv) == 0 and len(fake.jobs) == 3
+
+
+def test_a_jobs_flags_are_refused_for_a_local_run(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--spot", "--detach", "--dry-run"]) == 2
+    assert "--spot is for --on sagemaker" in capsys.readouterr().err
+
+
+def test_account_facts_that_are_missing_come_at_once(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(workdir / "none"))
+    assert run.main(["--on=sagemaker", "--num-layers=20"]) == 2
+    said = capsys.readouterr().err
+    assert "--role" in said and "--output" in said and "--region" in said
+
+
+def test_a_rehearsal_has_every_class() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 2)
+    chosen = _some_of_each(labels, 9)
+    assert len(chosen) == 9 and set(labels[chosen]) == {0, 1, 2}
+    assert list(np.bincount(labels[chosen])) == [4, 3, 2]
+
+
+def test_a_rehearsal_reads_the_data_that_the_job_would(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    argv = ["--on=sagemaker-builtin", "--rehearse", "--num-layers=20", "--train=photos", "--validation=digits"]
+    assert run.main(argv) == 2
+    assert "photos: there is no such file or folder" in capfd.readouterr().err
+
+
+@pytest.mark.mxnet
+def test_a_rehearsal_runs_the_container_on_a_few_batches(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    argv = ["--on=sagemaker", "--rehearse", "--num-layers=20", "--dataset=digits", "--mini-batch-size=16"]
+    assert run.main(argv) == 0
+    assert "ran to its end" in capfd.readouterr().out
+    assert not (workdir / "mlruns").exists()  # a rehearsal leaves no run behind

@@ -1,0 +1,150 @@
+"""Finished jobs of the account, whoever launched them, become runs once: with their logs and bills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.aws.account import BUILTIN, World, build, world
+from tests.support.aws.fake import Plan
+from tracking.store import Store
+from trainers import jobs
+from trainers.errors import BadInput
+from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.watch import adopt as history
+
+
+@pytest.fixture
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world")) as account:
+        yield account
+
+
+def _launch(account: World, *names: str, **plan: Any) -> None:
+    """By hand, as the console would."""
+    channels = account.put_records()
+    for name in names:
+        account.fake.plan(name, Plan(epoch_s=10.0, **plan))
+        built, _, _ = build(channels, replace(BUILTIN, epochs=3))
+        del built["Tags"]
+        account.aws.call("sagemaker", "CreateTrainingJob", **{**built, "TrainingJobName": name})
+
+
+def _let_pass(account: World, seconds: float = 3600.0) -> None:
+    account.fake.clock.sleep(seconds)
+
+
+def test_finished_jobs_become_runs_with_metrics_cost_and_log(account: World, store: Store) -> None:
+    _launch(account, "signs-1", "signs-2", "other-1")
+    _launch(account, "signs-bad", fails_in="Training", failure="ClientError: Invalid lst file, exit code: 2")
+    _let_pass(account)
+    _launch(account, "signs-running")
+    _let_pass(account, 60.0)
+    said: list[str] = []
+    done = history.import_jobs(account.aws, store, name_contains="signs", say=said.append)
+    assert done == history.Imported(num_found=3, num_new=3)
+    runs = {run.info.run_name: run for run in store.runs()}
+    assert runs.keys() == {"signs-1", "signs-2", "signs-bad"}
+    run, job = runs["signs-1"], account.fake.job("signs-1")
+    assert run.info.status == "FINISHED" and runs["signs-bad"].info.status == "FAILED"
+    assert run.data.params["num_layers"] == "20" and run.data.params["epochs"] == "3"
+    history_of = store.client().get_metric_history(run.info.run_id, "validation_accuracy")
+    assert [(m.step, m.value) for m in history_of] == [(epoch, validation) for epoch, _, validation in job.truth]
+    billed = job.describe()["BillableTimeInSeconds"]
+    assert run.data.metrics["billable_time_s"] == billed
+    assert run.data.metrics["cost_usd"] == pytest.approx(billed * 0.7364 / 3600)
+    assert run.data.tags["job_arn"] == job.arn and "table of 2026-09" in run.data.tags["price"]
+    assert run.info.start_time == int(job.created * 1000)
+    assert [f.path for f in store.client().list_artifacts(run.info.run_id)] == ["log.txt"]
+    assert any(line.startswith("signs-1: finished, 0.0") for line in said)
+
+
+def test_importing_again_adds_nothing_here_or_elsewhere(account: World, store: Store, workdir: Path) -> None:
+    _launch(account, "signs-1", "signs-2")
+    _let_pass(account)
+    assert history.import_jobs(account.aws, store).num_new == 2
+    before = {run.info.run_id: run.data.to_dictionary() for run in store.runs()}
+    assert history.import_jobs(account.aws, store) == history.Imported(num_found=2, num_known=2)
+    # Another machine that logs to the same store has no journals of these jobs.
+    elsewhere = replace(store, root=workdir / "elsewhere")
+    assert history.import_jobs(account.aws, elsewhere) == history.Imported(num_found=2, num_known=2)
+    assert {run.info.run_id: run.data.to_dictionary() for run in store.runs()} == before
+
+
+def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store) -> None:
+    from trainers.sagemaker.watch.adopt import adopt
+
+    _launch(account, "signs-1")
+    _let_pass(account)
+    adopt(account.aws, "signs-1", store.root, profile=None, experiment="signs")  # and killed
+    assert history.import_jobs(account.aws, store).num_new == 1
+    (run,) = store.runs()
+    assert run.info.status == "FINISHED" and "cost_usd" in run.data.metrics
+
+
+def test_many_jobs_stay_within_the_listing_s_rate(account: World, store: Store) -> None:
+    _launch(account, *(f"job-{number}" for number in range(12)))
+    _let_pass(account)
+    for _ in range(7):
+        assert len(list(history.finished(account.aws))) == 12
+    assert account.fake.fastest_second("ListTrainingJobs") <= 2
+    assert account.fake.count("ListTrainingJobs", "ThrottlingException") == 0
+
+
+def test_since_leaves_older_jobs_out(account: World, store: Store) -> None:
+    _launch(account, "old-1")
+    _let_pass(account, 7200.0)
+    _launch(account, "new-1")
+    _let_pass(account, 3000.0)
+    now_s = account.fake.clock.now()
+    assert [name for name, _ in history.finished(account.aws, since_s=now_s - 3600)] == ["new-1"]
+    assert [name for name, _ in history.finished(account.aws)] == ["new-1", "old-1"]
+
+
+def test_a_job_that_may_not_be_read_is_said_and_left(account: World, store: Store) -> None:
+    _launch(account, "signs-1")
+    _let_pass(account)
+    account.fake.fail_next("DescribeTrainingJob", 1, "denied")
+    said: list[str] = []
+    done = history.import_jobs(account.aws, store, say=said.append)
+    assert (done.num_failed, done.num_new) == (1, 0)
+    assert "signs-1: not imported: DescribeTrainingJob: User: arn:aws:iam" in said[0]
+    assert history.import_jobs(account.aws, store).num_new == 1
+
+
+def test_the_command_line(
+    account: World, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _launch(account, "signs-1")
+    _let_pass(account)
+    # The command's own door sleeps on the machine's clock; the test's must not.
+    monkeypatch.setattr(history, "Aws", lambda **kwargs: Aws(**{**kwargs, "clock": account.fake.clock}))
+    assert jobs.main(["import", "--name-contains", "signs", "--since", "30d", "--region", "us-east-1"]) == 0
+    out = capsys.readouterr().out
+    assert "1 finished jobs found: 1 new, 0 known already, 0 not read" in out
+    assert jobs.main(["import", "--since", "yesterday", "--region", "us-east-1"]) == 2
+    assert "--since 'yesterday'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30d", 1_000_000_000 - 30 * 86_400),
+        ("12 h", 1_000_000_000 - 12 * 3600),
+        ("1.5w", 1_000_000_000 - 907_200),
+        ("2001-09-09", 999_993_600),
+        ("2001-09-09T01:46:40Z", 1_000_000_000),
+        ("2001-09-09T03:46:40+02:00", 1_000_000_000),
+    ],
+)
+def test_since_is_a_date_or_a_time_ago(text: str, seconds: float) -> None:
+    assert history.read_since(text, 1_000_000_000.0) == seconds
+
+
+def test_a_since_that_is_neither_is_refused() -> None:
+    with pytest.raises(BadInput, match="give a date such as 2026-11-01"):
+        history.read_since("last week", 0.0)
