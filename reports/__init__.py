@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from reports.board.frame import LeaderboardFrame as LeaderboardFrame
     from reports.board.frame import leaderboard as leaderboard
     from reports.board.frame import leaderboard_text as leaderboard_text
-    from reports.document.report import Paper as Paper
+    from reports.document.report import Report
     from reports.runs.card import run_card as run_card
     from reports.runs.comparison import compare as compare
 
 _HOMES = {
     "LeaderboardFrame": "board.frame",
-    "Paper": "document.report",
+    "Report": "document.report",
     "compare": "runs.comparison",
     "leaderboard": "board.frame",
     "leaderboard_text": "board.frame",
     "run_card": "runs.card",
 }
 
-__all__ = ["LeaderboardFrame", "Paper", "ReportError", "compare", "leaderboard", "leaderboard_text", "run_card"]
+__all__ = ["LeaderboardFrame", "Report", "ReportError", "compare", "leaderboard", "leaderboard_text", "run_card"]
 
 
 def __getattr__(name: str) -> Any:

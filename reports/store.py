@@ -25,7 +25,7 @@ def open_store(store: HasUri | str | None) -> HasUri:
     return Uri(store) if isinstance(store, str) else store
 
 
-def where(store: HasUri) -> list[str]:
+def experiments_in(store: HasUri) -> list[str]:
     """The line of shell that leads other commands to a store that was named, not found by its place; else none."""
     if not isinstance(store, Uri):
         return []

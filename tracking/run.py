@@ -75,7 +75,7 @@ class Run:
             return None
         from tracking.journal.progress import replayed_as
 
-        return replayed_as(self.dir, self._store)
+        return replayed_as(self.dir, self._store.public_uri)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters. One value each, for good: TrackingError where a name already has another."""

@@ -52,7 +52,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     if not entries:
         print("no job is under way")
         return 0
-    doors = _Doors(arguments)
+    doors = _Clients(arguments)
     how: dict[str, Any] = {"store": store, "poll_s": arguments.poll}
     if len({(entry.region, entry.profile) for entry in entries}) == 1:
         how["aws"] = doors.of(entries[0])
@@ -82,7 +82,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
     if arguments.account:
         return _list_account(arguments)
-    doors, rows = _Doors(arguments), []
+    doors, rows = _Clients(arguments), []
     for entry in list(_known(_store()))[-arguments.limit :]:
         watch = JobWatch(entry, doors.of(entry))
         outcome, billed, phase = stored_outcome(entry), "", ""
@@ -117,7 +117,7 @@ def _list_account(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.job import phases
 
     rows = []
-    aws = _Doors(arguments).here()
+    aws = _Clients(arguments).here()
     for page in aws.pages(
         "sagemaker", "ListTrainingJobs", SortBy="CreationTime", SortOrder="Descending", MaxResults=100
     ):
@@ -141,7 +141,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     if entry.ended and kept.is_file():
         print(kept.read_text(encoding="utf-8"), end="")
         return 0
-    aws = _Doors(arguments).of(entry)
+    aws = _Clients(arguments).of(entry)
     reader, job = LogReader(aws, entry.name, {}), SageMakerJob(aws, entry)
     while True:
         under_way = arguments.follow and job.state() in ("waiting", "running")
@@ -158,7 +158,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.job.submit import stop
     from trainers.sagemaker.watch.one_job import JobWatch
 
-    doors, code = _Doors(arguments), 0
+    doors, code = _Clients(arguments), 0
     for entry in _named(arguments, _store()):
         watch = JobWatch(entry, doors.of(entry))
         try:
@@ -181,7 +181,7 @@ def _stop(arguments: argparse.Namespace) -> int:
 def _wait(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.job.launcher import SageMakerJob
 
-    doors, code = _Doors(arguments), 0
+    doors, code = _Clients(arguments), 0
     until = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     for entry in _named(arguments, _store()):
         left = None if until is None else max(0.0, until - time.monotonic())
@@ -193,7 +193,7 @@ def _wait(arguments: argparse.Namespace) -> int:
     return code
 
 
-class _Doors:
+class _Clients:
     """AWS as each job was launched; ``--region`` and ``--profile`` say where to look for others."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -226,7 +226,7 @@ def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = Fal
     for word in dict.fromkeys(arguments.jobs):
         entry = ledger.find(store.root, word)
         if entry is None:
-            aws = _Doors(arguments).here()
+            aws = _Clients(arguments).here()
         if entry is None and not take_over:
             entry = ledger.stranger(word, aws.region, arguments.profile)
         elif entry is None:

@@ -126,7 +126,7 @@ def _check_locally(config: Config) -> None:
     """Everything that can be known before anything is loaded. Raises BadInput."""
     from trainers.data import catalog
 
-    faults = local_faults(config)
+    faults = local_faults(vars(config))
     try:
         name, _ = catalog.split_spec(config.dataset)
     except BadInput as error:

@@ -9,7 +9,7 @@ import pandas as pd
 from reports import metrics, stats
 from reports.board import columns
 from reports.board import columns as cells
-from reports.board.runs import Ask
+from reports.board.runs import BoardQuery
 from reports.document import text
 from reports.document.document import Column, Paragraph, Span, Strong, Table
 from reports.metrics import higher_is_better
@@ -17,7 +17,7 @@ from reports.significance import LEVEL, Verdict
 from tracking import names
 
 
-def sentence(table: pd.DataFrame, dataset: str, ask: Ask, verdict: Verdict | None) -> tuple[Span, ...]:
+def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdict | None) -> tuple[Span, ...]:
     """The answer for one page; ``table`` is best first, ``verdict`` compares its first two rows."""
     ranked = table.loc[table["rank"].notna()]
     known = names.ALL.get(("metric", ask.metric))
@@ -48,7 +48,7 @@ def sentence(table: pd.DataFrame, dataset: str, ask: Ask, verdict: Verdict | Non
     )
 
 
-def _basis(row: pd.Series[Any], ask: Ask, places: int) -> str:
+def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
     """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``; what has no seed, or not one of its own, is a run."""
     parts = []
     if not text.is_missing(row["low"]):
@@ -61,7 +61,7 @@ def _basis(row: pd.Series[Any], ask: Ask, places: int) -> str:
     return f" ({', '.join(parts)})"
 
 
-def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, places: int) -> str:
+def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, places: int) -> str:
     ahead = abs(float(first[ask.metric]) - float(second[ask.metric]))
     if ahead == 0:
         return "level with"
@@ -73,13 +73,13 @@ def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, places: int) 
     return f"{points} {'point' if float(points) == 1 else 'points'} ahead of"
 
 
-def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: Ask) -> float:
+def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery) -> float:
     """The p value of Welch's t-test over two rows' seeds, or runs; NaN where one of them has a single one."""
     one, other = ([float(row[ask.metric + s]) for s in ("", "_spread", "_n")] for row in (first, second))
     return stats.welch(one, other)
 
 
-def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: Ask, verdict: Verdict | None) -> str:
+def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, verdict: Verdict | None) -> str:
     """More than chance? On the pictures, for the networks that were trained, and over the seeds, for their recipes."""
     seeds = between_seeds(first, second, ask)
     what = "seeds" if first["seeded"] and second["seeded"] else "runs"
@@ -119,7 +119,7 @@ def _took(row: pd.Series[Any]) -> str:
 SCRATCH, TRANSFER = "scratch", "transfer"
 
 
-def depth_by_start(table: pd.DataFrame, ask: Ask) -> tuple[Table, Paragraph] | None:
+def depth_by_start(table: pd.DataFrame, ask: BoardQuery) -> tuple[Table, Paragraph] | None:
     """The best ranked configuration of each depth and start; None where neither varies."""
     if "layers" not in table.columns or "init" not in table.columns:
         return None
@@ -158,7 +158,9 @@ def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
     return kinds[0] if kinds[0].startswith(TRANSFER) else f"{one}: {kinds[0]}"
 
 
-def _words(scores: dict[tuple[int, str], float], depths: list[int], starts: list[str], ask: Ask, places: int) -> str:
+def _words(
+    scores: dict[tuple[int, str], float], depths: list[int], starts: list[str], ask: BoardQuery, places: int
+) -> str:
     """What the table allows to be said, and what it does not."""
     head = "Each cell is the best configuration of its kind. "
     sign = 1 if higher_is_better(ask.metric) else -1

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from reports.board.checks import Finding, findings
-from reports.board.runs import REPORT, Ask, column, read
+from reports.board.runs import REPORT, BoardQuery, column, read
 from reports.board.table import tabulate
 from reports.document import text
 from reports.errors import ReportError
@@ -44,7 +44,7 @@ class Page:
 class Board:
     """Everything a leaderboard says; of ``runs``, all that were read, the next four are parts."""
 
-    ask: Ask
+    ask: BoardQuery
     store: HasUri
     runs: pd.DataFrame
     finished: pd.DataFrame
@@ -61,7 +61,7 @@ class Board:
         return str(self.runs.attrs.get("note", ""))
 
 
-def build(store: HasUri, ask: Ask) -> Board:
+def build(store: HasUri, ask: BoardQuery) -> Board:
     """Read, sort into pages, tabulate, look for what is wrong."""
     if ask.best and ask.at_step is not None:
         raise ReportError(f"best {ask.best!r} and step {ask.at_step}: choose one of the two")

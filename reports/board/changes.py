@@ -10,7 +10,7 @@ from typing import Any
 from reports import metrics
 from reports.board import export
 from reports.board.board import Board
-from reports.board.runs import Ask
+from reports.board.runs import BoardQuery
 from reports.document import Document, json_text, text
 from reports.document.document import Code, Column, Paragraph, Table, Text
 from reports.errors import ReportError
@@ -57,7 +57,7 @@ def render(board: Board, saved: Path, format: str) -> str:
     raise ReportError(f"format {format!r} with --against: legal are md, html, json")
 
 
-def load(path: Path, ask: Ask) -> dict[str, Any]:
+def load(path: Path, ask: BoardQuery) -> dict[str, Any]:
     """A leaderboard saved with ``--format json``. Raises ReportError for all else, and for rows of another kind."""
     how = "save one with: python -m reports leaderboard --format json --out main.json"
     try:
@@ -87,7 +87,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[Change]:
     return [change for change in every if change.kind(metric)]
 
 
-def document(before: dict[str, Any], now: dict[str, Any], ask: Ask) -> Document:
+def document(before: dict[str, Any], now: dict[str, Any], ask: BoardQuery) -> Document:
     """The answer of today and a table of the changes."""
     paper = Document("What changed on the leaderboard")
     found = changes(before, now)
@@ -115,7 +115,7 @@ def _rows(saved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def _columns(found: list[Change], ask: Ask, many: bool) -> tuple[Column, ...]:
+def _columns(found: list[Change], ask: BoardQuery, many: bool) -> tuple[Column, ...]:
     words = {"new": "new", "gone": "gone", "score": "score", "rank": "rank", "runs": "runs"}
     labels: list[Text] = [str((c.now or c.before or {}).get("label", "")) for c in found]
     columns = [Column("configuration", False, labels)]
@@ -131,7 +131,7 @@ def _columns(found: list[Change], ask: Ask, many: bool) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _score(row: dict[str, Any] | None, ask: Ask) -> str:
+def _score(row: dict[str, Any] | None, ask: BoardQuery) -> str:
     """``97.8 ± 0.4 % (n=3)``."""
     if row is None or row.get(ask.metric) is None:
         return text.MISSING
@@ -142,7 +142,7 @@ def _score(row: dict[str, Any] | None, ask: Ask) -> str:
     return metrics.value_text(ask.metric, row[ask.metric]) + n
 
 
-def _difference(change: Change, ask: Ask) -> str:
+def _difference(change: Change, ask: BoardQuery) -> str:
     before, now = ((row or {}).get(ask.metric) for row in (change.before, change.now))
     if before is None or now is None:
         return text.MISSING

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reports import metrics
-from reports.board.runs import Ask, column, is_seed
+from reports.board.runs import BoardQuery, column, is_seed
 from reports.document import text
 from reports.metrics import impossible
 from tracking import names
@@ -31,7 +31,7 @@ class Finding:
     mends: str = "What mends it"
 
 
-def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
+def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
     """Everything found, worst first. ``runs`` are all, ``finished`` the candidates, ``table`` their configurations."""
     return [
         *_impossible(runs),
@@ -160,7 +160,7 @@ def _same_seed(table: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
+def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
     """Rows whose runs differ in other settings than the seed."""
     several = {run for ids in table.loc[table["n"] > 1, "run_ids"] for run in ids}
     here = finished.loc[finished["run_id"].isin(several)]
@@ -188,7 +188,7 @@ def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> lis
     ]
 
 
-def _unrecorded(finished: pd.DataFrame, table: pd.DataFrame, ask: Ask) -> list[Finding]:
+def _unrecorded(finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
     """Ranked scores without a digest: nobody can say that they are of the same pictures."""
     scored = finished.loc[finished["digest"].isna() & column(finished, f"metrics.{ask.metric}").notna()]
     ranked = {run for ids in table.loc[table["rank"].notna(), "run_ids"] for run in ids}

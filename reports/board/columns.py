@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.board.runs import Ask
+from reports.board.runs import BoardQuery
 from reports.document import text
 from reports.document.document import Code, Column, Link, Span, Text
 from reports.metrics import interval_text, is_plain, is_share, value_text
@@ -18,13 +18,13 @@ IMPOSSIBLE = "!"
 _CORE = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.TEST_ACCURACY)
 
 
-def decimals(table: pd.DataFrame, ask: Ask) -> int:
+def decimals(table: pd.DataFrame, ask: BoardQuery) -> int:
     """Decimals of a percent: two where the scores come from 2,000 pictures or more."""
     images = table.get(names.num_images(ask.split))
     return 2 if images is not None and images.min() >= 2000 else 1
 
 
-def ranking(table: pd.DataFrame, ask: Ask, uri: str) -> tuple[Column, ...]:
+def ranking(table: pd.DataFrame, ask: BoardQuery, uri: str) -> tuple[Column, ...]:
     """The ranking's columns; those no row has a value for are left out, the ranking metric never."""
     places = decimals(table, ask)
     columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
@@ -106,7 +106,7 @@ def runs_column(table: pd.DataFrame, uri: str) -> Column:
     )
 
 
-def _counts(table: pd.DataFrame, ask: Ask) -> list[str]:
+def _counts(table: pd.DataFrame, ask: BoardQuery) -> list[str]:
     """How many runs each score is the mean of: ``3``, or ``2 of 3`` where some have none."""
     scored = zip(table[f"{ask.metric}_n"], table["n"], strict=True)
     return [text.count(n) if k in (0, n) else f"{text.count(k)} of {text.count(n)}" for k, n in scored]
@@ -142,7 +142,7 @@ def _with_spread(said: str, spread: Any) -> str:
     return f"{said} ± {float(spread):.{decimals}f}" if "e" not in said else said
 
 
-def _intervals(table: pd.DataFrame, ask: Ask, places: int) -> list[str]:
+def _intervals(table: pd.DataFrame, ask: BoardQuery, places: int) -> list[str]:
     lows, highs = table["low"].tolist(), table["high"].tolist()
     if not is_plain(ask.metric):
         return [interval_text(low, high, ask.metric, places) for low, high in zip(lows, highs, strict=True)]

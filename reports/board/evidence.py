@@ -11,7 +11,7 @@ import numpy as np
 from reports import metrics
 from reports.board.board import Board, Page
 from reports.charts import figures
-from reports.charts.curves import of_rows
+from reports.charts.curves import curves_for
 from reports.charts.labels import Point
 from reports.document.document import Figure
 from reports.runs.predictions import Predictions, class_names
@@ -43,7 +43,7 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
     drawn: list[Figure] = []
     shown = ranked if len(ranked) else page.table
     rows = [(str(row["label"]), tuple(row["run_ids"])) for _, row in shown.head(MOST_CURVES).iterrows()]
-    curves = of_rows(board.store, rows)
+    curves = curves_for(board.store, rows)
     if curves:
         drawn.append(figures.learning_curves(f"{name}curves", curves))
     drawn += pareto(page, board, f"{name}cost")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports.board.board import Board, build
-from reports.board.runs import Ask, split_words
+from reports.board.runs import BoardQuery, split_words
 from reports.store import open_store
 from tracking import names
 from tracking.frame.query import HasUri
@@ -59,7 +59,7 @@ def leaderboard(
     ReportError when there is nothing to rank or a name is unknown.
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments
-    ask = Ask(
+    ask = BoardQuery(
         None if named is None else tuple(named),
         filter,
         metric,

@@ -14,7 +14,7 @@ from reports.board.evidence import gather
 from reports.board.runs import column
 from reports.document import Document, text
 from reports.document.document import Bullets, Code, Column, Heading, Listing, Paragraph, Span, Table, joined
-from reports.store import where
+from reports.store import experiments_in
 from tracking import names
 from tracking.frame import load
 from tracking.store import connection
@@ -146,7 +146,7 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
     blocks: list[Heading | Table | Paragraph | Listing] = [Heading("What is missing", 3)]
     if lacking.found:
         commands = list(dict.fromkeys(gap.command for gap in lacking.found))
-        lines = [*where(board.store), *commands[:MOST_COMMANDS]]
+        lines = [*experiments_in(board.store), *commands[:MOST_COMMANDS]]
         fills = f"What fills {'it' if lacking.total == 1 else 'them'}:"
         blocks += [_gaps(lacking, page, board), Paragraph(fills), Listing("\n".join(lines))]
         if any("--dataset PATH" in command for command in commands):
@@ -257,7 +257,7 @@ def _failed(board: Board) -> list[Heading | Paragraph | Table | Listing]:
         it = "it" if len(stopped) == 1 else "them"
         blocks += [
             Paragraph(f"What was stopped on this machine trains on from its last whole epoch; what resumes {it}:"),
-            Listing("\n".join([*where(board.store), *lines])),
+            Listing("\n".join([*experiments_in(board.store), *lines])),
         ]
     return blocks
 

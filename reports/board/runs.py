@@ -46,7 +46,7 @@ _TAGS = (
 
 
 @dataclass(frozen=True)
-class Ask:
+class BoardQuery:
     """What a leaderboard is asked for.
 
     ``metric`` ranks. ``by`` are the settings that make a row (empty: the whole configuration). ``columns`` are extra
@@ -88,7 +88,7 @@ METRICS = (
 )
 
 
-def read(store: HasUri, ask: Ask) -> pd.DataFrame:
+def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     """The runs asked for. Raises ReportError when there are none."""
     named = [c for word in (*ask.by, *ask.columns) for c in _candidates(word)]
     columns = [
@@ -167,7 +167,7 @@ def _seed(value: Any) -> int | None:
         return None
 
 
-def _at_step(store: HasUri, runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+def _at_step(store: HasUri, runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
 
     if ask.best and f"metrics.{ask.best}" not in runs.columns:
         known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from reports import stats
-from reports.board.runs import METRICS, Ask, column, is_seed, resolve_name
+from reports.board.runs import METRICS, BoardQuery, column, is_seed, resolve_name
 from reports.document import text
 from reports.metrics import _legal, higher_is_better
 from tracking import names
@@ -47,7 +47,7 @@ def varied(runs: pd.DataFrame) -> list[str]:
     return found[:MOST_VARIED]
 
 
-def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     """``runs`` (finished candidates, with a ``page`` column) -> one row a configuration, best first on each page."""
     by = [resolve_name(runs, word) for word in ask.by]
     keys = [runs["page"], *(runs[c] for c in by)] if by else [runs["page"], runs["config"]]
@@ -116,7 +116,7 @@ def tabulate(runs: pd.DataFrame, ask: Ask) -> pd.DataFrame:
     return table
 
 
-def _repeats(runs: pd.DataFrame, codes: Any, ask: Ask) -> Any:
+def _repeats(runs: pd.DataFrame, codes: Any, ask: BoardQuery) -> Any:
     """``(n,)`` booleans: the runs that repeat an earlier one of their row, seed, settings and scores, bit for bit."""
     scored = (runs["seed"].notna() & column(runs, f"metrics.{ask.metric}").notna()).to_numpy()
     scores = {m: column(runs, f"metrics.{m}").to_numpy() for m in (*_SCORES, ask.metric)}
@@ -131,7 +131,7 @@ def _repeats(runs: pd.DataFrame, codes: Any, ask: Ask) -> Any:
     return repeat
 
 
-def _seeded(runs: pd.DataFrame, codes: Any, num_rows: int, repeat: Any, ask: Ask) -> Any:
+def _seeded(runs: pd.DataFrame, codes: Any, num_rows: int, repeat: Any, ask: BoardQuery) -> Any:
     """``(num_rows,)`` booleans: whether a row's runs are seeds of one configuration; of those scored where any is."""
     values = column(runs, f"metrics.{ask.metric}").astype("float64")
     frame = pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy(), "config": runs["config"].to_numpy()})
@@ -205,7 +205,7 @@ def _aggregate(name: str, values: Any, codes: Any, num_rows: int) -> dict[str, A
     return {name: np.where(n > 0, mean, np.nan), f"{name}_spread": spread, f"{name}_n": n}
 
 
-def _interval(table: pd.DataFrame, ask: Ask) -> None:
+def _interval(table: pd.DataFrame, ask: BoardQuery) -> None:
     """95 %: t over runs; Wilson on the split's pictures for one run, or where all agree to the digit."""
     mean, spread, n = (table[ask.metric + s].to_numpy() for s in ("", "_spread", "_n"))
     low, high = stats.t_interval(mean, spread, n)
@@ -225,7 +225,7 @@ def _interval(table: pd.DataFrame, ask: Ask) -> None:
     table["low"], table["high"], table["interval"] = low, high, kind
 
 
-def _rank(table: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+def _rank(table: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     """Best first on each page, missing last and unranked, ties share a rank and are ordered by run id."""
     better = higher_is_better(ask.metric)
     value = table[ask.metric].to_numpy()

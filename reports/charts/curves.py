@@ -12,7 +12,7 @@ from tracking.frame.query import HasUri
 _CURVES = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY)
 
 
-def of_rows(store: HasUri, rows: Sequence[tuple[str, Sequence[str]]]) -> list[Curve]:
+def curves_for(store: HasUri, rows: Sequence[tuple[str, Sequence[str]]]) -> list[Curve]:
     """A curve a row ``(label, run ids)``: the mean over its runs at every step that all of them reached."""
     points = histories(store, [run for _, ids in rows for run in ids], _CURVES)
     curves = []

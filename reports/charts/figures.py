@@ -64,7 +64,7 @@ def learning_curves(
     for curve, paint, at, end in zip(curves, svg.COLOURS, places, ends, strict=False):
         x_end = frame.x((curve.first or curve.second)[-1][0])
         drawing.path([(x_end + 4, end), (area[2] + 6, end), (area[2] + 16, at)], paint, 0.8, "1 3")
-        drawing.text(area[2] + 20, at + 4, svg.cut(curve.label, 30), paint, 12, bold=True)
+        drawing.text(area[2] + 20, at + 4, svg.truncated(curve.label, 30), paint, 12, bold=True)
     if any(c.second for c in curves):
         for x, said, dash, thick in ((area[2] - 170, first, "", 2.2), (area[2] - 72, second, "2 4", 1.2)):
             drawing.line(x, area[1] - 20, x + 22, area[1] - 20, "soft", thick, dash)
@@ -133,13 +133,13 @@ def confusion(name: str, counts: Sequence[Sequence[int]], classes: Sequence[str]
     """Rows: the label; columns: what the network said; a cell's colour is its share of the row."""
     size = len(classes)
     cell = max(6.0, min(38.0, 460.0 / size))
-    longest = max(text.width(svg.cut(c, 14)) for c in classes)
+    longest = max(text.width(svg.truncated(c, 14)) for c in classes)
     left, top = max(58.0, 22 + 6.6 * longest), 30 + (6.6 * longest + 4 if longest > 3 else 16.0)
     drawing = svg.Drawing(left + size * cell + 8, top + size * cell + 8)
     drawing.text(left, 14, "predicted →")
     drawing.text(left - 7, 14, "label ↓", anchor="end")
     for i, said in enumerate(classes):
-        shown = svg.cut(said, 14)
+        shown = svg.truncated(said, 14)
         middle = top + (i + 0.5) * cell
         if cell >= 11:
             drawing.text(left - 7, middle + 4, shown, size=min(12.0, cell), anchor="end")
@@ -202,7 +202,7 @@ def differences(name: str, rows: Sequence[tuple[str, float, float, float]], titl
     ends = [v for _, *numbers in rows for v in numbers if math.isfinite(v)] + [0.0]
     ticks = [t / 100 for t in svg.nice_ticks(100 * min(ends), 100 * max(ends))]
     bottom = 30.0 + 30 * len(rows)
-    left = 16 + 6.6 * max(text.width(svg.cut(label, 56)) for label, *_ in rows)
+    left = 16 + 6.6 * max(text.width(svg.truncated(label, 56)) for label, *_ in rows)
     x = svg.Scale(ticks[0], ticks[-1], left, _WIDTH - 20)
     for tick in ticks:
         drawing.line(x(tick), 16, x(tick), bottom, "soft" if tick == 0 else "grid")
@@ -210,7 +210,7 @@ def differences(name: str, rows: Sequence[tuple[str, float, float, float]], titl
     for i, (label, estimate, low, high) in enumerate(rows):
         y = 38 + 30.0 * i
         clear = not (low <= 0 <= high)
-        drawing.text(left - 12, y + 4, svg.cut(label, 56), "ink" if clear else "soft", anchor="end")
+        drawing.text(left - 12, y + 4, svg.truncated(label, 56), "ink" if clear else "soft", anchor="end")
         drawing.line(x(low), y, x(high), y, "good" if clear else "soft", 1.6)
         said = f"{label}: {text.points(estimate)} points, {text.points(low)} to {text.points(high)}"
         drawing.dot(x(estimate), y, 4.5, "good" if clear else "soft", hollow=not clear, title=said)

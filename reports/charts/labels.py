@@ -44,7 +44,7 @@ def place_names(
             for t in steps
         ]
     for p in sorted(labelled, key=lambda p: (not p.front, -p.score, p.label)):
-        said = svg.cut(p.label, 34)
+        said = svg.truncated(p.label, 34)
         wide = 6.6 * text.width(said)
         x, y = frame.x(p.cost), frame.y(p.score)
         free: list[tuple[int, int, int, int, str, tuple[float, float, float, float]]] = []

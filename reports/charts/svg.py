@@ -113,7 +113,7 @@ def words(text: str) -> str:
     return escape(one_line(text), {'"': "&quot;", "'": "&#39;"})
 
 
-def cut(text: str, columns: int) -> str:
+def truncated(text: str, columns: int) -> str:
     """Text of at most so many columns, with an ellipsis where it was longer."""
     if width(text) <= columns:
         return text

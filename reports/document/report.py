@@ -12,7 +12,7 @@ FORMATS = ("md", "html", "json")
 
 
 @dataclass(frozen=True)
-class Paper:
+class Report:
     """What ``reports.compare`` and ``reports.run_card`` return."""
 
     document: Document

@@ -12,7 +12,7 @@ from reports.board.missing import retrain
 from reports.charts import curves, figures
 from reports.document import Document, text
 from reports.document.document import Block, Code, Column, Heading, Paragraph, Strong, Table, Text
-from reports.document.report import Paper
+from reports.document.report import Report
 from reports.runs import other_scores, reuse
 from reports.runs.comparison import foreign_metrics, score_text
 from reports.runs.lookup import Data, Run, data_of, find
@@ -28,7 +28,7 @@ _EFFORT = (
 _PLACE = (names.LAUNCHER, names.INSTANCE_TYPE, names.INSTANCE_COUNT, names.REGION, names.PRICE, names.JOB_NAME)
 
 
-def run_card(run_id: str, store: HasUri | str | None = None) -> Paper:
+def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
     """The card of one run, by its id or the beginning of it. Raises ReportError when there is no such run."""
     opened, (run,) = find([run_id], store)
     data = data_of(run, opened)
@@ -37,15 +37,15 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Paper:
     paper = Document(run.label)
     paper.add(Paragraph(_answer(run), "answer"), *_state(run))
     paper.add(*_scores(run, data), *_data(data))
-    drawn = curves.of_rows(opened, [(run.label, (run.run_id,))])
+    drawn = curves.curves_for(opened, [(run.label, (run.run_id,))])
     if drawn:
         paper.add(Heading("Learning curve"), figures.learning_curves("curves", drawn, caption=""))
     test = predicted["test"]
     if test is not None:
         paper.add(*_by_class(opened, run, test), *_calibration(test))
     paper.add(*_effort(run), *_settings(run), *reuse.environment_of(environment))
-    paper.add(*reuse.again(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
-    return Paper(paper, _as_data(run, data, test))
+    paper.add(*reuse.rerun_blocks(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
+    return Report(paper, _as_data(run, data, test))
 
 
 def _answer(run: Run) -> Text:

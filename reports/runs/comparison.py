@@ -13,7 +13,7 @@ from reports.board import columns as cells
 from reports.charts import curves, figures
 from reports.document import Document, text
 from reports.document.document import Code, Column, Figure, Heading, Paragraph, Strong, Table, Text, joined
-from reports.document.report import Paper
+from reports.document.report import Report
 from reports.errors import ReportError
 from reports.runs.disagreement import disagreements
 from reports.runs.lookup import Run, find
@@ -32,7 +32,7 @@ _METRICS = (
 )
 
 
-def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Paper:
+def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report:
     """Compare two runs or more by id or the beginning of it. Raises ReportError for fewer, or one that is not there."""
     if len(run_ids) < 2:
         raise ReportError(f"compare needs two runs or more, {len(run_ids)} given")
@@ -41,22 +41,22 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Paper:
         raise ReportError("compare was given the same run twice")
     predicted = [load(opened, run.run_id, run.artifact_uri) for run in runs]
     pairs = _verdicts(runs, predicted)
-    calls = names_of(runs)
+    calls = display_names(runs)
     paper = Document(f"{len(runs)} runs compared")
     paper.add(Paragraph(_answer(runs, calls, pairs), "answer"), _warning(runs))
     paper.add(Heading("Settings"), *_settings(runs, calls, opened))
     paper.add(*_scores(runs, calls), Heading("On the same pictures"), *_tests(calls, pairs, predicted))
-    drawn = curves.of_rows(opened, [(call, (run.run_id,)) for call, run in zip(calls, runs, strict=True)])
+    drawn = curves.curves_for(opened, [(call, (run.run_id,)) for call, run in zip(calls, runs, strict=True)])
     if drawn:
         paper.add(Heading("Learning curves"), figures.learning_curves("curves", drawn, caption=""))
     for (i, j), _ in pairs.items():
         a, b = predicted[i], predicted[j]
         if len(runs) == 2 and a is not None and b is not None:
             paper.add(*disagreements(runs, calls, a, b, opened))
-    return Paper(paper, _data(runs, pairs))
+    return Report(paper, _data(runs, pairs))
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
+def display_names(runs: Sequence[Run]) -> list[str]:
     """What to call each run: its name, with its id where two have the same."""
     said = [run.label for run in runs]
     return [s if said.count(s) == 1 else f"{s} ({text.short(r.run_id)})" for s, r in zip(said, runs, strict=True)]

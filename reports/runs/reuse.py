@@ -52,7 +52,7 @@ def _word(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def again(run: Run, store: HasUri, has_config: bool, environment: Mapping[str, Any]) -> list[Block]:
+def rerun_blocks(run: Run, store: HasUri, has_config: bool, environment: Mapping[str, Any]) -> list[Block]:
     """How to repeat it."""
     git = environment.get("git")
     commit = git.get("commit") if isinstance(git, dict) else None

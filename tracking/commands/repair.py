@@ -73,7 +73,9 @@ def _count_behind(store: Store) -> int:
     num_behind = 0
     for directory in journals(store.root):
         try:
-            num_behind += not (is_held(directory) or is_done(directory, store) or is_elsewhere(directory, store))
+            num_behind += not (
+                is_held(directory) or is_done(directory, store.public_uri) or is_elsewhere(directory, store.public_uri)
+            )
         except TrackingError:
             continue
     return num_behind

@@ -60,10 +60,10 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
     notes: dict[str, None] = {}
     for directory in directories:
         try:
-            if not everything and is_done(directory, store):
+            if not everything and is_done(directory, store.public_uri):
                 num_done += 1
                 continue
-            if not everything and is_elsewhere(directory, store):
+            if not everything and is_elsewhere(directory, store.public_uri):
                 num_elsewhere += 1
                 continue
             outcome = replay(directory, store)

@@ -27,7 +27,7 @@ _MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
 
 
 @dataclass(frozen=True)
-class Brought:
+class Imported:
     """What a result is to the store, and its journal's directory (None: nothing to replay).
 
     ``what``: ``new``; ``changed`` since it was imported; ``halfway``: that import was stopped; ``known``, as run
@@ -68,7 +68,7 @@ def read_file(path: Path) -> Reading:
     return Reading(tuple(_dated(result, changed_ms) for result in reading.results), reading.remarks)
 
 
-def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Iterator[Brought]:
+def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Iterator[Imported]:
     """Write the journal of each result that the store lacks, or has otherwise, under ``store.journals``.
 
     All are checked and written aside before the first one takes its place, so a refused import leaves nothing. Replay
@@ -90,7 +90,7 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
             for plan in plans:
                 run_id = _deleted_run(plan.result, store, experiment_id) if plan.what == "new" else None
                 if run_id is not None:
-                    yield Brought(plan.result, "deleted", None, run_id)
+                    yield Imported(plan.result, "deleted", None, run_id)
                 elif plan.directory is None:
                     yield plan
                 else:
@@ -110,17 +110,17 @@ def _distinct(results: Sequence[Result]) -> list[Result]:
     return list(seen.values())
 
 
-def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Brought:
+def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Imported:
     """What the store needs of a result, as a journal in ``scratch``."""
     known = next(store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"), None)
     if known is None:
-        return Brought(result, "new", _write(result, scratch, experiment))
+        return Imported(result, "new", _write(result, scratch, experiment))
     experiment = store.client().get_experiment(known.info.experiment_id).name
     if known.info.status == "RUNNING":  # an import that was stopped halfway
-        return Brought(result, "halfway", _write(result, scratch, experiment))
+        return Imported(result, "halfway", _write(result, scratch, experiment))
     if known.data.tags.get(names.IMPORT_DIGEST) == result.digest:
-        return Brought(result, "known", None, known.info.run_id, experiment)
-    return Brought(result, "changed", _write(result, scratch, experiment, known.info.run_id))
+        return Imported(result, "known", None, known.info.run_id, experiment)
+    return Imported(result, "changed", _write(result, scratch, experiment, known.info.run_id))
 
 
 def _experiment_id(store: Store, experiment: str) -> str:

@@ -23,7 +23,7 @@ SYNC_S = 1.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Lines:
+class AppendFile:
     """Whole lines appended to a journal's segments: either all of a line lands on the disk or nothing of it."""
 
     def __init__(self, directory: Path, number: int, size: int) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracking.errors.redaction import public
 from tracking.journal.events import Position, checksum, read
-
-if TYPE_CHECKING:
-    from tracking.store import Store
 
 STATE_FILE = "replay.json"
 
@@ -26,12 +23,12 @@ class Progress:
     status: str | None = None
 
 
-def progress(directory: Path, store: Store) -> Progress:
-    """What ``replay.json`` says about this store."""
-    return _all_progress(directory).get(store.public_uri, Progress())
+def progress(directory: Path, public_uri: str) -> Progress:
+    """What ``replay.json`` says about the store of this address (without password)."""
+    return all_progress(directory).get(public_uri, Progress())
 
 
-def _all_progress(directory: Path) -> dict[str, Progress]:
+def all_progress(directory: Path) -> dict[str, Progress]:
     directory = Path(directory)
     try:
         known = json.loads((directory / STATE_FILE).read_text())["stores"]
@@ -54,20 +51,20 @@ def _believed(directory: Path, said: dict[str, Any]) -> Progress:
     return known
 
 
-def replayed_as(directory: Path, store: Store) -> str | None:
+def replayed_as(directory: Path, public_uri: str) -> str | None:
     """The MLflow run a journal became in this store, None before it has."""
-    return progress(directory, store).run_id
+    return progress(directory, public_uri).run_id
 
 
-def is_done(directory: Path, store: Store) -> bool:
+def is_done(directory: Path, public_uri: str) -> bool:
     """Whether this store has all that the journal holds now, as far as ``replay.json`` knows."""
-    return _is_all(directory, progress(directory, store))
+    return _is_all(directory, progress(directory, public_uri))
 
 
-def is_elsewhere(directory: Path, store: Store) -> bool:
+def is_elsewhere(directory: Path, public_uri: str) -> bool:
     """Whether this store has nothing of the journal and another has all of a run that has ended."""
-    known = _all_progress(directory)
-    return store.public_uri not in known and any(
+    known = all_progress(directory)
+    return public_uri not in known and any(
         p.status not in (None, "RUNNING") and _is_all(directory, p) for p in known.values()
     )
 

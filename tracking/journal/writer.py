@@ -35,7 +35,7 @@ from tracking.journal.checks import (
     encode_number,
 )
 from tracking.journal.events import VERSION, Position, encode, journals, now_ms, read, segments
-from tracking.journal.files import Lines, cannot_write, hold, is_held, place, sync_files, sync_folder, writer
+from tracking.journal.files import AppendFile, cannot_write, hold, is_held, place, sync_files, sync_folder, writer
 
 __all__ = ["Event", "Journal", "Position", "is_held", "journals", "now_ms", "read", "writer"]
 
@@ -52,7 +52,7 @@ class Journal:
         self.dir = directory
         self.journal_id = directory.name
         self._lock = lock
-        self._lines: Lines | None = None
+        self._lines: AppendFile | None = None
         self._names: set[str] = set()
         self._guard = threading.RLock()
         _open.add(self)
@@ -99,7 +99,7 @@ class Journal:
             raise cannot_write(directory, error) from error
         journal = cls(directory, lock)
         try:
-            journal._lines = Lines(directory, 1, 0)
+            journal._lines = AppendFile(directory, 1, 0)
             journal._write(
                 {
                     "time_ms": time_ms,
@@ -134,7 +134,7 @@ class Journal:
             for _, position in read(directory):
                 end = position
             number = max(numbers)
-            journal._lines = Lines(directory, number, end.offset if end.segment == number else 0)
+            journal._lines = AppendFile(directory, number, end.offset if end.segment == number else 0)
         except BaseException:
             journal.close()
             raise

@@ -39,7 +39,7 @@ def candidate(store: Store, run_id: str, metric: str = names.VALIDATION_ACCURACY
     """A run's model. Raises RunNotFound, and ModelError for a run that has no model or no such score."""
     client = store.client()
     with translated(store.tracking_uri):
-        return of_run(client, store.find_run(run_id), metric)
+        return candidate_of(client, store.find_run(run_id), metric)
 
 
 def best(
@@ -57,7 +57,7 @@ def best(
             if names.PRETEXT in run.data.tags or (dataset and run.data.params.get("dataset") != dataset):
                 continue
             try:
-                found.append(of_run(client, run, metric))
+                found.append(candidate_of(client, run, metric))
             except ModelError:
                 continue  # a run without model or score is no candidate
     if not found:
@@ -70,7 +70,7 @@ def best(
     return max(found, key=lambda one: (sign * one.score, one.run_id))
 
 
-def of_run(client: MlflowClient, run: Any, metric: str) -> Candidate:
+def candidate_of(client: MlflowClient, run: Any, metric: str) -> Candidate:
     """As ``candidate``, for a run in hand."""
     known = names.ALL.get(("metric", metric))
     higher_is_better(metric)

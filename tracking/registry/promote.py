@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.errors import ModelError
 from tracking.registry import audit, rivals
-from tracking.registry.candidates import Candidate, higher_is_better, of_run
+from tracking.registry.candidates import Candidate, candidate_of, higher_is_better
 from tracking.store.connection import locked, translated
 from tracking.store.predictions import Paired, paired
 
@@ -246,7 +246,7 @@ def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | No
     if not version.run_id:
         return None
     try:
-        return of_run(client, client.get_run(version.run_id), metric)
+        return candidate_of(client, client.get_run(version.run_id), metric)
     except Exception as error:
         if isinstance(error, ModelError) or _is_absent(error):
             return None

@@ -25,7 +25,7 @@ from tracking.errors import RunNotFound, StoreError
 from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
 from tracking.journal.files import cannot_write, flush, open_own
-from tracking.journal.progress import STATE_FILE, Progress, _all_progress, progress, replayed_as
+from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store.connection import translated
 from tracking.store.mlflow_run import Target, fits
 
@@ -71,7 +71,7 @@ class Replayer:
     def advance(self) -> Outcome:
         """Take over the events that are new since the last time."""
         with _alone(self._directory), translated(self._store.tracking_uri):
-            self._progress = progress(self._directory, self._store)
+            self._progress = progress(self._directory, self._store.public_uri)
             try:
                 return self._advance()
             except BaseException:
@@ -147,7 +147,7 @@ class Replayer:
         fitting = {name: value for name, value in start["tags"].items() if fits(value)}
         tags = {**fitting, names.JOURNAL_ID: start["journal_id"]}
         if start.get("parent"):
-            parent = replayed_as(self._directory.parent / start["parent"], self._store)
+            parent = replayed_as(self._directory.parent / start["parent"], self._store.public_uri)
             tags |= {"mlflow.parentRunId": parent} if parent else {}
         return self._client.create_run(
             self._progress.experiment_id,
@@ -157,7 +157,7 @@ class Replayer:
         )
 
     def _save(self) -> None:
-        everything = {**_all_progress(self._directory), self._store.public_uri: self._progress}
+        everything = {**all_progress(self._directory), self._store.public_uri: self._progress}
         stores = {
             uri: {
                 "run_id": p.run_id,

@@ -186,12 +186,12 @@ class Store:
         """
         from tracking.journal.progress import replayed_as
 
-        found = [d for d in journals(self.root) if run_id in (d.name, replayed_as(d, self))]
+        found = [d for d in journals(self.root) if run_id in (d.name, replayed_as(d, self.public_uri))]
         if not found and len(run_id) >= 4:
             found = [
                 d
                 for d in journals(self.root)
-                if d.name.startswith(run_id) or (replayed_as(d, self) or "").startswith(run_id)
+                if d.name.startswith(run_id) or (replayed_as(d, self.public_uri) or "").startswith(run_id)
             ]
         found = [d for d in found if not _is_attached(d)]
         if not found:

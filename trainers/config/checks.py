@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 from tracking import names
-
-if TYPE_CHECKING:
-    from trainers.config.config import Config
 
 SMALL_SIDES_PX = (8, 64)  # what the 3-stage networks of 20..110 layers are made for
 LARGE_LEAST_PX = 32  # the 5 halvings of the 18..200-layer networks leave one pixel
@@ -28,9 +26,9 @@ def nearest(word: str, legal: list[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def faults(config: Config) -> list[str]:
-    """Every fault of the values and between them; empty when there is none."""
-    return [*_value_faults(config), *_cross_faults(config)]
+def faults(values: Mapping[str, Any]) -> list[str]:
+    """Every fault of a config's values (``vars(config)``) and between them; empty when there is none."""
+    return [*_value_faults(values), *_cross_faults(SimpleNamespace(**values))]
 
 
 def depth_faults(num_layers: int, height: int, width: int) -> list[str]:
@@ -50,23 +48,23 @@ def depth_faults(num_layers: int, height: int, width: int) -> list[str]:
     return []
 
 
-def local_faults(config: Config) -> list[str]:
+def local_faults(values: Mapping[str, Any]) -> list[str]:
     """What the built-in algorithm can do and the local trainer cannot."""
     faults = []
-    if config.multi_label:
+    if values["multi_label"]:
         faults.append("--multi-label 1: the local trainer gives each picture one label; take --on sagemaker-builtin.")
-    if config.precision_dtype == "float16":
+    if values["precision_dtype"] == "float16":
         faults.append("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
     return faults
 
 
-def _value_faults(config: Config) -> list[str]:
+def _value_faults(values: Mapping[str, Any]) -> list[str]:
     faults = []
-    for f in fields(config):
-        name, value = names.PARAMS.get(f.name), getattr(config, f.name)
+    for key, value in values.items():
+        name = names.PARAMS.get(key)
         if name is None or value is None:
             continue
-        given = f"{flag(f.name)} {say(value)}"
+        given = f"{flag(key)} {quoted(value)}"
         right_type = isinstance(value, (int, float) if name.type is float else name.type)
         if not right_type or (isinstance(value, bool) and name.type is not bool):
             faults.append(f"{given} is not {_kind(name)}.")
@@ -78,7 +76,7 @@ def _value_faults(config: Config) -> list[str]:
     return faults
 
 
-def _cross_faults(config: Config) -> list[str]:
+def _cross_faults(config: SimpleNamespace) -> list[str]:
     faults: list[str] = []
     if config.image_shape is not None:
         parts = str(config.image_shape).split(",")
@@ -122,7 +120,7 @@ def _schedule_faults(steps: str | None) -> list[str]:
     return []
 
 
-def _init_faults(config: Config) -> list[str]:
+def _init_faults(config: SimpleNamespace) -> list[str]:
     init, faults = config.init, []
     wants = init or ("imagenet" if config.use_pretrained_model else "scratch")
     if init is not None and config.use_pretrained_model is not None:
@@ -162,9 +160,9 @@ def _kind(name: names.Name) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[name.type]
 
 
-def say(value: object) -> str:
+def quoted(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _list(values: tuple[Any, ...]) -> str:
-    return ", ".join(say(value) for value in values)
+    return ", ".join(quoted(value) for value in values)

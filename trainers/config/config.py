@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from tracking import names
-from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag, say
+from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag, quoted
 from trainers.errors import BadConfig
 
 # Settings that say where and under which name a run is kept; they decide nothing about its result.
@@ -81,7 +81,7 @@ class Config:
     no_test: bool = False
 
     def __post_init__(self) -> None:
-        found = faults(self)
+        found = faults(vars(self))
         if found:
             raise BadConfig(found)
         if self.image_shape is not None:  # one spelling, so that equal settings have equal fingerprints
@@ -136,7 +136,7 @@ class Config:
                 continue
             if getattr(self, f.name) != f.default and not _has_effect(self, f.name):
                 other, values = name.used_with
-                wanted = " or ".join(say(value) for value in values)
+                wanted = " or ".join(quoted(value) for value in values)
                 notes.append(f"{flag(f.name)} has no effect: it needs {flag(other)} {wanted}.")
         late = [step for step in self.lr_steps if step >= self.epochs]
         if late:

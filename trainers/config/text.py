@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking import names
-from trainers.config.checks import flag, nearest, say
+from trainers.config.checks import flag, nearest, quoted
 from trainers.config.config import Config
 from trainers.errors import BadConfig
 
@@ -101,7 +101,7 @@ def to_argv(config: Config) -> list[str]:
             for tag, text in value.items():
                 argv.append(f"--tag={tag}={text}")
         else:  # one word each: a value may start with a dash
-            argv.append(f"{flag(key)}={say(value)}")
+            argv.append(f"{flag(key)}={quoted(value)}")
     return argv
 
 
@@ -213,9 +213,9 @@ def _help(name: names.Name) -> str:
     parts = [name.help]
     if name.used_with:
         other, values = name.used_with
-        parts.append(f"with {flag(other)} {'|'.join(say(value) for value in values)}")
+        parts.append(f"with {flag(other)} {'|'.join(quoted(value) for value in values)}")
     if name.low is not None and name.high is not None and name.high < 2**31 - 1:
         parts.append(f"{name.low:g} to {name.high:g}")
     if name.default is not None:
-        parts.append(f"default {say(name.default)}")
+        parts.append(f"default {quoted(name.default)}")
     return "; ".join(parts).replace("%", "%%")

@@ -123,7 +123,7 @@ WHOLE = "all"  # the one split of a source that has none of its own
 
 
 @dataclass(frozen=True)
-class Found:
+class SplitsRead:
     """``splits`` holds either ``all`` alone, or ``train`` with or without ``validation`` and ``test``."""
 
     name: str

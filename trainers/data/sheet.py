@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.codec import Pixels
 from trainers.data.pictures.sizing import resized
 from trainers.data.source import read_source
@@ -71,7 +71,7 @@ def draw_sheet(spec: str, out: Path, *, image_root: Path | None = None, per_clas
     return Sheet(out, found.class_names, counts, shown, tuple(unreadable), found.notes)
 
 
-def _row(found: Found, label: int, per_class: int, seed: int, unreadable: list[str]) -> Pixels:
+def _row(found: SplitsRead, label: int, per_class: int, seed: int, unreadable: list[str]) -> Pixels:
     """(cell, per_class cells, 3) pictures of one class, side by side."""
     step = _CELL_PX + _GAP_PX
     row = np.full((step, per_class * step, 3), _BLANK, np.uint8)
@@ -112,7 +112,7 @@ def _cross() -> Pixels:
 
 
 def _draw(
-    found: Found, canvas: NDArray[np.uint8], counts: dict[str, list[int]], shown: int, per_class: int, out: Path
+    found: SplitsRead, canvas: NDArray[np.uint8], counts: dict[str, list[int]], shown: int, per_class: int, out: Path
 ) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -172,7 +172,7 @@ def _draw_bars(axes: Any, counts: dict[str, list[int]], shown: int) -> None:
                     borderaxespad=0.2, handlelength=1, columnspacing=1)  # fmt: skip
 
 
-def _title(found: Found, label: int) -> str:
+def _title(found: SplitsRead, label: int) -> str:
     name = found.class_names[label]
     name = name if len(name) <= 24 else name[:23] + "…"
     return str(label) if name == str(label) else f"{label}  {name}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data import catalog
-from trainers.data.dataset import WHOLE, Dataset, Found, Split, stratified
+from trainers.data.dataset import WHOLE, Dataset, Split, SplitsRead, stratified
 from trainers.data.pictures.pictures import RotatedPictures
 from trainers.data.readers import cifar, digits, idx, layouts
 from trainers.errors import BadData
@@ -37,7 +37,7 @@ def open_dataset(
     return _rotations(dataset, split_seed, validation_fraction) if pretext else dataset
 
 
-def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) -> Found:
+def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) -> SplitsRead:
     """A named set or a path, with the splits it has, before any cutting; ``salvage`` as in ``records``."""
     name, path = catalog.split_spec(spec)
     if name == "digits":
@@ -52,7 +52,7 @@ def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) ->
     return layouts.read_path(path, image_root, salvage=salvage)
 
 
-def cut(found: Found, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
+def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
     splits = dict(found.splits)
     for name, split in splits.items():
         if len(split) == 0:

@@ -126,9 +126,3 @@ class LocalLauncher:
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
             )
         return LocalJob(process, log)
-
-
-if __name__ == "__main__":
-    from trainers.jobs import main
-
-    sys.exit(main())

@@ -128,7 +128,7 @@ def zoo(name: str) -> Any:
             raise TrainerError(_explain(error)) from error
 
 
-def settle() -> None:
+def wait_for_all() -> None:
     """Wait for all that MXNet computes behind our back; needed before weights are read.
 
     The first prediction after an update moves each weight into a layout of oneDNN's when its turn comes, and whoever

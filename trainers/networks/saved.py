@@ -52,7 +52,7 @@ def save_model(net: Any, directory: str | Path, meta: Mapping[str, Any]) -> None
 def save_arrays(path: Path, parameters: Mapping[str, Any], auxiliary: Container[str] = ()) -> None:
     """Write parameters as an MXNet ``.params`` file, ``arg:`` or ``aux:`` before each name. Raises DiskFull."""
     mx = door.load()
-    door.settle()
+    door.wait_for_all()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Copies, so that the network's own arrays stay in the layout that the next step wants them in.
     arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data().copy() for name, p in parameters.items()}

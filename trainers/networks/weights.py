@@ -59,7 +59,7 @@ def _draw(net: Classifier, seed: int) -> None:
     mx.random.seed(seed)
     net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), force_reinit=True)
     net(to_array(np.zeros((1, *net.shape), np.float32)))  # some shapes are known only after a first pass
-    door.settle()
+    door.wait_for_all()
 
 
 def _transfer(net: Classifier, path: Path, init: str, *, kind: str, label: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def best_epoch(history: list[Row]) -> int:
 
 def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
     """All of a network's arrays by name: weights, running statistics, constants. The network's own stay as they lie."""
-    door.settle()
+    door.wait_for_all()
     return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
 
 

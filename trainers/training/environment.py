@@ -93,7 +93,7 @@ class CpuTimes(Protocol):
         """Seconds since boot of all cores together, by what they were spent on."""
 
 
-class Others:
+class OtherLoad:
     """Measures from its making to ``busy_cores``, at least about a second for a figure that means something."""
 
     def __init__(self, psutil: CpuTimes | None = None) -> None:

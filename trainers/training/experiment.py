@@ -105,7 +105,7 @@ def prepare(config: Config, store: Store) -> Prepared:
 
     Raises BadInput, with every fault of the settings in one message.
     """
-    faults = local_faults(config)
+    faults = local_faults(vars(config))
     if faults:
         raise BadConfig(faults)
     num_threads = fix_threads(config.num_threads)

@@ -121,7 +121,7 @@ def fit(
 
         for images, labels in train.epoch(epoch):
             if stop():
-                door.settle()
+                door.wait_for_all()
                 return
             with mx.autograd.record():
                 logits = graph(to_array(images))
@@ -131,7 +131,7 @@ def fit(
             # MXNet computes behind our back: this waits for the step before, and the next batch is made meanwhile.
             tally.add(logits, labels)
         tally.finish()
-        door.settle()
+        door.wait_for_all()
         trained_s = time.perf_counter() - started
 
         seen = scores.score(graph, validation, config.top_k)

@@ -18,7 +18,7 @@ from trainers.errors import BadInput
 
 if TYPE_CHECKING:
     from trainers.data import Dataset, Split
-    from trainers.data.dataset import Found
+    from trainers.data.dataset import SplitsRead
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Given:
     test set before.
     """
 
-    found: Found
+    found: SplitsRead
     cut: Dataset | None
     split: Split
     context: str
@@ -83,7 +83,7 @@ def demand_free_name(run: Any, given: Given) -> None:
         )
 
 
-def pictures_of(found: Found, split: str | None) -> Split:
+def pictures_of(found: SplitsRead, split: str | None) -> Split:
     """The split asked for; without a wish all pictures of data without splits, else the test split. BadInput."""
     if WHOLE in found.splits:
         if split in (None, "test"):
@@ -129,7 +129,7 @@ def _places(run: Any, given: Given, own_data: str | None, image_root: str | None
             yield own
 
 
-def _cut_as(run: Any, found: Found) -> Dataset | None:
+def _cut_as(run: Any, found: SplitsRead) -> Dataset | None:
     """The data in the splits that the run's settings make of it."""
     settings = {}
     for key in ("split_seed", "validation_fraction", "test_fraction"):
@@ -143,7 +143,7 @@ def _cut_as(run: Any, found: Found) -> Dataset | None:
         return None
 
 
-def _own(run: Any, found: Found, made: Dataset | None, split: str | None, other: bool) -> Split | None:
+def _own(run: Any, found: SplitsRead, made: Dataset | None, split: str | None, other: bool) -> Split | None:
     """The run's own test or validation split, where the data holds it."""
     asked = split or "test"
     if asked == "train":

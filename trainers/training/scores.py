@@ -62,7 +62,7 @@ def score(net: Any, batches: Pictures, top_k: int | None = 5) -> Scores:
     if waiting is None:
         raise BadData("There is not one picture to score: the split is empty.")
     logits.append(waiting.asnumpy()[: len(labels[-1])])
-    door.settle()
+    door.wait_for_all()
     return of_logits(np.concatenate(logits), np.concatenate(labels), top_k)
 
 

@@ -20,7 +20,7 @@ from trainers.networks import resnet, saved, weights
 from trainers.training import checkpoints, environment, figures, fit
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
-from trainers.training.environment import Others
+from trainers.training.environment import OtherLoad
 from trainers.training.interruption import Interruption
 from trainers.training.scores import Scores, score
 
@@ -51,7 +51,7 @@ class Stages:
         self.overlaps, self.source, self.asked = overlaps, source, asked
         self.state_dir = state_dir if state_dir is not None else run.dir / "state"
         self.files = run.dir / "files"
-        self.started, self._others = time.monotonic(), Others()
+        self.started, self._others = time.monotonic(), OtherLoad()
 
     def carry_out(self, terminal: TextIO, tags: Mapping[str, str]) -> dict[str, float]:
         """All stages; the scores that matter most. Raises Interrupted."""

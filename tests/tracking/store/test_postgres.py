@@ -119,7 +119,7 @@ def test_a_password_goes_nowhere_and_a_new_one_replays_nothing(
     state = directory / "replay.json"
     assert "w0rd" not in state.read_text() and state.stat().st_mode & 0o777 == 0o600
     state.write_text(state.read_text().replace("tester:***@", "tester:pa/ss:w0rd@"))
-    assert is_done(directory, former) and is_done(directory, later)
+    assert is_done(directory, former.public_uri) and is_done(directory, later.public_uri)
     again = replay(directory, later)
     assert (again.run_id, again.num_events) == (first.run_id, 0)
     journal = Journal.reopen(directory)

@@ -54,7 +54,7 @@ def test_what_a_resumed_run_logs_after_a_cut_arrives(
     directory = started(store, 20)
     assert replay(directory, store).num_events == 21
     cut(directory, 10, padding)
-    assert not is_done(directory, store)
+    assert not is_done(directory, store.public_uri)
     go_on(directory, range(11, 11 + more))
     assert main(["repair"]) == 0
     assert "nothing to repair\n1 not wholly in sqlite" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_a_state_of_before_there_was_a_checksum_is_believed(store: Store) -> Non
     for said in state["stores"].values():
         del said["checksum"]
     path.write_text(json.dumps(state))
-    assert is_done(directory, store)
+    assert is_done(directory, store.public_uri)
 
 
 class Flushes:

@@ -81,10 +81,10 @@ def only_run(store: Store) -> Any:
 
 def test_a_journal_becomes_one_run_however_often_it_is_replayed(store: Store, tmp_path: Path) -> None:
     directory = write_full_journal(store, tmp_path)
-    assert not is_done(directory, store)
+    assert not is_done(directory, store.public_uri)
     first = replay(directory, store)
     assert (first.num_events, first.status, first.problems) == (NUM_EVENTS, "FAILED", [])
-    assert is_done(directory, store)
+    assert is_done(directory, store.public_uri)
     second = replay(directory, store)
     assert (second.run_id, second.num_events) == (first.run_id, 0)
     (directory / "replay.json").unlink()
@@ -397,10 +397,10 @@ def test_a_store_made_anew_gets_the_run_again(store: Store, tmp_path: Path) -> N
     replay(directory, store)
     shutil.copy(made_database(), tmp_path / "other.db")
     other = Store(f"sqlite:///{tmp_path}/other.db", tmp_path / "a", store.root)
-    assert (is_elsewhere(directory, store), is_elsewhere(directory, other)) == (False, True)
+    assert (is_elsewhere(directory, store.public_uri), is_elsewhere(directory, other.public_uri)) == (False, True)
     replay(directory, other)
     assert snapshot(other) == [EXPECTED]
-    assert is_done(directory, store) and is_done(directory, other)
+    assert is_done(directory, store.public_uri) and is_done(directory, other.public_uri)
     # As if the file at the other's place had been replaced: what replay.json says is no longer true.
     state = json.loads((directory / "replay.json").read_text())
     state["stores"][other.tracking_uri]["run_id"] = "f" * 32

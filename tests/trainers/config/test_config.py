@@ -136,7 +136,7 @@ def test_settings_without_effect_are_said() -> None:
 
 
 def test_what_only_the_cloud_can_do_is_refused_locally() -> None:
-    assert len(local_faults(Config(multi_label=1, precision_dtype="float16"))) == 2
+    assert len(local_faults(vars(Config(multi_label=1, precision_dtype="float16")))) == 2
 
 
 def test_unknown_settings_and_unreadable_values_come_together() -> None:

@@ -24,7 +24,7 @@ from trainers.data.formats.image_record import is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import RecordFile
 from trainers.data.pictures.codec import decode
 from trainers.data.readers.idx import read_file
-from trainers.data.readers.lists import Row, Wrong, parse
+from trainers.data.readers.lists import BadLine, Row, parse
 from trainers.errors import BadData
 
 ROUNDS = 400
@@ -126,8 +126,8 @@ def test_list_parser_takes_any_bytes(tmp_path_factory: pytest.TempPathFactory, d
     path.write_bytes(data)
     _, rows = parse(path)
     for row in rows:
-        assert isinstance(row, Row | Wrong)
-        if isinstance(row, Wrong):
+        assert isinstance(row, Row | BadLine)
+        if isinstance(row, BadLine):
             assert len(row.text) < 600
 
 
@@ -144,7 +144,7 @@ def test_list_parser(tmp_path: Path, bounded_memory: None) -> None:
     with open(path, "wb") as file:
         file.write(b"0\t1\t")
         file.truncate(200_000_000)
-    assert [row.kind for row in parse(path)[1] if isinstance(row, Wrong)] == ["long"]
+    assert [row.kind for row in parse(path)[1] if isinstance(row, BadLine)] == ["long"]
 
 
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:

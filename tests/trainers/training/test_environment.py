@@ -8,7 +8,7 @@ from collections import namedtuple
 
 import pytest
 
-from trainers.training.environment import Others
+from trainers.training.environment import OtherLoad
 
 Times = namedtuple("Times", ("user", "system", "idle", "iowait"))
 Own = namedtuple("Own", ("user", "system", "children_user", "children_system", "elapsed"))
@@ -43,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_others_work_is_what_is_neither_idle_nor_ours(machine: Machine) -> None:
-    others = Others(machine)
+    others = OtherLoad(machine)
     machine.later(4.0, 7.0, 1.0)  # type: ignore[attr-defined]
     assert others.busy_cores() == pytest.approx(1.5)
     note = others.note(2)
@@ -52,16 +52,16 @@ def test_others_work_is_what_is_neither_idle_nor_ours(machine: Machine) -> None:
 
 
 def test_a_machine_with_room_is_not_spoken_of(machine: Machine) -> None:
-    others = Others(machine)
+    others = OtherLoad(machine)
     machine.later(4.0, 3.0, 2.8)  # type: ignore[attr-defined]
     assert others.busy_cores() == pytest.approx(0.05) and others.note(2) is None
 
 
 def test_a_glimpse_is_no_measurement(machine: Machine) -> None:
-    others = Others(machine)
+    others = OtherLoad(machine)
     machine.later(0.1, 0.2, 0.0)  # type: ignore[attr-defined]
     assert others.busy_cores() == 0.0
 
 
 def test_this_machines_clocks_can_be_read() -> None:
-    assert Others().busy_cores() == 0.0
+    assert OtherLoad().busy_cores() == 0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data.check.examine import look_at_files
-from trainers.data.check.findings import Finding, Findings, Part
+from trainers.data.check.findings import CheckedSplit, Finding, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
 from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
 from trainers.data.check.records import check_records
@@ -43,7 +43,7 @@ class Checked:
     """The splits as found, and what is wrong. ``spare`` counts copies inside each split, None where not looked for;
     ``others`` says of a path that is no data set what it is."""
 
-    parts: list[Part]
+    parts: list[CheckedSplit]
     findings: list[Finding]
     spare: dict[str, int] | None
     others: dict[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def check(
     findings = Findings(source)
     class_names = folder_classes(*(path for path in paths if form_of(path) == "folder"))
     reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names)
-    parts: list[Part] = []
+    parts: list[CheckedSplit] = []
     others: dict[str, str] = {}
     for path in paths:
         found = reader.read(path)
@@ -99,7 +99,7 @@ def check(
     return Checked(parts, findings.listed(), spare, others)
 
 
-def _check_job(part: Part, job: Job, findings: Findings) -> None:
+def _check_job(part: CheckedSplit, job: Job, findings: Findings) -> None:
     """What the job is told, against what the part is."""
     readable = len(part) - len(part.looks.faults)
     if job.mini_batch_size is not None and 0 < len(part) and readable < job.mini_batch_size:
@@ -149,10 +149,10 @@ class _Reader:
         self._findings, self._image_root, self._class_names = findings, image_root, class_names
         self._fast, self._threads = fast, threads
 
-    def read(self, path: Path) -> list[Part] | str:
+    def read(self, path: Path) -> list[CheckedSplit] | str:
         return self._directory(path) if path.is_dir() else self._file(path)
 
-    def _file(self, path: Path) -> list[Part] | str:
+    def _file(self, path: Path) -> list[CheckedSplit] | str:
         if not path.is_file():  # a pipe would be waited for
             raise BadData(f"{path}: neither a file nor a folder")
         suffix = path.suffix.lower()
@@ -174,7 +174,7 @@ class _Reader:
         self._findings.add("unknown-form", path, f"begins with {head!r}")
         return "something else"
 
-    def _directory(self, path: Path) -> list[Part] | str:
+    def _directory(self, path: Path) -> list[CheckedSplit] | str:
         form = form_of(path)
         if form == "binary":
             self._findings.add("not-for-the-job", path)
@@ -199,14 +199,14 @@ class _Reader:
             return [self._folder(folder, split, names) for split, folder in splits.items()]
         return [self._folder(path, split_name(path), self._class_names)]
 
-    def _record_folder(self, path: Path, files: list[Path]) -> list[Part]:
+    def _record_folder(self, path: Path, files: list[Path]) -> list[CheckedSplit]:
         """A folder with ``.rec`` files in it: splits, where they are called so, else one channel."""
         names = [split_name(file) for file in files]
         if len(set(names) & set(SPLITS)) == len(files) > 1:
             return [self._records(file, name) for file, name in zip(files, names, strict=True)]
         return [self._channel(path, files, split_name(path))]
 
-    def _channel(self, folder: Path, files: list[Path], name: str) -> Part:
+    def _channel(self, folder: Path, files: list[Path], name: str) -> CheckedSplit:
         """One channel of records: exactly one ``.rec``, nothing beside it."""
         if len(files) > 1:
             self._findings.add("channel-several-rec", folder, ", ".join(file.name for file in files))
@@ -223,21 +223,23 @@ class _Reader:
                     code = "channel-neighbour" if entry in channels else "channel-prefix"
                     self._findings.add(code, path / channel, entry)
 
-    def _manifest(self, path: Path) -> list[Part]:
+    def _manifest(self, path: Path) -> list[CheckedSplit]:
         found = manifest.read_file(path, self._image_root)
         return [self._of_split(path, found.class_names, name, split) for name, split in found.splits.items()]
 
-    def _of_split(self, path: Path, names: tuple[str, ...], name: str, split: Split) -> Part:
+    def _of_split(self, path: Path, names: tuple[str, ...], name: str, split: Split) -> CheckedSplit:
         assert isinstance(split.pictures, EncodedPictures)
         looks = look_at_files(split.pictures, deep=not self._fast, hashes=not self._fast, threads=self._threads)
         labels, keys = split.labels.astype(np.float64), split.keys
-        return Part(name, path, "manifest of pictures", looks, labels, keys.__getitem__, keys.__getitem__, names)
+        return CheckedSplit(
+            name, path, "manifest of pictures", looks, labels, keys.__getitem__, keys.__getitem__, names
+        )
 
-    def _records(self, path: Path, name: str) -> Part:
+    def _records(self, path: Path, name: str) -> CheckedSplit:
         return check_records(path, name, self._findings, fast=self._fast, threads=self._threads)
 
-    def _list(self, path: Path, root: Path, name: str) -> Part:
+    def _list(self, path: Path, root: Path, name: str) -> CheckedSplit:
         return check_list(path, root, name, self._findings, fast=self._fast, threads=self._threads)
 
-    def _folder(self, path: Path, name: str, names: tuple[str, ...]) -> Part:
+    def _folder(self, path: Path, name: str, names: tuple[str, ...]) -> CheckedSplit:
         return check_folder(path, name, names, self._findings, fast=self._fast, threads=self._threads)

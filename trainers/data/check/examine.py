@@ -24,7 +24,7 @@ _BATCH, _BATCH_BYTES = 256, 1 << 22
 
 
 @dataclass
-class Looks:
+class PictureFacts:
     """N pictures. ``digests`` (N,) raw 16-byte hashes, or None where they were not asked for; ``faults`` why a picture
     cannot be used, by index; ``records`` (N,) their headers (flag, label, id, id2) where they come from RecordIO."""
 
@@ -56,8 +56,8 @@ class _Chunk:
     records: NDArray[np.void] | None = None
 
 
-def look_at_files(source: Encoded, *, deep: bool = True, hashes: bool = True, threads: int = READERS) -> Looks:
-    """Every picture of ``source``; with ``deep`` each is decoded. Nothing is raised: see ``Looks.faults``."""
+def look_at_files(source: Encoded, *, deep: bool = True, hashes: bool = True, threads: int = READERS) -> PictureFacts:
+    """Every picture of ``source``; with ``deep`` each is decoded. Nothing is raised: see ``PictureFacts.faults``."""
     starts = range(0, len(source), _BATCH)
     look = functools.partial(_look_at_batch, source, deep, hashes)
     return _joined(in_order(look, starts, threads, _AHEAD))
@@ -65,7 +65,7 @@ def look_at_files(source: Encoded, *, deep: bool = True, hashes: bool = True, th
 
 def look_at_records(
     file: RecordFile, frames: Frames, *, deep: bool = True, hashes: bool = True, threads: int = READERS
-) -> Looks:
+) -> PictureFacts:
     """Every picture of a record file, as ``look_at_files``; without both it reads headers alone, in bulk."""
     if deep or hashes:
         windows: Iterator[Window] = file.windows(frames, head_bytes=1 << 30)
@@ -85,7 +85,7 @@ def _images(window: Window) -> _Chunk:
     return _Chunk(window.records.start, window.data, starts, window.ends, {}, headers)
 
 
-def _look_at_batch(source: Encoded, deep: bool, hashes: bool, start: int) -> list[Looks]:
+def _look_at_batch(source: Encoded, deep: bool, hashes: bool, start: int) -> list[PictureFacts]:
     """Read up to a batch of pictures; looked at whenever a few MB have come together."""
     found, pieces, faults = [], [], {}
     first, total, stop = start, 0, min(start + _BATCH, len(source))
@@ -105,7 +105,7 @@ def _look_at_batch(source: Encoded, deep: bool, hashes: bool, start: int) -> lis
     return found
 
 
-def _look(chunk: _Chunk, *, deep: bool, hashes: bool) -> list[Looks]:
+def _look(chunk: _Chunk, *, deep: bool, hashes: bool) -> list[PictureFacts]:
     heads = probe_many(chunk.data, chunk.starts, chunk.ends)
     count = len(heads)
     digests = np.zeros(count, f"V{_DIGEST_BYTES}") if hashes else None
@@ -123,7 +123,7 @@ def _look(chunk: _Chunk, *, deep: bool, hashes: bool) -> list[Looks]:
     if not deep:
         for at in np.flatnonzero(heads["height"] <= 0):
             faults.setdefault(chunk.first + int(at), _headless(int(heads["format"][at])))
-    return [Looks(heads, chunk.ends - chunk.starts, digests, faults, chunk.records)]
+    return [PictureFacts(heads, chunk.ends - chunk.starts, digests, faults, chunk.records)]
 
 
 def _decode_fault(view: NDArray[np.uint8], heads: Heads, at: int, too_large: bool) -> str | None:
@@ -145,7 +145,7 @@ def _headless(format_: int) -> str:
     return "not a picture" if format_ == 0 else f"{FORMATS[format_]} whose size is not in its first bytes"
 
 
-def _joined(parts: Iterator[list[Looks]]) -> Looks:
+def _joined(parts: Iterator[list[PictureFacts]]) -> PictureFacts:
     every = [looks for part in parts for looks in part]
     empty = np.zeros(0, HEAD)
     heads = np.concatenate([empty, *(part.heads for part in every)])
@@ -157,4 +157,4 @@ def _joined(parts: Iterator[list[Looks]]) -> Looks:
     records = None
     if every and every[0].records is not None:
         records = np.concatenate([part.records for part in every if part.records is not None])
-    return Looks(heads, sizes, digests, faults, records)
+    return PictureFacts(heads, sizes, digests, faults, records)

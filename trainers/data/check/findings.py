@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.check.examine import Looks
+from trainers.data.check.examine import PictureFacts
 
 _KEPT = 20  # examples of one finding
 
@@ -64,14 +64,14 @@ class Findings:
 
 
 @dataclass
-class Part:
+class CheckedSplit:
     """N pictures of ``path``. ``labels`` (N,) float64, NaN where there is none; ``place(i)`` says where picture i is,
     ``file_name(i)`` what it is called ("" in records)."""
 
     name: str
     path: Path
     kind: str
-    looks: Looks
+    looks: PictureFacts
     labels: NDArray[np.float64]
     place: Callable[[int], str]
     file_name: Callable[[int], str]

@@ -11,14 +11,14 @@ import numpy as np
 
 from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
-from trainers.data.check.findings import Findings, Part
+from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.pictures.pictures import Files
 from trainers.data.readers import lists
 from trainers.data.readers.folder import class_folders, walk
-from trainers.data.readers.lists import Root, Row, Wrong
+from trainers.data.readers.lists import BadLine, Root, Row
 
 
-def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: bool, threads: int) -> Part:
+def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: bool, threads: int) -> CheckedSplit:
     """Every line, and the picture behind it."""
     manners, rows = lists.parse(path)
     if manners.bom:
@@ -29,7 +29,7 @@ def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: b
     lines = 0
     for row in rows:
         lines += 1
-        if isinstance(row, Wrong):
+        if isinstance(row, BadLine):
             code = {"spaces": "list-spaces", "encoding": "list-encoding", "values": "list-values"}.get(row.kind)
             findings.add(code or "list-fields", path, f"line {row.line}: {row.text!r}")
         elif len(row.labels) > 1:
@@ -43,7 +43,7 @@ def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: b
     full = [os.path.join(root, row.path) for row in found]
     looks = look_at_files(Files(full), deep=not fast, hashes=not fast, threads=threads)
     labels = np.array([row.labels[0] for row in found], np.float64)
-    return Part(
+    return CheckedSplit(
         name,
         path,
         "list of pictures",
@@ -98,7 +98,7 @@ def _by_lower(folder: str) -> dict[str, str]:
 
 def check_folder(
     path: Path, name: str, class_names: tuple[str, ...], findings: Findings, *, fast: bool, threads: int
-) -> Part:
+) -> CheckedSplit:
     """Every picture below the class folders of ``path``."""
     paths: list[str] = []
     labels: list[int] = []
@@ -110,7 +110,7 @@ def check_folder(
             else:
                 findings.add("folder-other-files", path, file)
     looks = look_at_files(Files(paths), deep=not fast, hashes=not fast, threads=threads)
-    return Part(
+    return CheckedSplit(
         name,
         path,
         "folder of pictures",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.check.findings import Findings, Part
+from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.formats.headers import FORMATS
 from trainers.data.pictures.codec import too_large
 from trainers.data.pictures.sizing import Sizing
@@ -21,7 +21,7 @@ _NAMED = {
 _JPEG, _PNG = FORMATS.index("jpeg"), FORMATS.index("png")
 
 
-def check_looks(part: Part, shape: tuple[int, int, int] | None, resize: int | None, findings: Findings) -> None:
+def check_looks(part: CheckedSplit, shape: tuple[int, int, int] | None, resize: int | None, findings: Findings) -> None:
     """Each picture by itself: readable, of a legal format, depth and size."""
     looks, path, place = part.looks, part.path, part.place
     heads = looks.heads
@@ -63,7 +63,7 @@ def check_looks(part: Part, shape: tuple[int, int, int] | None, resize: int | No
         _check_shape(part, usable, shape, resize, findings)
 
 
-def _check_names(part: Part, usable: NDArray[np.bool_], findings: Findings) -> None:
+def _check_names(part: CheckedSplit, usable: NDArray[np.bool_], findings: Findings) -> None:
     formats = part.looks.heads["format"]
     for at in np.flatnonzero(usable):
         suffix = os.path.splitext(part.file_name(int(at)))[1].lower()
@@ -72,7 +72,7 @@ def _check_names(part: Part, usable: NDArray[np.bool_], findings: Findings) -> N
 
 
 def _check_shape(
-    part: Part,
+    part: CheckedSplit,
     usable: NDArray[np.bool_],
     shape: tuple[int, int, int],
     resize: int | None,
@@ -100,7 +100,7 @@ def _check_shape(
     )
 
 
-def check_labels(parts: Sequence[Part], num_classes: int | None, findings: Findings) -> None:
+def check_labels(parts: Sequence[CheckedSplit], num_classes: int | None, findings: Findings) -> None:
     """Labels by themselves and between splits; the first part is the one that is trained on."""
     for part in parts:
         broken = np.flatnonzero(~part.whole & ~(part.labels < 0) & ~np.isnan(part.labels))
@@ -129,13 +129,13 @@ def check_labels(parts: Sequence[Part], num_classes: int | None, findings: Findi
     _check_class_maps(parts, findings)
 
 
-def _label_words(part: Part) -> Callable[[int], str]:
+def _label_words(part: CheckedSplit) -> Callable[[int], str]:
     return lambda at: f"{part.place(at)}: label {part.labels[at]:g}"
 
 
-def _check_class_maps(parts: Sequence[Part], findings: Findings) -> None:
+def _check_class_maps(parts: Sequence[CheckedSplit], findings: Findings) -> None:
     """Compare what lists make of the folder a picture lies in."""
-    meant: dict[str, tuple[float, Part]] = {}
+    meant: dict[str, tuple[float, CheckedSplit]] = {}
     for part in parts:
         if part.kind != "list of pictures":
             continue
@@ -152,7 +152,7 @@ def _check_class_maps(parts: Sequence[Part], findings: Findings) -> None:
                 findings.add("class-map-differs", part.path, example)
 
 
-def check_duplicates(parts: Sequence[Part], findings: Findings) -> dict[str, int]:
+def check_duplicates(parts: Sequence[CheckedSplit], findings: Findings) -> dict[str, int]:
     """Equal pictures inside and across splits; returns the number of spare copies inside each part, by its name."""
     digests = [part.looks.digests for part in parts]
     if any(found is None for found in digests):
@@ -177,7 +177,7 @@ def check_duplicates(parts: Sequence[Part], findings: Findings) -> dict[str, int
     return inside
 
 
-def _report_group(members: list[tuple[Part, int]], findings: Findings, inside: dict[str, int]) -> None:
+def _report_group(members: list[tuple[CheckedSplit, int]], findings: Findings, inside: dict[str, int]) -> None:
     (first, at), *copies = members
     previous = first
     for part, index in copies:

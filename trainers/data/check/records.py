@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data import dataset
-from trainers.data.check.examine import Looks, look_at_records
-from trainers.data.check.findings import Findings, Part
+from trainers.data.check.examine import PictureFacts, look_at_records
+from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.formats.headers import HEAD
 from trainers.data.formats.image_record import HEADER_BYTES, is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import Frames, RecordFile
@@ -18,7 +18,7 @@ from trainers.errors import BadData
 _FAULTS = {"magic": "rec-magic", "truncated": "rec-truncated", "trailing": "rec-trailing", "parts": "rec-parts"}
 
 
-def check_records(path: Path, name: str, findings: Findings, *, fast: bool, threads: int) -> Part:
+def check_records(path: Path, name: str, findings: Findings, *, fast: bool, threads: int) -> CheckedSplit:
     """Look at every record; what cannot be read is in ``findings``, what can in the part."""
     file = RecordFile(path)
     frames = file.scan()
@@ -30,9 +30,9 @@ def check_records(path: Path, name: str, findings: Findings, *, fast: bool, thre
     elif not _report_frames(path, file, frames, findings):
         looks = look_at_records(file, frames, deep=not fast, hashes=not fast, threads=threads)
         return _check_headers(path, name, file, frames, looks, findings)
-    nothing = Looks(np.zeros(0, HEAD), np.zeros(0, np.int64), None)
+    nothing = PictureFacts(np.zeros(0, HEAD), np.zeros(0, np.int64), None)
     kind = "RecordIO of protobuf records" if protobuf else "not RecordIO" if file.size else "an empty file"
-    return Part(name, path, kind, nothing, np.zeros(0), str, lambda index: "")
+    return CheckedSplit(name, path, kind, nothing, np.zeros(0), str, lambda index: "")
 
 
 def _report_frames(path: Path, file: RecordFile, frames: Frames, findings: Findings) -> bool:
@@ -55,7 +55,9 @@ def _resumes(file: RecordFile, offset: int) -> bool:
     return b"\x0a\x23\xd7\xce" in data
 
 
-def _check_headers(path: Path, name: str, file: RecordFile, frames: Frames, looks: Looks, findings: Findings) -> Part:
+def _check_headers(
+    path: Path, name: str, file: RecordFile, frames: Frames, looks: PictureFacts, findings: Findings
+) -> CheckedSplit:
     assert looks.records is not None
     flags, labels = looks.records["flag"], looks.records["label"].astype(np.float64)
     short = np.flatnonzero(frames.lengths <= HEADER_BYTES)
@@ -75,7 +77,9 @@ def _check_headers(path: Path, name: str, file: RecordFile, frames: Frames, look
     findings.add_all("rec-duplicate-id", path, again, lambda at: f"id {ids[at]} in {counts[at]} records")
     _check_index(path, frames, findings)
     names = dataset.find(path.parent, path.parent.parent)
-    return Part(name, path, "RecordIO of images", looks, labels, lambda index: f"record {index}", lambda _: "", names)
+    return CheckedSplit(
+        name, path, "RecordIO of images", looks, labels, lambda index: f"record {index}", lambda _: "", names
+    )
 
 
 def _check_index(path: Path, frames: Frames, findings: Findings) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trainers.data.check.check import Checked
-from trainers.data.check.findings import Part
+from trainers.data.check.findings import CheckedSplit
 from trainers.data.formats.headers import FORMATS
 from trainers.terminal import readable
 
@@ -39,7 +39,7 @@ def checked_text(checked: Checked) -> str:
     return "\n".join(lines)
 
 
-def _part_lines(part: Part, spare: dict[str, int] | None) -> list[str]:
+def _part_lines(part: CheckedSplit, spare: dict[str, int] | None) -> list[str]:
     facts = _facts(part, spare)
     lines = [f"{part.path}: {part.kind}, {len(part):,} pictures, {readable(facts['bytes'])} ({part.name})"]
     if len(part) == 0:
@@ -62,7 +62,7 @@ def _size_words(facts: dict[str, Any]) -> str:
     return f"{low[0]} x {low[1]} px" if low == high else f"{low[0]} x {low[1]} to {high[0]} x {high[1]} px (w x h)"
 
 
-def _facts(part: Part, spare: dict[str, int] | None) -> dict[str, Any]:
+def _facts(part: CheckedSplit, spare: dict[str, int] | None) -> dict[str, Any]:
     heads = part.looks.heads
     known = heads[(heads["height"] > 0) & (heads["width"] > 0)]
     by_area = np.argsort(known["height"].astype(np.int64) * known["width"], kind="stable")

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
-from trainers.data.dataset import WHOLE, Found, Split, stratified
+from trainers.data.dataset import WHOLE, Split, SplitsRead, stratified
 from trainers.data.pack.writers import ListWriter, RecordWriter, Writer, clear_abandoned, staged
 from trainers.data.pictures import codec
 from trainers.data.pictures.codec import Pixels, encode
@@ -104,7 +104,7 @@ def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int
     return packed
 
 
-def _plan(found: Found, options: Options, skipped: dict[str, str]) -> dict[str, Split]:
+def _plan(found: SplitsRead, options: Options, skipped: dict[str, str]) -> dict[str, Split]:
     """The splits to write: those of the source, or cut here."""
     splits = dict(found.splits)
     if WHOLE in splits:
@@ -122,7 +122,7 @@ def _plan(found: Found, options: Options, skipped: dict[str, str]) -> dict[str, 
 
 
 def _cut(
-    whole: Split, shares: Mapping[str, float], found: Found, options: Options, skipped: dict[str, str]
+    whole: Split, shares: Mapping[str, float], found: SplitsRead, options: Options, skipped: dict[str, str]
 ) -> dict[str, Split]:
     wanted = {name: shares[name] for name in ("test", "validation") if shares.get(name, 0) > 0}
     if not wanted:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data.catalog import SOURCES
-from trainers.data.dataset import Found, Split
+from trainers.data.dataset import Split, SplitsRead
 from trainers.data.pictures.pictures import ArrayPictures
 from trainers.data.readers import download
 from trainers.errors import BadData
@@ -25,7 +25,7 @@ def name_of(folder: Path) -> str | None:
     return next((name for name in _FILES if _home(name, folder) is not None), None)
 
 
-def read_named(name: str, folder: Path | None) -> Found:
+def read_named(name: str, folder: Path | None) -> SplitsRead:
     """A CIFAR set from ``folder`` (all five, or the first few, training files), MXNet's folder or its download."""
     every = [file for files in _FILES[name].values() for file in files]
     home = _home(name, folder or download.folder(name))
@@ -37,7 +37,7 @@ def read_named(name: str, folder: Path | None) -> Found:
         if home is None:
             raise BadData(f"--dataset {name}: MXNet's download left no {every[0]} in {fetched}; give {name}:DIR")
     splits = {split: _read_split(name, home, files) for split, files in _FILES[name].items()}
-    return Found(name, SOURCES[name].class_names, {s: part for s, part in splits.items() if part}, str(home))
+    return SplitsRead(name, SOURCES[name].class_names, {s: part for s, part in splits.items() if part}, str(home))
 
 
 def _home(name: str, folder: Path) -> Path | None:

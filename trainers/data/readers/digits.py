@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from trainers.data.catalog import SOURCES
-from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.pictures import ArrayPictures
 from trainers.errors import BadData
 
 
-def read() -> Found:
+def read() -> SplitsRead:
     """The whole set as one split. BadData where scikit-learn is not installed."""
     try:
         from sklearn.datasets import load_digits
@@ -22,4 +22,4 @@ def read() -> Found:
     # 16 steps to 0..255 by whole numbers, so that the digest does not hang on a rounding rule.
     pixels = (values.astype(np.uint16) * 255 // 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     split = Split(ArrayPictures(pixels, "digits"), labels.astype(np.int64), [str(i) for i in range(len(labels))])
-    return Found("digits", SOURCES["digits"].class_names, {WHOLE: split}, "sklearn.datasets.load_digits")
+    return SplitsRead("digits", SOURCES["digits"].class_names, {WHOLE: split}, "sklearn.datasets.load_digits")

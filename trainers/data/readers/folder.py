@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.pictures import EncodedPictures, Files
 from trainers.errors import BadData
 
@@ -41,17 +41,17 @@ def class_folders(folder: Path) -> list[str]:
         raise BadData(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
-def read_folder(folder: Path) -> Found:
+def read_folder(folder: Path) -> SplitsRead:
     """One class per sub-folder, in the order of their names; pictures may lie deeper."""
     return _read({WHOLE: folder}, folder)
 
 
-def read_split_folders(folder: Path) -> Found:
+def read_split_folders(folder: Path) -> SplitsRead:
     """train/ and, where they are, validation/ and test/, with one class map over all of them."""
     return _read(split_folders(folder), folder)
 
 
-def _read(roots: Mapping[str, Path], source: Path) -> Found:
+def _read(roots: Mapping[str, Path], source: Path) -> SplitsRead:
     listed = {split: {name: list(walk(root / name)) for name in class_folders(root)} for split, root in roots.items()}
     names = sorted({name for classes in listed.values() for name, files in classes.items() if any(p for p, _ in files)})
     _demand_classes(source, listed, names)
@@ -69,7 +69,7 @@ def _read(roots: Mapping[str, Path], source: Path) -> Found:
         start = len(os.path.join(source, ""))
         keys = [path[start:].replace(os.sep, "/") for path in paths]
         splits[split] = Split(EncodedPictures(Files(paths)), np.array(labels, np.int64), keys)
-    return Found(source.resolve().name, tuple(names), splits, str(source), tuple(notes))
+    return SplitsRead(source.resolve().name, tuple(names), splits, str(source), tuple(notes))
 
 
 def _demand_classes(source: Path, listed: Mapping[str, Mapping[str, object]], names: list[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.catalog import SOURCES
-from trainers.data.dataset import Found, Split
+from trainers.data.dataset import Split, SplitsRead
 from trainers.data.pictures.pictures import ArrayPictures
 from trainers.data.readers import download
 from trainers.errors import BadData
@@ -26,7 +26,7 @@ def holds_files(folder: Path) -> bool:
     return _find(folder, "train", "images-idx3") is not None
 
 
-def read_named(name: str, folder: Path | None) -> Found:
+def read_named(name: str, folder: Path | None) -> SplitsRead:
     """``mnist`` or ``fashion-mnist`` from ``folder``, Debian's package, MXNet's folder, or MXNet's download."""
     if folder is not None and not holds_files(folder):
         raise BadData(f"--dataset {name}:{folder}: no IDX files there; expected {', '.join(FILES)} (.gz or not)")
@@ -37,7 +37,7 @@ def read_named(name: str, folder: Path | None) -> Found:
     return read_folder(home, name, SOURCES[name].class_names)
 
 
-def read_folder(folder: Path, name: str = "", class_names: tuple[str, ...] = ()) -> Found:
+def read_folder(folder: Path, name: str = "", class_names: tuple[str, ...] = ()) -> SplitsRead:
     """IDX files of a folder: ``train-*`` and, where they are, ``t10k-*`` or ``test-*``.
 
     Without ``class_names`` the classes are called by their numbers.
@@ -55,7 +55,7 @@ def read_folder(folder: Path, name: str = "", class_names: tuple[str, ...] = ())
     names = class_names or tuple(str(label) for label in range(highest + 1))
     if highest >= len(names):
         raise BadData(f"{folder}: label {highest}, but {name} has the classes 0..{len(names) - 1}")
-    return Found(name or folder.name, names, splits, str(folder))
+    return SplitsRead(name or folder.name, names, splits, str(folder))
 
 
 def _find(folder: Path, split: str, kind: str) -> Path | None:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trainers.data import catalog
-from trainers.data.dataset import WHOLE, Found
+from trainers.data.dataset import WHOLE, SplitsRead
 from trainers.data.readers import cifar, folder, idx, lists, manifest, records
 from trainers.data.readers.folder import SPLIT_FOLDERS
 from trainers.errors import BadData
 
 
-def read_path(path: Path, image_root: Path | None, *, salvage: bool = False) -> Found:
+def read_path(path: Path, image_root: Path | None, *, salvage: bool = False) -> SplitsRead:
     """Read a file or a folder of any legal form; ``salvage`` as in ``records``. BadData says which forms are legal."""
     if path.is_dir():
         return _read_directory(path, salvage)
@@ -30,7 +30,7 @@ def read_path(path: Path, image_root: Path | None, *, salvage: bool = False) -> 
     raise BadData(f"{path}: not a form of data set this reads; legal: {catalog.FORMS}")
 
 
-def _read_directory(path: Path, salvage: bool) -> Found:
+def _read_directory(path: Path, salvage: bool) -> SplitsRead:
     if idx.holds_files(path):
         return idx.read_folder(path)
     known = cifar.name_of(path)

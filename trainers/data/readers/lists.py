@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data import dataset
-from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.pictures import EncodedPictures, Files
 from trainers.errors import BadData
 
@@ -31,7 +31,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Wrong:
+class BadLine:
     """A line that is no row: ``kind`` is a stable word, ``text`` (at most 120 characters) what stands there."""
 
     line: int
@@ -40,30 +40,30 @@ class Wrong:
 
 
 @dataclass(frozen=True)
-class Manners:
+class ListRules:
     """How the file as a whole is written."""
 
     bom: bool
     crlf: bool
 
 
-def parse(path: Path) -> tuple[Manners, Iterator[Row | Wrong]]:
+def parse(path: Path) -> tuple[ListRules, Iterator[Row | BadLine]]:
     """Read a list line by line; empty lines are skipped. BadData when it cannot be opened."""
     try:
         with open(path, "rb") as file:
             head = file.read(MAX_LINE_BYTES)
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
-    return Manners(head.startswith(b"\xef\xbb\xbf"), b"\r\n" in head), _rows(path)
+    return ListRules(head.startswith(b"\xef\xbb\xbf"), b"\r\n" in head), _rows(path)
 
 
-def _rows(path: Path) -> Iterator[Row | Wrong]:
+def _rows(path: Path) -> Iterator[Row | BadLine]:
     with open(path, "rb") as file:
         number = 0
         while raw := file.readline(MAX_LINE_BYTES):
             number += 1
             if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                yield Wrong(number, "long", f"{raw[:40]!r} … no end within {MAX_LINE_BYTES:,} bytes")
+                yield BadLine(number, "long", f"{raw[:40]!r} … no end within {MAX_LINE_BYTES:,} bytes")
                 return
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -72,15 +72,15 @@ def _rows(path: Path) -> Iterator[Row | Wrong]:
                 yield _row(number, raw)
 
 
-def _row(number: int, raw: bytes) -> Row | Wrong:
+def _row(number: int, raw: bytes) -> Row | BadLine:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        return Wrong(number, "encoding", repr(raw[:120]))
+        return BadLine(number, "encoding", repr(raw[:120]))
     fields = text.split("\t")
     if len(fields) < 3:
         spaced = _SPACED.fullmatch(text) is not None
-        return Wrong(number, "spaces" if spaced else "fields", text[:120])
+        return BadLine(number, "spaces" if spaced else "fields", text[:120])
     index, *labels, path = fields
     try:
         values = tuple(float(label) for label in labels)
@@ -88,22 +88,22 @@ def _row(number: int, raw: bytes) -> Row | Wrong:
         if float(index) != whole or whole < 0 or not path.strip() or any(map(math.isnan, values)):
             raise ValueError
     except (ValueError, OverflowError):
-        return Wrong(number, "values", text[:120])
+        return BadLine(number, "values", text[:120])
     return Row(number, whole, values, path)
 
 
-def read_file(path: Path, root: Path | None) -> Found:
+def read_file(path: Path, root: Path | None) -> SplitsRead:
     """A list and the folder its paths start from (by default the folder the list lies in), as one set."""
     return read_files({WHOLE: (path, root if root is not None else path.parent)}, path)
 
 
-def read_files(lists: Mapping[str, tuple[Path, Path]], source: Path) -> Found:
+def read_files(lists: Mapping[str, tuple[Path, Path]], source: Path) -> SplitsRead:
     """(list, root) of each split; labels mean the same in all (see ``classmap``). BadData names line and path."""
     splits = {name: _read_split(path, root) for name, (path, root) in lists.items()}
     some = next(path for path, _ in lists.values())
     labels = np.concatenate([split.labels for split in splits.values()])
     names = dataset.named(labels, dataset.find(some.parent, some.parent.parent), str(source))
-    return Found(source.stem, names, splits, str(source))
+    return SplitsRead(source.stem, names, splits, str(source))
 
 
 def _read_split(path: Path, root: Path) -> Split:
@@ -112,7 +112,7 @@ def _read_split(path: Path, root: Path) -> Split:
     labels: list[float] = []
     keys: list[str] = []
     for row in parse(path)[1]:
-        if isinstance(row, Wrong):
+        if isinstance(row, BadLine):
             raise BadData(f"{path}:{row.line}: {row.text!r} is not index, label, path separated by tabs ({row.kind})")
         if len(row.labels) != 1:
             raise BadData(f"{path}:{row.line}: {len(row.labels)} labels; one label a picture is legal here")

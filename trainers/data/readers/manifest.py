@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainers.data import dataset
-from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.data.readers.folder import SPLIT_FOLDERS
 from trainers.data.readers.lists import rooted_files
@@ -20,7 +20,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("path", "label", "split")
 
 
-def read_file(path: Path, root: Path | None) -> Found:
+def read_file(path: Path, root: Path | None) -> SplitsRead:
     """Rows of (path, label[, split]). Paths start from ``root``, by default the manifest's own folder.
 
     Labels are names or whole numbers; numbers are ordered as numbers. Splits are called train, validation (or val),
@@ -37,7 +37,7 @@ def read_file(path: Path, root: Path | None) -> Found:
     numbers = {name: number for number, name in enumerate(names)}
     files = rooted_files(path, root if root is not None else path.parent, paths)
     whole = Split(EncodedPictures(files), np.array([numbers[label] for label in labels], np.int64), paths)
-    return Found(path.stem, names, _splits(path, whole, columns.get("split")), str(path))
+    return SplitsRead(path.stem, names, _splits(path, whole, columns.get("split")), str(path))
 
 
 def _class_names(path: Path, labels: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data import dataset
-from trainers.data.dataset import WHOLE, Found, Split
+from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.formats.image_record import HEADER_BYTES, is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import Frames, RecordFile
 from trainers.data.pictures.pictures import EncodedPictures
@@ -42,12 +42,12 @@ class Records:
         return f"{self.file.path}[{index}]"
 
 
-def read_file(path: Path, *, salvage: bool = False) -> Found:
+def read_file(path: Path, *, salvage: bool = False) -> SplitsRead:
     """One ``.rec`` as a set without splits."""
     return read_files({WHOLE: path}, path, salvage=salvage)
 
 
-def read_files(paths: Mapping[str, Path], source: Path, *, salvage: bool = False) -> Found:
+def read_files(paths: Mapping[str, Path], source: Path, *, salvage: bool = False) -> SplitsRead:
     """One ``.rec`` for each split; labels mean the same in all of them (see ``classmap``).
 
     A damaged file raises BadData, or with ``salvage`` gives the whole records before the damage and a note.
@@ -58,7 +58,7 @@ def read_files(paths: Mapping[str, Path], source: Path, *, salvage: bool = False
     known = dataset.find(some.parent, some.parent.parent)
     labels = np.concatenate([split.labels for split in splits.values()])
     names = dataset.named(labels, known, str(source))
-    return Found(source.stem, names, splits, str(source), tuple(notes))
+    return SplitsRead(source.stem, names, splits, str(source), tuple(notes))
 
 
 def _read_split(path: Path, notes: list[str] | None) -> Split:

@@ -25,7 +25,7 @@ from trainers.files import is_disk_full
 
 if TYPE_CHECKING:
     from trainers.data import Split
-    from trainers.data.dataset import Found
+    from trainers.data.dataset import SplitsRead
     from trainers.data.pictures.sizing import Fit
     from trainers.training.scores import Scores
 
@@ -242,7 +242,7 @@ def fetch_model(place: str, *, best_epoch: int | None = None, region: str | None
     return Model(net, facts)
 
 
-def score(model: Model, dataset: Found, split: Split, fit: Fit) -> Scores:
+def score(model: Model, dataset: SplitsRead, split: Split, fit: Fit) -> Scores:
     """Every picture of ``split`` once. Raises BadData where the data has more classes than the network."""
     from trainers.data import Batches
     from trainers.training import scores
@@ -259,7 +259,7 @@ def score(model: Model, dataset: Found, split: Split, fit: Fit) -> Scores:
     return scores.score(model.net, batches)
 
 
-def check(model: Model, dataset: Found, validation: Split | None, run: Any) -> str:
+def check(model: Model, dataset: SplitsRead, validation: Split | None, run: Any) -> str:
     """What a score of the validation split computed here, cropped as there, says of the one in the job's log.
 
     The job averages over whole batches, the last one padded, so the two may differ by about a batch in N.

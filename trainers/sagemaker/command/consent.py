@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Checked:
     """What the preflight of all jobs came to; the sums are None where a price or a size is not known."""
 
     reports: list[Report]
@@ -31,7 +31,7 @@ class Seen:
     billed_s: float | None
 
 
-def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Seen:
+def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Checked:
     """Findings on standard error, so that a dry run's JSON stands alone on standard output."""
     from trainers.sagemaker.cost.pricing import dollars
     from trainers.sagemaker.options import CHANNELS, is_s3
@@ -68,15 +68,15 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
     )
     names = [plan.config.run_name for plan in plans]
     jobs = [plan.name if None in names or len(set(names)) < len(names) else str(plan.config.run_name) for plan in plans]
-    found = findings.of_many({job: one.findings for job, one in zip(jobs, reports, strict=True)})
+    found = findings.merge({job: one.findings for job, one in zip(jobs, reports, strict=True)})
     if len(plans) > 1 and usd is not None and max_cost_usd is not None and usd > max_cost_usd:
         what = f"all {len(plans)} jobs are estimated at {dollars(usd)}, --max-cost is {dollars(max_cost_usd)}"
-        found = findings.priced([*found, findings.found("max-cost-tight", what)], {})
+        found = findings.priced([*found, findings.finding("max-cost-tight", what)], {})
     print(findings.render(found), file=sys.stderr)
-    return Seen(reports, findings.has_errors(found), usd, _sum(one.usd_at_most for one in reports), billed_s)
+    return Checked(reports, findings.has_errors(found), usd, _sum(one.usd_at_most for one in reports), billed_s)
 
 
-def consent(plans: list[Plan], seen: Seen, options: JobOptions, max_cost_usd: float | None) -> bool:
+def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd: float | None) -> bool:
     """Ask once, with the price. Raises BadInput where nobody can answer."""
     from trainers.sagemaker.cost.pricing import dollars
     from trainers.sagemaker.watch.console import duration

@@ -70,7 +70,7 @@ def main(
             " python -m trainers.jobs watch JOB"
         )
     options = job_options.read(arguments, _settings_file(arguments))
-    batch = of(arguments, flags, base, file)
+    batch = plan_study(arguments, flags, base, file)
     if arguments.rehearse:
         from trainers.sagemaker import rehearsal
 
@@ -81,7 +81,7 @@ def main(
     store = stores.resolve()
     store.check()
     if batch.study is not None and not arguments.again:
-        less_the_done(batch, store)
+        without_finished(batch, store)
         done, going = len(batch.done), len(batch.under_way)
         print(f"{len(batch.study.runs)} runs, {done} already done, {going} under way", file=sys.stderr)
     launcher = None
@@ -300,7 +300,7 @@ class Batch:
         self.under_way = []
 
 
-def of(
+def plan_study(
     arguments: argparse.Namespace, flags: Mapping[str, Any], base: Mapping[str, Any], file: Mapping[str, Any]
 ) -> Batch:
     """All that the command line names, whatever was done before. Raises BadInput."""
@@ -322,7 +322,7 @@ def of(
     return batch
 
 
-def less_the_done(batch: Batch, store: Store) -> None:
+def without_finished(batch: Batch, store: Store) -> None:
     """Take out what is done (MLflow says) and what is under way (the ledger says), as a study here does."""
     from trainers.sagemaker.job import ledger
 

@@ -14,7 +14,7 @@ from tracking.journal.events import Position, journals, read
 from tracking.store import Store
 from tracking.store.live import Live
 from trainers.sagemaker.job.ledger import OWN, Entry
-from trainers.sagemaker.watch.events import Taker
+from trainers.sagemaker.watch.events import EventLog
 
 _INTERVAL_S = 2.0
 
@@ -30,7 +30,7 @@ class Relay:
         entry = Entry(
             name="", kind=OWN, region="", profile=None, request={}, experiment="", dataset=dataset, directory=work
         )
-        self._taker = Taker(entry, self._journal, {}, known_params={"dataset": dataset})
+        self._taker = EventLog(entry, self._journal, {}, known_params={"dataset": dataset})
         self._live = Live(self._journal.dir, store)
         self._position: dict[str, Position] = {}
         self._ending = threading.Event()

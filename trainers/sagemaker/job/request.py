@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tracking.errors.redaction import public
 from trainers.config import Config
-from trainers.config.checks import say
+from trainers.config.checks import quoted
 from trainers.config.text import build as build_config
 from trainers.config.text import cast, to_hyperparameters
 from trainers.errors import BadConfig
@@ -106,7 +106,7 @@ def build(
 def hyperparameters(config: Config) -> dict[str, str]:
     """Our own container's hyperparameters: every setting that is set, as text; ``config_from`` reads them back."""
     values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _LOCAL}
-    text = {key: say(value) for key, value in values.items() if value is not None}
+    text = {key: quoted(value) for key, value in values.items() if value is not None}
     if config.tags:
         text["tags"] = json.dumps(dict(config.tags))
     return text

@@ -19,7 +19,7 @@ from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.options import split_s3
 from trainers.sagemaker.preflight import permissions
 from trainers.sagemaker.preflight.data.facts import channels
-from trainers.sagemaker.preflight.findings import Finding, found, short, unasked
+from trainers.sagemaker.preflight.findings import Finding, finding, short, unasked
 from trainers.sagemaker.preflight.permissions import PATIENCE_S, SERVICE
 
 
@@ -30,7 +30,7 @@ def check(
     try:
         caller = aws.call("sts", "GetCallerIdentity", patience_s=PATIENCE_S)
     except TrainerError as error:
-        return [found("credentials", short(error))]
+        return [finding("credentials", short(error))]
     role = str(request.get("RoleArn", ""))
     questions: list[Callable[[], Iterator[Finding]]] = [
         lambda: _role(role, str(caller["Account"]), aws),
@@ -48,23 +48,23 @@ def check(
 def _role(role: str, account: str, aws: Aws) -> Iterator[Finding]:
     owner = role.split(":")[4] if role.count(":") >= 5 else ""
     if owner and owner != account:
-        yield found("role-account", f"{role} is not of account {account}, which the credentials are of")
+        yield finding("role-account", f"{role} is not of account {account}, which the credentials are of")
         return
     try:
         answer = aws.call("iam", "GetRole", patience_s=PATIENCE_S, RoleName=role.rpartition("/")[2])
     except errors.NotFound:
-        yield found("role-missing", f"there is no role {role}")
+        yield finding("role-missing", f"there is no role {role}")
         return
     except TrainerError as error:
         yield unasked("role-unchecked", role, error)
         return
     if answer["Role"].get("Arn", role) != role:  # a role's path is part of its name
-        yield found("role-missing", f"there is no role {role}, but {answer['Role']['Arn']}")
+        yield finding("role-missing", f"there is no role {role}, but {answer['Role']['Arn']}")
         return
     policy = answer["Role"].get("AssumeRolePolicyDocument", {})
     policy = json.loads(policy) if isinstance(policy, str) else policy
     if not any(_trusts(statement) for statement in _several(policy.get("Statement", []))):
-        yield found("role-trust", f"{role} does not trust {SERVICE}")
+        yield finding("role-trust", f"{role} does not trust {SERVICE}")
 
 
 def _trusts(statement: Mapping[str, Any]) -> bool:
@@ -88,14 +88,14 @@ def _buckets(request: Mapping[str, Any], region: str, objects: Objects) -> Itera
         try:
             found_region = objects.region(bucket)
         except errors.NotFound:
-            yield found("bucket-missing", f"{use}: there is no bucket {bucket}")
+            yield finding("bucket-missing", f"{use}: there is no bucket {bucket}")
         except TrainerError as error:
             yield unasked("bucket-denied", f"{use}: bucket {bucket}", error)
         else:
             if found_region and found_region != region:
-                yield found("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
+                yield finding("bucket-region", f"{use}: bucket {bucket} is in {found_region}, the job in {region}")
     if output:
-        yield found("output-unchecked", f"whether the role may write to {output}")
+        yield finding("output-unchecked", f"whether the role may write to {output}")
 
 
 def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def _name(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
     except TrainerError as error:
         yield unasked("name-unchecked", name, error)
     else:
-        yield found("name-taken", f"there is a job {name} already")
+        yield finding("name-taken", f"there is a job {name} already")
 
 
 def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
@@ -130,7 +130,7 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
             "RepositoryNotFoundException",
             "ImageNotFoundException",
         ):
-            yield found("image-missing", f"{image}: {short(error)}")
+            yield finding("image-missing", f"{image}: {short(error)}")
         else:
             yield unasked("image-unchecked", image, error)
     except TrainerError as error:
@@ -149,10 +149,10 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
             for quota in page.get("Quotas", []):
                 code = wanted.pop(quota["QuotaName"], None)
                 if code is not None and quota["Value"] < count:
-                    yield found(code, f"{quota['QuotaName']} is {quota['Value']:g} in this account, {count} needed")
+                    yield finding(code, f"{quota['QuotaName']} is {quota['Value']:g} in this account, {count} needed")
                 elif code == "quota" and quota["Value"] < count * num_jobs:
                     at_once = int(quota["Value"] // count)
-                    yield found(
+                    yield finding(
                         code,
                         f"{quota['QuotaName']} is {quota['Value']:g}, for {num_jobs} jobs: {at_once} at a time",
                         severity="warning",
@@ -164,7 +164,7 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
     except TrainerError as error:
         yield unasked("quota-unchecked", " and ".join(wanted), error)
         return
-    yield from (found("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
+    yield from (finding("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
 
 
 def _several(value: Any) -> list[Any]:

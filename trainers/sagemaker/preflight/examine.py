@@ -23,7 +23,7 @@ from trainers.sagemaker.preflight import request as preflight_request
 from trainers.sagemaker.preflight.data import channels as preflight_data
 from trainers.sagemaker.preflight.data import local as preflight_local
 from trainers.sagemaker.preflight.data.facts import Facts, channels
-from trainers.sagemaker.preflight.findings import Finding, found, priced
+from trainers.sagemaker.preflight.findings import Finding, finding, priced
 from trainers.sagemaker.preflight.report import Report
 
 _COUNTED = ("train", "validation")
@@ -141,7 +141,7 @@ def _price(region: str, kind: str, aws: Aws) -> tuple[pricing.Price | None, list
     try:
         return pricing.price_per_hour(region, kind, aws), []
     except pricing.NoPrice as error:
-        return None, [found("price-unknown", str(error))]
+        return None, [finding("price-unknown", str(error))]
 
 
 def _estimate(

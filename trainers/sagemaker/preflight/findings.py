@@ -55,7 +55,7 @@ class Finding:
     cost_usd: float | None = None
 
 
-def found(code: str, what: str, *, mend: str = "", why: str = "", severity: Severity | None = None) -> Finding:
+def finding(code: str, what: str, *, mend: str = "", why: str = "", severity: Severity | None = None) -> Finding:
     """A finding of a known code; ``mend`` and ``why`` replace the rule's where more is known."""
     rule = RULES[code]
     return Finding(code, what, severity or rule.severity, rule.when, why or rule.why, mend or rule.mend)
@@ -64,7 +64,7 @@ def found(code: str, what: str, *, mend: str = "", why: str = "", severity: Seve
 def unasked(code: str, what: str, error: Exception) -> Finding:
     """Something that could not be asked, for want of leave or of an answer."""
     why = "AWS gave no answer" if isinstance(error, Unreachable) else ""
-    return found(code, f"{what}: {short(error)}", why=why, mend="Try again." if why else "")
+    return finding(code, f"{what}: {short(error)}", why=why, mend="Try again." if why else "")
 
 
 def short(error: Exception) -> str:
@@ -82,7 +82,7 @@ def priced(findings: Iterable[Finding], usd_by: Mapping[str, float]) -> list[Fin
     return sorted(with_cost, key=lambda f: _ORDER.index(f.severity))
 
 
-def of_many(by_job: Mapping[str, Iterable[Finding]]) -> list[Finding]:
+def merge(by_job: Mapping[str, Iterable[Finding]]) -> list[Finding]:
     """The findings of several jobs, each once, worst first; one that not all of them have says whose it is."""
     first: dict[tuple[str, str], Finding] = {}
     whose: dict[tuple[str, str], list[str]] = {}

@@ -12,7 +12,7 @@ from trainers.config import Config
 from trainers.sagemaker.cost import estimate, instances, pricing
 from trainers.sagemaker.options import JobOptions
 from trainers.sagemaker.preflight.data.facts import Facts
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report
@@ -26,13 +26,13 @@ def idle(kind: str, count: int, report: Report) -> list[Finding]:
     findings = []
     if count > 1:
         findings.append(
-            found("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
+            finding("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
         )
     if machine is not None and machine.num_gpus > 1:
         share = (machine.num_gpus - 1) / machine.num_gpus
         alone = instances.with_one_gpu(kind)
         findings.append(
-            found(
+            finding(
                 "gpus-idle",
                 f"{kind} has {machine.num_gpus} GPUs, our trainer uses one{_wasted(report, share)}",
                 mend=f"Take {alone}, the same GPU alone."
@@ -74,8 +74,8 @@ def disk(
         "Take a machine with a larger disk." if own_gb is not None else f"Give --volume-gb {int(needed / 0.8e9) + 1}."
     )
     if needed > room:
-        return [found("disk", what, mend=mend)]
-    return [found("disk-tight", what, mend=mend)] if needed > 0.8 * room else []
+        return [finding("disk", what, mend=mend)]
+    return [finding("disk-tight", what, mend=mend)] if needed > 0.8 * room else []
 
 
 def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> list[Finding]:
@@ -97,15 +97,15 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
         kept = (
             f"; the machine kept for {_time(report.kept_s)} costs up to {pricing.dollars(report.kept_usd_at_most)} more"
         )
-    findings.append(found("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{kept}{note}"))
+    findings.append(finding("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{kept}{note}"))
     if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
         far = usd / estimate.SPREAD > options.max_cost_usd
         what = f"the job is estimated at {pricing.dollars(usd)}, --max-cost is {pricing.dollars(options.max_cost_usd)}"
-        findings.append(found("max-cost" if far else "max-cost-tight", what))
+        findings.append(finding("max-cost" if far else "max-cost-tight", what))
     elif limit_s is not None and guess.training_s > limit_s:
         far = guess.training_s / estimate.SPREAD > limit_s
         what = f"training is estimated at {_time(guess.training_s)}, MaxRuntimeInSeconds is {_time(limit_s)}"
-        findings.append(found("max-runtime" if far else "max-runtime-tight", what))
+        findings.append(finding("max-runtime" if far else "max-runtime-tight", what))
     return findings
 
 

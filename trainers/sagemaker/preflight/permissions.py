@@ -15,7 +15,7 @@ from trainers.sagemaker import errors
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.preflight.data.facts import channels, some
-from trainers.sagemaker.preflight.findings import Finding, found, unasked
+from trainers.sagemaker.preflight.findings import Finding, finding, unasked
 
 PATIENCE_S = 5.0
 SERVICE = "sagemaker.amazonaws.com"
@@ -156,7 +156,7 @@ def _denied(answers: list[_Answer]) -> list[_Answer]:
 def _about_role(role: str, answers: list[_Answer]) -> Iterator[Finding]:
     s3 = [answer for answer in answers if answer.action.startswith("s3:")]
     if all(a.decision == "implicitDeny" and not a.missing and not a.by_organization for a in s3) and s3:
-        yield found(
+        yield finding(
             "role-permission",
             f"{role} has no permission in S3 at all: not {some([answer.what for answer in s3])}",
             mend="Give the role s3:GetObject, s3:ListBucket and s3:PutObject on data and output;"
@@ -168,10 +168,10 @@ def _about_role(role: str, answers: list[_Answer]) -> Iterator[Finding]:
         if answer.missing:
             yield _unknown(role, answer)
         elif answer.decision == "explicitDeny" or answer.by_organization:
-            yield found("role-permission", what)
+            yield finding("role-permission", what)
         else:
             owner = "bucket" if answer.action.startswith("s3:") else "repository"
-            yield found("role-permission", f"{what}, unless the {owner}'s own policy lets it", severity="warning")
+            yield finding("role-permission", f"{what}, unless the {owner}'s own policy lets it", severity="warning")
 
 
 def _about_caller(caller: str, answers: list[_Answer]) -> Iterator[Finding]:
@@ -180,11 +180,11 @@ def _about_caller(caller: str, answers: list[_Answer]) -> Iterator[Finding]:
             yield _unknown(caller, answer)
         else:
             why = f"launching needs {answer.action}" if answer.action != "iam:PassRole" else ""
-            yield found("pass-role", f"{caller} may not {answer.what}", mend=f"Ask for {answer.action}.", why=why)
+            yield finding("pass-role", f"{caller} may not {answer.what}", mend=f"Ask for {answer.action}.", why=why)
 
 
 def _unknown(who: str, answer: _Answer) -> Finding:
-    return found(
+    return finding(
         "permissions-unchecked",
         f"whether {who} may {answer.what}: its policies ask about {some(answer.missing)}",
         why="IAM's simulator does not know what the real request will say",

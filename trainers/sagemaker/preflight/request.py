@@ -17,7 +17,7 @@ from trainers.sagemaker.aws import images
 from trainers.sagemaker.builtin import limits as builtin
 from trainers.sagemaker.cost import instances
 from trainers.sagemaker.job.request import INIT_CHANNEL
-from trainers.sagemaker.preflight.findings import Finding, Severity, found
+from trainers.sagemaker.preflight.findings import Finding, Severity, finding
 
 _OUR_CODE = (
     "MXNet's wheel for CUDA 11.7 holds code for "
@@ -29,7 +29,7 @@ _OUR_CODE = (
 def check(request: Mapping[str, Any], config: Config, *, region: str, is_builtin: bool) -> list[Finding]:
     """Every finding that needs no answer from AWS; ``region`` is the job's."""
     return [
-        *(found("request-limit", words) for words in _walk(_model(), request, "")),
+        *(finding("request-limit", words) for words in _walk(_model(), request, "")),
         *_between(request),
         *_machine(request, config, is_builtin),
         *_image(request, region, is_builtin),
@@ -101,27 +101,27 @@ def _between(request: Mapping[str, Any]) -> Iterator[Finding]:
     runtime_s, wait_s = limits.get("MaxRuntimeInSeconds"), limits.get("MaxWaitTimeInSeconds")
     spot = request.get("EnableManagedSpotTraining", False)
     if runtime_s is None:
-        yield found("runtime-open", "MaxRuntimeInSeconds is not set")
+        yield finding("runtime-open", "MaxRuntimeInSeconds is not set")
     if spot and (wait_s is None or (runtime_s is not None and wait_s < runtime_s)):
-        yield found("spot-wait", f"MaxWaitTimeInSeconds is {wait_s}, MaxRuntimeInSeconds {runtime_s}")
+        yield finding("spot-wait", f"MaxWaitTimeInSeconds is {wait_s}, MaxRuntimeInSeconds {runtime_s}")
     if spot and resources.get("KeepAlivePeriodInSeconds"):
-        yield found("spot-warm-pool", "spot capacity and KeepAlivePeriodInSeconds together")
+        yield finding("spot-warm-pool", "spot capacity and KeepAlivePeriodInSeconds together")
     kind = resources.get("InstanceType", "")
     if resources.get("VolumeKmsKeyId") and instances.has_own_disk(kind):
-        yield found("volume-key", f"VolumeKmsKeyId with {kind}")
+        yield finding("volume-key", f"VolumeKmsKeyId with {kind}")
     for tag in request.get("Tags", []):
         if tag.get("Key", "").lower().startswith("aws:"):
-            yield found("tag-reserved", f"tag {tag['Key']!r}")
+            yield finding("tag-reserved", f"tag {tag['Key']!r}")
     uri = request.get("Environment", {}).get("MLFLOW_TRACKING_URI", "")
     if uri and not uri.startswith("arn:"):
         parts = urlsplit(uri)
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or host in ("localhost", "0.0.0.0", "::1") or host.startswith("127."):
-            yield found("tracking-uri-local", f"MLFLOW_TRACKING_URI {uri}")
+            yield finding("tracking-uri-local", f"MLFLOW_TRACKING_URI {uri}")
     if request.get("VpcConfig"):
-        yield found("vpc-unchecked", "the job runs in your VPC")
+        yield finding("vpc-unchecked", "the job runs in your VPC")
     if resources.get("VolumeKmsKeyId") or request.get("OutputDataConfig", {}).get("KmsKeyId"):
-        yield found("kms-unchecked", "the job encrypts with a key of yours")
+        yield finding("kms-unchecked", "the job encrypts with a key of yours")
 
 
 def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:
@@ -133,19 +133,19 @@ def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> It
     severity: Severity = "error" if is_ours else "warning"
     if instances.is_cpu(kind):
         code = "instance-cpu" if is_builtin else "instance-no-driver" if is_ours else "instance-slow"
-        yield found(code, f"{kind} has no GPU")
+        yield finding(code, f"{kind} has no GPU")
     elif is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
-        yield found("instance-family", f"{kind} is not among the families that AWS lists")
+        yield finding("instance-family", f"{kind} is not among the families that AWS lists")
     elif other is not None:
-        yield found("instance-cuda", f"{kind} has {other}: MXNet drives NVIDIA's GPUs alone", severity=severity)
+        yield finding("instance-cuda", f"{kind} has {other}: MXNet drives NVIDIA's GPUs alone", severity=severity)
     elif not is_builtin and gpu is not None and not gpu.runs_our_code:
-        yield found("instance-cuda", f"{kind}: {_gpu(gpu)}; {_OUR_CODE}", severity=severity)
+        yield finding("instance-cuda", f"{kind}: {_gpu(gpu)}; {_OUR_CODE}", severity=severity)
     elif not is_builtin and gpu is not None and not gpu.is_tried:
-        yield found("instance-untried", f"{kind}: {_gpu(gpu)}; {_OUR_CODE}")
+        yield finding("instance-untried", f"{kind}: {_gpu(gpu)}; {_OUR_CODE}")
     elif not is_builtin and gpu is None:
-        yield found("instance-unknown", f"nothing is known of {kind}")
+        yield finding("instance-unknown", f"nothing is known of {kind}")
     if config.precision_dtype == "float16" and not is_builtin and instances.is_cpu(kind):
-        yield found("precision", "--precision-dtype float16 on a CPU", mend="Take float32 or bfloat16.")
+        yield finding("precision", "--precision-dtype float16 on a CPU", mend="Take float32 or bfloat16.")
 
 
 def _gpu(gpu: instances.Gpu) -> str:
@@ -155,12 +155,12 @@ def _gpu(gpu: instances.Gpu) -> str:
 def _image(request: Mapping[str, Any], region: str, is_builtin: bool) -> Iterator[Finding]:
     image = request.get("AlgorithmSpecification", {}).get("TrainingImage", "")
     if is_builtin and not image.endswith(":1"):
-        yield found("image-old", f"{image or 'no image'} is not the stable tag")
+        yield finding("image-old", f"{image or 'no image'} is not the stable tag")
     registry = images.registry(image)
     if registry is not None and registry.region != region:
-        yield found("image-region", f"{image} for a job in {region}")
+        yield finding("image-region", f"{image} for a job in {region}")
     if registry is None and not is_builtin:
-        yield found("image-unchecked", f"{image or 'no image'} is in no registry of AWS", mend="Push it to ECR.")
+        yield finding("image-unchecked", f"{image or 'no image'} is in no registry of AWS", mend="Push it to ECR.")
 
 
 def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:
@@ -173,9 +173,9 @@ def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> I
             num_instances=resources.get("InstanceCount", 1),
         )
         for fault in faults:
-            yield found(fault.code, fault.what)
+            yield finding(fault.code, fault.what)
     elif config.initial not in ("scratch", "imagenet") and not _has_channel(request, INIT_CHANNEL):
-        yield found("init-local", f"--init {config.initial}")
+        yield finding("init-local", f"--init {config.initial}")
 
 
 def _has_channel(request: Mapping[str, Any], name: str) -> bool:

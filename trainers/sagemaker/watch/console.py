@@ -15,7 +15,7 @@ from trainers.sagemaker.job.phases import Phase
 from trainers.sagemaker.watch.outcome import Outcome
 
 if TYPE_CHECKING:
-    from trainers.sagemaker.watch.many_jobs import Fleet, Watched
+    from trainers.sagemaker.watch.many_jobs import Fleet, WatchedJob
 
 _COLUMNS = ("job", "phase", "time", "epoch", "validation", "cost", "")
 
@@ -110,7 +110,7 @@ class ManyJobs:
         return table
 
 
-def row(job: Watched, said: str = "") -> tuple[str, ...]:
+def row(job: WatchedJob, said: str = "") -> tuple[str, ...]:
     """A job's cells, in the order of the table's columns."""
     watch = job.watch
     progress, outcome, cost = watch.progress, watch.outcome, watch.cost_usd()

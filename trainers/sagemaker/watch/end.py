@@ -285,7 +285,7 @@ def classify(reason: str) -> Failure:
     return next((failure for pattern, failure in _COMPILED if pattern.search(reason)), _OTHER)
 
 
-def of_end(end: End, *, has_model: bool) -> Failure | None:
+def failure_of(end: End, *, has_model: bool) -> Failure | None:
     """What is to be said about a job's end; None where all went well."""
     if end.status == "FINISHED":
         return None

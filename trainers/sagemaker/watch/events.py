@@ -23,7 +23,7 @@ _CONTAINER = re.compile(r"/ml/(work|input/data)/")
 _LAUNCHERS_TAGS = (names.LAUNCHER, names.FINGERPRINT, names.JOURNAL_ID, names.STUDY, names.STUDY_RUN)
 
 
-class Taker:
+class EventLog:
     """Writes to ``journal`` and keeps in ``state`` what the end needs: accuracies, last step, artifacts to come."""
 
     def __init__(

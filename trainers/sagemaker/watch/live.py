@@ -43,7 +43,7 @@ def import_lightly() -> None:
             sys.modules.pop(name, None)
 
 
-class Shower:
+class LiveReplay:
     """A thread that replays the jobs' journals into MLflow, one after the other, with one client for all."""
 
     def __init__(self, store: Store, entries: Sequence[Entry]) -> None:

@@ -20,7 +20,7 @@ from trainers.sagemaker.errors import AwsError, NoCredentials, NotAllowed, Quota
 from trainers.sagemaker.job import ledger, submit
 from trainers.sagemaker.job.request import BILLED_BESIDE_S
 from trainers.sagemaker.watch.end import stored_outcome
-from trainers.sagemaker.watch.live import Shower
+from trainers.sagemaker.watch.live import LiveReplay
 from trainers.sagemaker.watch.one_job import SETTLE_S, JobWatch
 from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
 
@@ -35,7 +35,7 @@ _FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
 
 
 @dataclass
-class Watched:
+class WatchedJob:
     """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again."""
 
     watch: JobWatch
@@ -80,7 +80,7 @@ class Fleet:
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
         self.jobs = [
-            Watched(
+            WatchedJob(
                 JobWatch(
                     entry,
                     aws_of(entry),
@@ -95,7 +95,7 @@ class Fleet:
         self._budgets = Budgets(self.jobs, max_cost_usd)
         self._poll_s, self._on_round = poll_s, on_round
         self._clock = self.jobs[0].watch.aws.clock if self.jobs else None
-        self._shower = Shower(store, [job.entry for job in self.jobs]) if store is not None else None
+        self._shower = LiveReplay(store, [job.entry for job in self.jobs]) if store is not None else None
 
     @property
     def interval_s(self) -> float:
@@ -135,7 +135,7 @@ class Fleet:
         """Money spent so far by all jobs whose price is known."""
         return sum(job.watch.cost_usd() or 0.0 for job in self.jobs)
 
-    def stop(self, jobs: Sequence[Watched] | None = None) -> None:
+    def stop(self, jobs: Sequence[WatchedJob] | None = None) -> None:
         """Ask jobs to end, all by default; those not sent yet will not be."""
         for job in self.jobs if jobs is None else jobs:
             if job.is_over or job.cancelled:
@@ -193,7 +193,7 @@ class Fleet:
             except (TrackingError, TrainerError, OSError) as error:
                 self._give_up(job, str(error))
 
-    def _look(self, job: Watched) -> None:
+    def _look(self, job: WatchedJob) -> None:
         assert self._clock is not None
         try:
             job.watch.poll()
@@ -213,14 +213,14 @@ class Fleet:
         except (TrackingError, TrainerError, OSError) as error:
             self._give_up(job, str(error))
 
-    def _later(self, job: Watched, why: str) -> None:
+    def _later(self, job: WatchedJob, why: str) -> None:
         assert self._clock is not None
         if job.trouble != why:
             state = "It is not launched yet" if job.entry.submitted_ms is None else "The job goes on"
             self.listener.say(job.entry, f"{why} {state}; trying again.")
         job.trouble, job.due_s = why, self._clock.now() + self.interval_s
 
-    def _give_up(self, job: Watched, why: str) -> None:
+    def _give_up(self, job: WatchedJob, why: str) -> None:
         job.trouble, job.given_up = why, True
         job.watch.close()
         state = "not launched yet, and no longer tried" if job.entry.submitted_ms is None else "no longer watched"
@@ -284,9 +284,9 @@ _STOPPING_S = 180.0  # a stopped job is billed until its container has ended and
 class Budgets:
     """The ceilings of some jobs; ``max_cost_usd`` is one more, for all of them together."""
 
-    def __init__(self, jobs: Sequence[Watched], max_cost_usd: float | None = None) -> None:
+    def __init__(self, jobs: Sequence[WatchedJob], max_cost_usd: float | None = None) -> None:
         """Jobs launched together and not watched here are looked up in the ledger and counted as well."""
-        self._groups: dict[str, tuple[float, list[Watched]]] = {}
+        self._groups: dict[str, tuple[float, list[WatchedJob]]] = {}
         if max_cost_usd is not None:
             self._groups[""] = (max_cost_usd, list(jobs))
         for job in jobs:
@@ -300,7 +300,7 @@ class Budgets:
                 if entry.budget is not None and entry.budget["id"] in self._groups and entry.journal_id not in here:
                     self._elsewhere.setdefault(entry.budget["id"], []).append(entry)
 
-    def spent(self, now_s: float, next_look_s: float) -> Iterator[tuple[float, list[Watched]]]:
+    def spent(self, now_s: float, next_look_s: float) -> Iterator[tuple[float, list[WatchedJob]]]:
         """Each ceiling (USD) that would be passed by the time the next look has stopped its jobs, and those jobs."""
         for key, (usd, jobs) in self._groups.items():
             left = [job for job in jobs if not job.is_over and not job.cancelled]
@@ -312,7 +312,7 @@ class Budgets:
                 yield usd, left
 
 
-def _ahead_usd(job: Watched, next_look_s: float) -> float:
+def _ahead_usd(job: WatchedJob, next_look_s: float) -> float:
     """What a running job costs until it has been stopped, the machine that is kept for the next one included."""
     entry = job.entry
     if entry.price is None or entry.submitted_ms is None or job.watch.has_ended:

@@ -27,7 +27,7 @@ from trainers.sagemaker.job import ledger, phases
 from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch import end as watch_end
 from trainers.sagemaker.watch.end import STATE_FILE
-from trainers.sagemaker.watch.events import Taker
+from trainers.sagemaker.watch.events import EventLog
 from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
 from trainers.sagemaker.watch.remote_journal import RemoteJournal
 
@@ -60,7 +60,7 @@ class JobWatch:
         self.outcome: Outcome | None = None
         self._journal = journal
         self._state: dict[str, Any] = {}
-        self._taker: Taker | None = None
+        self._taker: EventLog | None = None
 
     @property
     def state(self) -> State:
@@ -184,7 +184,7 @@ class JobWatch:
         if self.entry.kind == ledger.OWN and checkpoints:
             self._remote = RemoteJournal(self.aws, checkpoints, self._state.setdefault("remote", {}))
         assert self._journal is not None
-        self._taker = Taker(self.entry, self._journal, self._state)
+        self._taker = EventLog(self.entry, self._journal, self._state)
 
     # looking
 
@@ -273,7 +273,7 @@ class JobWatch:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
         model_uri = watch_end.model_uri(self.aws, self.description)
-        failure = failures.of_end(end, has_model=bool(model_uri))
+        failure = failures.failure_of(end, has_model=bool(model_uri))
         price = watch_end.price_of(self.entry, self.description)
         cost = None if price is None else pricing.job_cost(self.description, price)
         billable = self.description.get("BillableTimeInSeconds")

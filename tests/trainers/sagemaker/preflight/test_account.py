@@ -527,8 +527,8 @@ def test_the_other_jobs_of_a_study_ask_nothing_twice(account: World) -> None:
 
 
 def test_findings_of_many_jobs_are_said_once_and_whose_they_are() -> None:
-    batch, tag = all_findings.found("batch-too-large", "7 of 3"), all_findings.found("image-old", "an old one")
-    merged = all_findings.of_many({"a": [tag], "b": [batch, tag], "c": [batch, tag]})
+    batch, tag = all_findings.finding("batch-too-large", "7 of 3"), all_findings.finding("image-old", "an old one")
+    merged = all_findings.merge({"a": [tag], "b": [batch, tag], "c": [batch, tag]})
     assert [(f.code, f.what) for f in merged] == [
         ("batch-too-large", "b and 1 more: 7 of 3"),
         ("image-old", "an old one"),

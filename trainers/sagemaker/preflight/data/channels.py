@@ -19,7 +19,7 @@ from trainers.sagemaker.preflight.data import keys, records
 from trainers.sagemaker.preflight.data import lists as lint_lists
 from trainers.sagemaker.preflight.data import pictures as lint_pictures
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, channels, some
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")
@@ -42,7 +42,7 @@ def check(
     """
     given = {channel.name: channel for channel in channels(request)}
     findings = _demanded(given, config, is_builtin)
-    findings += [found("upload-pending", f"{name}: goes to {given[name].uri}") for name in pending if name in given]
+    findings += [finding("upload-pending", f"{name}: goes to {given[name].uri}") for name in pending if name in given]
     for name in pending:
         findings += keys.check_uri(given[name]) if name in given else []
     given = {name: channel for name, channel in given.items() if name not in pending}
@@ -81,18 +81,20 @@ def _demanded(given: Mapping[str, Channel], config: Config, is_builtin: bool) ->
     listed = any(given[name].content_type in _PICTURE_TYPES for name in names if name in given)
     if (listed and not any(c.attributes for c in given.values())) or any(name in given for name in LISTS):
         names += list(LISTS)
-    findings += [found("channel-missing", f"there is no {name} channel") for name in names if name not in given]
+    findings += [finding("channel-missing", f"there is no {name} channel") for name in names if name not in given]
     for channel in given.values():
         if channel.name in _IGNORED or channel.kind == "AugmentedManifestFile":
             continue
         if channel.mode == "Pipe" and channel.content_type != RECORDIO:
             findings.append(
-                found("pipe-mode", f"{channel.name}: {channel.content_type or 'no content type'} in a pipe")
+                finding("pipe-mode", f"{channel.name}: {channel.content_type or 'no content type'} in a pipe")
             )
         if channel.distribution != "FullyReplicated":
-            findings.append(found("distribution", f"{channel.name}: S3DataDistributionType is {channel.distribution}"))
+            findings.append(
+                finding("distribution", f"{channel.name}: S3DataDistributionType is {channel.distribution}")
+            )
     if listed and config.resize is None:
-        findings.append(found("resize-unset", "pictures of their own sizes, and no --resize"))
+        findings.append(finding("resize-unset", "pictures of their own sizes, and no --resize"))
     return findings
 
 
@@ -106,7 +108,7 @@ def _listed(channel: Channel, objects: Objects) -> tuple[list[Finding], Facts]:
     except TrainerError as error:
         return [_not_read(channel, error)], facts
     if not facts.objects:
-        return [found("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
+        return [finding("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
     return _neighbours(channel, facts) + keys.check(channel, facts.objects), facts
 
 
@@ -157,7 +159,7 @@ def _by_layout(
 
 def _content_type(channel: Channel, seen: str, wanted: str) -> Finding:
     given = channel.content_type or "unset"
-    return found("content-type", f"{channel.name}: ContentType is {given}, there lie {seen}", mend=f"Say {wanted}.")
+    return finding("content-type", f"{channel.name}: ContentType is {given}, there lie {seen}", mend=f"Say {wanted}.")
 
 
 def _list(
@@ -179,12 +181,12 @@ def _list(
 
 def _not_read(channel: Channel, error: Exception) -> Finding:
     if isinstance(error, errors.NotAllowed):
-        return found("channel-unchecked", f"{channel.name}: {channel.uri} may not be read with these credentials")
+        return finding("channel-unchecked", f"{channel.name}: {channel.uri} may not be read with these credentials")
     if isinstance(error, errors.AwsError) and error.code == "InvalidObjectState":  # a tier that listings do not tell
-        return found("object-archived", f"{channel.name}: {channel.uri}: {error}")
+        return finding("object-archived", f"{channel.name}: {channel.uri}: {error}")
     if isinstance(error, errors.NotFound):
-        return found("bucket-missing", f"{channel.name}: {channel.uri}: {error}")
-    return found("data-unchecked", f"{channel.name}: {error}")
+        return finding("bucket-missing", f"{channel.name}: {channel.uri}: {error}")
+    return finding("data-unchecked", f"{channel.name}: {error}")
 
 
 def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
@@ -197,7 +199,7 @@ def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
     if not beside or not inside:
         return []
     return [
-        found(
+        finding(
             "prefix-neighbours",
             f"{channel.name}: {channel.uri} also takes in {some(beside)}",
             mend=f"Say {channel.uri}/, with the slash.",
@@ -217,20 +219,20 @@ def _between(
             if by_list and any(facts[name].listed is None for name in (one.name, other.name)):
                 continue  # a list could not be read: it is said, and nothing can be told
             if not by_list and _overlap(one, other):
-                findings.append(found("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
+                findings.append(finding("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
             else:
                 stops = stops_at_overlap and (one.name, other.name) == ("train", "test")
                 findings += _shared(one.name, other.name, facts, "test-overlap" if stops else "split-overlap")
     output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
     for channel in given.values():
         if channel.kind == "S3Prefix" and output and _is_inside(output + "/", channel.uri):
-            findings.append(found("output-in-input", f"--output {output} lies inside {channel.name}, {channel.uri}"))
+            findings.append(finding("output-in-input", f"--output {output} lies inside {channel.name}, {channel.uri}"))
     train, validation = (facts.get(name, Facts()).classes for name in ("train", "validation"))
     differing = [name for name in sorted(train.keys() & validation.keys()) if train[name] != validation[name]]
     if differing:
         name = differing[0]
         findings.append(
-            found(
+            finding(
                 "classes-differ",
                 f"{name} is {_numbers(train[name])} in train and {_numbers(validation[name])} in validation"
                 + (f"; {len(differing) - 1} more" if len(differing) > 1 else ""),
@@ -247,8 +249,8 @@ def _shared(one: str, other: str, facts: Mapping[str, Facts], code: str) -> list
         return []
     such = f"such as {first[twice[0]]} = {second[twice[0]]}"
     if (one, other) == ("train", "validation") and len(twice) == len(second):
-        return [found("validation-seen", f"all {len(second):,} contents of validation are in train, {such}")]
-    return [found(code, f"{len(twice):,} pictures are in {one} and in {other}, {such}")]
+        return [finding("validation-seen", f"all {len(second):,} contents of validation are in train, {such}")]
+    return [finding(code, f"{len(twice):,} pictures are in {one} and in {other}, {such}")]
 
 
 def _against(config: Config, facts: Mapping[str, Facts], *, is_cut: bool) -> list[Finding]:
@@ -259,7 +261,7 @@ def _against(config: Config, facts: Mapping[str, Facts], *, is_cut: bool) -> lis
     if train is not None and train.num_images is not None and asked is not None and asked != train.num_images:
         if not train.error:
             findings.append(
-                found(
+                finding(
                     "samples",
                     f"--num-training-samples {asked:,}, the train channel has {train.num_images:,}",
                     mend=f"Give --num-training-samples {train.num_images}.",
@@ -267,7 +269,7 @@ def _against(config: Config, facts: Mapping[str, Facts], *, is_cut: bool) -> lis
             )
         elif abs(asked - train.num_images) > train.error:
             findings.append(
-                found(
+                finding(
                     "samples-about",
                     f"--num-training-samples {asked:,}, the train channel has about {train.num_images:,}",
                 )
@@ -276,7 +278,7 @@ def _against(config: Config, facts: Mapping[str, Facts], *, is_cut: bool) -> lis
         unused = sorted(set(range(config.num_classes)) - train.labels)
         if unused:
             findings.append(
-                found(
+                finding(
                     "classes-unused",
                     f"no training picture has label {_numbers(unused)}, --num-classes {config.num_classes}",
                 )
@@ -292,7 +294,7 @@ def below_batch(config: Config, sizes: Mapping[str, float], *, is_builtin: bool)
     small = {name: int(sizes[name]) for name in names if name in sizes and sizes[name] < batch}
     cut = ", or raise --validation-fraction where validation is cut from the training pictures"
     return [
-        found(
+        finding(
             "set-below-batch",
             f"{name} has {size:,}, --mini-batch-size {batch}",
             mend=f"Lower --mini-batch-size to {size} or less{cut if name == 'validation' else ''}." if size else "",

@@ -11,7 +11,7 @@ from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.errors import BadData
 from trainers.sagemaker.aws.objects import Object
 from trainers.sagemaker.options import split_s3
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # A picture is read whole up to here; of a larger one the header alone.
@@ -117,7 +117,7 @@ def label_findings(code: str, name: str, faults: Sequence[tuple[str, str]], look
         return []
     place, what = faults[0]
     return [
-        found(code, f"{name}: {len(faults):,} of {looked_at:,} labels are out of place, the first at {place}: {what}")
+        finding(code, f"{name}: {len(faults):,} of {looked_at:,} labels are out of place, the first at {place}: {what}")
     ]
 
 
@@ -151,7 +151,7 @@ def picture_findings(name: str, faults: Iterable[tuple[str, str, str]], looked_a
     for code, picture, words in faults:
         by_code.setdefault(code, []).append((picture, words))
     return [
-        found(code, f"{name}: {len(items)} of {looked_at} pictures looked at, such as {items[0][0]}: {items[0][1]}")
+        finding(code, f"{name}: {len(items)} of {looked_at} pictures looked at, such as {items[0][0]}: {items[0][1]}")
         for code, items in by_code.items()
     ]
 

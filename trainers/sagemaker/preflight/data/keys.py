@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainers.sagemaker.aws.objects import Object
 from trainers.sagemaker.preflight.data.facts import Channel, some
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 
 def check(channel: Channel, listed: Sequence[Object]) -> list[Finding]:
@@ -17,10 +17,10 @@ def check(channel: Channel, listed: Sequence[Object]) -> list[Finding]:
     if archived:
         kinds, names = sorted({o.archive for o in archived}), [o.key for o in archived]
         what = f"{len(archived):,} of {len(listed):,} objects are in {' and '.join(kinds)}: {some(names)}"
-        findings.append(found("object-archived", f"{channel.name}: {what}"))
+        findings.append(finding("object-archived", f"{channel.name}: {what}"))
     doubled = [o.key for o in listed if "//" in o.key] if not by_uri else []
     if doubled:
-        findings.append(found("key-double-slash", f"{channel.name}: {len(doubled):,} keys: {some(doubled)}"))
+        findings.append(finding("key-double-slash", f"{channel.name}: {len(doubled):,} keys: {some(doubled)}"))
     folders: set[str] = set()
     for item in listed:
         folder = item.key.rpartition("/")[0]
@@ -30,7 +30,7 @@ def check(channel: Channel, listed: Sequence[Object]) -> list[Finding]:
     both = [o.key for o in listed if o.key in folders]
     if both:
         what = f"{some(both)} {'is an object' if len(both) == 1 else 'are objects'} and the beginning of others"
-        findings.append(found("key-file-and-folder", f"{channel.name}: {what}"))
+        findings.append(finding("key-file-and-folder", f"{channel.name}: {what}"))
     return findings
 
 
@@ -38,4 +38,4 @@ def check_uri(channel: Channel) -> list[Finding]:
     """A channel whose very prefix has ``//`` in it."""
     if "//" not in f"/{channel.prefix}":
         return []
-    return [found("key-double-slash", f"{channel.name}: {channel.uri}")]
+    return [finding("key-double-slash", f"{channel.name}: {channel.uri}")]

@@ -10,7 +10,7 @@ from typing import Any
 from trainers.config import Config
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, label_fault, label_findings, some
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 _LONGEST_LIST_BYTES = 128 * 2**20
 _MANIFEST_BYTES = 2**20
@@ -27,27 +27,31 @@ def check_list(
     """Findings of a ``*_lst`` channel; what it says of the pictures goes into their facts. Raises AwsError."""
     files = [o for o in listed if o.suffix == ".lst"]
     if len(files) != 1 or len(listed) != 1:
-        return [found("lst-count", f"{channel.name}: {len(files)} lists and {len(listed) - len(files)} other objects")]
+        return [
+            finding("lst-count", f"{channel.name}: {len(files)} lists and {len(listed) - len(files)} other objects")
+        ]
     file = files[0]
     if file.archive:
         return []
     if file.size > _LONGEST_LIST_BYTES:
-        return [found("data-unchecked", f"{channel.name}: {file.key} is too large to read here")]
+        return [finding("data-unchecked", f"{channel.name}: {file.key} is too large to read here")]
     text = objects.read(channel.bucket, file.key).decode("utf-8", "replace")
     name = f"{channel.name}: {file.key}"
     if "\r" in text:
-        return [found("lst-format", f"{name}: lines end as on Windows: each path ends in a carriage return")]
+        return [finding("lst-format", f"{name}: lines end as on Windows: each path ends in a carriage return")]
     rows = [line.split("\t") for line in text.split("\n") if line.strip()]
     columns = 2 + config.num_classes if config.multi_label and config.num_classes is not None else 3
     numbered = list(enumerate(rows, start=1))
     bad = [(number, row) for number, row in numbered if len(row) != columns or not _are_numbers(row[:-1])]
     if bad or not rows:
         shown = f"line {bad[0][0]}: {chr(9).join(bad[0][1])[:80]!r}" if bad else "it is empty"
-        return [found("lst-format", f"{name}: {len(bad):,} of {len(rows):,} lines have not {columns} columns; {shown}")]
+        return [
+            finding("lst-format", f"{name}: {len(bad):,} of {len(rows):,} lines have not {columns} columns; {shown}")
+        ]
     findings = []
     repeated = [index for index, times in Counter(row[0] for row in rows).items() if times > 1]
     if repeated:
-        findings.append(found("lst-index", f"{name}: {len(repeated):,} numbers come twice, such as {repeated[0]}"))
+        findings.append(finding("lst-index", f"{name}: {len(repeated):,} numbers come twice, such as {repeated[0]}"))
     if not config.multi_label:
         findings += _labels(name, rows, config, picture_facts)
     findings += _paths(name, rows, pictures, picture_facts)
@@ -59,17 +63,17 @@ def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[
     facts, findings = Facts(), []
     if len(channel.attributes) != 2:
         findings.append(
-            found(
+            finding(
                 "manifest-attributes", f"{channel.name}: AttributeNames is {list(channel.attributes)}, two are needed"
             )
         )
     if channel.wrapper != "RecordIO":
-        findings.append(found("manifest-wrapper", f"{channel.name}: RecordWrapperType is {channel.wrapper}"))
+        findings.append(finding("manifest-wrapper", f"{channel.name}: RecordWrapperType is {channel.wrapper}"))
     if channel.mode != "Pipe":
-        findings.append(found("manifest-mode", f"{channel.name}: a manifest in {channel.mode} mode"))
+        findings.append(finding("manifest-mode", f"{channel.name}: a manifest in {channel.mode} mode"))
     listed = [o for o in objects.listing(channel.bucket, channel.prefix) if o.key == channel.prefix]
     if not listed:
-        return [*findings, found("channel-empty", f"{channel.name}: there is no manifest {channel.uri}")], facts
+        return [*findings, finding("channel-empty", f"{channel.name}: there is no manifest {channel.uri}")], facts
     size = listed[0].size
     data = objects.read(channel.bucket, channel.prefix, 0, _MANIFEST_BYTES) if size else b""
     lines = data.decode("utf-8", "replace").splitlines()
@@ -81,7 +85,7 @@ def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[
     if bad or not parsed:
         return [
             *findings,
-            found("manifest-format", f"{name}: {'line ' + str(bad[0]) if bad else 'it'} is no JSON object"),
+            finding("manifest-format", f"{name}: {'line ' + str(bad[0]) if bad else 'it'} is no JSON object"),
         ], facts
     lacking = [
         (number, attribute)
@@ -92,13 +96,13 @@ def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[
     if lacking:
         number, attribute = lacking[0]
         has = ", ".join(parsed[number - 1])
-        findings.append(found("manifest-attributes", f"{name}: line {number} has no {attribute!r}; it has {has}"))
+        findings.append(finding("manifest-attributes", f"{name}: line {number} has no {attribute!r}; it has {has}"))
     elif len(channel.attributes) == 2:
         source, label = channel.attributes
         not_s3 = [n for n, v in enumerate(parsed, start=1) if not str(v[source]).startswith("s3://")]
         if not_s3:
             findings.append(
-                found(
+                finding(
                     "manifest-attributes", f"{name}: line {not_s3[0]}: {source!r} is no picture in S3; it comes first"
                 )
             )
@@ -137,10 +141,12 @@ def _paths(name: str, rows: list[list[str]], pictures: Channel, facts: Facts) ->
     findings = []
     if missing:
         findings.append(
-            found("lst-path", f"{name}: {len(missing):,} of {len(wanted):,} pictures are not there: {some(missing)}")
+            finding("lst-path", f"{name}: {len(missing):,} of {len(wanted):,} pictures are not there: {some(missing)}")
         )
     if empty:
-        findings.append(found("picture-empty", f"{name}: {len(empty):,} listed pictures have no bytes: {some(empty)}"))
+        findings.append(
+            finding("picture-empty", f"{name}: {len(empty):,} listed pictures have no bytes: {some(empty)}")
+        )
     return findings
 
 
@@ -158,7 +164,7 @@ def unlisted(given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[F
             others = [o.key for o in learnt.objects if (given[split].bucket, o.key) not in named]
             if others:
                 what = f"{len(others):,} objects are in no list: {some(sorted(others))}"
-                findings.append(found("lst-unlisted", f"{split}: {what}"))
+                findings.append(finding("lst-unlisted", f"{split}: {what}"))
     return findings
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from trainers.config import Config
 from trainers.errors import BadData
 from trainers.sagemaker.options import CHANNELS, JobOptions, is_s3
-from trainers.sagemaker.preflight.findings import Finding, Severity, When, found
+from trainers.sagemaker.preflight.findings import Finding, Severity, When, finding
 
 if TYPE_CHECKING:
     from trainers.data.check import findings as data_findings
-    from trainers.data.check.findings import Part
+    from trainers.data.check.findings import CheckedSplit
 
 PREFIX = "local-"
 _SEVERITY: dict[str, tuple[Severity, When]] = {
@@ -60,7 +60,7 @@ def check(
         try:
             checked = data.check([Path(folder)] if shown else [path for _, path in sent], job, image_root=root)
         except BadData as error:
-            return [found("data-unchecked", _real(str(error), shown))], {}
+            return [finding("data-unchecked", _real(str(error), shown))], {}
     parts = {part.name: part for part in checked.parts}
     parts |= {name: part for name, path in sent for part in checked.parts if part.path == path and name != "data"}
     unused = _folders_of_test(checked.parts) if is_builtin else []
@@ -68,7 +68,7 @@ def check(
     if not shown:
         whole = [path.resolve() for _, path in sent]
         same = [path for number, (_, path) in enumerate(sent) if whole[number] in whole[:number]]
-        findings += [found("channel-overlap", f"{path} is given for two channels") for path in same]
+        findings += [finding("channel-overlap", f"{path} is given for two channels") for path in same]
     for item in checked.findings:
         file = Path(item.file)
         if item.rule.code in _MENDED_BY_SENDING or any(one == file or one in file.parents for one in unused):
@@ -81,7 +81,7 @@ def check(
         findings.append(Finding(PREFIX + item.rule.code, what, severity, when, item.rule.why.rstrip("."), mend))
     if "validation" in parts and _is_all_copied(parts["validation"], checked.findings):
         what = f"all {len(parts['validation']):,} pictures of {parts['validation'].path} are in train"
-        findings.append(found("validation-seen", _real(what, shown)))
+        findings.append(finding("validation-seen", _real(what, shown)))
     return findings, {name: len(part) - len(part.looks.faults) for name, part in parts.items()}
 
 
@@ -104,7 +104,7 @@ def _real(text: str, shown: Mapping[str, str]) -> str:
     return text
 
 
-def _folders_of_test(parts: Sequence[Part]) -> list[Path]:
+def _folders_of_test(parts: Sequence[CheckedSplit]) -> list[Path]:
     """Where the test split lies, if that is a place of its own."""
     from trainers.data.readers.folder import SPLIT_FOLDERS
 
@@ -114,7 +114,7 @@ def _folders_of_test(parts: Sequence[Part]) -> list[Path]:
     return [path.parent if path.is_file() and path.parent.name in named else path for path in places]
 
 
-def _is_all_copied(part: Part, findings: Sequence[data_findings.Finding]) -> bool:
+def _is_all_copied(part: CheckedSplit, findings: Sequence[data_findings.Finding]) -> bool:
     """Whether each of a split's pictures is one of an earlier split: the first of several copies is said to be across
     splits, the others are said to be within."""
     codes = ("duplicate-across", "duplicate-within")

@@ -16,7 +16,7 @@ from trainers.sagemaker.preflight.data.facts import (
     picture_findings,
     some,
 )
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 
 def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Finding]:
@@ -26,10 +26,12 @@ def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Fin
     others = [o.key for o in facts.objects if o.suffix not in PICTURES] if is_builtin else []
     findings = []
     if empty:
-        findings.append(found("picture-empty", f"{channel.name}: {len(empty):,} objects have no bytes: {some(empty)}"))
+        findings.append(
+            finding("picture-empty", f"{channel.name}: {len(empty):,} objects have no bytes: {some(empty)}")
+        )
     if others:
         findings.append(
-            found("picture-type", f"{channel.name}: {len(others):,} objects are named otherwise: {some(others)}")
+            finding("picture-type", f"{channel.name}: {len(others):,} objects are named otherwise: {some(others)}")
         )
     return findings
 
@@ -82,11 +84,11 @@ def check_folders(channel: Channel, facts: Facts, classes: list[str], config: Co
     findings = []
     if channel.name == "train" and len(classes) < 2:
         findings.append(
-            found("folder-classes", f"{channel.name}: {channel.uri} has {len(classes)} folders of pictures")
+            finding("folder-classes", f"{channel.name}: {channel.uri} has {len(classes)} folders of pictures")
         )
     elif channel.name == "train" and config.num_classes is not None and len(classes) != config.num_classes:
         findings.append(
-            found(
+            finding(
                 "folder-classes",
                 f"{channel.name}: {len(classes)} folders ({some(classes)}), --num-classes {config.num_classes}",
                 mend="Leave --num-classes out; the data decides.",
@@ -94,7 +96,7 @@ def check_folders(channel: Channel, facts: Facts, classes: list[str], config: Co
         )
     if loose:
         findings.append(
-            found(
+            finding(
                 "folder-classes",
                 f"{channel.name}: {len(loose):,} pictures lie in no class's folder: {some(loose)}",
                 severity="warning",

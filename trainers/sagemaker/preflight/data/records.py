@@ -24,7 +24,7 @@ from trainers.sagemaker.preflight.data.facts import (
     picture_findings,
     some,
 )
-from trainers.sagemaker.preflight.findings import Finding, found
+from trainers.sagemaker.preflight.findings import Finding, finding
 
 WHOLE_BYTES = 8 * 2**20
 PIECE_BYTES = 2**20
@@ -42,14 +42,14 @@ def check(channel: Channel, listed: list[Object], objects: Objects, config: Conf
     findings = []
     if len(files) != 1:
         seen = some([o.key for o in files]) if files else "none ends in .rec: " + some(strays)
-        findings.append(found("rec-count", f"{channel.name}: {len(files)} record files in {channel.uri} ({seen})"))
+        findings.append(finding("rec-count", f"{channel.name}: {len(files)} record files in {channel.uri} ({seen})"))
     if strays and files:
-        findings.append(found("rec-stray", f"{channel.name}: beside the record file lie {some(strays)}"))
+        findings.append(finding("rec-stray", f"{channel.name}: beside the record file lie {some(strays)}"))
     if len(files) != 1:
         return findings, facts
     file = files[0]
     if file.size < 32:
-        return [*findings, found("rec-empty", f"{channel.name}: {file.key} has {file.size} bytes")], facts
+        return [*findings, finding("rec-empty", f"{channel.name}: {file.key} has {file.size} bytes")], facts
     if file.archive:
         return findings, facts
     index = next((o for o in listed if o.key == file.key.removesuffix(".rec") + ".idx"), None)
@@ -80,11 +80,11 @@ def _contents(
     try:
         seen, is_whole = _records(channel, file, objects)
     except record_pieces.NotRecords as error:
-        return [found("rec-format", f"{name}: {error}")]
+        return [finding("rec-format", f"{name}: {error}")]
     except _Truncated as error:
-        return [found("rec-truncated", f"{name}: {error}")]
+        return [finding("rec-truncated", f"{name}: {error}")]
     if not seen:
-        return [found("data-unchecked", f"{name}: no whole record fits into what was read")]
+        return [finding("data-unchecked", f"{name}: no whole record fits into what was read")]
     if is_whole:
         facts.num_images, facts.all_labels = len(seen), True
         pictures = [(r.offset, r.image.image) for r in seen if r.image is not None]
@@ -149,7 +149,7 @@ def _records(channel: Channel, file: Object, objects: Objects) -> tuple[list[rec
 def _payload(name: str, wrong: list[record_pieces.Record], looked_at: int) -> Finding:
     """Records that hold no picture: SageMaker's protobuf begins with a field's tag."""
     protobuf = all(is_protobuf_record(r.payload) for r in wrong)
-    return found(
+    return finding(
         "rec-protobuf" if protobuf else "rec-payload",
         f"{name}: {len(wrong)} of {looked_at} records looked at hold no JPEG or PNG, the first at byte"
         f" {wrong[0].offset:,} begins with {wrong[0].payload[:8].hex(' ')}",
@@ -163,7 +163,7 @@ def _labels(name: str, images: list[tuple[int, ImageRecord]], config: Config, fa
         offset, image = packed[0]
         expected = f"{wanted} labels" if wanted else "one label"
         return [
-            found(
+            finding(
                 "rec-labels",
                 f"{name}: {len(packed)} of {len(images)} records looked at carry {len(image.labels)} packed labels,"
                 f" the first at byte {offset:,}; {expected} are expected",
