@@ -102,7 +102,7 @@ def test_the_command_line_answers_without_heavy_imports(module: str) -> None:
 
 def test_the_block_blocks() -> None:
     with pytest.raises(AssertionError, match="pandas is forbidden here"):
-        import_without(["tracking.frame.load"], ("pandas",))
+        import_without(["tracking.frame.frame"], ("pandas",))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tracking").rglob("*.py")), ids=lambda p: p.name)

@@ -15,8 +15,7 @@ from reports.errors import ReportError
 from reports.metrics import impossible
 from reports.store import open_store
 from tracking import names
-from tracking.frame import load
-from tracking.frame.load import inputs
+from tracking.frame import inputs, load
 from tracking.frame.query import HasUri
 from tracking.store import connection
 

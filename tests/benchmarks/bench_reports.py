@@ -48,11 +48,11 @@ import tracking.frame.sql, tracking.frame.api
 def work(uri): return len(b.leaderboard(uri).to_text("md"))
 """,
     "frame, every column": """
-import tracking.frame.load as f, tracking.frame.sql
+import tracking.frame.frame as f, tracking.frame.sql
 def work(uri): return f.load(uri).shape
 """,
     "frame, filter and top 20": """
-import tracking.frame.load as f, tracking.frame.sql
+import tracking.frame.frame as f, tracking.frame.sql
 def work(uri): return f.load(uri, filter="params.num_layers = '44'", order_by="metrics.test_accuracy", limit=20).shape
 """,
     "mlflow.search_runs": """

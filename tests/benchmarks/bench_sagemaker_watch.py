@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path.insert(0, str(TESTS.parent))
 NUM_JOBS = int(os.environ.get("BENCH_JOBS", "100"))
 
 

@@ -3,6 +3,6 @@
 Delete ``sql``, ``tables`` and ``filter`` and a correct, slower program is left that reads through MLflow's API.
 """
 
-from tracking.frame.load import histories, load, models
+from tracking.frame.frame import histories, inputs, load, models
 
-__all__ = ["histories", "load", "models"]
+__all__ = ["histories", "inputs", "load", "models"]

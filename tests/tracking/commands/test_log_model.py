@@ -8,9 +8,9 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from test_tracking_gluon_files import archive, builtin_files
 
 from tests.support.models import by_class, crops, probabilities
+from tests.tracking.models.test_files import archive, builtin_files
 from tracking.__main__ import main
 from tracking.journal import Journal
 from tracking.models import facts, gluon

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.runs import Filler, empty_store, new_store, trained
 from tracking.errors import StoreError
-from tracking.frame import api, filter, load, sql
+from tracking.frame import api, filter, frame, sql
 from tracking.frame.query import Query
 from tracking.store import schema
 
@@ -79,7 +79,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Filler:
 def both(store: Filler, **asked: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frame by SQL and by the API."""
     query = Query(**asked)  # type: ignore[arg-type]
-    return load._frame(sql.read(store.uri, query), query), load._frame(api.read(store.uri, query), query)
+    return frame._frame(sql.read(store.uri, query), query), frame._frame(api.read(store.uri, query), query)
 
 
 def same(store: Filler, **asked: object) -> pd.DataFrame:
@@ -148,30 +148,30 @@ def test_what_is_not_understood_is_left_to_mlflow(text: str) -> None:
 
 def test_a_filter_mlflow_refuses_is_our_error_in_its_words(store: Filler) -> None:
     with pytest.raises(StoreError, match="filter 'params.a = 5'.*quoted"):
-        load.load(store.uri, filter="params.a = 5")
+        frame.load(store.uri, filter="params.a = 5")
 
 
 def test_the_fast_path_is_taken_and_says_so(store: Filler) -> None:
-    runs = load.load(store.uri)
+    runs = frame.load(store.uri)
     assert runs.attrs["read_by"] == "sql" and runs.attrs["note"] == ""
 
 
 def test_an_unknown_next_schema_is_read_by_sql_just_the_same(tmp_path: Path) -> None:
     filler = new_store(tmp_path)
     filler.run(**trained(), inputs={"test": "d1"})
-    known = load.load(filler.uri)
+    known = frame.load(filler.uri)
     with sqlite3.connect(tmp_path / "mlflow.db") as raw:
         raw.execute("CREATE TABLE prompt_budgets (id INTEGER PRIMARY KEY, run_uuid TEXT)")
         raw.execute("ALTER TABLE runs ADD COLUMN priority INTEGER")
         raw.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
     raw.close()
-    runs = load.load(filler.uri)
+    runs = frame.load(filler.uri)
     assert runs.attrs["read_by"] == "sql" and runs.attrs["note"] == ""
     pd.testing.assert_frame_equal(runs, known, check_exact=True)
     assert schema.state(schema.look(filler.uri)) == "newer"
     # What only MLflow could answer is not asked of one that would not know this store.
     with pytest.raises(StoreError, match="only MLflow itself could answer this, and it would change"):
-        load.load(filler.uri, filter="params.a = 5")
+        frame.load(filler.uri, filter="params.a = 5")
 
 
 def test_a_store_with_workspaces_is_left_to_mlflow(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_reading_leaves_the_file_as_it_is(tmp_path: Path) -> None:
     path.chmod(0o444)
     tmp_path.chmod(0o555)
     try:
-        assert len(load.load(filler.uri)) == 1
+        assert len(frame.load(filler.uri)) == 1
     finally:
         tmp_path.chmod(0o755)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["mlflow.db"]
@@ -212,9 +212,9 @@ def test_a_run_named_by_its_tag_alone(tmp_path: Path) -> None:
 
 
 def test_histories_are_every_point_once_by_both_paths(store: Filler) -> None:
-    runs = load.load(store.uri, filter="params.num_layers = '44'")
+    runs = frame.load(store.uri, filter="params.num_layers = '44'")
     ids = runs["run_id"].tolist()
-    points = load.histories(store.uri, ids, ["train_accuracy", "validation_accuracy"])
+    points = frame.histories(store.uri, ids, ["train_accuracy", "validation_accuracy"])
     assert len(points) == 3 * 2 * 3
     one = points[(points["run_id"] == ids[0]) & (points["metric"] == "train_accuracy")]
     assert one["step"].tolist() == [1, 2, 3] and one["value"].tolist() == pytest.approx([0.85, 0.95, 0.96])
@@ -228,7 +228,7 @@ def test_the_last_logged_value_of_a_step_counts() -> None:
     run_id = filler.run()
     for timestamp, value in ((20, 0.7), (10, 0.1)):
         filler.client.log_metric(run_id, "m", value, timestamp=timestamp, step=4)
-    assert load.histories(filler.uri, [run_id], ["m"])["value"].tolist() == [0.7]
+    assert frame.histories(filler.uri, [run_id], ["m"])["value"].tolist() == [0.7]
 
 
 def test_the_api_pages_beyond_a_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_the_api_pages_beyond_a_thousand(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(7):
         filler.run()
     monkeypatch.setattr(api, "PAGE", 3)
-    assert len(load._frame(api.read(filler.uri, Query()), Query())) == 7
+    assert len(frame._frame(api.read(filler.uri, Query()), Query())) == 7
     assert len(same(filler, limit=5)) == 5
 
 
@@ -246,9 +246,9 @@ def test_models_are_found_by_both_paths() -> None:
     experiment_id = filler.client.get_run(run_id).info.experiment_id
     made = [filler.client.create_logged_model(experiment_id, name="model", source_run_id=run_id) for _ in range(2)]
     filler.client.create_logged_model(experiment_id, name="model", source_run_id=other)
-    found = load.models(filler.uri, run_id)
+    found = frame.models(filler.uri, run_id)
     assert sorted(found) == sorted((m.model_id, m.artifact_location) for m in made)
     assert api.models(filler.uri, run_id) == sql.models(filler.uri, run_id) == found
     filler.client.delete_logged_model(made[0].model_id)
-    assert [model_id for model_id, _ in load.models(filler.uri, run_id)] == [made[1].model_id]
+    assert [model_id for model_id, _ in frame.models(filler.uri, run_id)] == [made[1].model_id]
     assert len(api.models(filler.uri, run_id)) == 1

@@ -141,12 +141,10 @@ def test_the_folder_holds_what_it_says(saved: Path) -> None:
     }
     assert {Path(name).name for name in code} == {
         "__init__.py",
-        "pyfunc_model.py",
-        "pyfunc_files.py",
-        "pyfunc_pictures.py",
-        "pyfunc_resize.py",
-        "pyfunc_runtime.py",
-        "gluon_symbol.py",
+        "model.py",
+        "files.py",
+        "pictures.py",
+        "runtime.py",
     }
     facts = model_format.read_facts(saved)
     assert facts["class_names"] == CLASS_NAMES and facts["image_shape"] == [3, 28, 28] and facts["epoch"] == 7

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
-from test_tracking_gluon_files import archive, builtin_files
 
 from tests.support.models import CLASS_NAMES, by_class, crops, network, probabilities, saved_model
+from tests.tracking.models.test_files import archive, builtin_files
 from tracking.errors import ModelError
 from tracking.models import facts as model_format
 from tracking.models import gluon

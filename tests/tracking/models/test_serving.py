@@ -13,10 +13,10 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from test_tracking_gluon_pictures import a_png, encoded
 
 from tests.support.models import CLASS_NAMES, FAMILIES, ask, by_class, crops, network, probabilities, saved_model
 from tests.support.serving import Server, serve
+from tests.tracking.models.test_pictures import a_png, encoded
 from tracking.models.serving.pictures import ROOT_VARIABLE
 
 pytestmark = pytest.mark.mxnet

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from scipy import stats
-from test_tracking_logged_models import model_folder
 
+from tests.tracking.store.test_logged_models import model_folder
 from tracking.__main__ import main
 from tracking.errors import ModelError, RunNotFound, StoreUnreachable, TrackingError
 from tracking.journal import Journal

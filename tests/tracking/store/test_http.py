@@ -19,14 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_tracking_logged_models import model_folder
 
 from reports.runs import predictions
 from tests.support import ROOT
 from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
+from tests.tracking.store.test_logged_models import model_folder
 from tracking import run as tracked
 from tracking.__main__ import main
-from tracking.frame import load
+from tracking.frame import frame
 from tracking.journal import Journal
 from tracking.store import Store, resolve
 from tracking.store.replay import replay
@@ -128,7 +128,7 @@ def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Pa
     assert fetched is not None and fetched.read_text() == "hello"
     assert predictions.artifact(remote, where, "texts/other.txt", tmp_path) is None
     assert predictions.artifact(remote, where, "nowhere/notes.txt", tmp_path) is None
-    assert [one.digest for one in load.inputs(remote, run.mlflow_run_id)] == ["abc"]
+    assert [one.digest for one in frame.inputs(remote, run.mlflow_run_id)] == ["abc"]
 
 
 def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.support.stores import half_made, made_database
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import RunNotFound, StoreError
-from tracking.frame import load
+from tracking.frame import frame
 from tracking.store import resolve, schema
 
 # Dumps of stores that these versions of MLflow made: two runs, a registered model, from 2.9 on a dataset.
@@ -68,18 +68,18 @@ def test_an_older_store_is_read_as_it_is(
 ) -> None:
     uri = use(older(workdir / "theirs.db", version), monkeypatch)
     before = contents(workdir)
-    runs = load.load(uri)
+    runs = frame.load(uri)
     assert (runs.attrs["read_by"], runs.attrs["note"]) == ("sql", "")
     assert sorted(runs["run_name"]) == ["depth-34", "depth-44"]
     assert sorted(runs["metrics.test_accuracy"]) == [0.91, 0.93] and runs["metrics.odd"].isna().all()
     assert sorted(runs["params.num_layers"]) == [34, 44] and set(runs["experiment"]) == {"flowers"}
     ids = runs["run_id"].tolist()
-    assert len(load.histories(uri, ids, ["train_accuracy"])) == 4
-    assert load.models(uri, ids[0]) == []
+    assert len(frame.histories(uri, ids, ["train_accuracy"])) == 4
+    assert frame.models(uri, ids[0]) == []
     has_inputs = version != "1.30.1"
-    assert [one.digest for one in load.inputs(uri, ids[0])] == (["d1"] if has_inputs else [])
-    assert len(load.load(uri, filter="datasets.digest = 'd1'")) == (2 if has_inputs else 0)
-    assert len(load.load(uri, filter="status = 'FINISHED' and attributes.user_id = 'tester'")) == 2
+    assert [one.digest for one in frame.inputs(uri, ids[0])] == (["d1"] if has_inputs else [])
+    assert len(frame.load(uri, filter="datasets.digest = 'd1'")) == (2 if has_inputs else 0)
+    assert len(frame.load(uri, filter="status = 'FINISHED' and attributes.user_id = 'tester'")) == 2
     assert reports(["leaderboard"]) == 0
     assert "93.0 %" in capsys.readouterr().out
     assert reports(["run", ids[0][:8]]) == 0
@@ -93,7 +93,7 @@ def test_an_older_store_is_not_written_to(
 ) -> None:
     path = older(workdir / "theirs.db", version)
     uri = use(path, monkeypatch)
-    run_id = load.load(uri)["run_id"][0]
+    run_id = frame.load(uri)["run_id"][0]
     (workdir / "notes.csv").write_text("run,num_layers,epochs,test_accuracy\nold,44,30,0.95\n")
     before = contents(workdir)
     for words in WRITES:
@@ -105,7 +105,7 @@ def test_an_older_store_is_not_written_to(
     with pytest.raises(StoreError, match="an older MLflow made it; `python -m reports` reads it as it is"):
         tracked.start()
     with pytest.raises(StoreError, match="would change .*theirs.db by opening it; a filter is read without MLflow"):
-        load.load(uri, filter="params.a = 5")
+        frame.load(uri, filter="params.a = 5")
     assert tracking(["repair"]) == 0
     assert "left as it is: the store" in capsys.readouterr().err
     after = contents(workdir)
@@ -120,7 +120,7 @@ def test_a_database_that_another_program_shares_is_read_and_not_upgraded(
     studies = ("CREATE TABLE studies (study_id INTEGER)", "UPDATE alembic_version SET version_num = 'v2.4.0.a'")
     uri = use(older(workdir / "shared.db", "2.9.2", *studies), monkeypatch)
     before = contents(workdir)
-    assert len(load.load(uri)) == 2
+    assert len(frame.load(uri)) == 2
     assert tracking(["sync"]) == 2
     said = capsys.readouterr().err
     assert "has schema v2.4.0.a" in said and "or another program that shares the database" in said
@@ -188,11 +188,11 @@ def test_what_is_no_store_is_refused_in_a_sentence_and_stays(
         said = capsys.readouterr().err
         assert FOREIGN[make] in said and said.count("\n") == 1, (words, said)
         assert code == (0 if words == ["repair"] else 2) and "python -m tracking repair" not in said
-    for ask in (load.models, load.inputs):
+    for ask in (frame.models, frame.inputs):
         with pytest.raises(StoreError):
             ask(uri, "abcd1234")
     with pytest.raises(StoreError):
-        load.histories(uri, ["abcd1234"], ["m"])
+        frame.histories(uri, ["abcd1234"], ["m"])
     with pytest.raises(StoreError):
         tracked.start()
     assert contents(workdir) == before
@@ -243,7 +243,7 @@ def test_a_store_that_mlflow_would_change_by_opening_it_is_not_given_to_it(workd
         connection.commit()
     before = contents(workdir)
     with pytest.raises(StoreError, match="it would change .*mlflow.db by opening it; a filter is read without"):
-        load.load(f"sqlite:///{path}", filter="params.a = 5")
+        frame.load(f"sqlite:///{path}", filter="params.a = 5")
     assert contents(workdir) == before
 
 
@@ -264,7 +264,7 @@ def test_reading_a_store_in_wal_mode_leaves_nothing_beside_it(workdir: Path) -> 
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode = wal").fetchone() == ("wal",)
     before = contents(workdir)
-    assert len(load.load(f"sqlite:///{path}")) == 2
+    assert len(frame.load(f"sqlite:///{path}")) == 2
     assert contents(workdir) == before
 
 

@@ -26,7 +26,7 @@ from tests.support.stores import Stopped, StoppingStore, write_full_journal
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import RunNotFound, StoreError
-from tracking.frame import api, load, sql
+from tracking.frame import api, frame, sql
 from tracking.frame import tables as frame_tables
 from tracking.frame.query import Query
 from tracking.journal import Journal
@@ -209,7 +209,7 @@ def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) ->
 @pytest.mark.parametrize("text", FILTERS)
 def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
     query = Query(filter=text)
-    by_sql, by_api = (load._frame(way.read(filled.uri, query), query) for way in (sql, api))
+    by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (sql, api))
     pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
     assert by_sql.attrs == by_api.attrs
 
@@ -219,12 +219,12 @@ def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
 def test_top_k_is_the_same(filled: Filler, order_by: str, descending: bool) -> None:
     for limit in (1, 3, None):
         query = Query(order_by=order_by, descending=descending, limit=limit)
-        by_sql, by_api = (load._frame(way.read(filled.uri, query), query) for way in (sql, api))
+        by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (sql, api))
         pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
 
 
 def test_the_fast_path_is_taken_read_only(filled: Filler) -> None:
-    assert load.load(filled.uri).attrs["read_by"] == "sql"
+    assert frame.load(filled.uri).attrs["read_by"] == "sql"
     with frame_tables.connect(filled.uri) as (connection, _):
         assert connection.execute(sa.text("SHOW transaction_read_only")).scalar() == "on"
         assert connection.execute(sa.text("SHOW transaction_isolation")).scalar() == "repeatable read"
@@ -233,7 +233,7 @@ def test_the_fast_path_is_taken_read_only(filled: Filler) -> None:
 
 
 def test_histories_are_the_same(filled: Filler) -> None:
-    ids = load.load(filled.uri, filter="params.num_layers = '44'")["run_id"].tolist()
+    ids = frame.load(filled.uri, filter="params.num_layers = '44'")["run_id"].tolist()
     ways = (
         sql.histories(filled.uri, ids, ["train_accuracy"]),
         api.histories(filled.uri, ids, ["train_accuracy"]),
@@ -299,7 +299,7 @@ def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
     statement(uri, "CREATE EXTENSION pg_stat_statements")
     before = tables(uri)
     with pytest.raises(StoreError, match="no store at postgresql.*/blank: nothing has been tracked there yet"):
-        load.load(uri)
+        frame.load(uri)
     with pytest.raises(RunNotFound, match="no run 'abcd1234'"):
         Store(uri, None, Path("journals")).find_run("abcd1234")
     assert tables(uri) == before
@@ -307,7 +307,7 @@ def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
 
 
 def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(filled: Filler, server: str) -> None:
-    known = load.load(filled.uri)
+    known = frame.load(filled.uri)
     uri = made(server, "older", "filled")
     # As MLflow 2.8 left it, in what is read and what MLflow would miss.
     late = ("logged_model_params", "logged_model_tags", "logged_model_metrics", "logged_models", "webhook_events")
@@ -318,10 +318,10 @@ def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(fille
         "UPDATE alembic_version SET version_num = '7f2a7d5fae7d'",
     )
     before = tables(uri)
-    runs = load.load(uri)
-    assert runs.attrs["read_by"] == "sql" and load.models(uri, runs["run_id"][0]) == []
+    runs = frame.load(uri)
+    assert runs.attrs["read_by"] == "sql" and frame.models(uri, runs["run_id"][0]) == []
     pd.testing.assert_frame_equal(runs, known, check_exact=True)
-    digests = {one.digest for run_id in runs["run_id"] for one in load.inputs(uri, run_id)}
+    digests = {one.digest for run_id in runs["run_id"] for one in frame.inputs(uri, run_id)}
     assert digests == {"d1", "t", "other"}
     with pytest.raises(StoreError, match="an older MLflow made it.*reads it as it is; to write to it, copy it, then"):
         Store(uri, None, Path("journals")).client()
@@ -330,7 +330,7 @@ def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(fille
 
 
 def test_inputs_are_the_same(filled: Filler) -> None:
-    for run_id in load.load(filled.uri)["run_id"]:
+    for run_id in frame.load(filled.uri)["run_id"]:
         assert sorted(sql.inputs(filled.uri, run_id)) == sorted(api.inputs(filled.uri, run_id))
 
 
@@ -344,7 +344,7 @@ def test_what_mlflow_was_stopped_in_the_middle_of_is_finished_by_who_writes(serv
     before = tables(uri)
     store = Store(uri, tmp_path / "artifacts", tmp_path / "journals")
     with pytest.raises(StoreError, match="no store at"):
-        load.load(uri)
+        frame.load(uri)
     with pytest.raises(RunNotFound):
         store.find_run("abcd1234")
     assert tables(uri) == before
@@ -355,6 +355,6 @@ def test_what_the_database_refuses_is_said(filled: Filler, server: str) -> None:
     uri = made(server, "closed", "filled")
     statement(uri, "CREATE ROLE guest LOGIN", "GRANT SELECT ON runs, experiments, alembic_version TO guest")
     with pytest.raises(StoreError, match="guest@.*cannot be read: permission denied for table"):
-        load.load(uri.replace("tester@", "guest@"))
+        frame.load(uri.replace("tester@", "guest@"))
     with pytest.raises(StoreError, match='cannot be read: .*database "none" does not exist'):
-        load.load(uri.replace("/closed", "/none"))
+        frame.load(uri.replace("/closed", "/none"))

@@ -239,16 +239,15 @@ def test_rmsprop_by_hand() -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import test_trainers_fit as test
-course = test.Course(Path(sys.argv[2]), epochs=2, seed=int(sys.argv[3]))
-course.run(stop=test.after(int(sys.argv[4])))
+import tests.trainers.training.test_fit as test
+course = test.Course(Path(sys.argv[1]), epochs=2, seed=int(sys.argv[2]))
+course.run(stop=test.after(int(sys.argv[3])))
 print(course.digest())
 """
 
 
 def in_a_process(folder: Path, seed: int = 5, stop_after: int = 1000) -> str:
-    arguments = [str(Path(__file__).parent), str(folder), str(seed), str(stop_after)]
+    arguments = [str(folder), str(seed), str(stop_after)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, *arguments], env=environment, capture_output=True, text=True

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracking.models.serving.files import DamagedModel, read_facts
-from tracking.models.serving.pictures import BadPicture, Sizing, as_pixels, read
-from tracking.models.serving.runtime import load
+from .files import DamagedModel, read_facts
+from .pictures import BadPicture, Sizing, as_pixels, read
+from .runtime import load
 
 COLUMN = "image"
 TOP_K = "top_k"

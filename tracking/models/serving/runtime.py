@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tracking.models.serving.files import DIGESTS, DamagedModel, check, read_facts
+from .files import DIGESTS, DamagedModel, check, read_facts
 
 RUNTIMES = ("auto", "onnx", "mxnet")
 ONNX = "model.onnx"

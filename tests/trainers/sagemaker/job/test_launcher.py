@@ -122,9 +122,11 @@ def test_the_code_archive_is_the_packages_and_always_the_same() -> None:
     assert first == code_archive()
     with tarfile.open(fileobj=BytesIO(first)) as archive:
         inside = archive.getnames()
-    assert {"trainers/sagemaker/container/__main__.py", "tracking/journal/writer.py", "trainers/presets.toml"} <= set(
-        inside
-    )
+    assert {
+        "trainers/sagemaker/container/__main__.py",
+        "tracking/journal/writer.py",
+        "trainers/config/presets.toml",
+    } <= set(inside)
     assert not any("__pycache__" in name or name.startswith(("tests", "reports")) for name in inside)
 
 
