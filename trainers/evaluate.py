@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking import names
+from tracking import __version__, names
 from tracking.errors import TrackingError
-from tracking.errors.redaction import guard
-from trainers.errors import BadData, BadInput, TrainerError
+from tracking.errors.program import program_parser, run_program
+from trainers.errors import BadData, BadInput
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -62,17 +62,7 @@ class Evaluation:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    guard()
-    try:
-        return _main(_parser().parse_args(argv))
-    except (BadInput, TrackingError) as error:
-        print(f"trainers.evaluate: {error}", file=sys.stderr)
-        return 2
-    except TrainerError as error:
-        print(f"trainers.evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_program("trainers.evaluate", lambda: _main(_parser().parse_args(argv)))
 
 
 def evaluate(
@@ -299,8 +289,9 @@ def _few(class_names: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainers.evaluate",
+    parser = program_parser(
+        "trainers.evaluate",
+        __version__,
         description="Score tracked runs on their test split, or on other pictures, and keep the scores with them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -9,10 +9,10 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from tracking.errors.redaction import guard
-from trainers.errors import BadInput, TrainerError
+from tracking import __version__
+from tracking.errors.program import program_parser, run_program
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -24,23 +24,12 @@ TIME_IS_OVER = 124
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    guard()
-    try:
-        arguments = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
-        return int(arguments.act(arguments))
-    except BadInput as error:
-        print(f"trainers.jobs: {error}", file=sys.stderr)
-        return 2
-    except TrainerError as error:
-        print(f"trainers.jobs: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except ValueError as error:
-        if type(error).__module__ == "tracking.errors.errors":
-            print(f"trainers.jobs: {error}", file=sys.stderr)
-            return 2
-        raise
+    return run_program("trainers.jobs", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    return int(arguments.act(arguments))
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -256,15 +245,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage."""
-        raise BadInput(f"{message}. See --help.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m trainers.jobs",
+    parser = program_parser(
+        "trainers.jobs",
+        __version__,
         description="Training jobs in the cloud. A JOB is its name, its run's id, or the beginning of either.",
         allow_abbrev=False,
     )

@@ -9,14 +9,15 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from tracking.errors.redaction import guard
+from tracking import __version__
+from tracking.errors.program import program_parser, run_program
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import local_faults, nearest
 from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
-from trainers.errors import BadConfig, BadInput, TrainerError
+from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command import launch
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin")
@@ -35,23 +36,7 @@ Settings come from the defaults, then --preset, then --config, then the flags. E
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    guard()
-    try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
-    except BadInput as error:
-        print(f"trainers.run: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        return int(getattr(error, "exit_code", 130))
-    except TrainerError as error:
-        print(f"trainers.run: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        # The other packages' errors are ValueErrors with a message for the user; anything else keeps its traceback.
-        if type(error).__module__ in ("tracking.errors.errors", "reports.errors"):
-            print(f"trainers.run: {error}", file=sys.stderr)
-            return 2
-        raise
+    return run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(argv: list[str]) -> int:
@@ -207,15 +192,10 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
     return f"{name} is not a flag.{nearest(name, sorted(parser._option_string_actions))} See --help."
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage of 60 flags."""
-        raise BadInput(f"{message}. See --help.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m trainers.run",
+    parser = program_parser(
+        "trainers.run",
+        __version__,
         usage="%(prog)s [--dataset DATA] [--num-layers N] [--epochs N] [any other setting] [--on PLACE]",
         description="Train an image classifier, log everything to MLflow, test it once.",
         epilog=_EXAMPLES,

@@ -420,7 +420,7 @@ def test_any_error_is_in_the_failure_file_and_cut_to_size(base: Path) -> None:
 
 def test_another_word_than_train_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert container.main(["serve"]) == 2
-    assert "train" in capsys.readouterr().out
+    assert "train" in capsys.readouterr().err
 
 
 def test_the_code_that_came_with_the_job_is_what_runs(base: Path) -> None:

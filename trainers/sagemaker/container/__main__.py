@@ -19,6 +19,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking import __version__
+from tracking.errors.errors import UserError
+from tracking.errors.program import program_parser, run_program
+
 if TYPE_CHECKING:
     from tracking.store import Store
 
@@ -31,11 +35,14 @@ RESERVE_BYTES = 1 << 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out what SageMaker asks for; the exit code. Whatever goes wrong is in the failure file."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words != ["train"]:
-        print(f"trainers.sagemaker.container: {' '.join(words)!r} is not known; SageMaker starts it with: train")
-        return 2
+    """Do what SageMaker asks for; the exit code. The failure file says what went wrong."""
+    return run_program("trainers.sagemaker.container", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
+    parser = program_parser("trainers.sagemaker.container", __version__, description=__doc__)
+    parser.add_argument("command", choices=("train",), help="what SageMaker starts the container with")
+    parser.parse_args(argv)
     base = Path(os.environ.get(BASE_VARIABLE, BASE))
     _watch_the_clock(base)
     try:
@@ -44,10 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reserve.parent.mkdir(parents=True, exist_ok=True)
         reserve.write_bytes(b"\0" * RESERVE_BYTES)
         return train(base)
-    except KeyboardInterrupt as error:
-        return int(getattr(error, "exit_code", 130))
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 1
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException as error:
         return _fail(base, error)
 
@@ -168,12 +173,9 @@ def _fail(base: Path, error: BaseException) -> int:
     """Write down what went wrong; 2 for what the user gave, else 1."""
     import traceback
 
-    from trainers.errors import BadInput
-
     traceback.print_exception(error)
-    wrong_input = isinstance(error, BadInput) or type(error).__module__ == "tracking.errors.errors"
     _write_failure(base, f"{type(error).__name__}: {error}")
-    return 2 if wrong_input else 1
+    return error.exit_code if isinstance(error, UserError) else 1
 
 
 def _write_failure(base: Path, text: str) -> None:
