@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tracking.errors.program import program_parser, run_program
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import local_faults, nearest
+from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command import launch
@@ -59,16 +60,21 @@ def _main(argv: list[str]) -> int:
         faults.append("--resume goes on with a run's own settings; give it alone.")
     if arguments.on == "local":
         faults += launch.foreign(arguments)
+    elif arguments.resume:
+        faults.append(
+            "--resume goes on with a run of this machine. A job in the cloud resumes by itself; follow it with:"
+            " python -m trainers.jobs watch JOB"
+        )
     if faults:
         raise BadConfig(faults)
-    if arguments.on != "local":
-        return launch.main(arguments, flags, base, file)
     if arguments.resume:
         return _resume(arguments.resume)
-    if arguments.study:
-        return _study(arguments, flags)
-    config = build(base, file, flags)
-    return _one(config, dry_run=arguments.dry_run)
+    work = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
+    if arguments.on != "local":
+        return launch.run(work, launch.options_of(arguments))
+    if isinstance(work, Config):
+        return _one(work, dry_run=arguments.dry_run)
+    return _study(work, arguments)
 
 
 def _one(config: Config, *, dry_run: bool) -> int:
@@ -87,8 +93,7 @@ def _resume(run_id: str) -> int:
     return experiment.resume(run_id).exit_code
 
 
-def _study(arguments: argparse.Namespace, flags: Mapping[str, Any]) -> int:
-    study = studies.load(arguments.study, flags)
+def _study(study: Study, arguments: argparse.Namespace) -> int:
     for planned in study.runs:
         _check_locally(planned.config)
     if arguments.dry_run:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainers.config import Config
 from trainers.errors import BadInput
+from trainers.terminal import duration
 
 if TYPE_CHECKING:
     from trainers.sagemaker.job.launcher import Plan, SageMakerLauncher
@@ -79,7 +80,6 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
 def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd: float | None) -> bool:
     """Ask once, with the price. Raises BadInput where nobody can answer."""
     from trainers.sagemaker.cost.pricing import dollars
-    from trainers.sagemaker.watch.console import duration
 
     count = "1 job" if len(plans) == 1 else f"{len(plans)} jobs"
     lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]

@@ -1,7 +1,7 @@
 """From a config to a training job: data and code to S3, the request, the run's journal, CreateTrainingJob exactly once.
 
-A job is written down (``ledger``) before it is sent (``sending``), so a launcher may die at any moment and another
-goes on.
+A job is recorded (``ledger``) before it is sent (``submit``), so a launcher may die at any moment and another one
+continues.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from trainers.launch.job import ENDED, State
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import Uploads
 from trainers.sagemaker.cost import pricing
-from trainers.sagemaker.errors import AwsError
 from trainers.sagemaker.job import channels as first_weights
 from trainers.sagemaker.job import ledger, phases, request
 from trainers.sagemaker.job.channels import channels_of
-from trainers.sagemaker.job.submit import send_when_possible, stop
+from trainers.sagemaker.job.submit import stop
 from trainers.sagemaker.options import JobOptions
-from trainers.sagemaker.watch.one_job import JobWatch
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -196,11 +194,6 @@ class SageMakerLauncher:
             made["Environment"] = {**made["Environment"], "MLFLOW_RUN_ID": run_id}
         return made
 
-    def submit(self, config: Config) -> SageMakerJob:
-        """Launch one run, waiting for quota if need be. Raises BadInput when the place can't take it."""
-        entry, journal = self.record(self.plan(config))
-        return SageMakerJob(self.aws, launch(JobWatch(entry, self.aws, journal=journal), self.on_news))
-
     def _store(self) -> Store:
         """Where the run is found that another starts from."""
         from tracking import store
@@ -237,26 +230,8 @@ class SageMakerLauncher:
             return None
 
 
-def launch(watch: JobWatch, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
-    """Send a job that was written down, waiting for quota if need be, and let go of it; the entry as taken.
-
-    Raises AwsError, NoCredentials, JournalError (another process holds it). Afterwards ``watch.outcome`` is set where
-    AWS will not have the job; otherwise it is left as it is, and sending it again launches it once.
-    """
-    try:
-        watch.open()
-        if watch.outcome is None:
-            watch.entry = send_when_possible(watch.aws, watch.entry, on_news=on_news)
-        return watch.entry
-    except AwsError as error:
-        watch.refused(error)
-        raise
-    finally:
-        watch.close()
-
-
 class SageMakerJob:
-    """A training job; see ``trainers.jobs.Job``."""
+    """A training job that AWS runs, asked and told through its API; it goes on when this process ends."""
 
     def __init__(self, aws: Aws, entry: ledger.Entry) -> None:
         self._aws, self.entry = aws, entry

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from trainers.sagemaker.builtin import log
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.job import ledger, phases
+from trainers.sagemaker.job.submit import send_when_possible
 from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch import end as watch_end
 from trainers.sagemaker.watch.end import STATE_FILE
@@ -138,6 +139,23 @@ class JobWatch:
             state: State = "killed" if kind == "stopped" else "failed"
             outcome = Outcome(self.entry.name, state, reason, kind, advice, 0.0, 0.0)
             self._close(outcome, state.upper(), f"{reason} {advice}".strip(), now_ms)
+
+    def launch(self, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
+        """Send a job that was recorded, waiting for quota if need be, and release the journal; the entry as taken.
+
+        Raises AwsError, NoCredentials, JournalError (another process holds it). Afterwards ``outcome`` is set where AWS
+        refuses the job; otherwise it is left as it is, and sending it again launches it once.
+        """
+        try:
+            self.open()
+            if self.outcome is None:
+                self.entry = send_when_possible(self.aws, self.entry, on_news=on_news)
+            return self.entry
+        except AwsError as error:
+            self.refused(error)
+            raise
+        finally:
+            self.close()
 
     def refused(self, error: AwsError) -> bool:
         """End the run of a job that AWS will not have as it is; False where sending it later may help."""
