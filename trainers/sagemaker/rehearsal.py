@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from tracking.names import SPLITS
 from trainers.config import Config
 from trainers.data.formats import record_pieces
 from trainers.errors import BadData, BadInput
 from trainers.sagemaker.aws.objects import Object, Objects
-from trainers.sagemaker.options import split_s3
+from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.preflight.data.facts import PICTURES, label_fault, some
-from trainers.terminal import duration
+from trainers.terminal import duration, readable
 
 if TYPE_CHECKING:
     from trainers.data import Dataset
@@ -98,7 +99,7 @@ def _lay_out(config: Config, options: JobOptions, base: Path, folder: Path) -> t
 def _open(config: Config, options: JobOptions, folder: Path) -> tuple[Dataset, Config]:
     """The data that the job would read, a few pictures of them where they are in S3."""
     from trainers.sagemaker.job import channels
-    from trainers.sagemaker.options import CHANNELS, is_s3
+    from trainers.sagemaker.options import CHANNELS
     from trainers.training import experiment
 
     given = {name: str(getattr(options, name)) for name in CHANNELS if getattr(options, name) is not None}
@@ -130,7 +131,7 @@ def _fetch(config: Config, options: JobOptions, uris: Mapping[str, str], folder:
 
     objects = Objects(Aws(region=options.region, profile=options.profile), MOST_READS)
     fetch(uris, folder, _wanted(config), config, objects)
-    print(f"fetched {objects.num_bytes_read / 2**20:.1f} MiB out of S3", flush=True)
+    print(f"fetched {readable(objects.num_bytes_read)} out of S3", flush=True)
 
 
 def _wanted(config: Config) -> dict[str, int]:
@@ -156,7 +157,6 @@ def _some_of_each(
     return np.sort(chosen)
 
 
-SPLITS = ("train", "validation", "test")
 MOST_READS = 400
 _MOST_BYTES = 16 * 2**20  # of pictures, a split
 _PIECE_BYTES, _NUM_PIECES = 2**20, 6

@@ -13,6 +13,7 @@ from tests.support import ROOT
 from trainers.config.text import read_toml
 from trainers.errors import BadConfig
 from trainers.sagemaker import options
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.options import JobOptions
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/trainer"
@@ -170,13 +171,15 @@ def test_a_table_that_is_no_table_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_s3_uris_are_split(uri: str, parts: tuple[str, str]) -> None:
-    assert options.split_s3(uri) == parts
+    assert split_s3(uri) == parts
 
 
 def test_s3_uris_of_other_forms_are_refused() -> None:
-    for uri in ("bucket/key", "s3://", "s3://Bucket/key", "https://bucket/key"):
+    for uri in ("bucket/key", "s3://", "https://bucket/key"):
         with pytest.raises(BadConfig):
-            options.split_s3(uri)
+            split_s3(uri)
+    with pytest.raises(BadConfig, match="has not the form s3://bucket/prefix"):
+        options.JobOptions(output="s3://Bucket/key")
 
 
 def test_options_and_requests_need_the_standard_library_alone() -> None:

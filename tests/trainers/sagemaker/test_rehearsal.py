@@ -129,4 +129,4 @@ def test_a_job_on_records_in_s3_is_rehearsed_on_them(
     argv += ["--num-layers=20", "--image-shape=3,28,28", "--num-classes=3", "--num-training-samples=12"]
     assert run.main([*argv, "--mini-batch-size=4"]) == 0
     said = capfd.readouterr().out
-    assert "MiB out of S3" in said and "12 train, 6 validation pictures" in said and "ran to its end" in said
+    assert "kB out of S3" in said and "12 train, 6 validation pictures" in said and "ran to its end" in said

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.errors import BadData
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.errors import NotAllowed, NotFound
+from trainers.terminal import readable
 
 if TYPE_CHECKING:
     from trainers.data import Dataset, Split
@@ -108,8 +110,8 @@ class Uploads:
             return
         from botocore.exceptions import BotoCoreError, ClientError
 
-        self._say(f"uploading {what} to {uri} ({size / 2**20:,.1f} MiB)")
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        self._say(f"uploading {what} to {uri} ({readable(size)})")
+        bucket, key = split_s3(uri)
         try:
             with open_it() as stream:
                 self._aws.client("s3").upload_fileobj(stream, bucket, key)
@@ -119,7 +121,7 @@ class Uploads:
     def _is_there(self, uri: str) -> bool:
         if self._dry:
             return False
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        bucket, key = split_s3(uri)
         try:
             self._aws.s3("HeadObject", Bucket=bucket, Key=key)
         except NotFound:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainers.config import Config
 from trainers.errors import BadInput
+from trainers.sagemaker.aws.uri import is_s3
 from trainers.terminal import duration
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Checked:
 def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Checked:
     """Findings on standard error, so that a dry run's JSON stands alone on standard output."""
     from trainers.sagemaker.cost.pricing import dollars
-    from trainers.sagemaker.options import CHANNELS, is_s3
+    from trainers.sagemaker.options import CHANNELS
     from trainers.sagemaker.preflight import examine as one_job
     from trainers.sagemaker.preflight import findings
 
@@ -120,7 +121,6 @@ def _data_here(config: Config) -> list[Path]:
 
 def _counts(plan: Plan, options: JobOptions) -> dict[str, int]:
     """Split -> number of pictures, where the data set lies here; the estimate of time and price rests on it."""
-    from trainers.sagemaker.options import is_s3
     from trainers.training import experiment
 
     if plan.datasets:

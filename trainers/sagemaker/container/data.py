@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking.names import SPLITS
 from tracking.store import Store
 
 if TYPE_CHECKING:
     from trainers.config import Config
 
-DATA, INIT, SPLITS = "data", "init", ("train", "validation", "test")
+DATA, INIT = "data", "init"
 
 
 def place_data(config: Config, base: Path) -> Config:

@@ -22,8 +22,9 @@ from trainers.config.text import build as build_config
 from trainers.config.text import cast, to_hyperparameters
 from trainers.errors import BadConfig
 from trainers.sagemaker.aws import images
+from trainers.sagemaker.aws.uri import is_s3
 from trainers.sagemaker.cost import instances, pricing
-from trainers.sagemaker.options import JobOptions, is_s3
+from trainers.sagemaker.options import JobOptions
 
 RECORDIO = "application/x-recordio"
 IMAGE = "application/x-image"

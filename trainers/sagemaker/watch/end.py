@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tracking import names
 from tracking.journal.events import read
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import NotAllowed, NotFound
 from trainers.sagemaker.job import ledger, phases
@@ -121,11 +122,11 @@ def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
     """
     uri = str(description.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""))
     end = phases.end(description)
-    if not uri.startswith("s3://") or end is None or end.status == "FAILED":
+    if not is_s3(uri) or end is None or end.status == "FAILED":
         return ""
     if end.status == "FINISHED" and aws.clock.now() - end.end_s < _JUST_NOW_S:
         return uri
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3(uri)
     try:
         aws.s3("HeadObject", Bucket=bucket, Key=key)
     except NotFound:

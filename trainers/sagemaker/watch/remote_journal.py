@@ -15,6 +15,7 @@ from typing import Any
 
 from tracking.journal.events import FILES, SEGMENT_BYTES, Event, segment_path
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.errors import AwsError, NotFound
 
 FOLDER = "journals"
@@ -26,7 +27,7 @@ class RemoteJournal:
     """Reads on where ``state`` (``{"id", "segment", "offset"}``) left off; ``state`` grows in place."""
 
     def __init__(self, aws: Aws, checkpoints_uri: str, state: dict[str, Any]) -> None:
-        bucket, _, prefix = checkpoints_uri.removeprefix("s3://").partition("/")
+        bucket, prefix = split_s3(checkpoints_uri)
         self._aws, self._bucket, self._state = aws, bucket, state
         self._prefix = f"{prefix.rstrip('/')}/{FOLDER}/"
 
