@@ -86,8 +86,8 @@ def evaluate(
     is no such run, no model or no such split, and BadData when the classes are not those that the network knows.
     """
     from trainers.data import Batches
-    from trainers.networks import saved
-    from trainers.training import experiment, given, sources
+    from trainers.networks import backend, saved
+    from trainers.training import given, sources
     from trainers.training import scores as runtimes
 
     run = store.find_run(run_id)
@@ -97,7 +97,7 @@ def evaluate(
     config = source.config
     if config.pretext:
         raise BadInput(f"run {run_id} learned {config.pretext}, not the labels; it has no test score.")
-    num_threads = experiment.fix_threads(None)
+    num_threads = backend.prepare()
     place = (config.dataset, config.image_root) if dataset is None else (dataset, image_root)
     chosen = given.choose(run, *place, other=dataset is not None, split=split, name=name)
     scorer = runtimes.scorer(source.model_dir, runtime, num_threads)
@@ -136,8 +136,9 @@ def _evaluate_builtin(
     model: str | None,
 ) -> Evaluation:
     """The same for a job of SageMaker's built-in algorithm, which never saw a test split; its validation crops."""
+    from trainers.networks import backend
     from trainers.sagemaker.builtin import model as builtin_scores
-    from trainers.training import experiment, given
+    from trainers.training import given
 
     own = run.data.params.get("dataset")
     place = dataset or own
@@ -145,7 +146,7 @@ def _evaluate_builtin(
         raise BadInput(
             f"run {run.info.run_id} is a job of the built-in algorithm: say by --dataset where the pictures are."
         )
-    experiment.fix_threads(None)
+    backend.prepare()
     chosen = given.choose(run, place, image_root, other=dataset is not None, split=split, name=name)
     if fit not in (None, "crop"):
         chosen = chosen.sized(fit)
@@ -268,12 +269,13 @@ def _main(arguments: argparse.Namespace) -> int:
 def _score_only(arguments: argparse.Namespace) -> int:
     """An archive without a run: its score is said and written nowhere."""
     from trainers.data.source import read_source
+    from trainers.networks import backend
     from trainers.sagemaker.builtin import model as builtin_scores
-    from trainers.training import experiment, given
+    from trainers.training import given
 
     if arguments.dataset is None:
         raise BadInput("--model needs --dataset: the pictures to score it on.")
-    experiment.fix_threads(None)
+    backend.prepare()
     root = None if arguments.image_root is None else Path(arguments.image_root)
     found = read_source(arguments.dataset, root)
     pictures = given.pictures_of(found, arguments.split)

@@ -93,18 +93,6 @@ def build(*layers: Mapping[str, Any]) -> Config:
     return Config(**merged)
 
 
-def to_argv(config: Config) -> list[str]:
-    """The flags that give an equal config; defaults are left out."""
-    argv: list[str] = []
-    for key, value in _settings(config).items():
-        if key == "tags":
-            for tag, text in value.items():
-                argv.append(f"--tag={tag}={text}")
-        else:  # one word each: a value may start with a dash
-            argv.append(f"{flag(key)}={quoted(value)}")
-    return argv
-
-
 def to_toml(config: Config) -> str:
     """A file for ``--config`` that gives an equal config; defaults are written too, so that it says everything."""
     lines = []

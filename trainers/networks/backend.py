@@ -214,7 +214,7 @@ def computing_in(net: Any, dtype: str) -> Any:
     if dtype == "float16":
         raise BadInput("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
     assert dtype == "bfloat16", dtype
-    _require_bfloat16()
+    require_bfloat16()
     mx = load()
     return _low(net(mx.sym.var("data")), net.collect_params())
 
@@ -231,7 +231,7 @@ def _low(symbol: Any, parameters: Any) -> Any:
 
 
 @cache
-def _require_bfloat16() -> None:
+def require_bfloat16() -> None:
     """Try one convolution; MXNet refuses it without AVX-512, and emulates it (at half speed) without AVX512_BF16."""
     mx = load()
     layer = mx.gluon.nn.Conv2D(16, 3, in_channels=16, prefix="probe_")

@@ -13,10 +13,10 @@ import numpy as np
 
 from tracking import names
 from trainers.errors import BadInput
-from trainers.networks import backend as door
+from trainers.networks import backend
 
-mx = door.load()
-_small_zoo, _large_zoo, _v1b_zoo = door.zoo("cifarresnet"), door.zoo("resnet"), door.zoo("resnetv1b")
+mx = backend.load()
+_small_zoo, _large_zoo, _v1b_zoo = backend.zoo("cifarresnet"), backend.zoo("resnet"), backend.zoo("resnetv1b")
 
 # ImageNet's statistics in 0..255, R, G, B: what the zoo's weights were trained with.
 MEAN = (123.675, 116.28, 103.53)

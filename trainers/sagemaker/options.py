@@ -11,7 +11,7 @@ import configparser
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -168,15 +168,6 @@ def read(
     values.setdefault("profile", environment.get("AWS_PROFILE") or None)
     values.setdefault("region", _region(environment, values["profile"]))
     return JobOptions(**values)
-
-
-def to_table(options: JobOptions) -> dict[str, Any]:
-    """The ``[sagemaker]`` table that reads back to equal options; unset and default values are left out."""
-    values = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "tags"}
-    defaults = {f.name: f.default for f in fields(options)}
-    table = {key: value for key, value in values.items() if value != defaults[key]}
-    table = {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
-    return {**table, "tags": dict(options.tags)} if options.tags else table
 
 
 def _cast(name: str, value: Any) -> Any:

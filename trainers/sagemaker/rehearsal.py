@@ -24,6 +24,7 @@ import numpy as np
 
 from tracking.names import SPLITS
 from trainers.config import Config
+from trainers.config.checks import flag
 from trainers.data.formats import record_pieces
 from trainers.errors import BadData, BadInput
 from trainers.sagemaker.aws.objects import Object, Objects
@@ -73,14 +74,14 @@ def _lay_out(config: Config, options: JobOptions, base: Path, folder: Path) -> t
 
     folder.mkdir(parents=True)
     dataset, resolved = _open(config, options, folder)
-    wanted = _wanted(resolved)
+    wanted = num_pictures(resolved)
     batch_size = min(config.mini_batch_size, wanted["train"], len(dataset.train))
     (base / "input" / "config").mkdir(parents=True)
     counts = {}
     top_k = config.top_k if config.top_k is not None and config.top_k < len(dataset.class_names) else None
     for name, split in dataset.splits.items():
         known = np.flatnonzero(split.labels < wanted["train"])  # of hundreds of classes the first, one picture each
-        few = split.take(known[_some_of_each(split.labels[known], wanted[name])])
+        few = split.take(known[some_of_each(split.labels[known], wanted[name])])
         channel = base / "input" / "data" / name
         channel.mkdir(parents=True)
         upload.pack(few, channel / f"{name}.rec", resolved)
@@ -114,7 +115,7 @@ def _open(config: Config, options: JobOptions, folder: Path) -> tuple[Dataset, C
         return channels.open_here(config, local, folder)
     if len(there) < len(given):
         here = next(name for name in given if name not in there)
-        raise BadInput(f"--rehearse: --{here.replace('_', '-')} is here and --{there[0]} in S3; name all here.")
+        raise BadInput(f"--rehearse: {flag(here)} is here and {flag(there[0])} in S3; name all here.")
     _fetch(config, options, given, folder)
     # A few pictures are not all: their numbers are not those that the job will count.
     open_config = replace(
@@ -130,11 +131,11 @@ def _fetch(config: Config, options: JobOptions, uris: Mapping[str, str], folder:
     from trainers.sagemaker.aws.objects import Objects
 
     objects = Objects(Aws(region=options.region, profile=options.profile), MOST_READS)
-    fetch(uris, folder, _wanted(config), config, objects)
+    fetch(uris, folder, num_pictures(config), config, objects)
     print(f"fetched {readable(objects.num_bytes_read)} out of S3", flush=True)
 
 
-def _wanted(config: Config) -> dict[str, int]:
+def num_pictures(config: Config) -> dict[str, int]:
     """Pictures of each split: a few batches, fewer where the network is so large that they would take minutes."""
     from trainers.sagemaker.cost.estimate import macs
 
@@ -145,7 +146,7 @@ def _wanted(config: Config) -> dict[str, int]:
     return {"train": train, "validation": others, "test": others}
 
 
-def _some_of_each(
+def some_of_each(
     labels: np.ndarray[tuple[int], np.dtype[np.int64]], wanted: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Indices of about ``wanted`` pictures, every class among them, in the order of the split."""

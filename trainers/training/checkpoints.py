@@ -22,7 +22,7 @@ import numpy as np
 
 from trainers.errors import BadInput, TrainerError
 from trainers.files import whole_file
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 _log = logging.getLogger(__name__)
 _WEIGHT, _OPTIMIZER, _META = "weight:", "optimizer", "meta"
@@ -121,7 +121,7 @@ def best_epoch(history: list[Row]) -> int:
 
 def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
     """All of a network's arrays by name: weights, running statistics, constants. The network's own stay as they lie."""
-    door.wait_for_all()
+    backend.wait_for_all()
     return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainers.data.dataset import SplitsRead
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Given:
     """Pictures to score. ``context`` begins the names of the score; ``cut`` are the splits that the run's own settings
     make of the data, None where they make none. ``called`` is the name of the data. ``is_first``: the run had no
@@ -63,14 +63,14 @@ def choose(
     called = name or names.data_name(found.name, *(folder.name for folder in Path(data).resolve().parents))
     own = None if name is not None else _own(run, found, made, split, other)
     if own is not None:
-        return Given(found, made, own, split or "test", called)
+        return Given(found=found, cut=made, split=own, context=split or "test", called=called)
     if not other and name is None:
         raise BadInput(_changed(run, data, made, split or "test"))
     pictures = pictures_of(found, split)
     if name is None and split in (None, "test") and not _has_test_set(run):
-        return Given(found, made, pictures, "test", called, is_first=True)
+        return Given(found=found, cut=made, split=pictures, context="test", called=called, is_first=True)
     context = called if name is not None or split in (None, "test") else f"{called}-{split}"
-    return Given(found, made, pictures, context, called)
+    return Given(found=found, cut=made, split=pictures, context=context, called=called)
 
 
 def demand_free_name(run: Any, given: Given) -> None:

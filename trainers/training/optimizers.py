@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 if TYPE_CHECKING:
     from trainers.config import Config
     from trainers.networks.resnet import Classifier
 
-mx = door.load()
+mx = backend.load()
 
 _TOGETHER = 50  # parameters updated by one operator; MXNet's 4 cost a small network a few ms a step
 

@@ -18,7 +18,7 @@ from tracking.store import resolve
 from trainers import jobs, run
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command.launch import submit
-from trainers.sagemaker.rehearsal import _some_of_each
+from trainers.sagemaker.rehearsal import some_of_each
 
 pytestmark = pytest.mark.slow
 
@@ -223,7 +223,7 @@ def test_account_facts_that_are_missing_come_at_once(
 
 def test_a_rehearsal_has_every_class() -> None:
     labels = np.array([0] * 50 + [1] * 3 + [2] * 2)
-    chosen = _some_of_each(labels, 9)
+    chosen = some_of_each(labels, 9)
     assert len(chosen) == 9 and set(labels[chosen]) == {0, 1, 2}
     assert list(np.bincount(labels[chosen])) == [4, 3, 2]
 

@@ -106,7 +106,7 @@ def test_a_list_whose_pictures_are_elsewhere_says_so(account: World, tmp_path: P
 
 def test_large_networks_rehearse_on_fewer_pictures() -> None:
     small, large = (
-        rehearsal._wanted(replace(BUILTIN, num_layers=depth, image_shape=shape, mini_batch_size=32))
+        rehearsal.num_pictures(replace(BUILTIN, num_layers=depth, image_shape=shape, mini_batch_size=32))
         for depth, shape in ((20, "3,28,28"), (152, "3,224,224"))
     )
     assert small == {"train": 96, "validation": 64, "test": 64}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checked:
     """What the preflight of all jobs came to; the sums are None where a price or a size is not known."""
 
@@ -75,7 +75,13 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
         what = f"all {len(plans)} jobs are estimated at {dollars(usd)}, --max-cost is {dollars(max_cost_usd)}"
         found = findings.priced([*found, findings.finding("max-cost-tight", what)], {})
     print(findings.render(found), file=sys.stderr)
-    return Checked(reports, findings.has_errors(found), usd, _sum(one.usd_at_most for one in reports), billed_s)
+    return Checked(
+        reports=reports,
+        has_errors=findings.has_errors(found),
+        usd=usd,
+        usd_at_most=_sum(one.usd_at_most for one in reports),
+        billed_s=billed_s,
+    )
 
 
 def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd: float | None) -> bool:

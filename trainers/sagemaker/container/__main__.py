@@ -66,9 +66,9 @@ def train(base: Path) -> int:
     from trainers.training import experiment
 
     values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
-    values = {key: _plain(text) for key, text in values.items() if not key.startswith("sagemaker_")}
+    values = {key: unquoted(text) for key, text in values.items() if not key.startswith("sagemaker_")}
     config = config_from(place_init(values, base))
-    named, store = config.dataset, _store(base, config.initial)
+    named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
     former = [directory for directory in journals(store.root) if (directory / "files" / "config.toml").is_file()]
     done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
@@ -87,7 +87,7 @@ def train(base: Path) -> int:
     return _leave(base, store.root / outcome.journal_id, outcome.exit_code)
 
 
-def _store(base: Path, init: str) -> Store:
+def store_of(base: Path, init: str) -> Store:
     """Where the run's journal lies, and the run it starts from. MLflow is filled from it elsewhere."""
     from trainers.sagemaker.container.data import ContainerStore
 
@@ -186,7 +186,7 @@ def _write_failure(base: Path, text: str) -> None:
         print(f"the failure file cannot be written ({error.strerror}): {text}", file=sys.stderr)
 
 
-def _plain(text: str) -> str:
+def unquoted(text: str) -> str:
     """Some tools send JSON strings as hyperparameters; the quotes are not meant."""
     if len(text) >= 2 and text[0] == text[-1] == '"':
         try:

@@ -27,7 +27,7 @@ _LARGE_MILLIONS = {18: 11.7, 34: 21.8, 50: 25.6, 101: 44.6, 152: 60.2, 200: 64.7
 _SMALL_MILLIONS = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.73}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Billed seconds by phase; ``total_s`` is all of them, ``images_per_s`` what the training part rests on."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A job as it would be launched. ``request`` is what CreateTrainingJob gets, but for the tag ``journal_id``.
 
@@ -102,7 +102,7 @@ class SageMakerLauncher:
             environment=self.environment or None,
             price=price,
         )
-        return Plan(config, self.options, self.kind, made, price, datasets)
+        return Plan(config=config, options=self.options, kind=self.kind, request=made, price=price, datasets=datasets)
 
     def record(self, plan: Plan) -> tuple[ledger.Entry, Journal]:
         """Write the job down before it is sent: its journal, open, and its line in the ledger.

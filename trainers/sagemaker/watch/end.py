@@ -158,11 +158,10 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Failure:
-    """Whose matter it is, and in a sentence what to do. ``retry``: the same job may well succeed another time."""
+    """What caused it, and in a sentence what to do."""
 
     kind: Kind
     advice: str
-    retry: bool = False
 
 
 _PREFLIGHT = "`--dry-run` checks the data before a machine is rented."
@@ -174,7 +173,6 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
             "capacity",
             "AWS has no such machine free just now. Try later, or another --instance-type or --region; nothing was"
             " billed for the wait.",
-            retry=True,
         ),
     ),
     (
@@ -183,7 +181,6 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
             "quota",
             "The account's quota for this machine is used up. Wait for other jobs to end, or ask for more in the"
             " Service Quotas console (SageMaker).",
-            retry=True,
         ),
     ),
     (
@@ -267,7 +264,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"InternalServerError|We encountered an internal error|Internal Server Error",
-        Failure("aws", "A fault at AWS. Start the job again.", retry=True),
+        Failure("aws", "A fault at AWS. Start the job again."),
     ),
     (
         r"ClientError|Customer Error|Input Error|BadInput|BadConfig|BadData",
@@ -299,5 +296,5 @@ def of_stop(secondary: str, *, has_model: bool) -> Failure:
     if secondary == "MaxRuntimeExceeded":
         return Failure("limit", f"The time limit was reached. {kept} Give more with --max-runtime (or --max-cost).")
     if secondary == "MaxWaitTimeExceeded":
-        return Failure("limit", f"Spot had no machine in time. {kept} Give more --max-wait, or leave out --spot.", True)
+        return Failure("limit", f"Spot had no machine in time. {kept} Give more --max-wait, or leave out --spot.")
     return Failure("stopped", f"Stopped on request. {kept}")

@@ -34,7 +34,7 @@ _USED_SHARE = 0.8
 _FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class WatchedJob:
     """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again."""
 
@@ -81,7 +81,7 @@ class Fleet:
         opened = journals or {}
         self.jobs = [
             WatchedJob(
-                JobWatch(
+                watch=JobWatch(
                     entry,
                     aws_of(entry),
                     journal=opened.get(entry.journal_id),

@@ -137,7 +137,9 @@ class JobWatch:
         if self.outcome is None:
             now_ms = int(self.aws.clock.now() * 1000)
             state: State = "killed" if kind == "stopped" else "failed"
-            outcome = Outcome(self.entry.name, state, reason, kind, advice, 0.0, 0.0)
+            outcome = Outcome(
+                name=self.entry.name, state=state, reason=reason, kind=kind, advice=advice, billable_s=0.0, cost_usd=0.0
+            )
             self._close(outcome, state.upper(), f"{reason} {advice}".strip(), now_ms)
 
     def launch(self, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
@@ -306,15 +308,15 @@ class JobWatch:
         reason = end.reason if failure is None else f"{end.reason} {failure.advice}".strip()
         self._close(
             Outcome(
-                self.entry.name,
-                end.state,
-                end.reason,
-                failure.kind if failure else "",
-                failure.advice if failure else "",
-                None if billable is None else float(billable),
-                None if cost is None else cost.usd,
-                model_uri,
-                watch_end.kept_usd_at_most(self.description, price),
+                name=self.entry.name,
+                state=end.state,
+                reason=end.reason,
+                kind=failure.kind if failure else "",
+                advice=failure.advice if failure else "",
+                billable_s=None if billable is None else float(billable),
+                cost_usd=None if cost is None else cost.usd,
+                model_uri=model_uri,
+                kept_usd_at_most=watch_end.kept_usd_at_most(self.description, price),
             ),
             end.status,
             reason,

@@ -38,7 +38,7 @@ class Silent:
         """Nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a job ended. ``advice`` says what to do about it; ``billable_s`` and ``cost_usd`` are None where unknown.
 
