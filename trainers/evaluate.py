@@ -176,9 +176,9 @@ def _write(
 
     context, pictures, found = chosen.context, chosen.split, chosen.found
     digest = names.dataset_digest(context)
-    told = {digest: pictures.digest, **(tags or {})}
+    tags_now = {digest: pictures.digest, **(tags or {})}
     if context != "validation":
-        told[names.overlap(context)] = "unknown" if trained_on is None else str(trained_on)
+        tags_now[names.overlap(context)] = "unknown" if trained_on is None else str(trained_on)
     with tracked.attach(run.info.run_id, root=store.journals, live=store) as attached:
         if chosen.is_own:
             attached.dataset(
@@ -190,8 +190,8 @@ def _write(
                 num_classes=len(found.class_names),
             )
         else:
-            told[names.dataset_source(context)] = str(Path(found.source).absolute())
-        attached.tags(told)
+            tags_now[names.dataset_source(context)] = str(Path(found.source).absolute())
+        attached.tags(tags_now)
         run_name = str(run.info.run_name)
         record.record(attached, context, pictures, result, found.class_names, step=epoch, run_name=run_name)
     notes = [] if context == "validation" else [_overlap_note(trained_on)]

@@ -256,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
 
     watch = command("watch", _watch, "follow jobs to their end and log them to MLflow (default: all)", "*")
     watch.add_argument("--quiet", action="store_true", help="phases, without the log's lines")
-    listed = command("list", _list, "jobs launched from here and how they stand", None)
+    listed = command("list", _list, "jobs launched from here, with their state and cost", None)
     listed.add_argument("--account", action="store_true", help="every job of the account instead")
     listed.add_argument("--offline", action="store_true", help="what is known here, without asking AWS")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default 50)")

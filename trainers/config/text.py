@@ -128,7 +128,7 @@ def to_hyperparameters(config: Config) -> dict[str, str]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What differs from the defaults. ``init`` stands for ``use_pretrained_model``, which follows from it."""
+    """What differs from the defaults. ``init`` replaces ``use_pretrained_model``, which follows from it."""
     out = {}
     for f in fields(config):
         value = getattr(config, f.name)

@@ -151,7 +151,7 @@ def _ended(study: Study, store: Store, status: str) -> dict[str, str]:
     try:
         return ended(study, store, status)
     except TrackingError as error:
-        print(f"cannot tell which runs are done: {error}", file=sys.stderr)
+        print(f"it is unknown which runs are done: {error}", file=sys.stderr)
         return {}
 
 

@@ -20,7 +20,7 @@ from trainers.networks.saved import META, WEIGHTS, read_meta
 
 mx = backend.load()
 
-# What stands before a layer's own name in files of MXNet: ours, the zoo's, with any counter.
+# What precedes a layer's own name in files of MXNet: ours, the zoo's, with any counter.
 _PREFIX = re.compile(r"^(classifier_)?(cifar)?resnetv\d+b?\d*_")
 _TORCH_NAMES = {"weight": "gamma", "bias": "beta"}  # of a batch normalisation
 

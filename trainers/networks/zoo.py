@@ -50,7 +50,7 @@ def weights_file(name: str, timeout_s: float = TIMEOUT_S) -> Path:
     raise BadInput(
         f"--init imagenet: the weights of {name} could not be fetched from {url}: {reason}.\n"
         f"Supply them by hand: unpack that archive into {wanted.parent}, so that {wanted.name} (sha1"
-        f" {sha1_of(name)}) lies there; or give --init {wanted.name} with its path; or name a mirror that serves"
+        f" {sha1_of(name)}) is there; or give --init {wanted.name} with its path; or name a mirror that serves"
         " /gluon/models/ in MXNET_GLUON_REPO."
     )
 
@@ -81,7 +81,7 @@ def recognise(path: Path) -> tuple[str, str | None]:
 
 
 class _Requests:
-    """Stands in for ``requests`` in the zoo's downloader: the same ``get``, which gives up in time.
+    """Replaces ``requests`` in the zoo's downloader: the same ``get``, which gives up in time.
 
     The library's own limits are for each address of a host in turn and leave out the look-up of its name, so the whole
     call runs on a thread that is abandoned when the time is over.

@@ -1,4 +1,4 @@
-"""What a SageMaker job needs beside the run's config: account, machine, limits and where the data lies.
+"""What a SageMaker job needs beside the run's config: account, machine, limits and where the data is.
 
 Enters: flags, a ``[sagemaker]`` table, AWS's environment and files, in this order. Leaves: a ``JobOptions`` whose
 values are legal, or BadConfig with every fault. Standard library alone, so that ``--help`` answers at once.
@@ -108,7 +108,7 @@ class JobOptions:
         return match[1]
 
     def missing(self) -> list[str]:
-        """What a job can't do without and nobody gave, a sentence each."""
+        """What a job needs and was not given, a sentence each."""
         faults = []
         for key, example in (("role", "arn:aws:iam::123456789012:role/NAME"), ("output", "s3://bucket/prefix")):
             if getattr(self, key) is None:
@@ -212,9 +212,9 @@ def _faults(options: JobOptions) -> list[str]:
     ):
         value = getattr(options, key)
         if value is not None and not pattern.fullmatch(value):
-            faults.append(f"{_flag(key)} {value!r} has not the form {example}.")
+            faults.append(f"{_flag(key)} {value!r} must have the form {example}.")
     if options.output is not None and not is_legal(options.output):
-        faults.append(f"--output {options.output!r} has not the form s3://bucket/prefix.")
+        faults.append(f"--output {options.output!r} must have the form s3://bucket/prefix.")
     for key, low, high in (
         ("instance_count", 1, 64),
         ("keep_alive_min", 0, LONGEST_KEEP_ALIVE_MIN),
@@ -241,7 +241,7 @@ def _faults(options: JobOptions) -> list[str]:
     for key in CHANNELS:
         value = getattr(options, key)
         if value is not None and is_s3(value) and not is_legal(value):
-            faults.append(f"{_flag(key)} {value!r} has not the form s3://bucket/prefix/.")
+            faults.append(f"{_flag(key)} {value!r} must have the form s3://bucket/prefix/.")
         if value is not None and not value.strip():
             faults.append(f"{_flag(key)} is empty.")
     for lst, data in (("train_lst", "train"), ("validation_lst", "validation")):

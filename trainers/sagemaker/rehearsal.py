@@ -176,7 +176,7 @@ class Picture:
 def fetch(uris: Mapping[str, str], folder: Path, counts: Mapping[str, int], config: Config, objects: Objects) -> Path:
     """``folder`` with about ``counts[split]`` pictures of each split, in ``<split>/<split>.rec``.
 
-    ``uris``: channel name → S3 URI; ``data`` stands for a whole data set. Raises BadData for what the job could not
+    ``uris``: channel name → S3 URI; ``data`` means a whole data set. Raises BadData for what the job could not
     read either, and AwsError.
     """
     sources = _splits(uris, objects) if "data" in uris else {name: uris[name] for name in SPLITS if name in uris}
@@ -194,7 +194,7 @@ def fetch(uris: Mapping[str, str], folder: Path, counts: Mapping[str, int], conf
 
 
 def _splits(uris: Mapping[str, str], objects: Objects) -> dict[str, str]:
-    """The splits that lie under a whole data set's prefix; all of it is the training split where there are none."""
+    """The splits under a whole data set's prefix; all of it is the training split where there are none."""
     bucket, prefix = split_s3(uris["data"])
     keys = [item.key[len(prefix) :].lstrip("/") for item in objects.listing(bucket, prefix)]
     tops = {key.partition("/")[0] for key in keys if "/" in key}
@@ -208,7 +208,7 @@ def _pictures(name: str, uri: str, list_uri: str | None, count: int, config: Con
     bucket, prefix = split_s3(uri)
     listed = objects.listing(bucket, prefix)
     if not listed:
-        raise BadData(f"{name}: nothing lies under {uri}")
+        raise BadData(f"{name}: there is nothing under {uri}")
     records = [item for item in listed if item.suffix == ".rec"]
     lists = [item for item in listed if item.suffix == ".lst"]
     if records:
@@ -226,7 +226,7 @@ def _pictures(name: str, uri: str, list_uri: str | None, count: int, config: Con
         named = _of_folders(prefix, listed)
     if not named:
         raise BadData(
-            f"{name}: under {uri} lie neither a .rec nor pictures in folders, but {some([o.key for o in listed])}; name"
+            f"{name}: under {uri} are neither a .rec nor pictures in folders, but {some([o.key for o in listed])}; name"
             " a local copy by --dataset to rehearse"
         )
     chosen = _some_objects_of_each(named, [str(label) for label, _ in named], count)
@@ -295,12 +295,12 @@ def _of_list(
         else:
             found.append((label, item))
     if missing and not found:
-        raise BadData(f"{file.key}: none of its pictures lies under {prefix}, such as {missing[0]}")
+        raise BadData(f"{file.key}: none of its pictures is under {prefix}, such as {missing[0]}")
     return found
 
 
 def _of_folders(prefix: str, listed: Iterable[Object]) -> list[tuple[float | str, Object]]:
-    """Folder's name and object of each picture that lies in a folder."""
+    """Folder's name and object of each picture in a folder."""
     inside = [(item.key[len(prefix) :].lstrip("/"), item) for item in listed if item.suffix in PICTURES and item.size]
     return [(key.partition("/")[0], item) for key, item in inside if "/" in key]
 

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after ``len(history)`` epochs; ``facts`` are the settings that it must go on with."""
+    """The state of a run after ``len(history)`` epochs; ``facts`` are the settings that it must continue with."""
 
     facts: dict[str, Any]
     history: list[Row]
@@ -120,7 +120,7 @@ def best_epoch(history: list[Row]) -> int:
 
 
 def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """All of a network's arrays by name: weights, running statistics, constants. The network's own stay as they lie."""
+    """All of a network's arrays by name: weights, running statistics, constants. Its own do not move."""
     backend.wait_for_all()
     return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
 

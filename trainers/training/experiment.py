@@ -62,7 +62,7 @@ def run(
 
     ``live`` False writes the journal only (a cloud job needs no tracking server). ``state_dir`` is where the resumable
     state is kept (default: beside the journal); a state found there is picked up. Raises BadInput before a run is
-    recorded; afterwards failures are recorded, said, and told by the Outcome's exit code.
+    recorded; afterwards failures are recorded and printed, and the Outcome has the exit code.
     """
     store = store or _default_store()
     store.check()
@@ -150,7 +150,7 @@ def load_data(config: Config) -> tuple[Dataset, Config]:
 
 
 def run_name(config: Config) -> str:
-    """``digits-44-scratch-30ep-s0``: what tells runs apart at a glance."""
+    """``digits-44-scratch-30ep-s0``: what distinguishes runs at a glance."""
     init = config.initial
     if init not in ("scratch", "imagenet"):
         init = "transfer"

@@ -127,7 +127,7 @@ def fit(
                 loss = cross_entropy(logits, to_array(labels))
             loss.backward()
             trainer.step(len(labels))
-            # MXNet computes behind our back: this waits for the step before, and the next batch is made meanwhile.
+            # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
             tally.add(logits, labels)
         tally.finish()
         backend.wait_for_all()
@@ -159,7 +159,7 @@ def fit(
 
 
 def history(state_dir: Path) -> list[dict[str, Any]]:
-    """The epochs that the state in ``state_dir`` has behind it, as ``EpochRecord.values`` gives them; maybe none."""
+    """The epochs that the state in ``state_dir`` has done, as ``EpochRecord.values`` gives them; maybe none."""
     state = checkpoints.load(state_dir)
     return [] if state is None else state.history
 

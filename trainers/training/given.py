@@ -1,7 +1,7 @@
 """Which of the given pictures a run is scored on, what the score is called, how many of them the run was trained on.
 
-``test`` and ``validation`` name a run's own splits, told by their content, wherever they lie. All else is another data
-set and has scores of a name of its own (``tracking.names.data_name``).
+``test`` and ``validation`` name a run's own splits, identified by their content, wherever they are. All else is another
+data set and has scores of a name of its own (``tracking.names.data_name``).
 """
 
 from __future__ import annotations

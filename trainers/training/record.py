@@ -56,7 +56,7 @@ _SHOWN, _SHOWN_LARGE, _LARGE_PX = 8, 2, 64
 def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -> dict[str, Any]:
     """Write the network as an MLflow model into ``folder``; the facts as ``model.json`` holds them.
 
-    ``facts["onnx"]`` tells how far the ONNX copy lies from MXNet on real validation pictures, or under ``problem`` why
+    ``facts["onnx"]`` is how far the ONNX copy differs from MXNet on real validation pictures, or under ``problem`` why
     there is none. Raises DiskFull.
     """
     saved.save_model(net, folder, described(config, dataset, epoch))

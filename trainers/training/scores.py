@@ -108,7 +108,7 @@ def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def ranks(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many classes stand before the right one, ``(N,)``; among equal logits the lower class stands first."""
+    """How many classes rank before the right one, ``(N,)``; among equal logits the lower class ranks first."""
     own = logits[np.arange(len(labels)), labels][:, None]
     lower = np.arange(logits.shape[1])[None, :] < labels[:, None]
     return ((logits > own) | ((logits == own) & lower)).sum(axis=1)  # type: ignore[no-any-return]

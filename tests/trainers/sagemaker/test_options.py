@@ -95,11 +95,11 @@ def test_every_unreadable_value_comes_in_one_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"role": "trainer"}, "--role 'trainer' has not the form arn:aws:iam"),
+        ({"role": "trainer"}, "--role 'trainer' must have the form arn:aws:iam"),
         ({"role": "arn:aws:iam::12:role/x"}, "--role"),
-        ({"output": "bucket/prefix"}, "--output 'bucket/prefix' has not the form s3://"),
+        ({"output": "bucket/prefix"}, "--output 'bucket/prefix' must have the form s3://"),
         ({"region": "Frankfurt"}, "--region"),
-        ({"instance_type": "g4dn.xlarge"}, "--instance-type 'g4dn.xlarge' has not the form ml.g4dn.xlarge"),
+        ({"instance_type": "g4dn.xlarge"}, "--instance-type 'g4dn.xlarge' must have the form ml.g4dn.xlarge"),
         ({"instance_count": 0}, "--instance-count 0 is out of range"),
         ({"keep_alive_min": 61}, "--keep-alive 61 is out of range: 0 to 60"),
         ({"max_runtime_s": 59}, "--max-runtime 59 is out of range"),
@@ -110,7 +110,7 @@ def test_every_unreadable_value_comes_in_one_message(tmp_path: Path) -> None:
         ({"max_wait_s": 9000}, "--max-wait needs --spot"),
         ({"spot": True, "max_runtime_s": 7200, "max_wait_s": 3600}, "--max-wait 3600 s must be at least"),
         ({"subnet": ("subnet-1",)}, "--subnet and --security-group go together"),
-        ({"train": "s3:/bucket/train"}, "--train 's3:/bucket/train' has not the form"),
+        ({"train": "s3:/bucket/train"}, "--train 's3:/bucket/train' must have the form"),
         ({"train": ""}, "--train is empty"),
         ({"train_lst": "a.lst", "validation_lst": "b.lst"}, "--train-lst needs --train"),
         ({"train": "a", "train_lst": "a.lst"}, "--train-lst and --validation-lst go together"),
@@ -187,7 +187,7 @@ def test_s3_uris_of_other_forms_are_refused() -> None:
     for uri in ("bucket/key", "s3://", "https://bucket/key"):
         with pytest.raises(BadConfig):
             split_s3(uri)
-    with pytest.raises(BadConfig, match="has not the form s3://bucket/prefix"):
+    with pytest.raises(BadConfig, match="must have the form s3://bucket/prefix"):
         options.JobOptions(output="s3://Bucket/key")
 
 

@@ -89,7 +89,7 @@ def test_labels_that_the_job_would_refuse_are_refused(account: World, tmp_path: 
     [
         ("train/train.rec", b"pictures of cats, but no records", "no record begins there"),
         ("train/data.tar", b"tar", "neither a .rec nor pictures in folders"),
-        ("elsewhere/a.png", b"", "train: nothing lies under"),
+        ("elsewhere/a.png", b"", "train: there is nothing under"),
     ],
 )
 def test_what_cannot_be_sampled_says_why(account: World, tmp_path: Path, key: str, data: bytes, told: str) -> None:
@@ -100,7 +100,7 @@ def test_what_cannot_be_sampled_says_why(account: World, tmp_path: Path, key: st
 
 def test_a_list_whose_pictures_are_elsewhere_says_so(account: World, tmp_path: Path) -> None:
     account.put_listed(lists={"train": "0\t0\tsomewhere/else.png\n"})
-    with pytest.raises(BadData, match="none of its pictures lies under"):
+    with pytest.raises(BadData, match="none of its pictures is under"):
         sample.fetch(uris(account, "train", "train_lst"), tmp_path / "few", COUNTS, BUILTIN, objects(account))
 
 

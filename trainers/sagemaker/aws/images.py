@@ -53,7 +53,7 @@ _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[a-z.]+/([^:@]+)(?::([^@]+
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """Where in ECR an image lies; ``tag`` or ``digest`` names it."""
+    """Where in ECR an image is; ``tag`` or ``digest`` names it."""
 
     account: str
     region: str

@@ -34,7 +34,7 @@ class Checked:
 
 
 def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Checked:
-    """Findings on standard error, so that a dry run's JSON stands alone on standard output."""
+    """Findings on standard error, so that standard output has a dry run's JSON alone."""
     from trainers.sagemaker.cost.pricing import dollars
     from trainers.sagemaker.options import CHANNELS
     from trainers.sagemaker.preflight import examine as one_job
@@ -85,7 +85,7 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
 
 
 def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd: float | None) -> bool:
-    """Ask once, with the price. Raises BadInput where nobody can answer."""
+    """Ask once, with the price. Raises BadInput without a terminal to ask on."""
     from trainers.sagemaker.cost.pricing import dollars
 
     count = "1 job" if len(plans) == 1 else f"{len(plans)} jobs"
@@ -107,7 +107,7 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
     print("\n".join(lines), file=sys.stderr)
     if not sys.stdin.isatty():
-        raise BadInput("nobody is here to agree to the cost; give --yes to launch without being asked.")
+        raise BadInput("the price must be confirmed, and there is no terminal to ask on; give --yes to confirm it.")
     return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -126,7 +126,7 @@ def _data_here(config: Config) -> list[Path]:
 
 
 def _counts(plan: Plan, options: JobOptions) -> dict[str, int]:
-    """Split -> number of pictures, where the data set lies here; the estimate of time and price rests on it."""
+    """Split -> number of pictures, where the data set is on this machine; the estimate of time and price needs it."""
     from trainers.training import experiment
 
     if plan.datasets:

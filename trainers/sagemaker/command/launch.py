@@ -264,7 +264,7 @@ def _in_rounds(
         journals: dict[str, Journal] = {}
         ready = plan.ready()
         if launcher is not None:
-            # All data are in S3 before the first job is recorded: a failure until then leaves nothing behind.
+            # All data are in S3 before the first job is recorded: a failure until then leaves no trace.
             for job in [launcher.plan(plan.config(planned)) for planned in ready]:
                 entry, journal = launcher.record(job)
                 journals[entry.journal_id] = journal

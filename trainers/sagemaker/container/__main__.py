@@ -1,6 +1,6 @@
 """Inside the container (``python -m trainers.sagemaker.container train``): SageMaker's contract outside, a run inside.
 
-Hyperparameters are text and become a Config; channels become the data; the run's journal and resumable state lie under
+Hyperparameters are text and become a Config; channels become the data; the run's journal and resumable state are under
 ``/opt/ml/checkpoints``, which SageMaker mirrors to S3 and brings back after an interruption. SIGTERM ends the run
 within its 120 seconds, the failure file says why in 1024 characters, the exit code is the run's.
 ``SAGEMAKER_BASE_DIR`` moves ``/opt/ml`` elsewhere.
@@ -88,7 +88,7 @@ def train(base: Path) -> int:
 
 
 def store_of(base: Path, init: str) -> Store:
-    """Where the run's journal lies, and the run it starts from. MLflow is filled from it elsewhere."""
+    """The store with the run's journal, and the run it starts from. MLflow is filled from it elsewhere."""
     from trainers.sagemaker.container.data import ContainerStore
 
     root, source = base / "checkpoints" / "journals", base / "work" / "init"
@@ -170,7 +170,7 @@ def _reason(directory: Path) -> str:
 
 
 def _fail(base: Path, error: BaseException) -> int:
-    """Write down what went wrong; 2 for what the user gave, else 1."""
+    """Write the failure file; 2 for what the user gave, else 1."""
     import traceback
 
     traceback.print_exception(error)

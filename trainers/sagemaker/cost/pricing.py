@@ -120,7 +120,7 @@ class Cost:
 def price_per_hour(region: str, instance_type: str, aws: Aws | None = None) -> Price:
     """The on-demand price of one training instance's hour.
 
-    With ``aws`` the price list is asked first; where that is not allowed or knows nothing, the shipped table answers,
+    With ``aws`` the price list is asked first; where that is not allowed or has no answer, the shipped table answers,
     with the reason in ``note``. Raises NoPrice when neither knows the type.
     """
     notes = []
@@ -138,7 +138,7 @@ def price_per_hour(region: str, instance_type: str, aws: Aws | None = None) -> P
             usd=_TABLE[region][instance_type], source="table", date=TABLE_DATE, region=region, note="; ".join(notes)
         )
     if instance_type in _USD_PER_HOUR:
-        notes.append(f"no price of {region} is shipped, {TABLE_REGION}'s stands in and may be too low")
+        notes.append(f"no price of {region} is shipped, {TABLE_REGION}'s is used and may be too low")
         return Price(
             usd=_USD_PER_HOUR[instance_type],
             source="table",

@@ -1,4 +1,4 @@
-"""A run's data as a job's channels: S3 prefixes as they are, what lies on this machine packed and uploaded.
+"""A run's data as a job's channels: S3 prefixes as they are, data of this machine packed and uploaded.
 
 Enters: config, options, the uploader. Leaves: channels, the config with what the data decide, and what is known of the
 splits, for the run's journal.
@@ -76,7 +76,7 @@ def _builtin(
 
 
 def _whole(config: Config, uploads: Uploads) -> list[Channel]:
-    """The channel of a data set that lies on this machine; none where the container gets it by its name."""
+    """The channel of a data set on this machine; none where the container gets it by its name."""
     from trainers.data import catalog
 
     if is_s3(config.dataset):

@@ -105,10 +105,10 @@ class SageMakerLauncher:
         return Plan(config=config, options=self.options, kind=self.kind, request=made, price=price, datasets=datasets)
 
     def record(self, plan: Plan) -> tuple[ledger.Entry, Journal]:
-        """Write the job down before it is sent: its journal, open, and its line in the ledger.
+        """Record the job before it is sent: its journal, open, and its line in the ledger.
 
-        A launch that is repeated goes on with the job that was written down before and not sent, or whose sending had
-        no answer: never are there two.
+        A launch that is repeated continues with the job that was recorded before and not sent, or whose sending had no
+        answer: there are never two.
         """
         left = self._left(plan)
         if left is not None:
@@ -170,7 +170,7 @@ class SageMakerLauncher:
                 continue
             now = ledger.load(entry.directory)  # it may have been sent until the journal was ours
             if now is not None and now.submitted_ms is None and not now.ended:
-                self.on_news(f"{now.name} was written down before and not launched; this launch goes on with it")
+                self.on_news(f"{now.name} was recorded before and not launched; this launch continues with it")
                 return now.changed(profile=plan.options.profile, budget=self._budget), journal
             journal.close()
         return None
@@ -210,7 +210,7 @@ class SageMakerLauncher:
         return self._prices[kind]
 
     def _image_digest(self, plan: Plan) -> str | None:
-        """What the image's tag points at now; None where the registry does not tell us."""
+        """What the image's tag points at now; None where the registry does not say."""
         image = str(plan.request["AlgorithmSpecification"]["TrainingImage"])
         registry, _, rest = image.partition("/")
         if "@" in rest:
@@ -231,7 +231,7 @@ class SageMakerLauncher:
 
 
 class SageMakerJob:
-    """A training job that AWS runs, asked and told through its API; it goes on when this process ends."""
+    """A training job that AWS runs; it continues when this process ends."""
 
     def __init__(self, aws: Aws, entry: ledger.Entry) -> None:
         self._aws, self.entry = aws, entry

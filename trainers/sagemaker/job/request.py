@@ -38,7 +38,7 @@ _TAG = re.compile(r"[\w \t.:/=+\-@]*")
 
 @dataclass(frozen=True)
 class Channel:
-    """One input of a job: what lies under ``s3_uri`` appears in ``/opt/ml/input/data/<name>/``.
+    """One input of a job: the objects under ``s3_uri`` appear in ``/opt/ml/input/data/<name>/``.
 
     ``attribute_names`` make it an augmented manifest (``s3_uri`` is then its key, read through a pipe).
     """
@@ -95,7 +95,7 @@ def build(
     if options.kms_key is not None:
         request["OutputDataConfig"]["KmsKeyId"] = options.kms_key
     if own or options.spot:
-        # A prefix for each run: what lies there is restored into the container when it starts.
+        # A prefix for each run: its objects are restored into the container when it starts.
         request["CheckpointConfig"] = {"S3Uri": f"{output}/{job_name}/checkpoints/"}
     if options.subnet:
         request["VpcConfig"] = {"Subnets": list(options.subnet), "SecurityGroupIds": list(options.security_group)}

@@ -1,4 +1,4 @@
-"""What a person sees of jobs under way: one job's phases and log lines, or many jobs in one live table."""
+"""The terminal output for jobs under way: one job's phases and log lines, or many jobs in one live table."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class ManyJobs:
         self.said[entry.journal_id] = text
 
     def draw(self, fleet: Fleet) -> None:
-        """Show how all jobs stand; for ``on_round``."""
+        """Show the state of all jobs; for ``on_round``."""
         rows = [row(job, self.said.get(job.entry.journal_id, "")) for job in fleet.jobs]
         if self._live is not None:
             self._live.update(self._table(rows, fleet), refresh=True)

@@ -1,4 +1,4 @@
-"""What a finished job leaves behind, as metrics and tags of its run: times, billing, cost, machine, image, model."""
+"""The results of a finished job as metrics and tags of its run: times, billing, cost, machine, image, model."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def has_status(directory: Path, status: str) -> bool:
 
 
 def stored_outcome(entry: ledger.Entry) -> Outcome | None:
-    """How the job ended as far as it is written down here, without asking anybody."""
+    """How the job ended as far as it is recorded here, without asking AWS."""
     try:
         kept = json.loads((entry.directory / STATE_FILE).read_text(encoding="utf-8")).get("outcome")
     except (OSError, ValueError):
@@ -115,7 +115,7 @@ def stored_outcome(entry: ledger.Entry) -> Outcome | None:
 
 
 def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
-    """Where the model lies; "" when there is none. AWS names a place whether or not something was put there.
+    """Where the model is; "" when there is none. AWS names a place whether or not something was put there.
 
     Completed follows the upload, so a model of the last hour is there; a failed job's is not uploaded. Otherwise S3 is
     asked.
@@ -134,7 +134,7 @@ def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
     except NotAllowed as error:
         if error.has_expired:
             raise
-        # Whoever may not look is told where it should be, if the job says it went well.
+        # Without permission to look: where it should be, if the job completed.
         return uri if description.get("TrainingJobStatus") == "Completed" else ""
     return uri
 
@@ -230,13 +230,13 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         r"bigger or equal to the mini_batch_size",
         Failure(
             "data",
-            "Fewer readable pictures than --mini-batch-size: wrong paths in the list count as missing. Mend the paths,"
+            "Fewer readable pictures than --mini-batch-size: wrong paths in the list count as missing. Fix the paths,"
             f" or take smaller batches. {_PREFLIGHT}",
         ),
     ),
     (
         r"Invalid lst file",
-        Failure("data", f"A list needs index, label and path, separated by tabs. Mend it; {_PREFLIGHT}"),
+        Failure("data", f"A list needs index, label and path, separated by tabs. Fix it; {_PREFLIGHT}"),
     ),
     (
         r"magic number|Unable to parse record|correct recordio format",

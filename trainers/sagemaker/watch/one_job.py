@@ -1,7 +1,7 @@
 """One job watched: status, log and the container's journal flow into the run's journal, each thing once, to the end.
 
-How far everything was read stands in ``watch.json`` beside the journal. It is written after the journal, so a watcher
-that dies in between reads some things again; those are recognised by their own times and left out.
+``watch.json`` beside the journal says how far everything was read. It is written after the journal, so a watcher
+that dies in between reads some things again; those are recognised by their times and left out.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class JobWatch:
         return pricing.cost_usd(self.billed_s(), count, price.usd)
 
     def poll(self) -> None:
-        """Look once and write down what is new.
+        """Look once and record what is new.
 
         Raises Unreachable and NotAllowed (try again later), JournalError (disk full, or another process watches).
         """
@@ -179,7 +179,7 @@ class JobWatch:
             return
         if self._journal is None and watch_end.stored_outcome(self.entry) is None:
             self._journal = Journal.reopen(self.entry.directory)
-            # Whoever held it before may have sent the job, or given it up.
+            # The process that held it before may have sent the job, or given it up.
             self.entry = ledger.load(self.entry.directory) or self.entry
         path = self.entry.directory / STATE_FILE
         try:

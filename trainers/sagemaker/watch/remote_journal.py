@@ -1,6 +1,6 @@
 """The journal that our own container writes: read from the job's checkpoint prefix in S3 as it grows, and at the end.
 
-The container's journal lies under ``<checkpoints>/journals/<id>/``, which SageMaker mirrors to S3 while the job runs
+The container's journal is under ``<checkpoints>/journals/<id>/``, which SageMaker mirrors to S3 while the job runs
 and after it, however it ends. Enters: a bucket, a prefix and a position. Leaves: events, each once, and the files that
 artifact events point at.
 """
@@ -59,7 +59,7 @@ class RemoteJournal:
             self._state["segment"], self._state["offset"] = number + 1, 0
 
     def files(self, target: Path, *, with_log: bool) -> None:
-        """Bring the run's ``files/`` to ``target``; those that lie there in the same size are left. Raises AwsError.
+        """Bring the run's ``files/`` to ``target``; those that are there in the same size are left. Raises AwsError.
 
         ``with_log``: the container's own copy of what it printed as well.
         """
