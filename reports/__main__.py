@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tracking import __version__
+from tracking.errors.program import program_parser, run_program
+
 _EPILOG = """
 examples:
   python -m reports leaderboard
@@ -21,8 +24,9 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; imports nothing heavy."""
-    top = argparse.ArgumentParser(
-        prog="python -m reports",
+    top = program_parser(
+        "reports",
+        __version__,
         description="Pages about the runs in an MLflow store.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,26 +67,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    asked = parser().parse_args(argv)
-    from reports.errors import ReportError
-    from tracking.errors import StoreUnreachable, TrackingError
-    from tracking.errors.redaction import guard
+    return run_program("reports", lambda: _act(argv), broken_pipe=0)
 
-    guard()
+
+def _act(argv: Sequence[str] | None) -> int:
+    asked = parser().parse_args(argv)
     make: Callable[[argparse.Namespace], None] = asked.make
-    try:
-        make(asked)
-    except StoreUnreachable as error:
-        print(f"python -m reports: {error}", file=sys.stderr)
-        return 1
-    except (ReportError, TrackingError) as error:
-        print(f"python -m reports: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read the page, such as head, has seen enough.
-        sys.stderr.close()
-    except KeyboardInterrupt:
-        return 130
+    make(asked)
     return 0
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tracking.errors.errors import UserError
 
-class ReportError(ValueError):
+
+class ReportError(UserError, ValueError):
     """The message says what was asked, what there is and what to do."""
+
+    exit_code = 2

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from tracking import __version__
 from tracking.commands import demote, import_file, log_model, promote, repair, sync, ui
-from tracking.errors import TrackingError
-from tracking.errors.redaction import guard
+from tracking.errors.program import program_parser, run_program
 
 COMMANDS: tuple[Any, ...] = (
     sync,
@@ -40,8 +40,13 @@ mlruns/journals. Exit codes: 0 done, 1 something could not be done, 2 bad input,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
-    top = argparse.ArgumentParser(
-        prog="python -m tracking",
+    return run_program("tracking", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    top = program_parser(
+        "tracking",
+        __version__,
         description="Bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,17 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_arguments(parser)
         parser.set_defaults(command=command)
     parsed = top.parse_args(arguments)
-    guard()
-    try:
-        return int(parsed.command.run(parsed))
-    except TrackingError as error:
-        print(f"tracking: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stderr.close()
-        return 1
+    return int(parsed.command.run(parsed))
 
 
 if __name__ == "__main__":

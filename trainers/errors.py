@@ -10,9 +10,13 @@ TrainerError            the run failed (exit code 1)
 
 from __future__ import annotations
 
+from tracking.errors.errors import UserError
 
-class TrainerError(Exception):
+
+class TrainerError(UserError):
     """Root of the package's errors; the message says what was given, what is legal and what to do."""
+
+    exit_code = 1
 
 
 class TrainingDiverged(TrainerError):
@@ -25,6 +29,8 @@ class DiskFull(TrainerError):
 
 class BadInput(TrainerError, ValueError):
     """What the user gave cannot work."""
+
+    exit_code = 2
 
 
 class BadConfig(BadInput):

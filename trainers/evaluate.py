@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking import names
+from tracking import __version__, names
 from tracking.errors import TrackingError
-from tracking.errors.redaction import guard
-from trainers.errors import BadData, BadInput, TrainerError
+from tracking.errors.program import program_parser, run_program
+from trainers.errors import BadData, BadInput
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -62,17 +62,7 @@ class Evaluation:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    guard()
-    try:
-        return _main(_parser().parse_args(argv))
-    except (BadInput, TrackingError) as error:
-        print(f"trainers.evaluate: {error}", file=sys.stderr)
-        return 2
-    except TrainerError as error:
-        print(f"trainers.evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_program("trainers.evaluate", lambda: _main(_parser().parse_args(argv)))
 
 
 def evaluate(
@@ -96,8 +86,8 @@ def evaluate(
     is no such run, no model or no such split, and BadData when the classes are not those that the network knows.
     """
     from trainers.data import Batches
-    from trainers.networks import saved
-    from trainers.training import experiment, given, sources
+    from trainers.networks import backend, saved
+    from trainers.training import given, sources
     from trainers.training import scores as runtimes
 
     run = store.find_run(run_id)
@@ -107,7 +97,7 @@ def evaluate(
     config = source.config
     if config.pretext:
         raise BadInput(f"run {run_id} learned {config.pretext}, not the labels; it has no test score.")
-    num_threads = experiment.fix_threads(None)
+    num_threads = backend.prepare()
     place = (config.dataset, config.image_root) if dataset is None else (dataset, image_root)
     chosen = given.choose(run, *place, other=dataset is not None, split=split, name=name)
     scorer = runtimes.scorer(source.model_dir, runtime, num_threads)
@@ -146,8 +136,9 @@ def _evaluate_builtin(
     model: str | None,
 ) -> Evaluation:
     """The same for a job of SageMaker's built-in algorithm, which never saw a test split; its validation crops."""
+    from trainers.networks import backend
     from trainers.sagemaker.builtin import model as builtin_scores
-    from trainers.training import experiment, given
+    from trainers.training import given
 
     own = run.data.params.get("dataset")
     place = dataset or own
@@ -155,7 +146,7 @@ def _evaluate_builtin(
         raise BadInput(
             f"run {run.info.run_id} is a job of the built-in algorithm: say by --dataset where the pictures are."
         )
-    experiment.fix_threads(None)
+    backend.prepare()
     chosen = given.choose(run, place, image_root, other=dataset is not None, split=split, name=name)
     if fit not in (None, "crop"):
         chosen = chosen.sized(fit)
@@ -185,9 +176,9 @@ def _write(
 
     context, pictures, found = chosen.context, chosen.split, chosen.found
     digest = names.dataset_digest(context)
-    told = {digest: pictures.digest, **(tags or {})}
+    tags_now = {digest: pictures.digest, **(tags or {})}
     if context != "validation":
-        told[names.overlap(context)] = "unknown" if trained_on is None else str(trained_on)
+        tags_now[names.overlap(context)] = "unknown" if trained_on is None else str(trained_on)
     with tracked.attach(run.info.run_id, root=store.journals, live=store) as attached:
         if chosen.is_own:
             attached.dataset(
@@ -199,8 +190,8 @@ def _write(
                 num_classes=len(found.class_names),
             )
         else:
-            told[names.dataset_source(context)] = str(Path(found.source).absolute())
-        attached.tags(told)
+            tags_now[names.dataset_source(context)] = str(Path(found.source).absolute())
+        attached.tags(tags_now)
         run_name = str(run.info.run_name)
         record.record(attached, context, pictures, result, found.class_names, step=epoch, run_name=run_name)
     notes = [] if context == "validation" else [_overlap_note(trained_on)]
@@ -278,12 +269,13 @@ def _main(arguments: argparse.Namespace) -> int:
 def _score_only(arguments: argparse.Namespace) -> int:
     """An archive without a run: its score is said and written nowhere."""
     from trainers.data.source import read_source
+    from trainers.networks import backend
     from trainers.sagemaker.builtin import model as builtin_scores
-    from trainers.training import experiment, given
+    from trainers.training import given
 
     if arguments.dataset is None:
         raise BadInput("--model needs --dataset: the pictures to score it on.")
-    experiment.fix_threads(None)
+    backend.prepare()
     root = None if arguments.image_root is None else Path(arguments.image_root)
     found = read_source(arguments.dataset, root)
     pictures = given.pictures_of(found, arguments.split)
@@ -299,8 +291,9 @@ def _few(class_names: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainers.evaluate",
+    parser = program_parser(
+        "trainers.evaluate",
+        __version__,
         description="Score tracked runs on their test split, or on other pictures, and keep the scores with them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

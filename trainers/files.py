@@ -7,9 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tracking.models.facts import META as META
-from tracking.models.facts import SYMBOL as SYMBOL
-from tracking.models.facts import WEIGHTS as WEIGHTS
 from trainers.errors import DiskFull
 
 

@@ -9,10 +9,10 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from tracking.errors.redaction import guard
-from trainers.errors import BadInput, TrainerError
+from tracking import __version__
+from tracking.errors.program import program_parser, run_program
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -24,51 +24,31 @@ TIME_IS_OVER = 124
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    guard()
-    try:
-        arguments = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
-        return int(arguments.act(arguments))
-    except BadInput as error:
-        print(f"trainers.jobs: {error}", file=sys.stderr)
-        return 2
-    except TrainerError as error:
-        print(f"trainers.jobs: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except ValueError as error:
-        if type(error).__module__ == "tracking.errors.errors":
-            print(f"trainers.jobs: {error}", file=sys.stderr)
-            return 2
-        raise
+    return run_program("trainers.jobs", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    return int(arguments.act(arguments))
 
 
 def _watch(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.watch import console
-    from trainers.sagemaker.watch.many_jobs import watch_many
 
     store = _store()
     entries = _named(arguments, store, take_over=True) or [entry for entry in _known(store) if not entry.ended]
     if not entries:
         print("no job is under way")
         return 0
-    doors = _Clients(arguments)
-    how: dict[str, Any] = {"store": store, "poll_s": arguments.poll}
-    if len({(entry.region, entry.profile) for entry in entries}) == 1:
-        how["aws"] = doors.of(entries[0])
-    try:
-        if len(entries) == 1:
-            outcomes = watch_many(entries, listener=console.OneJob(with_log=not arguments.quiet), **how)
-        else:
-            with console.ManyJobs() as view:
-                outcomes = watch_many(entries, listener=view, on_round=view.draw, **how)
-    except KeyboardInterrupt:
-        names = " ".join(entry.name for entry in entries)
-        print(f"\nThe jobs go on. Watch again: python -m trainers.jobs watch {names}\nEnd them: … stop {names}")
-        raise
-    for entry, outcome in zip(entries, outcomes, strict=True):
-        print(console.ending(entry, outcome))
-    return 0 if all(outcome is not None and outcome.state == "finished" for outcome in outcomes) else 1
+    places = {(entry.region, entry.profile) for entry in entries}
+    outcomes = console.follow(
+        entries,
+        store=store,
+        poll_s=arguments.poll,
+        aws=_Clients(arguments).of(entries[0]) if len(places) == 1 else None,
+        with_log=not arguments.quiet,
+    )
+    return 0 if console.all_finished(outcomes) else 1
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -76,20 +56,20 @@ def _list(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
     from trainers.sagemaker.job import phases
     from trainers.sagemaker.job.launcher import SageMakerJob
-    from trainers.sagemaker.watch import console
     from trainers.sagemaker.watch.end import stored_outcome
     from trainers.sagemaker.watch.one_job import JobWatch
+    from trainers.terminal import duration
 
     if arguments.account:
         return _list_account(arguments)
-    doors, rows = _Clients(arguments), []
+    clients, rows = _Clients(arguments), []
     for entry in list(_known(_store()))[-arguments.limit :]:
-        watch = JobWatch(entry, doors.of(entry))
+        watch = JobWatch(entry, clients.of(entry))
         outcome, billed, phase = stored_outcome(entry), "", ""
         state: str
         if outcome is not None:
             state = outcome.state
-            billed = "" if outcome.billable_s is None else console.duration(outcome.billable_s)
+            billed = "" if outcome.billable_s is None else duration(outcome.billable_s)
             cost = "" if outcome.cost_usd is None else dollars(outcome.cost_usd)
         elif entry.submitted_ms is None:
             state, cost, phase = "waiting", "", "not launched yet"
@@ -99,7 +79,7 @@ def _list(arguments: argparse.Namespace) -> int:
             try:
                 watch.description = SageMakerJob(watch.aws, entry).describe(patience_s=5.0)
                 state, phase = watch.state, watch.phase
-                billed = console.duration(phases.billed_s(watch.description, watch.aws.clock.now()))
+                billed = duration(phases.billed_s(watch.description, watch.aws.clock.now()))
                 spent = watch.cost_usd()
                 cost = "" if spent is None else dollars(spent)
             except (AwsError, NoCredentials) as error:
@@ -158,9 +138,9 @@ def _stop(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.job.submit import stop
     from trainers.sagemaker.watch.one_job import JobWatch
 
-    doors, code = _Clients(arguments), 0
+    clients, code = _Clients(arguments), 0
     for entry in _named(arguments, _store()):
-        watch = JobWatch(entry, doors.of(entry))
+        watch = JobWatch(entry, clients.of(entry))
         try:
             if entry.submitted_ms is None:
                 watch.open()  # or else another process may launch it at this moment
@@ -181,11 +161,11 @@ def _stop(arguments: argparse.Namespace) -> int:
 def _wait(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.job.launcher import SageMakerJob
 
-    doors, code = _Clients(arguments), 0
+    clients, code = _Clients(arguments), 0
     until = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     for entry in _named(arguments, _store()):
         left = None if until is None else max(0.0, until - time.monotonic())
-        state = SageMakerJob(doors.of(entry), entry).wait(left, poll_s=arguments.poll)
+        state = SageMakerJob(clients.of(entry), entry).wait(left, poll_s=arguments.poll)
         print(f"{entry.name}: {state}")
         if state in ("waiting", "running"):
             return TIME_IS_OVER
@@ -201,12 +181,12 @@ class _Clients:
         self._open: dict[tuple[str | None, str | None], Aws] = {}
 
     def of(self, entry: Entry) -> Aws:
-        return self._door(entry.region, self._arguments.profile or entry.profile)
+        return self._client(entry.region, self._arguments.profile or entry.profile)
 
     def here(self) -> Aws:
-        return self._door(self._arguments.region, self._arguments.profile)
+        return self._client(self._arguments.region, self._arguments.profile)
 
-    def _door(self, region: str | None, profile: str | None) -> Aws:
+    def _client(self, region: str | None, profile: str | None) -> Aws:
         from trainers.sagemaker.aws.client import Aws
 
         if (region, profile) not in self._open:
@@ -256,15 +236,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage."""
-        raise BadInput(f"{message}. See --help.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m trainers.jobs",
+    parser = program_parser(
+        "trainers.jobs",
+        __version__,
         description="Training jobs in the cloud. A JOB is its name, its run's id, or the beginning of either.",
         allow_abbrev=False,
     )
@@ -281,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
 
     watch = command("watch", _watch, "follow jobs to their end and log them to MLflow (default: all)", "*")
     watch.add_argument("--quiet", action="store_true", help="phases, without the log's lines")
-    listed = command("list", _list, "jobs launched from here and how they stand", None)
+    listed = command("list", _list, "jobs launched from here, with their state and cost", None)
     listed.add_argument("--account", action="store_true", help="every job of the account instead")
     listed.add_argument("--offline", action="store_true", help="what is known here, without asking AWS")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default 50)")

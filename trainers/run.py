@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from tracking.errors.redaction import guard
+from tracking import __version__
+from tracking.errors.program import program_parser, run_program
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import local_faults, nearest
+from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
-from trainers.errors import BadConfig, BadInput, TrainerError
+from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command import launch
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin")
@@ -35,23 +37,7 @@ Settings come from the defaults, then --preset, then --config, then the flags. E
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    guard()
-    try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
-    except BadInput as error:
-        print(f"trainers.run: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        return int(getattr(error, "exit_code", 130))
-    except TrainerError as error:
-        print(f"trainers.run: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        # The other packages' errors are ValueErrors with a message for the user; anything else keeps its traceback.
-        if type(error).__module__ in ("tracking.errors.errors", "reports.errors"):
-            print(f"trainers.run: {error}", file=sys.stderr)
-            return 2
-        raise
+    return run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(argv: list[str]) -> int:
@@ -74,16 +60,21 @@ def _main(argv: list[str]) -> int:
         faults.append("--resume goes on with a run's own settings; give it alone.")
     if arguments.on == "local":
         faults += launch.foreign(arguments)
+    elif arguments.resume:
+        faults.append(
+            "--resume goes on with a run of this machine. A job in the cloud resumes by itself; follow it with:"
+            " python -m trainers.jobs watch JOB"
+        )
     if faults:
         raise BadConfig(faults)
-    if arguments.on != "local":
-        return launch.main(arguments, flags, base, file)
     if arguments.resume:
         return _resume(arguments.resume)
-    if arguments.study:
-        return _study(arguments, flags)
-    config = build(base, file, flags)
-    return _one(config, dry_run=arguments.dry_run)
+    work = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
+    if arguments.on != "local":
+        return launch.run(work, launch.options_of(arguments))
+    if isinstance(work, Config):
+        return _one(work, dry_run=arguments.dry_run)
+    return _study(work, arguments)
 
 
 def _one(config: Config, *, dry_run: bool) -> int:
@@ -102,8 +93,7 @@ def _resume(run_id: str) -> int:
     return experiment.resume(run_id).exit_code
 
 
-def _study(arguments: argparse.Namespace, flags: Mapping[str, Any]) -> int:
-    study = studies.load(arguments.study, flags)
+def _study(study: Study, arguments: argparse.Namespace) -> int:
     for planned in study.runs:
         _check_locally(planned.config)
     if arguments.dry_run:
@@ -207,15 +197,10 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
     return f"{name} is not a flag.{nearest(name, sorted(parser._option_string_actions))} See --help."
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage of 60 flags."""
-        raise BadInput(f"{message}. See --help.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m trainers.run",
+    parser = program_parser(
+        "trainers.run",
+        __version__,
         usage="%(prog)s [--dataset DATA] [--num-layers N] [--epochs N] [any other setting] [--on PLACE]",
         description="Train an image classifier, log everything to MLflow, test it once.",
         epilog=_EXAMPLES,

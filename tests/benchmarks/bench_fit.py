@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from trainers.networks import backend as door  # noqa: E402
+from trainers.networks import backend  # noqa: E402
 
 AT_LEAST = 0.95
 
@@ -38,7 +38,7 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # others' deprecations
 
-    num_threads = door.prepare()
+    num_threads = backend.prepare()
     from tracking import run as tracked
     from tracking import store as stores
     from trainers.config import Config

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from trainers.networks import backend as door  # noqa: E402
+from trainers.networks import backend  # noqa: E402
 
 # The peer, for whatever Python has torch: a number of steps comes in, their seconds go out.
 PEER = """
@@ -109,7 +109,7 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # others' deprecations
 
-    num_threads = door.prepare()
+    num_threads = backend.prepare()
     try:
         peers = [Torch(44, 128, num_threads, channels_last) for channels_last in (False, True)]
     except OSError as error:

@@ -91,7 +91,7 @@ def test_bad_input_is_one_line_and_two(filler: Filler, workdir: Path, capsys: py
     ):
         assert main(words) == 2, words
         out, err = capsys.readouterr()
-        assert out == "" and err.startswith("python -m reports: ") and said in err, (words, err)
+        assert out == "" and err.startswith("reports: ") and said in err, (words, err)
         assert err.count("\n") == 1
     assert run_id != other
 

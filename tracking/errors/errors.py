@@ -1,11 +1,13 @@
-"""The tracking package's errors.
+"""The errors whose messages are for the user; each class has the exit code it means for a program.
 
-TrackingError
-├── StoreError           the store cannot be opened, written or understood
-│   └── StoreUnreachable   it may answer later: nothing is wrong with what was asked
-├── RunNotFound          no run has the id that was given
-├── ModelError           a model cannot be read, saved, exported or promoted
-└── JournalError         a journal is damaged beyond a torn last line, in use, or cannot be written
+UserError                  root of the errors of tracking, trainers and reports (exit code 1)
+├── UsageError             a command line that cannot be read (exit code 2)
+└── TrackingError          root of this package's errors (exit code 2)
+    ├── StoreError           the store cannot be opened, written or understood
+    │   └── StoreUnreachable   the store may answer later; the request itself is fine (exit code 1)
+    ├── RunNotFound          no run has the id that was given
+    ├── ModelError           a model cannot be read, saved, exported or promoted
+    └── JournalError         a journal is damaged beyond a torn last line, in use, or cannot be written
 """
 
 from __future__ import annotations
@@ -13,11 +15,25 @@ from __future__ import annotations
 from tracking.errors.redaction import hidden
 
 
-class TrackingError(ValueError):
-    """Root of the package's errors; the message says what was given, what is legal and what to do.
+class UserError(Exception):
+    """The message says what was given, what is legal and what to do; ``exit_code`` is the program's."""
 
-    It may quote MLflow or a driver: passwords of the store's URI are hidden in it.
+    exit_code = 1
+
+
+class UsageError(UserError, ValueError):
+    """A command line that cannot be read."""
+
+    exit_code = 2
+
+
+class TrackingError(UserError, ValueError):
+    """Root of the package's errors.
+
+    The message may quote MLflow or a driver: passwords of the store's URI are hidden in it.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str = "") -> None:
         super().__init__(hidden(message))
@@ -29,6 +45,8 @@ class StoreError(TrackingError):
 
 class StoreUnreachable(StoreError):
     """The store does not answer now; asking again later may help."""
+
+    exit_code = 1
 
 
 class RunNotFound(TrackingError):

@@ -1,7 +1,7 @@
 """One run's settings: typed, checked with every fault in one message, completed by what the data decides.
 
 Text goes in and out in ``trainers.config.text``; this module knows values. Names, ranges and defaults of the
-hyperparameters come from ``tracking.names``; here stand the constraints between them.
+hyperparameters come from ``tracking.names``; this module holds the constraints between them.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class PlannedRun:
 
     @property
     def key(self) -> str:
-        """16 hex digits that tell whether this very run was already done."""
+        """16 hex digits that identify the planned run, to find it among finished ones."""
         plan = to_toml(replace(self.config, run_name=None, experiment=None, tags={})) + f"needs {self.needs}"
         return hashlib.sha256(plan.encode()).hexdigest()[:16]
 
@@ -159,7 +159,7 @@ def _in_order(planned: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def _tagged(run: PlannedRun, study: Study) -> PlannedRun:
-    """The run under a name that tells it from the others of its table: what differs among them, the seed last."""
+    """The run under a name of its own among those of its table: what differs among them, the seed last."""
     same = [other.config for other in study.runs if other.name == run.name]
     varied = [key for key in names.PARAMS if any(getattr(one, key) != getattr(same[0], key) for one in same)]
     varied.sort(key=lambda key: key == "seed")

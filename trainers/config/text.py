@@ -93,18 +93,6 @@ def build(*layers: Mapping[str, Any]) -> Config:
     return Config(**merged)
 
 
-def to_argv(config: Config) -> list[str]:
-    """The flags that give an equal config; defaults are left out."""
-    argv: list[str] = []
-    for key, value in _settings(config).items():
-        if key == "tags":
-            for tag, text in value.items():
-                argv.append(f"--tag={tag}={text}")
-        else:  # one word each: a value may start with a dash
-            argv.append(f"{flag(key)}={quoted(value)}")
-    return argv
-
-
 def to_toml(config: Config) -> str:
     """A file for ``--config`` that gives an equal config; defaults are written too, so that it says everything."""
     lines = []
@@ -140,7 +128,7 @@ def to_hyperparameters(config: Config) -> dict[str, str]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What differs from the defaults. ``init`` stands for ``use_pretrained_model``, which follows from it."""
+    """What differs from the defaults. ``init`` replaces ``use_pretrained_model``, which follows from it."""
     out = {}
     for f in fields(config):
         value = getattr(config, f.name)

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from trainers.errors import BadInput, TrainerError
-
-_SPLITS = ("train", "validation", "test")
+from tracking import __version__
+from tracking.errors.program import program_parser, run_program
+from tracking.names import SPLITS
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: done (check: clean), 1: failed (check: problems found), 2: bad input, 130: interrupted."""
+    return run_program("trainers.data", lambda: _act(argv), broken_pipe=0)
+
+
+def _act(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    try:
-        code = int(arguments.command(arguments))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # whoever reads, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return int(arguments.command(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainers.data", description=__doc__)
+    parser = program_parser("trainers.data", __version__, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="pack|check|inspect")
 
     pack = commands.add_parser(
@@ -182,7 +170,7 @@ def _shares(text: str) -> dict[str, float]:
             share = float(number)
         except ValueError:
             share = -1.0
-        if not equals or name not in _SPLITS or name in shares or not 0 <= share <= 1:
+        if not equals or name not in SPLITS or name in shares or not 0 <= share <= 1:
             raise argparse.ArgumentTypeError(
                 f"{part!r}: expected train=SHARE,validation=SHARE,test=SHARE with shares from 0 to 1, such as"
                 " train=0.8,validation=0.1,test=0.1"

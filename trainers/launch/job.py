@@ -1,8 +1,4 @@
-"""Where a run is carried out: the two verbs every place has, and the local one, a process of its own.
-
-A launcher takes a config and gives back a job; a job speaks like ``concurrent.futures``. What crosses the border is
-text: the config as a TOML file. The cloud's launchers are in ``trainers.sagemaker``.
-"""
+"""A job's state, and runs on this machine in a process of their own, which gets its config as a TOML file."""
 
 from __future__ import annotations
 
@@ -13,46 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from trainers.config import Config
 from trainers.config.text import to_toml
 
 State = Literal["waiting", "running", "finished", "failed", "killed"]
 ENDED: tuple[State, ...] = ("finished", "failed", "killed")
-
-
-class Job(Protocol):
-    """One run, under way or ended."""
-
-    @property
-    def id(self) -> str:
-        """What names this job in its place: a process id, a training job's name."""
-        ...
-
-    def state(self) -> State:
-        """Asked of the facts each time, never remembered."""
-        ...
-
-    def wait(self, timeout_s: float | None = None) -> State:
-        """Block until the job has ended, or the time is over; the state then."""
-        ...
-
-    def cancel(self) -> None:
-        """Ask the job to end and keep what it has; returns at once."""
-        ...
-
-    def logs(self) -> Iterator[str]:
-        """The lines written so far."""
-        ...
-
-
-class Launcher(Protocol):
-    """A place where runs are carried out."""
-
-    def submit(self, config: Config) -> Job:
-        """Start one run. Raises BadInput when the place can't take it."""
-        ...
 
 
 class LocalJob:
@@ -68,19 +31,13 @@ class LocalJob:
         return str(self._process.pid)
 
     def state(self) -> State:
-        """Running until the process ends; its exit code tells how."""
+        """Running until the process ends; then its exit code decides."""
         code = self._process.poll()
         if code is None:
             return "running"
         if code == 0:
             return "finished"
         return "killed" if code < 0 or code in (130, 143) else "failed"
-
-    @property
-    def exit_code(self) -> int | None:
-        """The process's exit code as a shell gives it (128 + signal); None while it runs."""
-        code = self._process.poll()
-        return code if code is None or code >= 0 else 128 - code
 
     def wait(self, timeout_s: float | None = None) -> State:
         """Block until the process has ended, or the time is over."""
@@ -104,11 +61,10 @@ class LocalJob:
 class LocalLauncher:
     """Runs each config as ``python -m trainers.run --config FILE`` with its share of the cores."""
 
-    def __init__(self, folder: Path, *, num_threads: int | None = None, extra_argv: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, num_threads: int | None = None) -> None:
         """``folder`` receives each run's config and log; ``num_threads`` is each process's share."""
         self.folder = folder
         self.num_threads = num_threads
-        self.extra_argv = extra_argv
         folder.mkdir(parents=True, exist_ok=True)
 
     def submit(self, config: Config) -> LocalJob:
@@ -119,7 +75,7 @@ class LocalLauncher:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self.num_threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.num_threads)
-        argv = [sys.executable, "-m", "trainers.run", "--config", str(config_file), *self.extra_argv]
+        argv = [sys.executable, "-m", "trainers.run", "--config", str(config_file)]
         with log.open("wb") as output:
             # A session of its own: Ctrl-C reaches the launcher alone, which then asks each job to end.
             process = subprocess.Popen(

@@ -6,15 +6,17 @@ import ctypes
 import gc
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking import names
+from tracking.errors import TrackingError
 from trainers.config.study import PlannedRun, Study
-from trainers.errors import BadInput, TrainerError
+from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
-from trainers.launch.study import Progress, _ready, _source_failed, config_of
+from trainers.launch.study import StudyPlan, ended
 from trainers.terminal import duration
 from trainers.training.interruption import Interrupted, Interruption
 
@@ -32,55 +34,55 @@ def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Pa
     from tracking import store as stores
 
     store = stores.resolve()
-    started, progress = time.monotonic(), Progress()
+    started, plan, broken_off = time.monotonic(), StudyPlan.of(study), dict[str, str]()
     if not again:
-        progress.done = _ended(study, store, "FINISHED")
-        progress.broken_off = {
-            key: run_id
-            for key, run_id in _ended(study, store, "KILLED").items()
-            if key not in progress.done and _can_go_on(run_id, store)
-        }
-    left = [planned for planned in study.runs if planned.key not in progress.done]
-    print(f"study {study.name}: {study.title}\n{len(study.runs)} runs, {len(progress.done)} already done")
+        plan.done = _ended(study, store, "FINISHED")
+        plan.leave_out()
+        broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
+    print(f"study {study.name}: {study.title}\n{len(study.runs)} runs, {len(plan.done)} already done")
     code = 0
     try:
-        isolated = parallel > 1 or _needs_processes(left)
-        (_in_processes if isolated else _in_this_process)(study, left, progress, store, parallel)
+        if parallel > 1 or _needs_processes(plan.left):
+            _in_processes(study, plan, store, parallel)
+        else:
+            _in_this_process(plan, broken_off, store)
     except Interrupted as error:
         code = error.exit_code
-        print(f"{error}: {len(progress.done)} of {len(study.runs)} runs are done; the same command goes on from here.")
+        print(f"{error}: {len(plan.done)} of {len(study.runs)} runs are done; the same command goes on from here.")
     if not code:
-        code = 1 if progress.failed else 0
-    for name, reason in progress.failed.items():
+        code = 1 if plan.failed else 0
+    for name, reason in plan.failed.items():
         print(f"not done: {name}: {reason}", file=sys.stderr)
-    if progress.done:
-        print(f"\n{len(progress.done)} of {len(study.runs)} runs done in {duration(time.monotonic() - started)}\n")
+    if plan.done:
+        print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {duration(time.monotonic() - started)}\n")
         _report(study, store, leaderboard)
     return code
 
 
-def _in_this_process(study: Study, left: list[PlannedRun], progress: Progress, store: Store, parallel: int) -> None:
+def _in_this_process(plan: StudyPlan, broken_off: Mapping[str, str], store: Store) -> None:
+    """One run after the other; sources come before what starts from them."""
     from trainers.training import experiment
 
+    count = len(plan.left)
     with Interruption() as asked:
-        for number, planned in enumerate(left, start=1):
-            if _source_failed(planned, study, progress):
-                continue
-            print(f"\n[{number}/{len(left)}] {planned.config.run_name}")
-            broken_off = progress.broken_off.get(planned.key)
+        while plan.left:
+            planned = plan.left.pop(0)
+            number = count - len(plan.left)
+            print(f"\n[{number}/{count}] {planned.config.run_name}")
+            former = broken_off.get(planned.key)
             try:
-                if broken_off is not None:
-                    print(f"goes on with run {broken_off[:8]}")
-                    outcome = experiment.resume(broken_off, store=store)
+                if former is not None:
+                    print(f"goes on with run {former[:8]}")
+                    outcome = experiment.resume(former, store=store)
                 else:
-                    outcome = experiment.run(config_of(planned, study, progress.done), store=store)
-            except (BadInput, TrainerError) as error:
-                progress.failed[str(planned.config.run_name)] = str(error)
+                    outcome = experiment.run(plan.config(planned), store=store)
+            except TrainerError as error:
+                plan.fail(planned, str(error))
                 continue
             _give_back_memory()
             if outcome.exit_code in (130, 143):
                 raise Interrupted(outcome.exit_code - 128)
-            _note(planned, outcome.exit_code, outcome.run_id or outcome.journal_id, progress)
+            _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id)
             asked.check()
 
 
@@ -93,29 +95,25 @@ def _give_back_memory() -> None:
         pass
 
 
-def _in_processes(study: Study, left: list[PlannedRun], progress: Progress, store: Store, parallel: int) -> None:
+def _in_processes(study: Study, plan: StudyPlan, store: Store, parallel: int) -> None:
     """Up to ``parallel`` processes, each with its share of the cores."""
     from trainers.networks import backend
 
     threads = max(1, backend.physical_cores() // parallel)
     launcher = LocalLauncher(store.root.parent / "jobs", num_threads=threads)
-    waiting, running = list(left), dict[str, tuple[PlannedRun, LocalJob, float]]()
+    running: dict[str, tuple[PlannedRun, LocalJob, float]] = {}
     with Interruption() as asked:
         try:
-            while waiting or running:
-                for planned in [p for p in waiting if len(running) < parallel and _ready(p, study, progress)]:
-                    if len(running) >= parallel:
-                        break
-                    waiting.remove(planned)
-                    job = launcher.submit(config_of(planned, study, progress.done))
+            while plan.left or running:
+                for planned in plan.ready()[: parallel - len(running)]:
+                    plan.left.remove(planned)
+                    job = launcher.submit(plan.config(planned))
                     running[planned.key] = (planned, job, time.monotonic())
                     print(f"start  {planned.config.run_name}  (process {job.id}, log {job.log})", flush=True)
-                for planned in [p for p in waiting if _source_failed(p, study, progress)]:
-                    waiting.remove(planned)
                 for key, (planned, job, since) in list(running.items()):
                     if job.state() in ENDED:
                         del running[key]
-                        _after(planned, study, job, since, progress, store)
+                        _after(planned, study, job, since, plan, store)
                 if running:
                     next(iter(running.values()))[1].wait(_POLL_S)
                 asked.check()
@@ -126,22 +124,21 @@ def _in_processes(study: Study, left: list[PlannedRun], progress: Progress, stor
                 job.wait(120)
 
 
-def _after(planned: PlannedRun, study: Study, job: LocalJob, since: float, progress: Progress, store: Store) -> None:
+def _after(planned: PlannedRun, study: Study, job: LocalJob, since: float, plan: StudyPlan, store: Store) -> None:
     took = duration(time.monotonic() - since)
-    found = _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, "")
     print(f"{job.state():6} {planned.config.run_name}  after {took}", flush=True)
     if job.state() == "finished":
-        _note(planned, 0, found, progress)
+        _note(plan, planned, 0, _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, ""))
     else:
         lines = [line for line in job.logs() if line.strip()]
-        progress.failed[str(planned.config.run_name)] = lines[-1] if lines else f"see {job.log}"
+        plan.fail(planned, lines[-1] if lines else f"see {job.log}")
 
 
-def _note(planned: PlannedRun, code: int, run_id: str, progress: Progress) -> None:
+def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:
     if code == 0 and run_id:
-        progress.done[planned.key] = run_id
+        plan.done[planned.key] = run_id
     else:
-        progress.failed[str(planned.config.run_name)] = "failed; its log in MLflow says why"
+        plan.fail(planned, "failed; its log in MLflow says why")
 
 
 def _needs_processes(left: list[PlannedRun]) -> bool:
@@ -150,27 +147,16 @@ def _needs_processes(left: list[PlannedRun]) -> bool:
 
 
 def _ended(study: Study, store: Store, status: str) -> dict[str, str]:
-    """Key -> newest run id of the study's runs with this status; empty while the tracking server can't be reached."""
-    from tracking.errors import TrackingError
-
-    keys = {planned.key for planned in study.runs}
+    """The study's runs with this status; none while the tracking server cannot be reached."""
     try:
-        found = list(store.runs(None, f"tags.{names.STUDY} = '{study.name}' and attributes.status = '{status}'"))
+        return ended(study, store, status)
     except TrackingError as error:
-        print(f"cannot tell which runs are done: {error}", file=sys.stderr)
+        print(f"it is unknown which runs are done: {error}", file=sys.stderr)
         return {}
-    ended: dict[str, str] = {}
-    for one in sorted(found, key=lambda run: -(run.info.start_time or 0)):
-        key = one.data.tags.get(names.STUDY_RUN, "")
-        if key in keys:
-            ended.setdefault(key, str(one.info.run_id))
-    return ended
 
 
 def _can_go_on(run_id: str, store: Store) -> bool:
     """Whether the state of an interrupted run is still on this machine."""
-    from tracking.errors import TrackingError
-
     try:
         return any((store.journal_dir(run_id) / "state").glob("state-*"))
     except TrackingError:

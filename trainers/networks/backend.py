@@ -1,4 +1,4 @@
-"""The one door to MXNet and GluonCV: prepares the process, imports them, and says what is missing in plain words.
+"""The only module that loads MXNet and GluonCV: prepares the process, imports them, and explains what is missing.
 
 Threads are decided here, once, before the library is loaded: left alone MXNet takes half of the processors it sees.
 """
@@ -129,10 +129,10 @@ def zoo(name: str) -> Any:
 
 
 def wait_for_all() -> None:
-    """Wait for all that MXNet computes behind our back; needed before weights are read.
+    """Wait for everything that MXNet computes asynchronously; needed before weights are read.
 
-    The first prediction after an update moves each weight into a layout of oneDNN's when its turn comes, and whoever
-    reads the weight just then gets a mixture of both.
+    The first prediction after an update moves each weight into a layout of oneDNN's when its turn comes, and a reader
+    at that moment gets a mixture of both.
     """
     load().nd.waitall()
 
@@ -149,7 +149,7 @@ def _fill_numpy() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Old libraries greet a newer Python with deprecations that nobody here can act on."""
+    """Old libraries greet a newer Python with deprecation warnings that cannot be fixed here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -214,7 +214,7 @@ def computing_in(net: Any, dtype: str) -> Any:
     if dtype == "float16":
         raise BadInput("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
     assert dtype == "bfloat16", dtype
-    _require_bfloat16()
+    require_bfloat16()
     mx = load()
     return _low(net(mx.sym.var("data")), net.collect_params())
 
@@ -231,7 +231,7 @@ def _low(symbol: Any, parameters: Any) -> Any:
 
 
 @cache
-def _require_bfloat16() -> None:
+def require_bfloat16() -> None:
     """Try one convolution; MXNet refuses it without AVX-512, and emulates it (at half speed) without AVX512_BF16."""
     mx = load()
     layer = mx.gluon.nn.Conv2D(16, 3, in_channels=16, prefix="probe_")

@@ -2,7 +2,7 @@
 
 GluonCV's own classes, so that the zoo's weights fit, inside a ``Classifier`` that takes raw pixels: pictures
 ``(N, C, H, W)`` float32 0..255, RGB or grey, go in; logits ``(N, num_classes)`` come out. Nothing but the size of a
-picture is left to whoever feeds an exported model.
+picture is left to the user of an exported model.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 from tracking import names
 from trainers.errors import BadInput
-from trainers.networks import backend as door
+from trainers.networks import backend
 
-mx = door.load()
-_small_zoo, _large_zoo, _v1b_zoo = door.zoo("cifarresnet"), door.zoo("resnet"), door.zoo("resnetv1b")
+mx = backend.load()
+_small_zoo, _large_zoo, _v1b_zoo = backend.zoo("cifarresnet"), backend.zoo("resnet"), backend.zoo("resnetv1b")
 
 # ImageNet's statistics in 0..255, R, G, B: what the zoo's weights were trained with.
 MEAN = (123.675, 116.28, 103.53)
@@ -119,7 +119,7 @@ def num_parameters(net: Classifier) -> int:
 def to_array(values: np.ndarray[Any, Any]) -> Any:
     """NumPy to a float32 MXNet array on the current device (``with mx.gpu(0):``).
 
-    On the processor it may share the memory, so hand over what nobody will write to again.
+    On the processor it may share the memory, so pass an array that is not written to afterwards.
     """
     shared = mx.nd.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     return shared.as_in_context(mx.current_context())

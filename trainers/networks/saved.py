@@ -18,7 +18,7 @@ from tracking.models.facts import WEIGHTS as WEIGHTS
 from tracking.models.serving import files
 from trainers.errors import BadInput
 from trainers.files import whole_file
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 _FORMAT = 1
 
@@ -28,7 +28,7 @@ def save_model(net: Any, directory: str | Path, meta: Mapping[str, Any]) -> None
 
     Each file appears whole or not at all. Raises DiskFull.
     """
-    mx = door.load()
+    mx = backend.load()
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     facts = {
@@ -51,8 +51,8 @@ def save_model(net: Any, directory: str | Path, meta: Mapping[str, Any]) -> None
 
 def save_arrays(path: Path, parameters: Mapping[str, Any], auxiliary: Container[str] = ()) -> None:
     """Write parameters as an MXNet ``.params`` file, ``arg:`` or ``aux:`` before each name. Raises DiskFull."""
-    mx = door.load()
-    door.wait_for_all()
+    mx = backend.load()
+    backend.wait_for_all()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Copies, so that the network's own arrays stay in the layout that the next step wants them in.
     arrays = {f"{'aux' if name in auxiliary else 'arg'}:{name}": p.data().copy() for name, p in parameters.items()}
@@ -75,7 +75,7 @@ def load_model(directory: str | Path) -> tuple[Any, dict[str, Any]]:
 
     Raises BadInput when a file is missing or is not what ``save_model`` writes.
     """
-    mx = door.load()
+    mx = backend.load()
     directory = Path(directory)
     missing = [name for name in (META, SYMBOL, WEIGHTS) if not (directory / name).is_file()]
     if missing:
@@ -86,7 +86,7 @@ def load_model(directory: str | Path) -> tuple[Any, dict[str, Any]]:
     except files.DamagedModel as error:
         raise BadInput(str(error)) from error
     try:
-        with door.quiet():
+        with backend.quiet():
             net = mx.gluon.SymbolBlock.imports(str(directory / SYMBOL), ["data"], str(directory / WEIGHTS))
     except (mx.MXNetError, ValueError, AssertionError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]

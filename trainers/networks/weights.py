@@ -14,14 +14,13 @@ import numpy as np
 
 from tracking import names
 from trainers.errors import BadInput
-from trainers.networks import backend as door
-from trainers.networks import zoo
+from trainers.networks import backend, zoo
 from trainers.networks.resnet import Classifier, to_array
 from trainers.networks.saved import META, WEIGHTS, read_meta
 
-mx = door.load()
+mx = backend.load()
 
-# What stands before a layer's own name in files of MXNet: ours, the zoo's, with any counter.
+# What precedes a layer's own name in files of MXNet: ours, the zoo's, with any counter.
 _PREFIX = re.compile(r"^(classifier_)?(cifar)?resnetv\d+b?\d*_")
 _TORCH_NAMES = {"weight": "gamma", "bias": "beta"}  # of a batch normalisation
 
@@ -59,7 +58,7 @@ def _draw(net: Classifier, seed: int) -> None:
     mx.random.seed(seed)
     net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), force_reinit=True)
     net(to_array(np.zeros((1, *net.shape), np.float32)))  # some shapes are known only after a first pass
-    door.wait_for_all()
+    backend.wait_for_all()
 
 
 def _transfer(net: Classifier, path: Path, init: str, *, kind: str, label: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from trainers.errors import BadInput, DiskFull
 from trainers.files import is_disk_full
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 TIMEOUT_S = 10.0
 
@@ -30,13 +30,13 @@ def weights_file(name: str, timeout_s: float = TIMEOUT_S) -> Path:
     ``timeout_s`` limits the wait for the server's first answer, and then for every piece. Raises BadInput that says
     how to supply the file by hand.
     """
-    store = door.zoo("model_store")
+    store = backend.zoo("model_store")
     import portalocker
     import requests
 
     wanted = cache_folder() / f"{name}-{sha1_of(name)[:8]}.params"
     try:
-        with _impatient(timeout_s):
+        with time_limit(timeout_s):
             return Path(store.get_model_file(name))
     except (requests.RequestException, RuntimeError, ValueError, zipfile.BadZipFile, EOFError) as error:
         reason = _plain(error)
@@ -50,7 +50,7 @@ def weights_file(name: str, timeout_s: float = TIMEOUT_S) -> Path:
     raise BadInput(
         f"--init imagenet: the weights of {name} could not be fetched from {url}: {reason}.\n"
         f"Supply them by hand: unpack that archive into {wanted.parent}, so that {wanted.name} (sha1"
-        f" {sha1_of(name)}) lies there; or give --init {wanted.name} with its path; or name a mirror that serves"
+        f" {sha1_of(name)}) is there; or give --init {wanted.name} with its path; or name a mirror that serves"
         " /gluon/models/ in MXNET_GLUON_REPO."
     )
 
@@ -63,7 +63,7 @@ def cache_folder() -> Path:
 
 def sha1_of(name: str) -> str:
     """The 40 hex digits the zoo publishes for a network. Raises BadInput for one it has no weights of."""
-    known = door.zoo("model_store")._model_sha1
+    known = backend.zoo("model_store")._model_sha1
     if name not in known:
         raise BadInput(f"--init imagenet: GluonCV's zoo has no weights for {name}. Take --init scratch, or a file.")
     return str(known[name])
@@ -76,12 +76,12 @@ def recognise(path: Path) -> tuple[str, str | None]:
         while block := file.read(1 << 20):
             digest.update(block)
     sha1 = digest.hexdigest()
-    names = [name for name, known in door.zoo("model_store")._model_sha1.items() if known == sha1]
+    names = [name for name, known in backend.zoo("model_store")._model_sha1.items() if known == sha1]
     return sha1, names[0] if names else None
 
 
 class _Requests:
-    """Stands in for ``requests`` in the zoo's downloader: the same ``get``, which gives up in time.
+    """Replaces ``requests`` in the zoo's downloader: the same ``get``, which gives up in time.
 
     The library's own limits are for each address of a host in turn and leave out the look-up of its name, so the whole
     call runs on a thread that is abandoned when the time is over.
@@ -112,7 +112,7 @@ class _Requests:
 
 
 @contextmanager
-def _impatient(timeout_s: float) -> Iterator[None]:
+def time_limit(timeout_s: float) -> Iterator[None]:
     """Time limits for the zoo's downloader; and its remarks must not set up logging for the whole program."""
     downloader: Any = sys.modules["gluoncv.utils.download"]
     former, downloader.requests = downloader.requests, _Requests(timeout_s)

@@ -1,4 +1,4 @@
-"""What goes wrong between us and AWS, one class for each decision a caller can make.
+"""Errors of AWS, one class for each decision a caller can make.
 
 AwsError                AWS answered with an error, or not at all (exit code 1)
 ├── NotAllowed          the credentials lack a permission, or have expired
@@ -7,7 +7,7 @@ AwsError                AWS answered with an error, or not at all (exit code 1)
 ├── QuotaReached        the account's limit; ``limit`` 0 will never pass, any other may once a job ends
 ├── Unreachable         no answer for longer than the caller wanted to wait
 └── Rejected            the request is wrong (exit code 2)
-NoCredentials           nobody to ask as, or no region (exit code 2)
+NoCredentials           no credentials, or no region (exit code 2)
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Rejected(AwsError, BadInput):
 
 
 class NoCredentials(BadInput):
-    """Nobody to ask as, or no region to ask in."""
+    """No credentials, or no region to ask in."""
 
 
 def _count(found: re.Match[str] | None, key: str) -> int | None:

@@ -1,4 +1,4 @@
-"""What a SageMaker job needs beside the run's config: account, machine, limits and where the data lies.
+"""What a SageMaker job needs beside the run's config: account, machine, limits and where the data is.
 
 Enters: flags, a ``[sagemaker]`` table, AWS's environment and files, in this order. Leaves: a ``JobOptions`` whose
 values are legal, or BadConfig with every fault. Standard library alone, so that ``--help`` answers at once.
@@ -11,13 +11,14 @@ import configparser
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.config.checks import nearest
+from trainers.config.checks import flag, nearest
 from trainers.config.text import read_toml
 from trainers.errors import BadConfig
+from trainers.sagemaker.aws.uri import is_legal, is_s3
 from trainers.sagemaker.cost.instances import SMALLEST_GPU
 
 DEFAULT_MAX_RUNTIME_S = 4 * 3600
@@ -27,7 +28,6 @@ CHANNELS = ("train", "validation", "test", "train_lst", "validation_lst")
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/?[\w+=,.@/-]+", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
-_S3_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -108,7 +108,7 @@ class JobOptions:
         return match[1]
 
     def missing(self) -> list[str]:
-        """What a job can't do without and nobody gave, a sentence each."""
+        """What a job needs and was not given, a sentence each."""
         faults = []
         for key, example in (("role", "arn:aws:iam::123456789012:role/NAME"), ("output", "s3://bucket/prefix")):
             if getattr(self, key) is None:
@@ -127,7 +127,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             more = {"action": "append"}
         elif key == "spot":
             more = {"nargs": "?", "const": "true"}
-        job.add_argument(f"--{key.replace('_', '-')}", dest=key, metavar=metavar, default=None, help=text, **more)
+        job.add_argument(flag(key), dest=key, metavar=metavar, default=None, help=text, **more)
 
 
 def flags() -> tuple[str, ...]:
@@ -170,28 +170,6 @@ def read(
     return JobOptions(**values)
 
 
-def to_table(options: JobOptions) -> dict[str, Any]:
-    """The ``[sagemaker]`` table that reads back to equal options; unset and default values are left out."""
-    values = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "tags"}
-    defaults = {f.name: f.default for f in fields(options)}
-    table = {key: value for key, value in values.items() if value != defaults[key]}
-    table = {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
-    return {**table, "tags": dict(options.tags)} if options.tags else table
-
-
-def split_s3(uri: str) -> tuple[str, str]:
-    """``("bucket", "key/prefix")`` of an S3 URI. Raises BadConfig when it is none."""
-    match = _S3_URI.fullmatch(uri)
-    if match is None:
-        raise BadConfig([f"{uri!r} is not an S3 URI, such as s3://bucket/prefix/."])
-    return match[1], (match[2] or "/")[1:]
-
-
-def is_s3(path: str) -> bool:
-    """Whether a data path means S3 rather than this machine's disk."""
-    return path.lower().startswith("s3:")
-
-
 def _cast(name: str, value: Any) -> Any:
     """A field's value from text or TOML's own type. Raises ValueError saying what it should have been."""
     if name == "tags":
@@ -230,12 +208,13 @@ def _faults(options: JobOptions) -> list[str]:
     for key, pattern, example in (
         ("role", _ROLE, "arn:aws:iam::123456789012:role/NAME"),
         ("region", _REGION, "us-east-1"),
-        ("output", _S3_URI, "s3://bucket/prefix"),
         ("instance_type", re.compile(r"ml\.[a-z0-9-]+\.\w+"), SMALLEST_GPU),
     ):
         value = getattr(options, key)
         if value is not None and not pattern.fullmatch(value):
-            faults.append(f"{_flag(key)} {value!r} has not the form {example}.")
+            faults.append(f"{_flag(key)} {value!r} must have the form {example}.")
+    if options.output is not None and not is_legal(options.output):
+        faults.append(f"--output {options.output!r} must have the form s3://bucket/prefix.")
     for key, low, high in (
         ("instance_count", 1, 64),
         ("keep_alive_min", 0, LONGEST_KEEP_ALIVE_MIN),
@@ -261,8 +240,8 @@ def _faults(options: JobOptions) -> list[str]:
         faults.append("--subnet and --security-group go together: a job in your VPC needs both.")
     for key in CHANNELS:
         value = getattr(options, key)
-        if value is not None and is_s3(value) and not _S3_URI.fullmatch(value):
-            faults.append(f"{_flag(key)} {value!r} has not the form s3://bucket/prefix/.")
+        if value is not None and is_s3(value) and not is_legal(value):
+            faults.append(f"{_flag(key)} {value!r} must have the form s3://bucket/prefix/.")
         if value is not None and not value.strip():
             faults.append(f"{_flag(key)} is empty.")
     for lst, data in (("train_lst", "train"), ("validation_lst", "validation")):
@@ -275,7 +254,7 @@ def _faults(options: JobOptions) -> list[str]:
 
 def _flag(name: str) -> str:
     spelled = next((key for key, target in _FIELD_OF.items() if target == name), name)
-    return f"--{spelled.replace('_', '-')}"
+    return flag(spelled)
 
 
 def _region(environment: Mapping[str, str], profile: str | None) -> str | None:

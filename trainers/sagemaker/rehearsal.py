@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from tracking.names import SPLITS
 from trainers.config import Config
+from trainers.config.checks import flag
 from trainers.data.formats import record_pieces
 from trainers.errors import BadData, BadInput
 from trainers.sagemaker.aws.objects import Object, Objects
-from trainers.sagemaker.options import split_s3
+from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.preflight.data.facts import PICTURES, label_fault, some
-from trainers.terminal import duration
+from trainers.terminal import duration, readable
 
 if TYPE_CHECKING:
     from trainers.data import Dataset
@@ -72,14 +74,14 @@ def _lay_out(config: Config, options: JobOptions, base: Path, folder: Path) -> t
 
     folder.mkdir(parents=True)
     dataset, resolved = _open(config, options, folder)
-    wanted = _wanted(resolved)
+    wanted = num_pictures(resolved)
     batch_size = min(config.mini_batch_size, wanted["train"], len(dataset.train))
     (base / "input" / "config").mkdir(parents=True)
     counts = {}
     top_k = config.top_k if config.top_k is not None and config.top_k < len(dataset.class_names) else None
     for name, split in dataset.splits.items():
         known = np.flatnonzero(split.labels < wanted["train"])  # of hundreds of classes the first, one picture each
-        few = split.take(known[_some_of_each(split.labels[known], wanted[name])])
+        few = split.take(known[some_of_each(split.labels[known], wanted[name])])
         channel = base / "input" / "data" / name
         channel.mkdir(parents=True)
         upload.pack(few, channel / f"{name}.rec", resolved)
@@ -98,7 +100,7 @@ def _lay_out(config: Config, options: JobOptions, base: Path, folder: Path) -> t
 def _open(config: Config, options: JobOptions, folder: Path) -> tuple[Dataset, Config]:
     """The data that the job would read, a few pictures of them where they are in S3."""
     from trainers.sagemaker.job import channels
-    from trainers.sagemaker.options import CHANNELS, is_s3
+    from trainers.sagemaker.options import CHANNELS
     from trainers.training import experiment
 
     given = {name: str(getattr(options, name)) for name in CHANNELS if getattr(options, name) is not None}
@@ -113,7 +115,7 @@ def _open(config: Config, options: JobOptions, folder: Path) -> tuple[Dataset, C
         return channels.open_here(config, local, folder)
     if len(there) < len(given):
         here = next(name for name in given if name not in there)
-        raise BadInput(f"--rehearse: --{here.replace('_', '-')} is here and --{there[0]} in S3; name all here.")
+        raise BadInput(f"--rehearse: {flag(here)} is here and {flag(there[0])} in S3; name all here.")
     _fetch(config, options, given, folder)
     # A few pictures are not all: their numbers are not those that the job will count.
     open_config = replace(
@@ -129,11 +131,11 @@ def _fetch(config: Config, options: JobOptions, uris: Mapping[str, str], folder:
     from trainers.sagemaker.aws.objects import Objects
 
     objects = Objects(Aws(region=options.region, profile=options.profile), MOST_READS)
-    fetch(uris, folder, _wanted(config), config, objects)
-    print(f"fetched {objects.num_bytes_read / 2**20:.1f} MiB out of S3", flush=True)
+    fetch(uris, folder, num_pictures(config), config, objects)
+    print(f"fetched {readable(objects.num_bytes_read)} out of S3", flush=True)
 
 
-def _wanted(config: Config) -> dict[str, int]:
+def num_pictures(config: Config) -> dict[str, int]:
     """Pictures of each split: a few batches, fewer where the network is so large that they would take minutes."""
     from trainers.sagemaker.cost.estimate import macs
 
@@ -144,7 +146,7 @@ def _wanted(config: Config) -> dict[str, int]:
     return {"train": train, "validation": others, "test": others}
 
 
-def _some_of_each(
+def some_of_each(
     labels: np.ndarray[tuple[int], np.dtype[np.int64]], wanted: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Indices of about ``wanted`` pictures, every class among them, in the order of the split."""
@@ -156,7 +158,6 @@ def _some_of_each(
     return np.sort(chosen)
 
 
-SPLITS = ("train", "validation", "test")
 MOST_READS = 400
 _MOST_BYTES = 16 * 2**20  # of pictures, a split
 _PIECE_BYTES, _NUM_PIECES = 2**20, 6
@@ -175,7 +176,7 @@ class Picture:
 def fetch(uris: Mapping[str, str], folder: Path, counts: Mapping[str, int], config: Config, objects: Objects) -> Path:
     """``folder`` with about ``counts[split]`` pictures of each split, in ``<split>/<split>.rec``.
 
-    ``uris``: channel name → S3 URI; ``data`` stands for a whole data set. Raises BadData for what the job could not
+    ``uris``: channel name → S3 URI; ``data`` means a whole data set. Raises BadData for what the job could not
     read either, and AwsError.
     """
     sources = _splits(uris, objects) if "data" in uris else {name: uris[name] for name in SPLITS if name in uris}
@@ -193,7 +194,7 @@ def fetch(uris: Mapping[str, str], folder: Path, counts: Mapping[str, int], conf
 
 
 def _splits(uris: Mapping[str, str], objects: Objects) -> dict[str, str]:
-    """The splits that lie under a whole data set's prefix; all of it is the training split where there are none."""
+    """The splits under a whole data set's prefix; all of it is the training split where there are none."""
     bucket, prefix = split_s3(uris["data"])
     keys = [item.key[len(prefix) :].lstrip("/") for item in objects.listing(bucket, prefix)]
     tops = {key.partition("/")[0] for key in keys if "/" in key}
@@ -207,7 +208,7 @@ def _pictures(name: str, uri: str, list_uri: str | None, count: int, config: Con
     bucket, prefix = split_s3(uri)
     listed = objects.listing(bucket, prefix)
     if not listed:
-        raise BadData(f"{name}: nothing lies under {uri}")
+        raise BadData(f"{name}: there is nothing under {uri}")
     records = [item for item in listed if item.suffix == ".rec"]
     lists = [item for item in listed if item.suffix == ".lst"]
     if records:
@@ -225,7 +226,7 @@ def _pictures(name: str, uri: str, list_uri: str | None, count: int, config: Con
         named = _of_folders(prefix, listed)
     if not named:
         raise BadData(
-            f"{name}: under {uri} lie neither a .rec nor pictures in folders, but {some([o.key for o in listed])}; name"
+            f"{name}: under {uri} are neither a .rec nor pictures in folders, but {some([o.key for o in listed])}; name"
             " a local copy by --dataset to rehearse"
         )
     chosen = _some_objects_of_each(named, [str(label) for label, _ in named], count)
@@ -294,12 +295,12 @@ def _of_list(
         else:
             found.append((label, item))
     if missing and not found:
-        raise BadData(f"{file.key}: none of its pictures lies under {prefix}, such as {missing[0]}")
+        raise BadData(f"{file.key}: none of its pictures is under {prefix}, such as {missing[0]}")
     return found
 
 
 def _of_folders(prefix: str, listed: Iterable[Object]) -> list[tuple[float | str, Object]]:
-    """Folder's name and object of each picture that lies in a folder."""
+    """Folder's name and object of each picture in a folder."""
     inside = [(item.key[len(prefix) :].lstrip("/"), item) for item in listed if item.suffix in PICTURES and item.size]
     return [(key.partition("/")[0], item) for key, item in inside if "/" in key]
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from trainers.errors import BadInput, TrainerError
 from trainers.files import whole_file
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 _log = logging.getLogger(__name__)
 _WEIGHT, _OPTIMIZER, _META = "weight:", "optimizer", "meta"
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after ``len(history)`` epochs; ``facts`` are the settings that it must go on with."""
+    """The state of a run after ``len(history)`` epochs; ``facts`` are the settings that it must continue with."""
 
     facts: dict[str, Any]
     history: list[Row]
@@ -120,8 +120,8 @@ def best_epoch(history: list[Row]) -> int:
 
 
 def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """All of a network's arrays by name: weights, running statistics, constants. The network's own stay as they lie."""
-    door.wait_for_all()
+    """All of a network's arrays by name: weights, running statistics, constants. Its own do not move."""
+    backend.wait_for_all()
     return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
 
 

@@ -65,7 +65,7 @@ def git(folder: Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory and system, without names of people or hosts."""
+    """Processor, memory and system, without user or host names."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -111,7 +111,7 @@ class OtherLoad:
         return max(0.0, (busy - own) / wall) if wall >= 0.5 else 0.0
 
     def note(self, num_threads: int) -> str | None:
-        """What to tell a person before training with so many threads; None where there is room for them."""
+        """What to warn of before training with so many threads; None where there is room for them."""
         cores, busy = os.cpu_count() or 1, self.busy_cores()
         if num_threads == 1 or busy < _NOTABLE_CORES or busy + num_threads <= cores:
             return None

@@ -5,7 +5,6 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 LOCAL = {names.LAUNCHER: "local"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended. ``run_id`` is MLflow's, None while the tracking server has not been reached."""
 
@@ -63,7 +62,7 @@ def run(
 
     ``live`` False writes the journal only (a cloud job needs no tracking server). ``state_dir`` is where the resumable
     state is kept (default: beside the journal); a state found there is picked up. Raises BadInput before a run is
-    recorded; afterwards failures are recorded, said, and told by the Outcome's exit code.
+    recorded; afterwards failures are recorded and printed, and the Outcome has the exit code.
     """
     store = store or _default_store()
     store.check()
@@ -105,10 +104,12 @@ def prepare(config: Config, store: Store) -> Prepared:
 
     Raises BadInput, with every fault of the settings in one message.
     """
+    from trainers.networks import backend
+
     faults = local_faults(vars(config))
     if faults:
         raise BadConfig(faults)
-    num_threads = fix_threads(config.num_threads)
+    num_threads = backend.prepare(config.num_threads)
     dataset, resolved = load_data(replace(config, num_threads=num_threads))
     overlaps = _overlaps(dataset, resolved)
     source = None
@@ -149,27 +150,12 @@ def load_data(config: Config) -> tuple[Dataset, Config]:
 
 
 def run_name(config: Config) -> str:
-    """``digits-44-scratch-30ep-s0``: what tells runs apart at a glance."""
+    """``digits-44-scratch-30ep-s0``: what distinguishes runs at a glance."""
     init = config.initial
     if init not in ("scratch", "imagenet"):
         init = "transfer"
     task = f"-{config.pretext}" if config.pretext else ""
     return f"{Path(config.dataset).name}{task}-{config.num_layers}-{init}-{config.epochs}ep-s{config.seed}"
-
-
-def fix_threads(num_threads: int | None) -> int:
-    """Decide the number of threads before MXNet is imported; the last bits of every result depend on it."""
-    if num_threads is not None:
-        if "mxnet" not in sys.modules:
-            os.environ["OMP_NUM_THREADS"] = os.environ["MXNET_OMP_MAX_THREADS"] = str(num_threads)
-        elif os.environ.get("OMP_NUM_THREADS") != str(num_threads):
-            raise BadInput(
-                f"--num-threads {num_threads}: this process already works with"
-                f" {os.environ.get('OMP_NUM_THREADS')}; a process has one number of threads."
-            )
-    from trainers.networks import backend
-
-    return backend.threads()
 
 
 def _default_store() -> Store:
@@ -255,7 +241,9 @@ def _recorded(
         print(f"trainers.run: {error}", file=sys.stderr)
     if not code:
         _say_end(run, scores)
-    return Outcome(run.journal_id, run.mlflow_run_id, run.status, code, scores)
+    return Outcome(
+        journal_id=run.journal_id, run_id=run.mlflow_run_id, status=run.status, exit_code=code, scores=scores
+    )
 
 
 def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 from tracking import names
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.networks import backend
-from trainers.networks import backend as door
 from trainers.networks.resnet import to_array
 from trainers.networks.saved import save_arrays
 from trainers.training import checkpoints, scores
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from trainers.data import Batches
     from trainers.networks.resnet import Classifier
 
-mx = door.load()
+mx = backend.load()
 
 _PROGRESS_EVERY_S = 0.1
 # Settings that must not change between a run and its continuation; more epochs are welcome.
@@ -38,7 +37,7 @@ _FACTS = (
 ).split()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """One epoch. Accuracies are fractions; ``images_per_s`` counts the time of training alone, data included."""
 
@@ -66,7 +65,7 @@ class EpochRecord:
         return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchProgress:
     """How far an epoch is: means over its first ``images`` pictures."""
 
@@ -121,17 +120,17 @@ def fit(
 
         for images, labels in train.epoch(epoch):
             if stop():
-                door.wait_for_all()
+                backend.wait_for_all()
                 return
             with mx.autograd.record():
                 logits = graph(to_array(images))
                 loss = cross_entropy(logits, to_array(labels))
             loss.backward()
             trainer.step(len(labels))
-            # MXNet computes behind our back: this waits for the step before, and the next batch is made meanwhile.
+            # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
             tally.add(logits, labels)
         tally.finish()
-        door.wait_for_all()
+        backend.wait_for_all()
         trained_s = time.perf_counter() - started
 
         seen = scores.score(graph, validation, config.top_k)
@@ -160,7 +159,7 @@ def fit(
 
 
 def history(state_dir: Path) -> list[dict[str, Any]]:
-    """The epochs that the state in ``state_dir`` has behind it, as ``EpochRecord.values`` gives them; maybe none."""
+    """The epochs that the state in ``state_dir`` has done, as ``EpochRecord.values`` gives them; maybe none."""
     state = checkpoints.load(state_dir)
     return [] if state is None else state.history
 
@@ -248,7 +247,15 @@ class _Tally:
         self._told = now
         rate = self.images / (now - self._started)
         self.on_batch(
-            BatchProgress(self.epoch, self.batch, self.num_batches, self.images, self.loss, self.accuracy, rate)
+            BatchProgress(
+                epoch=self.epoch,
+                batch=self.batch,
+                num_batches=self.num_batches,
+                images=self.images,
+                loss=self.loss,
+                accuracy=self.accuracy,
+                images_per_s=rate,
+            )
         )
 
 

@@ -1,7 +1,7 @@
 """Which of the given pictures a run is scored on, what the score is called, how many of them the run was trained on.
 
-``test`` and ``validation`` name a run's own splits, told by their content, wherever they lie. All else is another data
-set and has scores of a name of its own (``tracking.names.data_name``).
+``test`` and ``validation`` name a run's own splits, identified by their content, wherever they are. All else is another
+data set and has scores of a name of its own (``tracking.names.data_name``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainers.data.dataset import SplitsRead
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Given:
     """Pictures to score. ``context`` begins the names of the score; ``cut`` are the splits that the run's own settings
     make of the data, None where they make none. ``called`` is the name of the data. ``is_first``: the run had no
@@ -63,14 +63,14 @@ def choose(
     called = name or names.data_name(found.name, *(folder.name for folder in Path(data).resolve().parents))
     own = None if name is not None else _own(run, found, made, split, other)
     if own is not None:
-        return Given(found, made, own, split or "test", called)
+        return Given(found=found, cut=made, split=own, context=split or "test", called=called)
     if not other and name is None:
         raise BadInput(_changed(run, data, made, split or "test"))
     pictures = pictures_of(found, split)
     if name is None and split in (None, "test") and not _has_test_set(run):
-        return Given(found, made, pictures, "test", called, is_first=True)
+        return Given(found=found, cut=made, split=pictures, context="test", called=called, is_first=True)
     context = called if name is not None or split in (None, "test") else f"{called}-{split}"
-    return Given(found, made, pictures, context, called)
+    return Given(found=found, cut=made, split=pictures, context=context, called=called)
 
 
 def demand_free_name(run: Any, given: Given) -> None:

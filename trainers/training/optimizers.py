@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 if TYPE_CHECKING:
     from trainers.config import Config
     from trainers.networks.resnet import Classifier
 
-mx = door.load()
+mx = backend.load()
 
 _TOGETHER = 50  # parameters updated by one operator; MXNet's 4 cost a small network a few ms a step
 
@@ -25,9 +25,9 @@ def trainer_for(net: Classifier, config: Config) -> Any:
 
 
 def learning_rate(config: Config, epoch: int) -> float:
-    """In force during ``epoch`` (from 1): multiplied by the factor once for each step that lies behind."""
-    behind = sum(epoch > step for step in config.lr_steps)
-    return float(config.learning_rate * config.lr_scheduler_factor**behind)
+    """In force during ``epoch`` (from 1): multiplied by the factor once for each step passed."""
+    passed = sum(epoch > step for step in config.lr_steps)
+    return float(config.learning_rate * config.lr_scheduler_factor**passed)
 
 
 def _optimizer(config: Config) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tracking.models.facts import ONNX
 from trainers.errors import BadData, BadInput, TrainingDiverged
-from trainers.networks import backend as door
+from trainers.networks import backend
 
 
 class Pictures(Protocol):
@@ -26,7 +26,7 @@ class Pictures(Protocol):
     def epoch(self, number: int) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """A split's scores. ``top_k_accuracy`` is None where there are no more than k classes: it would always be 1."""
 
@@ -62,7 +62,7 @@ def score(net: Any, batches: Pictures, top_k: int | None = 5) -> Scores:
     if waiting is None:
         raise BadData("There is not one picture to score: the split is empty.")
     logits.append(waiting.asnumpy()[: len(labels[-1])])
-    door.wait_for_all()
+    backend.wait_for_all()
     return of_logits(np.concatenate(logits), np.concatenate(labels), top_k)
 
 
@@ -108,7 +108,7 @@ def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def ranks(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many classes stand before the right one, ``(N,)``; among equal logits the lower class stands first."""
+    """How many classes rank before the right one, ``(N,)``; among equal logits the lower class ranks first."""
     own = logits[np.arange(len(labels)), labels][:, None]
     lower = np.arange(logits.shape[1])[None, :] < labels[:, None]
     return ((logits > own) | ((logits == own) & lower)).sum(axis=1)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Find what a tracked run left behind: its settings and its network, in a journal on this machine or in MLflow.
+"""Find what a tracked run has kept: its settings and its network, in a journal on this machine or in MLflow.
 
 A study's transfer runs start from a source whose journal is still here, so this works while the server is away.
 """

@@ -54,7 +54,7 @@ class Stages:
         self.started, self._others = time.monotonic(), OtherLoad()
 
     def carry_out(self, terminal: TextIO, tags: Mapping[str, str]) -> dict[str, float]:
-        """All stages; the scores that matter most. Raises Interrupted."""
+        """All stages; the most important scores. Raises Interrupted."""
         self.describe(tags)
         self.asked.check()
         net = self.build()
@@ -147,7 +147,7 @@ class Stages:
         return history
 
     def _former_epochs(self) -> list[dict[str, Any]]:
-        """The epochs a resumed run has behind it; one kept but not logged when it was killed is logged."""
+        """The epochs a resumed run has done; one kept but not logged when it was killed is logged."""
         history = fit.history(self.state_dir)
         logged = {
             event["step"]
@@ -242,4 +242,4 @@ def _say_overlaps(overlaps: list[Overlap]) -> str:
     for overlap in overlaps:
         pair = (overlap.split_a, overlap.split_b)
         pairs[pair] = pairs.get(pair, 0) + 1
-    return "; ".join(f"{count} picture(s) stand in both {a} and {b}" for (a, b), count in pairs.items())
+    return "; ".join(f"{count} picture(s) are in both {a} and {b}" for (a, b), count in pairs.items())

@@ -14,8 +14,9 @@ from tests.support.aws.fake import FakeSageMaker, ManualClock, ScaledClock, envi
 from tracking.journal.events import read
 from trainers.config import Config
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.command.launch import send
 from trainers.sagemaker.job import ledger, submit
-from trainers.sagemaker.job.launcher import SageMakerLauncher
+from trainers.sagemaker.job.launcher import SageMakerJob, SageMakerLauncher
 from trainers.sagemaker.options import JobOptions
 
 ROLE = "arn:aws:iam::123456789012:role/trainer"
@@ -55,6 +56,11 @@ def launcher(fake: FakeSageMaker, root: Path, kind: str = ledger.BUILTIN, **chan
     """A launcher on the fake's clock."""
     aws = Aws(region="us-east-1", clock=fake.clock)
     return SageMakerLauncher(options(**changes), kind, root, experiment="pets", aws=aws)
+
+
+def submitted(where: SageMakerLauncher, config: Config = CONFIG) -> SageMakerJob:
+    """A job that SageMaker has taken, or the error."""
+    return send(where, where.plan(config))
 
 
 def launched(fake: FakeSageMaker, root: Path, config: Config = CONFIG, **changes: Any) -> ledger.Entry:

@@ -278,7 +278,7 @@ def test_the_time_limit_is_ten_seconds_and_leaves_requests_alone() -> None:
 
     assert zoo.TIMEOUT_S <= 10
     before = requests.get
-    with zoo._impatient(1):
+    with zoo.time_limit(1):
         assert requests.get is before
 
 

@@ -323,7 +323,7 @@ def test_hyperparameters_come_back_as_the_same_config(base: Path) -> None:
     assert all(isinstance(value, str) for value in text.values())
     assert config_from(text) == given
     quoted = {key: json.dumps(value) for key, value in text.items()}  # as the SageMaker SDK sends them
-    assert config_from({key: container._plain(value) for key, value in quoted.items()}) == given
+    assert config_from({key: container.unquoted(value) for key, value in quoted.items()}) == given
 
 
 def test_channels_become_the_data(base: Path) -> None:
@@ -349,7 +349,7 @@ def test_weights_that_came_with_the_job_are_found(base: Path, tmp_path: Path) ->
         info.size = 2
         archive.addfile(info, io.BytesIO(b"#\n"))
     assert container_data.place_init({"init": "run:abcd1234"}, base) == {"init": "run:abcd1234"}
-    store = container._store(base, "run:abcd1234")
+    store = container.store_of(base, "run:abcd1234")
     assert (store.journal_dir("abcd1234") / "files" / "config.toml").read_bytes() == b"#\n"
     with pytest.raises(RunNotFound):
         store.journal_dir("another1")
@@ -420,7 +420,7 @@ def test_any_error_is_in_the_failure_file_and_cut_to_size(base: Path) -> None:
 
 def test_another_word_than_train_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert container.main(["serve"]) == 2
-    assert "train" in capsys.readouterr().out
+    assert "train" in capsys.readouterr().err
 
 
 def test_the_code_that_came_with_the_job_is_what_runs(base: Path) -> None:

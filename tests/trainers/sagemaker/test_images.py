@@ -15,15 +15,21 @@ from trainers.sagemaker.aws import images
     [
         (
             "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:2",
-            images.Registry("123456789012", "us-east-1", "mine", "2", None),
+            images.Registry(account="123456789012", region="us-east-1", repository="mine", tag="2", digest=None),
         ),
         (
             "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/a/b",
-            images.Registry("123456789012", "cn-north-1", "a/b", "latest", None),
+            images.Registry(account="123456789012", region="cn-north-1", repository="a/b", tag="latest", digest=None),
         ),
         (
             f"123456789012.dkr.ecr.us-east-1.amazonaws.com/mine@sha256:{'0f' * 32}",
-            images.Registry("123456789012", "us-east-1", "mine", "latest", f"sha256:{'0f' * 32}"),
+            images.Registry(
+                account="123456789012",
+                region="us-east-1",
+                repository="mine",
+                tag="latest",
+                digest=f"sha256:{'0f' * 32}",
+            ),
         ),
         ("docker.io/library/python:3.11", None),
         ("", None),

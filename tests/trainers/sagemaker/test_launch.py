@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock
-from tests.support.aws.launches import ROLE, account
+from tests.support.aws.launches import CONFIG, ROLE, account, options
 from tests.support.stores import make_store
 from tracking import names
 from tracking.store import resolve
 from trainers import jobs, run
-from trainers.sagemaker.rehearsal import _some_of_each
+from trainers.errors import BadConfig, BadInput
+from trainers.sagemaker.command.launch import submit
+from trainers.sagemaker.rehearsal import some_of_each
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +80,16 @@ def test_a_launched_job_becomes_a_run_with_its_cost(fake: FakeSageMaker, capsys:
     assert logged.info.status == "FINISHED" and logged.data.params["num_layers"] == "18"
     assert logged.data.metrics[names.COST_USD] > 0 and logged.data.tags[names.LAUNCHER] == "sagemaker-builtin"
     assert names.TEST_ACCURACY not in logged.data.metrics
+
+
+def test_a_job_is_submitted_from_python(fake: FakeSageMaker) -> None:
+    with pytest.raises(BadInput, match="the preflight found errors"):
+        submit(CONFIG, options(), "sagemaker-builtin")
+    assert not fake.jobs
+    job = submit(CONFIG, options(), "sagemaker-builtin", force=True)
+    assert job.wait(poll_s=0.1) == "finished" and [name for _, name in fake.jobs] == [job.id]
+    with pytest.raises(BadConfig, match="--role is needed"):
+        submit(CONFIG, options(role=None))
 
 
 def test_a_study_becomes_jobs_and_ends_with_the_leaderboard(
@@ -163,7 +175,7 @@ def test_a_detached_launch_that_was_refused_is_paid_once(
         assert run.main(argv) == 1
         said = capsys.readouterr().err
         (name,) = re.findall(r"python -m trainers.jobs watch (\S+)", said)
-        assert "Not launched, but written down" in said and "renew them" in said
+        assert "Recorded but not launched" in said and "renew them" in said
     assert run.main(argv) == 0
     assert f"launched {name};" in capsys.readouterr().out
     assert jobs.main(["watch", "--poll=0.1", "--quiet"]) == 0
@@ -171,7 +183,7 @@ def test_a_detached_launch_that_was_refused_is_paid_once(
     fake.fail_next("CreateTrainingJob", 1, "expired")
     assert run.main(argv) == 1
     assert run.main([*argv, "--epochs=3"]) == 0  # something else: the other is named
-    assert "note: left by an earlier launch. Not launched, but written down" in capsys.readouterr().err
+    assert "note: left by an earlier launch. Recorded but not launched" in capsys.readouterr().err
     assert len(fake.jobs) == 2
     assert jobs.main(["watch", "--poll=0.1", "--quiet"]) == 0 and len(fake.jobs) == 3
     fake.fail_next("CreateTrainingJob", 1, "denied")
@@ -211,7 +223,7 @@ def test_account_facts_that_are_missing_come_at_once(
 
 def test_a_rehearsal_has_every_class() -> None:
     labels = np.array([0] * 50 + [1] * 3 + [2] * 2)
-    chosen = _some_of_each(labels, 9)
+    chosen = some_of_each(labels, 9)
     assert len(chosen) == 9 and set(labels[chosen]) == {0, 1, 2}
     assert list(np.bincount(labels[chosen])) == [4, 3, 2]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from trainers.config.text import read_toml
 from trainers.errors import BadConfig
 from trainers.sagemaker import options
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.options import JobOptions
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/trainer"
@@ -95,11 +95,11 @@ def test_every_unreadable_value_comes_in_one_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"role": "trainer"}, "--role 'trainer' has not the form arn:aws:iam"),
+        ({"role": "trainer"}, "--role 'trainer' must have the form arn:aws:iam"),
         ({"role": "arn:aws:iam::12:role/x"}, "--role"),
-        ({"output": "bucket/prefix"}, "--output 'bucket/prefix' has not the form s3://"),
+        ({"output": "bucket/prefix"}, "--output 'bucket/prefix' must have the form s3://"),
         ({"region": "Frankfurt"}, "--region"),
-        ({"instance_type": "g4dn.xlarge"}, "--instance-type 'g4dn.xlarge' has not the form ml.g4dn.xlarge"),
+        ({"instance_type": "g4dn.xlarge"}, "--instance-type 'g4dn.xlarge' must have the form ml.g4dn.xlarge"),
         ({"instance_count": 0}, "--instance-count 0 is out of range"),
         ({"keep_alive_min": 61}, "--keep-alive 61 is out of range: 0 to 60"),
         ({"max_runtime_s": 59}, "--max-runtime 59 is out of range"),
@@ -110,7 +110,7 @@ def test_every_unreadable_value_comes_in_one_message(tmp_path: Path) -> None:
         ({"max_wait_s": 9000}, "--max-wait needs --spot"),
         ({"spot": True, "max_runtime_s": 7200, "max_wait_s": 3600}, "--max-wait 3600 s must be at least"),
         ({"subnet": ("subnet-1",)}, "--subnet and --security-group go together"),
-        ({"train": "s3:/bucket/train"}, "--train 's3:/bucket/train' has not the form"),
+        ({"train": "s3:/bucket/train"}, "--train 's3:/bucket/train' must have the form"),
         ({"train": ""}, "--train is empty"),
         ({"train_lst": "a.lst", "validation_lst": "b.lst"}, "--train-lst needs --train"),
         ({"train": "a", "train_lst": "a.lst"}, "--train-lst and --validation-lst go together"),
@@ -129,7 +129,7 @@ def test_what_is_missing_is_asked_for_by_name() -> None:
     assert JobOptions(role=ROLE).account == "123456789012"
 
 
-def test_a_table_reads_back_to_equal_options(tmp_path: Path) -> None:
+def test_a_table_gives_the_options(tmp_path: Path) -> None:
     given = JobOptions(
         role=ROLE,
         output="s3://bucket-one/runs",
@@ -143,14 +143,24 @@ def test_a_table_reads_back_to_equal_options(tmp_path: Path) -> None:
         tags={"team": "vision"},
         train="s3://bucket-one/train/",
     )
-    lines = ["[sagemaker]"]
-    for key, value in options.to_table(given).items():
-        if key != "tags":
-            lines.append(f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}")
-    lines += ["[sagemaker.tags]", 'team = "vision"']
     file = tmp_path / "run.toml"
-    file.write_text("\n".join(lines).replace("'", '"'))
-    assert read_toml(file)["sagemaker"]
+    file.write_text(
+        f"""
+        [sagemaker]
+        role = "{ROLE}"
+        output = "s3://bucket-one/runs"
+        region = "us-east-1"
+        profile = "work"
+        spot = true
+        max_wait_s = 20000
+        max_cost_usd = 3.0
+        subnet = ["subnet-1", "subnet-2"]
+        security_group = ["sg-1"]
+        train = "s3://bucket-one/train/"
+        [sagemaker.tags]
+        team = "vision"
+        """
+    )
     assert options.read(None, file, {}) == given
 
 
@@ -170,13 +180,15 @@ def test_a_table_that_is_no_table_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_s3_uris_are_split(uri: str, parts: tuple[str, str]) -> None:
-    assert options.split_s3(uri) == parts
+    assert split_s3(uri) == parts
 
 
 def test_s3_uris_of_other_forms_are_refused() -> None:
-    for uri in ("bucket/key", "s3://", "s3://Bucket/key", "https://bucket/key"):
+    for uri in ("bucket/key", "s3://", "https://bucket/key"):
         with pytest.raises(BadConfig):
-            options.split_s3(uri)
+            split_s3(uri)
+    with pytest.raises(BadConfig, match="must have the form s3://bucket/prefix"):
+        options.JobOptions(output="s3://Bucket/key")
 
 
 def test_options_and_requests_need_the_standard_library_alone() -> None:

@@ -89,7 +89,7 @@ def test_labels_that_the_job_would_refuse_are_refused(account: World, tmp_path: 
     [
         ("train/train.rec", b"pictures of cats, but no records", "no record begins there"),
         ("train/data.tar", b"tar", "neither a .rec nor pictures in folders"),
-        ("elsewhere/a.png", b"", "train: nothing lies under"),
+        ("elsewhere/a.png", b"", "train: there is nothing under"),
     ],
 )
 def test_what_cannot_be_sampled_says_why(account: World, tmp_path: Path, key: str, data: bytes, told: str) -> None:
@@ -100,13 +100,13 @@ def test_what_cannot_be_sampled_says_why(account: World, tmp_path: Path, key: st
 
 def test_a_list_whose_pictures_are_elsewhere_says_so(account: World, tmp_path: Path) -> None:
     account.put_listed(lists={"train": "0\t0\tsomewhere/else.png\n"})
-    with pytest.raises(BadData, match="none of its pictures lies under"):
+    with pytest.raises(BadData, match="none of its pictures is under"):
         sample.fetch(uris(account, "train", "train_lst"), tmp_path / "few", COUNTS, BUILTIN, objects(account))
 
 
 def test_large_networks_rehearse_on_fewer_pictures() -> None:
     small, large = (
-        rehearsal._wanted(replace(BUILTIN, num_layers=depth, image_shape=shape, mini_batch_size=32))
+        rehearsal.num_pictures(replace(BUILTIN, num_layers=depth, image_shape=shape, mini_batch_size=32))
         for depth, shape in ((20, "3,28,28"), (152, "3,224,224"))
     )
     assert small == {"train": 96, "validation": 64, "test": 64}
@@ -129,4 +129,4 @@ def test_a_job_on_records_in_s3_is_rehearsed_on_them(
     argv += ["--num-layers=20", "--image-shape=3,28,28", "--num-classes=3", "--num-training-samples=12"]
     assert run.main([*argv, "--mini-batch-size=4"]) == 0
     said = capfd.readouterr().out
-    assert "MiB out of S3" in said and "12 train, 6 validation pictures" in said and "ran to its end" in said
+    assert "kB out of S3" in said and "12 train, 6 validation pictures" in said and "ran to its end" in said

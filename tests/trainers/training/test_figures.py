@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import image
 from pyarrow import parquet
 
-from trainers.training import figures, predictions
+from trainers.training import figures, record
 
 
 class FakeSplit:
@@ -44,7 +44,7 @@ def test_one_epoch_and_many_classes_can_be_drawn(tmp_path: Path) -> None:
 def test_predictions_hold_one_row_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "p" / "test.parquet"
     probabilities = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.0, 0.1, 0.9]], np.float32)
-    predictions.write(path, FakeSplit(), probabilities)  # type: ignore[arg-type]
+    record.write_predictions(path, FakeSplit(), probabilities)  # type: ignore[arg-type]
     table = parquet.read_table(path).to_pydict()
     assert table["predicted"] == [0, 0, 2] and table["label"] == [0, 1, 2] and table["key"] == ["a", "b", "c"]
     np.testing.assert_allclose(table["probability"], [0.7, 0.6, 0.9], rtol=1e-6)

@@ -363,7 +363,7 @@ def test_progress_reaches_the_last_batch_and_is_rationed(tmp_path: Path) -> None
 
 def test_bfloat16_learns_with_float32_weights_and_leaves_other_networks_alone(tmp_path: Path) -> None:
     try:
-        backend._require_bfloat16()
+        backend.require_bfloat16()
     except BadInput:
         pytest.skip("this processor has no bfloat16")
     settings = {"learning_rate": 0.02, "augmentation_type": None}

@@ -1,4 +1,4 @@
-"""The door to AWS: clients made when needed, calls at a pace AWS allows, patience, errors that say what to do.
+"""Calls to AWS: clients made when needed, calls at a pace AWS allows, patience, errors that say what to do.
 
 Enters: a service, an operation, its arguments. Leaves: AWS's answer, or one of ``trainers.sagemaker.errors``.
 Endpoints, credentials and regions are boto3's business (``AWS_ENDPOINT_URL_SAGEMAKER``, ``AWS_PROFILE``, …).
@@ -112,7 +112,7 @@ class Aws:
         clock: Clock | None = None,
         on_trouble: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """``on_trouble`` is told, in a sentence, what a call waits for: throttling, a dead network, expired keys."""
+        """``on_trouble`` gets, in a sentence, what a call waits for: throttling, a dead network, expired keys."""
         self.clock: Clock = SystemClock() if clock is None else clock
         self.pace = Pace(self.clock)
         self.profile = profile
@@ -124,7 +124,7 @@ class Aws:
 
     @property
     def region(self) -> str:
-        """The region asked. Raises NoCredentials when nobody said which."""
+        """The region asked. Raises NoCredentials when none is set."""
         region = self._region or self._boto_session().region_name
         if region is None:
             raise errors.NoCredentials(
@@ -262,26 +262,26 @@ def translate(error: Exception, operation: str) -> Exception:
             return errors.NotAllowed(f"{operation}: {error}", code="ExpiredToken", operation=operation)
         return errors.Unreachable(f"{operation}: no answer from AWS ({error})", operation=operation)
     code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    told = str(error.response.get("Error", {}).get("Message", "")) or code
+    reason = str(error.response.get("Error", {}).get("Message", "")) or code
     kind: type[errors.AwsError] = errors.AwsError
-    message = f"{operation}: {told}"
+    message = f"{operation}: {reason}"
     if code in _THROTTLED:
-        kind, message = errors.Unreachable, f"{operation}: AWS asks us to be slower ({told})"
-    elif code in _SKEWED or "Signature expired" in told:  # a laptop that woke up between signing and sending
-        kind, message = errors.Unreachable, f"{operation}: AWS finds this machine's clock wrong ({told})"
+        kind, message = errors.Unreachable, f"{operation}: AWS asks us to be slower ({reason})"
+    elif code in _SKEWED or "Signature expired" in reason:  # a laptop that woke up between signing and sending
+        kind, message = errors.Unreachable, f"{operation}: AWS finds this machine's clock wrong ({reason})"
     elif code in _DOWN or status >= 500:
-        kind, message = errors.Unreachable, f"{operation}: AWS has a fault of its own ({told})"
+        kind, message = errors.Unreachable, f"{operation}: AWS has a fault of its own ({reason})"
     elif code in errors.EXPIRED or (code == "400" and operation.startswith("Head")):
         # S3 answers a HEAD without a body: expired keys are a bare 400.
         code = code if code in errors.EXPIRED else "ExpiredToken"
-        kind, message = errors.NotAllowed, f"{operation}: credentials expired or unknown ({told}); renew them."
+        kind, message = errors.NotAllowed, f"{operation}: credentials expired or unknown ({reason}); renew them."
     elif code in _DENIED:
-        kind, message = errors.NotAllowed, f"{operation}: {told}. Ask for the permission, or give another --profile."
+        kind, message = errors.NotAllowed, f"{operation}: {reason}. Ask for the permission, or give another --profile."
     elif code == "ResourceInUse":
         kind = errors.NameTaken
     elif code in ("ResourceLimitExceeded", "ResourceLimitExceededException"):
         kind = errors.QuotaReached
-    elif code in _MISSING or "not found" in told.lower() or "could not find" in told.lower():
+    elif code in _MISSING or "not found" in reason.lower() or "could not find" in reason.lower():
         kind = errors.NotFound
     elif code in ("ValidationException", "ValidationError", "SerializationException", "InvalidParameterException"):
         kind = errors.Rejected

@@ -51,9 +51,9 @@ _BUILTIN_ACCOUNTS = {
 _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[a-z.]+/([^:@]+)(?::([^@]+))?(?:@(sha256:[0-9a-f]{64}))?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Registry:
-    """Where in ECR an image lies; ``tag`` or ``digest`` names it."""
+    """Where in ECR an image is; ``tag`` or ``digest`` names it."""
 
     account: str
     region: str
@@ -67,7 +67,7 @@ def registry(image: str) -> Registry | None:
     match = _ECR.fullmatch(image)
     if match is None:
         return None
-    return Registry(match[1], match[2], match[3], match[4] or "latest", match[5])
+    return Registry(account=match[1], region=match[2], repository=match[3], tag=match[4] or "latest", digest=match[5])
 
 
 def builtin_image(region: str) -> str:

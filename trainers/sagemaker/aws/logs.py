@@ -1,7 +1,7 @@
 """A job's log lines from CloudWatch, each once: streams found as they appear, read on by token, recounted after a day.
 
 Enters: the job's name and a small JSON state that says how far it was read. Leaves: pages of lines and the state after
-each, so that whoever writes the lines down decides when they count as read.
+each, so that the caller decides when the lines count as read.
 """
 
 from __future__ import annotations

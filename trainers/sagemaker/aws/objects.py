@@ -101,8 +101,8 @@ class Objects:
         """The region a bucket is in. Raises NotFound, NotAllowed."""
         self._spend()
         answer = self._aws.call("s3", "HeadBucket", patience_s=PATIENCE_S, Bucket=bucket)
-        told = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "")
-        return str(told)
+        region = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "")
+        return str(region)
 
     def _spend(self) -> None:
         with self._guard:

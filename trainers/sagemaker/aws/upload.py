@@ -1,4 +1,4 @@
-"""Bring code and data to S3, each content once: the key is a hash of what lies under it, so what is there is not sent.
+"""Bring code and data to S3, each content once: the key is a hash of the content, so what is there is not sent.
 
 Enters: folders, files, a data set. Leaves: S3 URIs for a job's channels. An object appears whole or not at all, so
 finding the key is finding the content.
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.errors import BadData
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.errors import NotAllowed, NotFound
+from trainers.terminal import readable
 
 if TYPE_CHECKING:
     from trainers.data import Dataset, Split
@@ -33,7 +35,7 @@ _READABLE = (b"\xff\xd8\xff", b"\x89PNG")  # what the built-in decodes
 
 
 class Uploads:
-    """Puts things below ``output``, under ``base``; ``dry`` tells where they would lie and sends nothing."""
+    """Puts things below ``output``, under ``base``; ``dry`` returns where they would be and sends nothing."""
 
     def __init__(
         self, aws: Aws, output: str, *, dry: bool = False, say: Callable[[str], None] = lambda text: None
@@ -108,8 +110,8 @@ class Uploads:
             return
         from botocore.exceptions import BotoCoreError, ClientError
 
-        self._say(f"uploading {what} to {uri} ({size / 2**20:,.1f} MiB)")
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        self._say(f"uploading {what} to {uri} ({readable(size)})")
+        bucket, key = split_s3(uri)
         try:
             with open_it() as stream:
                 self._aws.client("s3").upload_fileobj(stream, bucket, key)
@@ -119,12 +121,12 @@ class Uploads:
     def _is_there(self, uri: str) -> bool:
         if self._dry:
             return False
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        bucket, key = split_s3(uri)
         try:
             self._aws.s3("HeadObject", Bucket=bucket, Key=key)
         except NotFound:
             return False
-        except NotAllowed as error:  # who may not list the bucket is not told that something is missing
+        except NotAllowed as error:  # without permission to list the bucket S3 hides that a key is missing
             if error.has_expired:
                 raise
             return False
@@ -170,7 +172,7 @@ def pack(split: Split, path: Path, config: Any) -> None:
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    """Every file with its name in the archive, in order; a single file lies at the top."""
+    """Every file with its name in the archive, in order; a single file is at the top."""
     if path.is_file():
         yield path.name, path
         return
@@ -196,7 +198,7 @@ def _file_digest(path: Path) -> str:
         facts = path.stat()
         return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
     except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from error
+        raise BadData(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
 
 
 @functools.lru_cache(200_000)

@@ -280,8 +280,9 @@ def check(model: Model, dataset: SplitsRead, validation: Split | None, run: Any)
 
 def _fetch(uri: str, region: str | None) -> Path:
     from trainers.sagemaker.aws.client import Aws
+    from trainers.sagemaker.aws.uri import split_s3
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3(uri)
     path = Path(tempfile.mkdtemp(prefix="model-")) / "model.tar.gz"
     answer = Aws(region=region, profile=None).s3("GetObject", Bucket=bucket, Key=key)
     with path.open("wb") as file:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from trainers.config import Config
 from trainers.errors import BadInput
+from trainers.sagemaker.aws.uri import is_s3
+from trainers.terminal import duration
 
 if TYPE_CHECKING:
     from trainers.sagemaker.job.launcher import Plan, SageMakerLauncher
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checked:
     """What the preflight of all jobs came to; the sums are None where a price or a size is not known."""
 
@@ -32,9 +34,9 @@ class Checked:
 
 
 def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Checked:
-    """Findings on standard error, so that a dry run's JSON stands alone on standard output."""
+    """Findings on standard error, so that standard output has a dry run's JSON alone."""
     from trainers.sagemaker.cost.pricing import dollars
-    from trainers.sagemaker.options import CHANNELS, is_s3
+    from trainers.sagemaker.options import CHANNELS
     from trainers.sagemaker.preflight import examine as one_job
     from trainers.sagemaker.preflight import findings
 
@@ -73,13 +75,18 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
         what = f"all {len(plans)} jobs are estimated at {dollars(usd)}, --max-cost is {dollars(max_cost_usd)}"
         found = findings.priced([*found, findings.finding("max-cost-tight", what)], {})
     print(findings.render(found), file=sys.stderr)
-    return Checked(reports, findings.has_errors(found), usd, _sum(one.usd_at_most for one in reports), billed_s)
+    return Checked(
+        reports=reports,
+        has_errors=findings.has_errors(found),
+        usd=usd,
+        usd_at_most=_sum(one.usd_at_most for one in reports),
+        billed_s=billed_s,
+    )
 
 
 def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd: float | None) -> bool:
-    """Ask once, with the price. Raises BadInput where nobody can answer."""
+    """Ask once, with the price. Raises BadInput without a terminal to ask on."""
     from trainers.sagemaker.cost.pricing import dollars
-    from trainers.sagemaker.watch.console import duration
 
     count = "1 job" if len(plans) == 1 else f"{len(plans)} jobs"
     lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]
@@ -100,7 +107,7 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
     print("\n".join(lines), file=sys.stderr)
     if not sys.stdin.isatty():
-        raise BadInput("nobody is here to agree to the cost; give --yes to launch without being asked.")
+        raise BadInput("the price must be confirmed, and there is no terminal to ask on; give --yes to confirm it.")
     return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -119,8 +126,7 @@ def _data_here(config: Config) -> list[Path]:
 
 
 def _counts(plan: Plan, options: JobOptions) -> dict[str, int]:
-    """Split -> number of pictures, where the data set lies here; the estimate of time and price rests on it."""
-    from trainers.sagemaker.options import is_s3
+    """Split -> number of pictures, where the data set is on this machine; the estimate of time and price needs it."""
     from trainers.training import experiment
 
     if plan.datasets:

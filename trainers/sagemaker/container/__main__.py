@@ -1,6 +1,6 @@
 """Inside the container (``python -m trainers.sagemaker.container train``): SageMaker's contract outside, a run inside.
 
-Hyperparameters are text and become a Config; channels become the data; the run's journal and resumable state lie under
+Hyperparameters are text and become a Config; channels become the data; the run's journal and resumable state are under
 ``/opt/ml/checkpoints``, which SageMaker mirrors to S3 and brings back after an interruption. SIGTERM ends the run
 within its 120 seconds, the failure file says why in 1024 characters, the exit code is the run's.
 ``SAGEMAKER_BASE_DIR`` moves ``/opt/ml`` elsewhere.
@@ -19,6 +19,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking import __version__
+from tracking.errors.errors import UserError
+from tracking.errors.program import program_parser, run_program
+
 if TYPE_CHECKING:
     from tracking.store import Store
 
@@ -31,11 +35,14 @@ RESERVE_BYTES = 1 << 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out what SageMaker asks for; the exit code. Whatever goes wrong is in the failure file."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words != ["train"]:
-        print(f"trainers.sagemaker.container: {' '.join(words)!r} is not known; SageMaker starts it with: train")
-        return 2
+    """Do what SageMaker asks for; the exit code. The failure file says what went wrong."""
+    return run_program("trainers.sagemaker.container", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
+    parser = program_parser("trainers.sagemaker.container", __version__, description=__doc__)
+    parser.add_argument("command", choices=("train",), help="what SageMaker starts the container with")
+    parser.parse_args(argv)
     base = Path(os.environ.get(BASE_VARIABLE, BASE))
     _watch_the_clock(base)
     try:
@@ -44,10 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reserve.parent.mkdir(parents=True, exist_ok=True)
         reserve.write_bytes(b"\0" * RESERVE_BYTES)
         return train(base)
-    except KeyboardInterrupt as error:
-        return int(getattr(error, "exit_code", 130))
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 1
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException as error:
         return _fail(base, error)
 
@@ -61,9 +66,9 @@ def train(base: Path) -> int:
     from trainers.training import experiment
 
     values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
-    values = {key: _plain(text) for key, text in values.items() if not key.startswith("sagemaker_")}
+    values = {key: unquoted(text) for key, text in values.items() if not key.startswith("sagemaker_")}
     config = config_from(place_init(values, base))
-    named, store = config.dataset, _store(base, config.initial)
+    named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
     former = [directory for directory in journals(store.root) if (directory / "files" / "config.toml").is_file()]
     done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
@@ -82,8 +87,8 @@ def train(base: Path) -> int:
     return _leave(base, store.root / outcome.journal_id, outcome.exit_code)
 
 
-def _store(base: Path, init: str) -> Store:
-    """Where the run's journal lies, and the run it starts from. MLflow is filled from it elsewhere."""
+def store_of(base: Path, init: str) -> Store:
+    """The store with the run's journal, and the run it starts from. MLflow is filled from it elsewhere."""
     from trainers.sagemaker.container.data import ContainerStore
 
     root, source = base / "checkpoints" / "journals", base / "work" / "init"
@@ -165,15 +170,12 @@ def _reason(directory: Path) -> str:
 
 
 def _fail(base: Path, error: BaseException) -> int:
-    """Write down what went wrong; 2 for what the user gave, else 1."""
+    """Write the failure file; 2 for what the user gave, else 1."""
     import traceback
 
-    from trainers.errors import BadInput
-
     traceback.print_exception(error)
-    wrong_input = isinstance(error, BadInput) or type(error).__module__ == "tracking.errors.errors"
     _write_failure(base, f"{type(error).__name__}: {error}")
-    return 2 if wrong_input else 1
+    return error.exit_code if isinstance(error, UserError) else 1
 
 
 def _write_failure(base: Path, text: str) -> None:
@@ -184,7 +186,7 @@ def _write_failure(base: Path, text: str) -> None:
         print(f"the failure file cannot be written ({error.strerror}): {text}", file=sys.stderr)
 
 
-def _plain(text: str) -> str:
+def unquoted(text: str) -> str:
     """Some tools send JSON strings as hyperparameters; the quotes are not meant."""
     if len(text) >= 2 and text[0] == text[-1] == '"':
         try:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking.names import SPLITS
 from tracking.store import Store
 
 if TYPE_CHECKING:
     from trainers.config import Config
 
-DATA, INIT, SPLITS = "data", "init", ("train", "validation", "test")
+DATA, INIT = "data", "init"
 
 
 def place_data(config: Config, base: Path) -> Config:
@@ -60,7 +61,7 @@ def _basename(config: Config) -> str:
 
 
 def _unpacked(base: Path, channel: str, name: str) -> Path:
-    """Where a channel's files lie: taken out of ``data.tar`` if they came so, to the folder ``name``."""
+    """Where a channel's files are: unpacked from ``data.tar`` if they came so, to the folder ``name``."""
     folder = base / "input" / "data" / channel
     if not (folder / "data.tar").is_file():
         return folder
@@ -82,7 +83,7 @@ def _with_folder(config: Config, folder: Path) -> Config:
 
 
 def extract(archive: Path, target: Path) -> None:
-    """Unpack plain files and folders; BadData for anything that would lie elsewhere or is no file."""
+    """Unpack plain files and folders; BadData for anything that would land elsewhere or is no file."""
     from trainers.errors import BadData
 
     shutil.rmtree(target, ignore_errors=True)
@@ -105,7 +106,7 @@ def extract(archive: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class ContainerStore(Store):
-    """A store that also knows run ``source_id``, whose ``files/`` lie in ``source``."""
+    """A store that also knows run ``source_id``, whose ``files/`` are in ``source``."""
 
     source: Path = Path()
     source_id: str = ""

@@ -1,7 +1,7 @@
 """Inside the container: the run shown live in the MLflow run that the launcher began, where the container can reach it.
 
-The run's own journal goes to S3 and is merged by whoever watches. This thread follows it too, leaves out what the
-launcher has said already, and replays the rest; both write the same rows, so nothing stands there twice.
+The run's own journal goes to S3 and is merged by the watcher. This thread follows it too, leaves out what the
+launcher has said already, and replays the rest; both write the same rows, so nothing is there twice.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _LARGE_MILLIONS = {18: 11.7, 34: 21.8, 50: 25.6, 101: 44.6, 152: 60.2, 200: 64.7
 _SMALL_MILLIONS = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.73}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Billed seconds by phase; ``total_s`` is all of them, ``images_per_s`` what the training part rests on."""
 
@@ -102,7 +102,7 @@ def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = N
 
 
 def macs(config: Config) -> float:
-    """Multiply-adds of a forward pass on one picture; the built-in's defaults stand for what is not set."""
+    """Multiply-adds of a forward pass on one picture; the built-in's defaults replace what is not set."""
     _, height, width = config.shape if config.image_shape else (3, 224, 224)
     depth = config.num_layers if config.num_layers is not None else 152
     if depth in _SMALL_GMACS:
@@ -121,6 +121,6 @@ def disk_bytes(config: Config, num_bytes: int, *, is_listed: bool = False) -> in
     """Room the job needs: data (packed beside, for a list), every checkpoint kept, and their archive."""
     kept = 1 if config.checkpoint_frequency is None else config.epochs // config.checkpoint_frequency
     weights = model_bytes(config)
-    # The best epoch's weights are written beside the former ones before those go; momentum lies beside the weights.
+    # The best epoch's weights are written beside the former ones before those go; momentum is kept beside the weights.
     checkpoints = weights * (kept + 2)
     return num_bytes * (2 if is_listed else 1) + checkpoints + weights * kept

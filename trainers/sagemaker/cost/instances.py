@@ -121,7 +121,7 @@ _SIZES: dict[str, dict[str, tuple[int, int, int | None]]] = {
 _CPU_FAMILIES = ("m", "c", "r", "t")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """One instance type. ``disk_gb`` is its own disk's size; None means that an EBS volume is attached."""
 
@@ -138,7 +138,7 @@ def find(instance_type: str) -> Instance | None:
     row = _SIZES.get(family, {}).get(size)
     if row is None:
         return None
-    return Instance(instance_type, row[0], _GPUS[family], row[1], row[2])
+    return Instance(type=instance_type, num_gpus=row[0], gpu=_GPUS[family], num_cpus=row[1], disk_gb=row[2])
 
 
 def gpu(instance_type: str) -> Gpu | None:

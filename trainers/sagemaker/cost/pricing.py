@@ -77,7 +77,7 @@ _EU_WEST_1 = {
 _TABLE = {TABLE_REGION: _USD_PER_HOUR, "us-west-2": _USD_PER_HOUR, "eu-west-1": _EU_WEST_1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Price:
     """One instance's hour: ``source`` is ``live`` or ``table``, ``date`` the price list's own.
 
@@ -100,7 +100,7 @@ class NoPrice(BadInput):
     """No price of the instance type is known."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a job was billed. ``training_usd`` without, ``warm_pool_usd`` for the machine kept afterwards."""
 
@@ -120,7 +120,7 @@ class Cost:
 def price_per_hour(region: str, instance_type: str, aws: Aws | None = None) -> Price:
     """The on-demand price of one training instance's hour.
 
-    With ``aws`` the price list is asked first; where that is not allowed or knows nothing, the shipped table answers,
+    With ``aws`` the price list is asked first; where that is not allowed or has no answer, the shipped table answers,
     with the reason in ``note``. Raises NoPrice when neither knows the type.
     """
     notes = []
@@ -134,10 +134,18 @@ def price_per_hour(region: str, instance_type: str, aws: Aws | None = None) -> P
                 return live
             notes.append(f"the price list has no training price of {instance_type} in {region}")
     if instance_type in _TABLE.get(region, {}):
-        return Price(_TABLE[region][instance_type], "table", TABLE_DATE, region, "; ".join(notes))
+        return Price(
+            usd=_TABLE[region][instance_type], source="table", date=TABLE_DATE, region=region, note="; ".join(notes)
+        )
     if instance_type in _USD_PER_HOUR:
-        notes.append(f"no price of {region} is shipped, {TABLE_REGION}'s stands in and may be too low")
-        return Price(_USD_PER_HOUR[instance_type], "table", TABLE_DATE, TABLE_REGION, "; ".join(notes))
+        notes.append(f"no price of {region} is shipped, {TABLE_REGION}'s is used and may be too low")
+        return Price(
+            usd=_USD_PER_HOUR[instance_type],
+            source="table",
+            date=TABLE_DATE,
+            region=TABLE_REGION,
+            note="; ".join(notes),
+        )
     why = f" ({notes[0]})" if notes else ""
     raise NoPrice(
         f"--instance-type {instance_type}: no price is known{why}. Prices are shipped for {', '.join(_USD_PER_HOUR)};"
@@ -171,12 +179,12 @@ def job_cost(description: Mapping[str, Any], price: Price) -> Cost | None:
     if description.get("EnableManagedSpotTraining") and training_s:
         saving = 1 - billable_s / training_s
     return Cost(
-        cost_usd(billable_s, count, price.usd),
-        cost_usd(kept_s, count, price.usd),
-        int(billable_s),
-        count,
-        price,
-        saving,
+        training_usd=cost_usd(billable_s, count, price.usd),
+        warm_pool_usd=cost_usd(kept_s, count, price.usd),
+        billable_s=int(billable_s),
+        num_instances=count,
+        price=price,
+        spot_saving=saving,
     )
 
 
@@ -224,5 +232,7 @@ def _price_of(item: Mapping[str, Any], region: str, match: Mapping[str, str]) ->
         for dimension in term.get("priceDimensions", {}).values():
             usd = dimension.get("pricePerUnit", {}).get("USD")
             if usd is not None and dimension.get("unit") == "Hrs" and float(usd) > 0:
-                return Price(float(usd), "live", str(item.get("publicationDate", ""))[:10], region)
+                return Price(
+                    usd=float(usd), source="live", date=str(item.get("publicationDate", ""))[:10], region=region
+                )
     return None

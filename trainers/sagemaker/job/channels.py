@@ -1,4 +1,4 @@
-"""A run's data as a job's channels: S3 prefixes as they are, what lies on this machine packed and uploaded.
+"""A run's data as a job's channels: S3 prefixes as they are, data of this machine packed and uploaded.
 
 Enters: config, options, the uploader. Leaves: channels, the config with what the data decide, and what is known of the
 splits, for the run's journal.
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.models.facts import META, WEIGHTS
 from trainers.config import Config
+from trainers.config.checks import flag
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.aws.upload import DATA_FILE, Uploads
+from trainers.sagemaker.aws.uri import is_s3
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.request import INIT_CHANNEL, RECORDIO, Channel, s3_channels
-from trainers.sagemaker.options import JobOptions, is_s3
+from trainers.sagemaker.options import CHANNELS, JobOptions
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -39,7 +41,7 @@ def channels_of(
     channels = s3_channels(options, builtin=kind == ledger.BUILTIN)
     local = {
         name: Path(path).expanduser()
-        for name in ("train", "validation", "test", "train_lst", "validation_lst")
+        for name in CHANNELS
         if (path := getattr(options, name)) is not None and not is_s3(path)
     }
     for path in local.values():
@@ -61,8 +63,9 @@ def _builtin(
     rest = sorted(local.keys() - ready.keys() - {"test"})
     if channels or (ready and not rest):
         if rest:
-            flag = rest[0].replace("_", "-")
-            raise BadInput(f"--{flag} {local[rest[0]]}: beside data in S3 the others must be in S3 too, or a .rec.")
+            raise BadInput(
+                f"{flag(rest[0])} {local[rest[0]]}: beside data in S3 the others must be in S3 too, or a .rec."
+            )
         given = [Channel(name, uploads.file(path, name), RECORDIO) for name, path in ready.items()]
         return config, channels + given, ()
     with tempfile.TemporaryDirectory(prefix="channels-") as folder:
@@ -73,7 +76,7 @@ def _builtin(
 
 
 def _whole(config: Config, uploads: Uploads) -> list[Channel]:
-    """The channel of a data set that lies on this machine; none where the container gets it by its name."""
+    """The channel of a data set on this machine; none where the container gets it by its name."""
     from trainers.data import catalog
 
     if is_s3(config.dataset):

@@ -1,7 +1,7 @@
 """From a config to a training job: data and code to S3, the request, the run's journal, CreateTrainingJob exactly once.
 
-A job is written down (``ledger``) before it is sent (``sending``), so a launcher may die at any moment and another
-goes on.
+A job is recorded (``ledger``) before it is sent (``submit``), so a launcher may die at any moment and another one
+continues.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from trainers.launch.job import ENDED, State
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import Uploads
 from trainers.sagemaker.cost import pricing
-from trainers.sagemaker.errors import AwsError
 from trainers.sagemaker.job import channels as first_weights
 from trainers.sagemaker.job import ledger, phases, request
 from trainers.sagemaker.job.channels import channels_of
-from trainers.sagemaker.job.submit import send_when_possible, stop
+from trainers.sagemaker.job.submit import stop
 from trainers.sagemaker.options import JobOptions
-from trainers.sagemaker.watch.one_job import JobWatch
 
 if TYPE_CHECKING:
     from tracking.store import Store
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A job as it would be launched. ``request`` is what CreateTrainingJob gets, but for the tag ``journal_id``.
 
@@ -104,13 +102,13 @@ class SageMakerLauncher:
             environment=self.environment or None,
             price=price,
         )
-        return Plan(config, self.options, self.kind, made, price, datasets)
+        return Plan(config=config, options=self.options, kind=self.kind, request=made, price=price, datasets=datasets)
 
     def record(self, plan: Plan) -> tuple[ledger.Entry, Journal]:
-        """Write the job down before it is sent: its journal, open, and its line in the ledger.
+        """Record the job before it is sent: its journal, open, and its line in the ledger.
 
-        A launch that is repeated goes on with the job that was written down before and not sent, or whose sending had
-        no answer: never are there two.
+        A launch that is repeated continues with the job that was recorded before and not sent, or whose sending had no
+        answer: there are never two.
         """
         left = self._left(plan)
         if left is not None:
@@ -172,7 +170,7 @@ class SageMakerLauncher:
                 continue
             now = ledger.load(entry.directory)  # it may have been sent until the journal was ours
             if now is not None and now.submitted_ms is None and not now.ended:
-                self.on_news(f"{now.name} was written down before and not launched; this launch goes on with it")
+                self.on_news(f"{now.name} was recorded before and not launched; this launch continues with it")
                 return now.changed(profile=plan.options.profile, budget=self._budget), journal
             journal.close()
         return None
@@ -196,11 +194,6 @@ class SageMakerLauncher:
             made["Environment"] = {**made["Environment"], "MLFLOW_RUN_ID": run_id}
         return made
 
-    def submit(self, config: Config) -> SageMakerJob:
-        """Launch one run, waiting for quota if need be. Raises BadInput when the place can't take it."""
-        entry, journal = self.record(self.plan(config))
-        return SageMakerJob(self.aws, launch(JobWatch(entry, self.aws, journal=journal), self.on_news))
-
     def _store(self) -> Store:
         """Where the run is found that another starts from."""
         from tracking import store
@@ -217,7 +210,7 @@ class SageMakerLauncher:
         return self._prices[kind]
 
     def _image_digest(self, plan: Plan) -> str | None:
-        """What the image's tag points at now; None where the registry does not tell us."""
+        """What the image's tag points at now; None where the registry does not say."""
         image = str(plan.request["AlgorithmSpecification"]["TrainingImage"])
         registry, _, rest = image.partition("/")
         if "@" in rest:
@@ -237,26 +230,8 @@ class SageMakerLauncher:
             return None
 
 
-def launch(watch: JobWatch, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
-    """Send a job that was written down, waiting for quota if need be, and let go of it; the entry as taken.
-
-    Raises AwsError, NoCredentials, JournalError (another process holds it). Afterwards ``watch.outcome`` is set where
-    AWS will not have the job; otherwise it is left as it is, and sending it again launches it once.
-    """
-    try:
-        watch.open()
-        if watch.outcome is None:
-            watch.entry = send_when_possible(watch.aws, watch.entry, on_news=on_news)
-        return watch.entry
-    except AwsError as error:
-        watch.refused(error)
-        raise
-    finally:
-        watch.close()
-
-
 class SageMakerJob:
-    """A training job; see ``trainers.jobs.Job``."""
+    """A training job that AWS runs; it continues when this process ends."""
 
     def __init__(self, aws: Aws, entry: ledger.Entry) -> None:
         self._aws, self.entry = aws, entry

@@ -26,7 +26,7 @@ class Entry:
 
     ``submitted_ms`` is None until SageMaker has taken it. ``dataset`` is the data as the user named it, ``price`` the
     values of a ``pricing.Price``. ``ended`` holds AWS's last status once everything about the job is in the journal.
-    ``budget`` (``id``, ``usd``) is what all jobs with this id may cost together, whoever watches them.
+    ``budget`` (``id``, ``usd``) is what all jobs with this id may cost together, in whichever process they are watched.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Entry:
         return self
 
     def changed(self, **values: Any) -> Entry:
-        """A copy with other values, written down."""
+        """A copy with other values, saved."""
         return replace(self, **values).save()
 
 
@@ -111,7 +111,7 @@ def entries(root: Path) -> Iterator[Entry]:
 
 
 def unsent(root: Path) -> Iterator[Entry]:
-    """The jobs that were written down and neither sent nor given up, oldest first; damaged ones are left out."""
+    """The recorded jobs that are neither sent nor given up, oldest first; damaged ones are left out."""
     found = []
     for directory in journals(root):
         try:

@@ -44,7 +44,7 @@ class Phase:
         return max(0.0, (now_s if self.end_s is None else self.end_s) - self.start_s)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class End:
     """How a job ended: our state, the status its run gets, and AWS's own words."""
 
@@ -125,15 +125,21 @@ def end(description: Mapping[str, Any]) -> End | None:
     moment = description.get("TrainingEndTime") or description.get("LastModifiedTime") or description["CreationTime"]
     end_s = seconds(moment)
     if status == "Completed":
-        return End("finished", "FINISHED", secondary, "", end_s)
+        return End(state="finished", status="FINISHED", secondary=secondary, reason="", end_s=end_s)
     if status == "Failed":
-        return End("failed", "FAILED", secondary, str(description.get("FailureReason") or "AWS gave no reason"), end_s)
+        return End(
+            state="failed",
+            status="FAILED",
+            secondary=secondary,
+            reason=str(description.get("FailureReason") or "AWS gave no reason"),
+            end_s=end_s,
+        )
     limits = description.get("StoppingCondition", {})
     reason = {
         "MaxRuntimeExceeded": f"stopped at its time limit of {limits.get('MaxRuntimeInSeconds', '?')} s",
         "MaxWaitTimeExceeded": f"stopped after waiting {limits.get('MaxWaitTimeInSeconds', '?')} s for spot capacity",
     }.get(secondary, "stopped on request")
-    return End("killed", "KILLED", secondary, reason, end_s)
+    return End(state="killed", status="KILLED", secondary=secondary, reason=reason, end_s=end_s)
 
 
 def instances(description: Mapping[str, Any]) -> tuple[str, int]:

@@ -22,8 +22,9 @@ from trainers.config.text import build as build_config
 from trainers.config.text import cast, to_hyperparameters
 from trainers.errors import BadConfig
 from trainers.sagemaker.aws import images
+from trainers.sagemaker.aws.uri import is_s3
 from trainers.sagemaker.cost import instances, pricing
-from trainers.sagemaker.options import JobOptions, is_s3
+from trainers.sagemaker.options import JobOptions
 
 RECORDIO = "application/x-recordio"
 IMAGE = "application/x-image"
@@ -37,7 +38,7 @@ _TAG = re.compile(r"[\w \t.:/=+\-@]*")
 
 @dataclass(frozen=True)
 class Channel:
-    """One input of a job: what lies under ``s3_uri`` appears in ``/opt/ml/input/data/<name>/``.
+    """One input of a job: the objects under ``s3_uri`` appear in ``/opt/ml/input/data/<name>/``.
 
     ``attribute_names`` make it an augmented manifest (``s3_uri`` is then its key, read through a pipe).
     """
@@ -94,7 +95,7 @@ def build(
     if options.kms_key is not None:
         request["OutputDataConfig"]["KmsKeyId"] = options.kms_key
     if own or options.spot:
-        # A prefix for each run: what lies there is restored into the container when it starts.
+        # A prefix for each run: its objects are restored into the container when it starts.
         request["CheckpointConfig"] = {"S3Uri": f"{output}/{job_name}/checkpoints/"}
     if options.subnet:
         request["VpcConfig"] = {"Subnets": list(options.subnet), "SecurityGroupIds": list(options.security_group)}

@@ -1,7 +1,7 @@
 """CreateTrainingJob exactly once, StopTrainingJob at any time.
 
-Sending again what was sent is recognised by the journal's id among the job's tags, so a launcher may die between the
-call and its answer.
+A request that was already sent is recognised by the journal's id among the job's tags, so a launcher may die between
+the call and its answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def send(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
             answer = aws.call("sagemaker", "CreateTrainingJob", **entry.request)
         except errors.NameTaken:
             found = _is_ours(aws, entry)
-            if found is None:  # somebody else's job has the name
+            if found is None:  # another job has the name
                 entry = _renamed(entry)
                 continue
             answer = found
@@ -82,7 +82,7 @@ def _is_ours(aws: Aws, entry: ledger.Entry) -> dict[str, Any] | None:
 
 
 def _facts(request: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells a launch from others where tags cannot be read: its text, its inputs, where its output goes.
+    """What identifies a launch where tags cannot be read: its text, its inputs, where its output goes.
 
     No more of each than that: AWS's answer also holds defaults that were not asked for.
     """

@@ -16,7 +16,7 @@ from trainers.sagemaker import errors
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
-from trainers.sagemaker.options import split_s3
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.preflight import permissions
 from trainers.sagemaker.preflight.data.facts import channels
 from trainers.sagemaker.preflight.findings import Finding, finding, short, unasked

@@ -1,4 +1,4 @@
-"""A job that was launched elsewhere, taken over: described by AWS, written down as if it had been launched here."""
+"""A job that was launched elsewhere, taken over: described by AWS, recorded as if it had been launched here."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _params(entry: ledger.Entry) -> dict[str, Any]:
 
 
 _TOGETHER = 50  # jobs that are read at a time
-# A listing has been seen to go on with empty pages for ever.
+# A listing has been seen to continue with empty pages without end.
 _MOST_EMPTY_PAGES = 100
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([dhw])")
 _UNIT_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}

@@ -1,23 +1,79 @@
-"""What a person sees of jobs under way: one job's phases and log lines, or many jobs in one live table."""
+"""The terminal output for jobs under way: one job's phases and log lines, or many jobs in one live table."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
 from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.cost.pricing import dollars
+from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry
 from trainers.sagemaker.job.phases import Phase
 from trainers.sagemaker.watch.outcome import Outcome
+from trainers.terminal import duration
 
 if TYPE_CHECKING:
+    from tracking.journal import Journal
+    from tracking.store import Store
+    from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.watch.many_jobs import Fleet, WatchedJob
 
 _COLUMNS = ("job", "phase", "time", "epoch", "validation", "cost", "")
+
+
+def follow(
+    entries: Sequence[Entry],
+    *,
+    store: Store,
+    poll_s: float,
+    aws: Aws | None = None,
+    journals: Mapping[str, Journal] | None = None,
+    with_log: bool = True,
+) -> list[Outcome | None]:
+    """Watch jobs to their end on the terminal; the outcome of each, which is printed as well.
+
+    ``aws``, ``journals``: as ``many_jobs.watch_many``. ``with_log``: print the lines of a single job's log.
+    """
+    from trainers.sagemaker.watch.many_jobs import watch_many
+
+    how: dict[str, Any] = {"aws": aws, "journals": dict(journals or {}), "store": store, "poll_s": poll_s}
+    try:
+        if len(entries) == 1:
+            outcomes = watch_many(entries, listener=OneJob(with_log=with_log), **how)
+        else:
+            with ManyJobs() as view:
+                outcomes = watch_many(entries, listener=view, on_round=view.draw, **how)
+    except KeyboardInterrupt:
+        now = [ledger.load(entry.directory) or entry for entry in entries]
+        named = " ".join(entry.name for entry in now)
+        print(
+            f"\nThe jobs go on. Watch again: python -m trainers.jobs watch {named}"
+            f"\nEnd them: python -m trainers.jobs stop {named}"
+        )
+        if any(entry.submitted_ms is None and not entry.ended for entry in now):
+            print(not_launched([entry for entry in now if not entry.ended]))
+        raise
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        print(ending(entry, outcome))
+    return outcomes
+
+
+def all_finished(outcomes: Sequence[Outcome | None]) -> bool:
+    """Whether every job did what it was launched for."""
+    return all(outcome is not None and outcome.state == "finished" for outcome in outcomes)
+
+
+def not_launched(entries: Sequence[Entry]) -> str:
+    """What to do about the jobs among these that are recorded and not launched."""
+    named = " ".join(entry.name for entry in entries if entry.submitted_ms is None)
+    return (
+        f"Recorded but not launched: {named}. To launch, repeat the same command, or:"
+        f" python -m trainers.jobs watch {named}\nTo drop: python -m trainers.jobs stop {named}"
+    )
 
 
 class OneJob:
@@ -85,7 +141,7 @@ class ManyJobs:
         self.said[entry.journal_id] = text
 
     def draw(self, fleet: Fleet) -> None:
-        """Show how all jobs stand; for ``on_round``."""
+        """Show the state of all jobs; for ``on_round``."""
         rows = [row(job, self.said.get(job.entry.journal_id, "")) for job in fleet.jobs]
         if self._live is not None:
             self._live.update(self._table(rows, fleet), refresh=True)
@@ -150,13 +206,3 @@ def ending(entry: Entry, outcome: Outcome | None) -> str:
     if outcome.model_uri:
         lines.append(f"  model: {outcome.model_uri}")
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``2 min 10 s``, ``3 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,4 +1,4 @@
-"""What a finished job leaves behind, as metrics and tags of its run: times, billing, cost, machine, image, model."""
+"""The results of a finished job as metrics and tags of its run: times, billing, cost, machine, image, model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tracking import names
 from tracking.journal.events import read
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import NotAllowed, NotFound
 from trainers.sagemaker.job import ledger, phases
@@ -105,7 +106,7 @@ def has_status(directory: Path, status: str) -> bool:
 
 
 def stored_outcome(entry: ledger.Entry) -> Outcome | None:
-    """How the job ended as far as it is written down here, without asking anybody."""
+    """How the job ended as far as it is recorded here, without asking AWS."""
     try:
         kept = json.loads((entry.directory / STATE_FILE).read_text(encoding="utf-8")).get("outcome")
     except (OSError, ValueError):
@@ -114,18 +115,18 @@ def stored_outcome(entry: ledger.Entry) -> Outcome | None:
 
 
 def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
-    """Where the model lies; "" when there is none. AWS names a place whether or not something was put there.
+    """Where the model is; "" when there is none. AWS names a place whether or not something was put there.
 
     Completed follows the upload, so a model of the last hour is there; a failed job's is not uploaded. Otherwise S3 is
     asked.
     """
     uri = str(description.get("ModelArtifacts", {}).get("S3ModelArtifacts", ""))
     end = phases.end(description)
-    if not uri.startswith("s3://") or end is None or end.status == "FAILED":
+    if not is_s3(uri) or end is None or end.status == "FAILED":
         return ""
     if end.status == "FINISHED" and aws.clock.now() - end.end_s < _JUST_NOW_S:
         return uri
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3(uri)
     try:
         aws.s3("HeadObject", Bucket=bucket, Key=key)
     except NotFound:
@@ -133,7 +134,7 @@ def model_uri(aws: Aws, description: Mapping[str, Any]) -> str:
     except NotAllowed as error:
         if error.has_expired:
             raise
-        # Whoever may not look is told where it should be, if the job says it went well.
+        # Without permission to look: where it should be, if the job completed.
         return uri if description.get("TrainingJobStatus") == "Completed" else ""
     return uri
 
@@ -157,11 +158,10 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Failure:
-    """Whose matter it is, and in a sentence what to do. ``retry``: the same job may well succeed another time."""
+    """What caused it, and in a sentence what to do."""
 
     kind: Kind
     advice: str
-    retry: bool = False
 
 
 _PREFLIGHT = "`--dry-run` checks the data before a machine is rented."
@@ -173,7 +173,6 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
             "capacity",
             "AWS has no such machine free just now. Try later, or another --instance-type or --region; nothing was"
             " billed for the wait.",
-            retry=True,
         ),
     ),
     (
@@ -182,7 +181,6 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
             "quota",
             "The account's quota for this machine is used up. Wait for other jobs to end, or ask for more in the"
             " Service Quotas console (SageMaker).",
-            retry=True,
         ),
     ),
     (
@@ -232,13 +230,13 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         r"bigger or equal to the mini_batch_size",
         Failure(
             "data",
-            "Fewer readable pictures than --mini-batch-size: wrong paths in the list count as missing. Mend the paths,"
+            "Fewer readable pictures than --mini-batch-size: wrong paths in the list count as missing. Fix the paths,"
             f" or take smaller batches. {_PREFLIGHT}",
         ),
     ),
     (
         r"Invalid lst file",
-        Failure("data", f"A list needs index, label and path, separated by tabs. Mend it; {_PREFLIGHT}"),
+        Failure("data", f"A list needs index, label and path, separated by tabs. Fix it; {_PREFLIGHT}"),
     ),
     (
         r"magic number|Unable to parse record|correct recordio format",
@@ -266,7 +264,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"InternalServerError|We encountered an internal error|Internal Server Error",
-        Failure("aws", "A fault at AWS. Start the job again.", retry=True),
+        Failure("aws", "A fault at AWS. Start the job again."),
     ),
     (
         r"ClientError|Customer Error|Input Error|BadInput|BadConfig|BadData",
@@ -298,5 +296,5 @@ def of_stop(secondary: str, *, has_model: bool) -> Failure:
     if secondary == "MaxRuntimeExceeded":
         return Failure("limit", f"The time limit was reached. {kept} Give more with --max-runtime (or --max-cost).")
     if secondary == "MaxWaitTimeExceeded":
-        return Failure("limit", f"Spot had no machine in time. {kept} Give more --max-wait, or leave out --spot.", True)
+        return Failure("limit", f"Spot had no machine in time. {kept} Give more --max-wait, or leave out --spot.")
     return Failure("stopped", f"Stopped on request. {kept}")

@@ -1,6 +1,6 @@
-"""What a job tells about itself, written to the run's journal: the built-in's log lines, our container's own events.
+"""What a job reports about itself, written to the run's journal: the built-in's log lines, our container's own events.
 
-Everything keeps the time at which it happened, by which a thing that was already written down is known again.
+Everything keeps the time at which it happened, which identifies what was already recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainers.errors import BadInput
 from trainers.sagemaker.builtin import log
 from trainers.sagemaker.job.ledger import Entry
 
-# Where the container sees its data (/opt/ml, or where that was moved); in the journal stands what the user named.
+# Where the container sees its data (/opt/ml, or where that was moved); the journal has the path that the user gave.
 _CONTAINER = re.compile(r"/ml/(work|input/data)/")
 # The launcher's word counts for these, not the container's.
 _LAUNCHERS_TAGS = (names.LAUNCHER, names.FINGERPRINT, names.JOURNAL_ID, names.STUDY, names.STUDY_RUN)
@@ -106,7 +106,7 @@ class EventLog:
         self._journal.tags({names.FINGERPRINT: fingerprint}, time_ms=time_ms)
 
     def take_artifacts(self) -> None:
-        """Hand over the files that the container's journal named, once they lie here."""
+        """Hand over the files that the container's journal named, once they are here."""
         for path, folder, time_ms in self._state.get("artifacts", []):
             kept = self._journal.dir / path
             if (path, folder) not in self._artifacts and kept.exists():

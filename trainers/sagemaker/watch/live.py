@@ -1,13 +1,7 @@
-"""The runs of many jobs shown in MLflow while they go on: one thread and one client for all journals.
-
-MLflow brings pandas, SciPy and more, 110 MB that replaying has no use for. Where many jobs are watched it is imported
-as if it were ``mlflow-skinny``, its own edition for machines without them.
-"""
+"""The runs of many jobs shown in MLflow while they go on: one thread and one client for all journals."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,28 +15,6 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 
-_NOT_NEEDED = ("pandas", "numpy", "scipy", "pyarrow")
-
-
-def import_lightly() -> None:
-    """Import MLflow without the packages that it can do without; they stay importable for everybody else.
-
-    For the main thread, before others run: for a moment nobody can import them. Where MLflow or one of them is there
-    already nothing is to be saved.
-    """
-    if "mlflow" in sys.modules or any(name in sys.modules for name in _NOT_NEEDED):
-        return
-    sys.modules.update(dict.fromkeys(_NOT_NEEDED))  # type: ignore[arg-type]  # None: not importable
-    try:
-        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
-    except ImportError:  # a version that cannot do without after all is imported as usual, later
-        for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
-            del sys.modules[name]
-    finally:
-        for name in _NOT_NEEDED:
-            sys.modules.pop(name, None)
-
-
 class LiveReplay:
     """A thread that replays the jobs' journals into MLflow, one after the other, with one client for all."""
 
@@ -50,8 +22,6 @@ class LiveReplay:
         self._store, self._entries = store, entries
         self._wake, self._ending = threading.Event(), False
         self.error = ""
-        if len(entries) > 1:
-            import_lightly()
         self._thread = threading.Thread(target=self._go_on, name="fleet-mlflow", daemon=True)
         self._thread.start()
 

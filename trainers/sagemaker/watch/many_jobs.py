@@ -1,6 +1,6 @@
 """Many jobs in one loop: sent as quota allows, looked at in turn within AWS's rates, shown in MLflow as they go.
 
-``watch_many`` is the door. Jobs belong to AWS: a watcher that dies loses nothing, and another picks them up.
+Jobs run at AWS: a watcher that dies loses nothing, and another one continues.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _USED_SHARE = 0.8
 _FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class WatchedJob:
     """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again."""
 
@@ -47,7 +47,7 @@ class WatchedJob:
 
     @property
     def entry(self) -> ledger.Entry:
-        """The job's line in the ledger as it stands."""
+        """The job's current line in the ledger."""
         return self.watch.entry
 
     @property
@@ -74,14 +74,14 @@ class Fleet:
         """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
 
         ``poll_s`` between two looks at a job; all other waiting keeps its proportion to it. ``max_cost_usd`` holds for
-        all jobs together, beside what was written down at their launch: before it is spent the running ones are
+        all jobs together, beside what was recorded at their launch: before it is spent the running ones are
         stopped, the waiting ones not sent. ``on_round`` is called after each round, to draw.
         """
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
         self.jobs = [
             WatchedJob(
-                JobWatch(
+                watch=JobWatch(
                     entry,
                     aws_of(entry),
                     journal=opened.get(entry.journal_id),
@@ -205,7 +205,7 @@ class Fleet:
         except Unreachable as error:
             self._later(job, str(error))
         except (NotAllowed, NoCredentials) as error:
-            # Keys run out and are renewed while a job goes on; whoever may not look at all is told at once.
+            # Keys run out and are renewed while a job goes on; a job that was never readable is given up at once.
             if job.watch.description or (isinstance(error, NotAllowed) and error.has_expired):
                 self._later(job, str(error))
             else:
@@ -255,19 +255,19 @@ def watch_many(
 
     ``aws`` is used for all jobs, without it each job's own region and profile. Interrupting leaves the jobs running.
     """
-    doors: dict[tuple[str, str | None], Aws] = {}
+    clients: dict[tuple[str, str | None], Aws] = {}
 
-    def door(entry: ledger.Entry) -> Aws:
+    def client(entry: ledger.Entry) -> Aws:
         if aws is not None:
             return aws
         key = (entry.region, entry.profile)
-        if key not in doors:
-            doors[key] = Aws(region=entry.region, profile=entry.profile)
-        return doors[key]
+        if key not in clients:
+            clients[key] = Aws(region=entry.region, profile=entry.profile)
+        return clients[key]
 
     fleet = Fleet(
         entries,
-        door,
+        client,
         listener=listener,
         journals=journals,
         store=store,

@@ -1,14 +1,14 @@
 """One job watched: status, log and the container's journal flow into the run's journal, each thing once, to the end.
 
-How far everything was read stands in ``watch.json`` beside the journal. It is written after the journal, so a watcher
-that dies in between reads some things again; those are recognised by their own times and left out.
+``watch.json`` beside the journal says how far everything was read. It is written after the journal, so a watcher
+that dies in between reads some things again; those are recognised by their times and left out.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from trainers.sagemaker.builtin import log
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.job import ledger, phases
+from trainers.sagemaker.job.submit import send_when_possible
 from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch import end as watch_end
 from trainers.sagemaker.watch.end import STATE_FILE
@@ -102,7 +103,7 @@ class JobWatch:
         return pricing.cost_usd(self.billed_s(), count, price.usd)
 
     def poll(self) -> None:
-        """Look once and write down what is new.
+        """Look once and record what is new.
 
         Raises Unreachable and NotAllowed (try again later), JournalError (disk full, or another process watches).
         """
@@ -136,8 +137,27 @@ class JobWatch:
         if self.outcome is None:
             now_ms = int(self.aws.clock.now() * 1000)
             state: State = "killed" if kind == "stopped" else "failed"
-            outcome = Outcome(self.entry.name, state, reason, kind, advice, 0.0, 0.0)
+            outcome = Outcome(
+                name=self.entry.name, state=state, reason=reason, kind=kind, advice=advice, billable_s=0.0, cost_usd=0.0
+            )
             self._close(outcome, state.upper(), f"{reason} {advice}".strip(), now_ms)
+
+    def launch(self, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
+        """Send a job that was recorded, waiting for quota if need be, and release the journal; the entry as taken.
+
+        Raises AwsError, NoCredentials, JournalError (another process holds it). Afterwards ``outcome`` is set where AWS
+        refuses the job; otherwise it is left as it is, and sending it again launches it once.
+        """
+        try:
+            self.open()
+            if self.outcome is None:
+                self.entry = send_when_possible(self.aws, self.entry, on_news=on_news)
+            return self.entry
+        except AwsError as error:
+            self.refused(error)
+            raise
+        finally:
+            self.close()
 
     def refused(self, error: AwsError) -> bool:
         """End the run of a job that AWS will not have as it is; False where sending it later may help."""
@@ -159,7 +179,7 @@ class JobWatch:
             return
         if self._journal is None and watch_end.stored_outcome(self.entry) is None:
             self._journal = Journal.reopen(self.entry.directory)
-            # Whoever held it before may have sent the job, or given it up.
+            # The process that held it before may have sent the job, or given it up.
             self.entry = ledger.load(self.entry.directory) or self.entry
         path = self.entry.directory / STATE_FILE
         try:
@@ -288,15 +308,15 @@ class JobWatch:
         reason = end.reason if failure is None else f"{end.reason} {failure.advice}".strip()
         self._close(
             Outcome(
-                self.entry.name,
-                end.state,
-                end.reason,
-                failure.kind if failure else "",
-                failure.advice if failure else "",
-                None if billable is None else float(billable),
-                None if cost is None else cost.usd,
-                model_uri,
-                watch_end.kept_usd_at_most(self.description, price),
+                name=self.entry.name,
+                state=end.state,
+                reason=end.reason,
+                kind=failure.kind if failure else "",
+                advice=failure.advice if failure else "",
+                billable_s=None if billable is None else float(billable),
+                cost_usd=None if cost is None else cost.usd,
+                model_uri=model_uri,
+                kept_usd_at_most=watch_end.kept_usd_at_most(self.description, price),
             ),
             end.status,
             reason,

@@ -1,4 +1,4 @@
-"""What a watcher tells: news while a job goes on (Listener), and how it ended (Outcome)."""
+"""What a watcher reports: news while a job runs (Listener), and how it ended (Outcome)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainers.sagemaker.job.phases import Phase
 
 
 class Listener(Protocol):
-    """Who wants to see what happens. Called from the watcher's threads, one job at a time."""
+    """Receives what happens. Called from the watcher's threads, one job at a time."""
 
     def lines(self, entry: Entry, lines: Sequence[Line]) -> None:
         """New lines of the log."""
@@ -26,7 +26,7 @@ class Listener(Protocol):
 
 
 class Silent:
-    """A listener that doesn't."""
+    """Ignores everything."""
 
     def lines(self, entry: Entry, lines: Sequence[Line]) -> None:
         """Nothing."""
@@ -38,7 +38,7 @@ class Silent:
         """Nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a job ended. ``advice`` says what to do about it; ``billable_s`` and ``cost_usd`` are None where unknown.
 

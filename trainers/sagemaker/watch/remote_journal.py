@@ -1,6 +1,6 @@
 """The journal that our own container writes: read from the job's checkpoint prefix in S3 as it grows, and at the end.
 
-The container's journal lies under ``<checkpoints>/journals/<id>/``, which SageMaker mirrors to S3 while the job runs
+The container's journal is under ``<checkpoints>/journals/<id>/``, which SageMaker mirrors to S3 while the job runs
 and after it, however it ends. Enters: a bucket, a prefix and a position. Leaves: events, each once, and the files that
 artifact events point at.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from tracking.journal.events import FILES, SEGMENT_BYTES, Event, segment_path
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.errors import AwsError, NotFound
 
 FOLDER = "journals"
@@ -26,7 +27,7 @@ class RemoteJournal:
     """Reads on where ``state`` (``{"id", "segment", "offset"}``) left off; ``state`` grows in place."""
 
     def __init__(self, aws: Aws, checkpoints_uri: str, state: dict[str, Any]) -> None:
-        bucket, _, prefix = checkpoints_uri.removeprefix("s3://").partition("/")
+        bucket, prefix = split_s3(checkpoints_uri)
         self._aws, self._bucket, self._state = aws, bucket, state
         self._prefix = f"{prefix.rstrip('/')}/{FOLDER}/"
 
@@ -58,7 +59,7 @@ class RemoteJournal:
             self._state["segment"], self._state["offset"] = number + 1, 0
 
     def files(self, target: Path, *, with_log: bool) -> None:
-        """Bring the run's ``files/`` to ``target``; those that lie there in the same size are left. Raises AwsError.
+        """Bring the run's ``files/`` to ``target``; those that are there in the same size are left. Raises AwsError.
 
         ``with_log``: the container's own copy of what it printed as well.
         """

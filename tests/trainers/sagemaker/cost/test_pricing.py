@@ -54,7 +54,7 @@ def test_five_small_cpu_jobs_cost_what_the_account_shows() -> None:
 
 
 def test_all_machines_of_a_job_are_billed_and_the_kept_one_as_well() -> None:
-    price = pricing.Price(3.6, "table", "2026-09", "us-east-1")
+    price = pricing.Price(usd=3.6, source="table", date="2026-09", region="us-east-1")
     description = {
         "BillableTimeInSeconds": 100,
         "TrainingTimeInSeconds": 100,
@@ -68,7 +68,7 @@ def test_all_machines_of_a_job_are_billed_and_the_kept_one_as_well() -> None:
 
 
 def test_spot_saves_the_share_that_was_not_billed() -> None:
-    price = pricing.Price(3.6, "table", "2026-09", "us-east-1")
+    price = pricing.Price(usd=3.6, source="table", date="2026-09", region="us-east-1")
     description = {
         "BillableTimeInSeconds": 300,
         "TrainingTimeInSeconds": 1000,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.support.aws.fake import FakeSageMaker, Plan
-from tests.support.aws.launches import CONFIG, account, launched, launcher, metrics, statuses, tags
+from tests.support.aws.launches import CONFIG, account, launched, launcher, metrics, statuses, submitted, tags
 from tests.support.stores import made_database
 from tracking import names
 from tracking.journal import Journal
@@ -190,14 +190,14 @@ def test_an_upload_to_nowhere_says_so(fake: FakeSageMaker, tmp_path: Path, pets:
 
 
 def test_a_job_speaks_like_every_job(fake: FakeSageMaker, tmp_path: Path) -> None:
-    job = launcher(fake, tmp_path / "journals").submit(CONFIG)
+    job = submitted(launcher(fake, tmp_path / "journals"))
     assert job.id in {name for _, name in fake.jobs} and job.state() == "waiting"
     assert job.wait(timeout_s=200) == "running"
     assert job.wait() == "finished"
     fake.clock.sleep(60)
     assert sum("Validation-accuracy" in line for line in job.logs()) == 3
     job.cancel()  # too late, and no error
-    other = launcher(fake, tmp_path / "journals").submit(CONFIG)
+    other = submitted(launcher(fake, tmp_path / "journals"))
     other.cancel()
     assert other.wait() == "killed"
 
@@ -262,14 +262,14 @@ def test_a_launch_that_is_repeated_is_one_job(
     for how in faults:
         fake.fail_next("CreateTrainingJob", 1 if how == "lost" else 100, how)
     with pytest.raises((Unreachable, NotAllowed)):
-        where.submit(CONFIG)
+        submitted(where)
     fake.forgive()
     fake.clock.sleep(3600)
     (left,) = ledger.entries(root)
-    job = launcher(fake, root, kind, image="123456789012.dkr.ecr.x.amazonaws.com/x:1").submit(CONFIG)
+    job = submitted(launcher(fake, root, kind, image="123456789012.dkr.ecr.x.amazonaws.com/x:1"))
     assert job.entry.journal_id == left.journal_id and job.entry.submitted_ms is not None
     assert len(fake.jobs) == 1 and list(ledger.entries(root)) == [job.entry]
-    where.submit(CONFIG)  # nothing was left: this is one more
+    submitted(where)  # nothing was left: this is one more
     assert len(fake.jobs) == 2 and not list(ledger.unsent(root))
 
 
@@ -277,17 +277,17 @@ def test_a_launch_of_something_else_leaves_the_other_alone(fake: FakeSageMaker, 
     where = launcher(fake, tmp_path / "journals")
     fake.fail_next("CreateTrainingJob", 1, "expired")
     with pytest.raises(NotAllowed):
-        where.submit(CONFIG)
+        submitted(where)
     (left,) = ledger.entries(tmp_path / "journals")
     held = Journal.reopen(left.directory)  # its launcher lives, and this one is asked for beside it
-    assert where.submit(CONFIG).entry.journal_id != left.journal_id
+    assert submitted(where).entry.journal_id != left.journal_id
     held.close()
-    assert where.submit(replace(CONFIG, epochs=4)).entry.journal_id != left.journal_id
-    assert launcher(fake, tmp_path / "journals", max_runtime_s=600).submit(CONFIG).entry.journal_id != left.journal_id
+    assert submitted(where, replace(CONFIG, epochs=4)).entry.journal_id != left.journal_id
+    assert submitted(launcher(fake, tmp_path / "journals", max_runtime_s=600)).entry.journal_id != left.journal_id
     (left.directory.parent / "torn").mkdir()
     (left.directory.parent / "torn" / "journal-000001.jsonl").write_text("{}\n")
     (left.directory.parent / "torn" / ledger.FILE).write_text("{")  # nothing of the others' matters
-    assert where.submit(CONFIG).entry.journal_id == left.journal_id
+    assert submitted(where).entry.journal_id == left.journal_id
 
 
 def test_a_job_that_aws_refuses_is_over(fake: FakeSageMaker, tmp_path: Path) -> None:
@@ -295,8 +295,8 @@ def test_a_job_that_aws_refuses_is_over(fake: FakeSageMaker, tmp_path: Path) -> 
     where = launcher(fake, tmp_path / "journals")
     fake.fail_next("CreateTrainingJob", 1, "denied")
     with pytest.raises(NotAllowed, match="not authorized"):
-        where.submit(CONFIG)
-    where.submit(CONFIG)
+        submitted(where)
+    submitted(where)
     watch_many(list(ledger.entries(tmp_path / "journals")), aws=where.aws)
     assert sorted(entry.ended for entry in ledger.entries(tmp_path / "journals")) == ["failed", "finished"]
     assert len(fake.jobs) == 1
@@ -346,8 +346,8 @@ def test_quota_is_waited_for(fake: FakeSageMaker, tmp_path: Path) -> None:
     fake.quotas["ml.g4dn.xlarge"] = 1
     where, news = launcher(fake, tmp_path / "journals"), list[str]()
     where.on_news = news.append
-    first = where.submit(CONFIG)
-    second = where.submit(CONFIG)
+    first = submitted(where)
+    second = submitted(where)
     assert first.state() == "finished" and second.state() == "waiting"
     assert "ml.g4dn.xlarge for training job usage is used up (1 of 1)" in news[0]
 
@@ -356,7 +356,7 @@ def test_a_quota_of_nothing_is_not_waited_for(fake: FakeSageMaker, tmp_path: Pat
     fake.quotas["ml.g4dn.xlarge"] = 0
     where = launcher(fake, tmp_path / "journals")
     with pytest.raises(QuotaReached) as caught:
-        where.submit(CONFIG)
+        submitted(where)
     assert (caught.value.limit, caught.value.used, caught.value.wanted) == (0, 0, 1)
     (outcome,) = watch_many(list(ledger.entries(tmp_path / "journals")), aws=where.aws)
     assert outcome is not None and (outcome.state, outcome.kind, outcome.cost_usd) == ("failed", "quota", 0.0)

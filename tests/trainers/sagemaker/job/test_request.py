@@ -151,7 +151,7 @@ def test_the_cost_ceiling_shortens_the_run_time() -> None:
     assert built["StoppingCondition"] == {"MaxRuntimeInSeconds": 4888 - 180}
     kept = JobOptions(**BASE, max_cost_usd=1.0, keep_alive_min=20)
     assert request.capped(kept).max_runtime_s == 4888 - 180 - 1200
-    live = pricing.Price(1.4728, "live", "2026-11-02", "us-east-1")  # twice the table's
+    live = pricing.Price(usd=1.4728, source="live", date="2026-11-02", region="us-east-1")  # twice the table's
     assert request.capped(options, live).max_runtime_s == 2444 - 180
     assert request.capped(JobOptions(**BASE, max_cost_usd=1.0, max_runtime_s=600)).max_runtime_s == 600
     assert request.capped(JobOptions(**BASE)).max_runtime_s == 14_400

@@ -568,4 +568,4 @@ def test_the_disk_must_hold_data_and_every_checkpoint(account: World, volume_gb:
 def test_the_price_of_a_region_that_is_not_shipped_is_said_to_be_another_s(account: World) -> None:
     built, config, options = build([], region="sa-east-1")
     note = next(f for f in examine.run(built, config, options, account.aws) if f.code == "estimate")
-    assert "no price of sa-east-1 is shipped, us-east-1's stands in" in note.what
+    assert "no price of sa-east-1 is shipped, us-east-1's is used" in note.what

@@ -433,24 +433,24 @@ def test_billed_so_far_leaves_out_waiting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "retry"),
+    ("reason", "kind"),
     [
-        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using", "capacity", True),
-        ("Customer Error: Invalid lst file in the train channel.", "data", False),
-        ("ClientError: The number of input images must be bigger or equal to the mini_batch_size.", "data", False),
-        ("Algorithm Error: (Input Error) Unable to parse record: The Record IO header does not", "data", False),
-        ("ClientError: Got empty batch from pipe. Please check if the manifest file", "data", False),
-        ("ClientError: Mismatch between number of labels in the multi-label data (5) and", "data", False),
-        ("Customer Error: The value '3,416' is not valid for the 'image_shape' hyperparameter", "settings", False),
-        ("ClientError: Please use a GPU instance for training", "machine", False),
-        ("AlgorithmError: CUDA error: out of memory, exit code: 1", "memory", False),
-        ("AlgorithmError: , exit code: 137", "memory", False),
-        ("ClientError: CannotPullContainerError: repository does not exist", "image", False),
-        ("AlgorithmError: pos_cls_weights (caused by KeyError)", "algorithm", False),
-        ("InternalServerError: We encountered an internal error. Please try again.", "aws", True),
-        ("AlgorithmError: DiskFull: /opt/ml/checkpoints: No space left on device, exit code: 1", "disk", False),
+        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using", "capacity"),
+        ("Customer Error: Invalid lst file in the train channel.", "data"),
+        ("ClientError: The number of input images must be bigger or equal to the mini_batch_size.", "data"),
+        ("Algorithm Error: (Input Error) Unable to parse record: The Record IO header does not", "data"),
+        ("ClientError: Got empty batch from pipe. Please check if the manifest file", "data"),
+        ("ClientError: Mismatch between number of labels in the multi-label data (5) and", "data"),
+        ("Customer Error: The value '3,416' is not valid for the 'image_shape' hyperparameter", "settings"),
+        ("ClientError: Please use a GPU instance for training", "machine"),
+        ("AlgorithmError: CUDA error: out of memory, exit code: 1", "memory"),
+        ("AlgorithmError: , exit code: 137", "memory"),
+        ("ClientError: CannotPullContainerError: repository does not exist", "image"),
+        ("AlgorithmError: pos_cls_weights (caused by KeyError)", "algorithm"),
+        ("InternalServerError: We encountered an internal error. Please try again.", "aws"),
+        ("AlgorithmError: DiskFull: /opt/ml/checkpoints: No space left on device, exit code: 1", "disk"),
     ],
 )
-def test_whose_matter_a_failure_is(reason: str, kind: str, retry: bool) -> None:
+def test_the_cause_of_a_failure(reason: str, kind: str) -> None:
     failure = failures.classify(reason)
-    assert (failure.kind, failure.retry) == (kind, retry) and failure.advice
+    assert failure.kind == kind and failure.advice

@@ -10,7 +10,7 @@ from trainers.config import Config
 from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.errors import BadData
 from trainers.sagemaker.aws.objects import Object
-from trainers.sagemaker.options import split_s3
+from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.preflight.findings import Finding, finding
 
 PICTURES = (".jpg", ".jpeg", ".png")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from trainers.config import Config
 from trainers.errors import BadData
-from trainers.sagemaker.options import CHANNELS, JobOptions, is_s3
+from trainers.sagemaker.aws.uri import is_s3
+from trainers.sagemaker.options import CHANNELS, JobOptions
 from trainers.sagemaker.preflight.findings import Finding, Severity, When, finding
 
 if TYPE_CHECKING:

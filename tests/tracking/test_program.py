@@ -1,0 +1,119 @@
+"""What every program does alike: one line for an error, an exit code by its class, ``--version``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from reports.errors import ReportError
+from tests.support import ROOT
+from tracking import __version__
+from tracking.errors import JournalError, StoreError, StoreUnreachable
+from tracking.errors.errors import UserError
+from tracking.errors.program import program_parser, run_program
+from trainers import errors
+from trainers.sagemaker.errors import AwsError, NoCredentials, Rejected
+from trainers.training.interruption import Interrupted
+
+PROGRAMS = {
+    "tracking": "tracking.__main__",
+    "reports": "reports.__main__",
+    "trainers.run": "trainers.run",
+    "trainers.evaluate": "trainers.evaluate",
+    "trainers.jobs": "trainers.jobs",
+    "trainers.data": "trainers.data.__main__",
+    "trainers.sagemaker.container": "trainers.sagemaker.container.__main__",
+}
+Captured = pytest.CaptureFixture[str]
+
+
+def raising(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_has_its_version_and_one_line_for_bad_arguments(name: str, capsys: Captured) -> None:
+    main = importlib.import_module(PROGRAMS[name]).main
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"{name} {__version__}\n"
+    assert main(["--no-such-flag"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith(f"{name}: ") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreError("x"), 2),
+        (StoreUnreachable("x"), 1),
+        (JournalError("x"), 2),
+        (ReportError("x"), 2),
+        (errors.TrainingDiverged("x"), 1),
+        (errors.DiskFull("x"), 1),
+        (errors.BadConfig(["x"]), 2),
+        (errors.BadData("x"), 2),
+        (AwsError("x"), 1),
+        (Rejected("x"), 2),
+        (NoCredentials("x"), 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_s_class_has_its_exit_code(error: UserError, code: int, capsys: Captured) -> None:
+    assert run_program("trainers.run", lambda: raising(error)) == code
+    assert capsys.readouterr() == ("", "trainers.run: x\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(signal.SIGTERM), 143, "ended by SIGTERM"),
+    ],
+)
+def test_an_interruption_has_the_shell_s_code(error: BaseException, code: int, said: str, capsys: Captured) -> None:
+    assert run_program("tracking", lambda: raising(error)) == code
+    assert capsys.readouterr().err == f"tracking: {said}\n"
+
+
+def test_other_exceptions_keep_their_traceback() -> None:
+    with pytest.raises(LookupError):
+        run_program("tracking", lambda: raising(LookupError("a fault of ours")))
+
+
+def test_a_fault_of_the_program_shows_no_password() -> None:
+    script = (
+        "from tracking.errors.program import run_program\n"
+        "def act(): raise RuntimeError('no answer from postgresql://me:longsecret@host/db')\n"
+        "run_program('tracking', act)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "postgresql://me:***@host/db" in done.stderr
+    assert "longsecret" not in done.stderr
+
+
+@pytest.mark.parametrize(("keyword", "code"), [("", 1), (", broken_pipe=0", 0)])
+def test_a_reader_that_leaves_early_makes_no_noise(keyword: str, code: int) -> None:
+    script = (
+        "import sys; from tracking.errors.program import run_program\n"
+        "def act():\n    for _ in range(100000): print('a line')\n    return 0\n"
+        f"sys.exit(run_program('tracking', act{keyword}))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_subcommand_s_errors_are_one_line_too(capsys: Captured) -> None:
+    parser = program_parser("tracking", __version__)
+    parser.add_subparsers(required=True, metavar="COMMAND").add_parser("sync").add_argument("--limit", type=int)
+    assert run_program("tracking", lambda: int(parser.parse_args(["sync", "--limit", "x"]).limit)) == 2
+    assert capsys.readouterr().err == "tracking: argument --limit: invalid int value: 'x'. See --help.\n"
