@@ -220,7 +220,7 @@ def start(
     store, live_store = _stores(live)
     experiment = experiment or store.default_experiment
     journal = Journal.create(
-        root or store.root, experiment=experiment, run_name=run_name, parent=parent, tags=_origin()
+        root or store.journals, experiment=experiment, run_name=run_name, parent=parent, tags=_origin()
     )
     return _run(journal, live_store, flush_s, system_metrics, 0)
 
@@ -262,7 +262,7 @@ def attach(
     """Write onto an existing MLflow run without touching its status, start and end."""
     store, live_store = _stores(live)
     journal = Journal.create(
-        root or store.root, experiment=store.default_experiment, run_name=None, attach_run_id=run_id
+        root or store.journals, experiment=store.default_experiment, run_name=None, attach_run_id=run_id
     )
     return _run(journal, live_store, flush_s, False, 0)
 

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     store = resolve()
     made_anew = _mend_store(store, arguments.dry_run)
     closed, num_failed = [], name_strangers(store)
-    for directory in journals(store.root):
+    for directory in journals(store.journals):
         try:
             if _close(directory, arguments.dry_run, arguments.anywhere):
                 closed.append(directory)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{num_behind} not wholly in {store.public_uri}; `python -m tracking sync` brings them in")
     elif not arguments.dry_run:
         store.check()
-        num_failed += bring_in(journals(store.root) if made_anew else closed, store, everything=True)
+        num_failed += bring_in(journals(store.journals) if made_anew else closed, store, everything=True)
     return 1 if num_failed else 0
 
 
@@ -71,7 +71,7 @@ def _count_behind(store: Store) -> int:
     from tracking.journal.progress import is_done, is_elsewhere
 
     num_behind = 0
-    for directory in journals(store.root):
+    for directory in journals(store.journals):
         try:
             num_behind += not (
                 is_held(directory) or is_done(directory, store.public_uri) or is_elsewhere(directory, store.public_uri)

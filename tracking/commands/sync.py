@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def name_strangers(store: Store) -> int:
     """Say on stderr what lies among the journals and is none, or none that can be read; how many there are."""
-    found = strangers(store.root)
+    found = strangers(store.journals)
     for path, fault in found:
         say(f"{path.name} is left alone: {fault}")
     return len(found)
@@ -107,11 +107,11 @@ def say(text: str) -> None:
 def _chosen(asked: list[Path], store: Store) -> list[Path]:
     """The journal directories meant. Raises TrackingError for one that holds none."""
     if not asked:
-        return journals(store.root)
+        return journals(store.journals)
     found: list[Path] = []
     for directory in asked:
         inside = [directory] if directory in journals(directory.parent) else journals(directory)
         if not inside:
-            raise TrackingError(f"{directory} holds no journal; give a directory such as {store.root}/<journal id>")
+            raise TrackingError(f"{directory} holds no journal; give a directory such as {store.journals}/<journal id>")
         found += inside
     return found

@@ -296,4 +296,4 @@ def _mlflow_run() -> tuple[str, Any] | None:
     from tracking.store import Store, resolve
 
     here, uri = resolve(), mlflow.get_tracking_uri()
-    return run.info.run_id, here if here.tracking_uri == uri else Store(uri, None, here.root)
+    return run.info.run_id, here if here.tracking_uri == uri else Store(uri, None, here.journals)

@@ -16,7 +16,7 @@ from tracking.errors import ModelError
 from tracking.registry import audit, rivals
 from tracking.registry.candidates import Candidate, candidate_of, higher_is_better
 from tracking.store.connection import locked, translated
-from tracking.store.predictions import Paired, paired
+from tracking.store.predictions import FOLDER, McNemar, Predictions, common, load, mcnemar
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -253,9 +253,25 @@ def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | No
         raise
 
 
-def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) -> Paired:
+def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) -> McNemar:
+    """McNemar's test on all pictures of the split. Raises ModelError where a run has no predictions, or others."""
     split = challenger.metric.split("_", 1)[0]
-    return paired(client, challenger.run_id, champion.run_id, f"predictions/{split}.parquet")
+    first, second = (_predictions(client, one.run_id, split) for one in (challenger, champion))
+    pictures, others = set(first.pictures), set(second.pictures)
+    if pictures != others:
+        raise ModelError(
+            f"the predictions of run {challenger.run_id[:8]} and run {champion.run_id[:8]} are of different pictures"
+            f" ({len(pictures ^ others)} of {len(pictures | others)} are in one only), so they cannot be paired."
+        )
+    first, second = common([first, second])
+    return mcnemar(first.hits, second.hits)
+
+
+def _predictions(client: MlflowClient, run_id: str, split: str) -> Predictions:
+    found = load(client.tracking_uri, client.get_run(run_id).info.artifact_uri, split)
+    if found is None:
+        raise ModelError(f"run {run_id[:8]} has no {FOLDER}/{split}.parquet, which the paired test needs.")
+    return found
 
 
 def _holder(client: MlflowClient, name: str, alias: str) -> Any:

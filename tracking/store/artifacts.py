@@ -1,4 +1,4 @@
-"""Put files where an artifact URI says, directly where that is a folder of this machine."""
+"""Artifacts of a run: fetch one, or put files where an artifact URI says, directly where that is a local folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable
 from tracking.journal.files import sync_files, sync_folder
-from tracking.store.connection import kind
+from tracking.store.connection import kind, translated
 
 
 def local_folder(artifact_uri: str) -> Path | None:
@@ -22,6 +22,33 @@ def local_folder(artifact_uri: str) -> Path | None:
     if kind(artifact_uri) != "file":
         return None
     return Path(unquote(urlsplit(artifact_uri).path) if artifact_uri.startswith("file:") else artifact_uri)
+
+
+def fetch(tracking_uri: str, artifact_uri: str | None, name: str, folder: Path) -> Path | None:
+    """Where the artifact ``name`` can be read, a file or a folder; None where there is none. ``""`` is all of them.
+
+    In place where the artifacts are in a folder of this machine, else downloaded into ``folder``, without asking the
+    tracking store about the run. Raises StoreError.
+    """
+    if artifact_uri is None:
+        return None
+    root = local_folder(artifact_uri)
+    if root is not None:
+        return root / name if (root / name).exists() else None
+    from mlflow.artifacts import download_artifacts, list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = f"{artifact_uri.rstrip('/')}/{name}".rstrip("/")
+    try:
+        with translated(tracking_uri):
+            if name:
+                found = list_artifacts(artifact_uri=uri.rpartition("/")[0], tracking_uri=tracking_uri)
+                if uri.rpartition("/")[2] not in [item.path.rpartition("/")[2] for item in found]:
+                    return None
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri))
+    except (MlflowException, OSError) as error:
+        raise StoreError(f"cannot fetch {uri}: {error}") from error
 
 
 def is_reachable(folder: Path, tracking_uri: str) -> bool:

@@ -31,21 +31,17 @@ def is_model(folder: Path) -> bool:
     return (folder / MLMODEL).is_file() and not _FORBIDDEN & set(folder.name)
 
 
-def download(client: MlflowClient, run: Any, name: str, tracking_uri: str, folder: Path) -> Path:
-    """A run's model as ``folder/name``; from among the run's artifacts where it was logged as such.
+def fetch(client: MlflowClient, run: Any, name: str, folder: Path) -> Path | None:
+    """Where a run's model can be read, as ``artifacts.fetch``; from the run's artifacts where it was logged as one.
 
     (MLflow's own ``download_artifacts`` looks for models in the process's store, whichever client is asked.)
     """
-    from mlflow import artifacts as mlflow_artifacts
-
     outputs = run.outputs.model_outputs if run.outputs else []
     models = [client.get_logged_model(output.model_id) for output in outputs]
     location = next((model.artifact_location for model in reversed(models) if model.name == name), None)
     if location is None:
-        return Path(client.download_artifacts(run.info.run_id, name, str(folder)))
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        found = mlflow_artifacts.download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=tracking_uri)
-        return Path(found).rename(folder / name)
+        return artifacts.fetch(client.tracking_uri, run.info.artifact_uri, name, folder)
+    return artifacts.fetch(client.tracking_uri, location, "", folder)
 
 
 class LoggedModels:

@@ -98,7 +98,7 @@ def _in_processes(study: Study, left: list[PlannedRun], progress: Progress, stor
     from trainers.networks import backend
 
     threads = max(1, backend.physical_cores() // parallel)
-    launcher = LocalLauncher(store.root.parent / "jobs", num_threads=threads)
+    launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
     waiting, running = list(left), dict[str, tuple[PlannedRun, LocalJob, float]]()
     with Interruption() as asked:
         try:

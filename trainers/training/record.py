@@ -10,11 +10,12 @@ import numpy as np
 
 from tracking import names
 from tracking.models import package
+from tracking.store import predictions
 from trainers.data import Batches
 from trainers.errors import DiskFull
 from trainers.files import is_disk_full
 from trainers.networks import resnet, saved
-from trainers.training import figures, predictions
+from trainers.training import figures
 
 if TYPE_CHECKING:
     from tracking.run import Run
@@ -39,9 +40,15 @@ def record(
     if scores.top_k is not None and scores.top_k_accuracy is not None:
         values[names.top_k_accuracy(context, scores.top_k)] = scores.top_k_accuracy
     run.metrics(values, step=step)
-    path = files / "predictions" / f"{context}.parquet"
-    predictions.write(path, split, scores.probabilities)
-    run.artifact(path, "predictions")
+    path = files / predictions.FOLDER / f"{context}.parquet"
+    predictions.write(
+        path,
+        digests=split.image_digests,
+        keys=split.keys,
+        labels=split.labels,
+        probabilities=scores.probabilities,
+    )
+    run.artifact(path, predictions.FOLDER)
     if context == "test":
         figure = files / "figures" / "confusion_matrix.png"
         title = f"{run_name}\ntest accuracy {scores.accuracy:.4f} on {scores.num_images:,} pictures"

@@ -25,7 +25,7 @@ NAMES = ["barn owl", "tawny owl", "eagle owl"]
 
 def job(store: Store) -> str:
     """A finished job as its log tells of it, without a model; its MLflow id."""
-    journal = Journal.create(store.root, experiment="exp", run_name="job")
+    journal = Journal.create(store.journals, experiment="exp", run_name="job")
     journal.params({"image_shape": "3,8,8"})
     journal.tags({"validation_dataset_digest": "pictures"})
     journal.dataset(context="validation", name="owls", digest="d", source="s3://b/v", num_images=9, num_classes=3)

@@ -91,7 +91,7 @@ def logged(run: Run | Path) -> tuple[dict[str, str], dict[int, dict[str, float]]
 
 
 def only_journal(store: Store) -> Path:
-    (found,) = journals(store.root)
+    (found,) = journals(store.journals)
     return found
 
 
@@ -303,7 +303,7 @@ def test_a_call_that_fit_refuses_makes_no_run(store: Store) -> None:
         estimator(classifier()).fit()
     with pytest.raises(ValueError, match="must be an EventHandler"):
         estimator(classifier()).fit(loader(), epochs=1, event_handlers=[print])
-    assert journals(store.root) == []
+    assert journals(store.journals) == []
 
 
 _ALONE = """
@@ -337,7 +337,7 @@ def test_a_handler_tracks_each_training_once(store: Store) -> None:
     fitted = estimator(classifier())
     for _ in range(2):
         fitted.fit(loader(), epochs=1, event_handlers=[handler])
-    assert [tracked.ended(one) for one in journals(store.root)] == ["FINISHED", "FINISHED"]
+    assert [tracked.ended(one) for one in journals(store.journals)] == ["FINISHED", "FINISHED"]
 
 
 def test_a_second_training_in_a_run_goes_on_counting(run: Run, caplog: pytest.LogCaptureFixture) -> None:

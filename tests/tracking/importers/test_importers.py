@@ -230,7 +230,7 @@ def test_an_import_stopped_anywhere_is_finished_by_the_next(
         results = to_journal.read_file(_file(workdir / name, ONE)).results
         (brought,) = to_journal.bring_in(results, store, experiment="one")
         assert brought.directory is not None
-        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=number, after=after)
+        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.journals, stop_at=number, after=after)
         try:
             replay(brought.directory, stopping)
         except Stopped:

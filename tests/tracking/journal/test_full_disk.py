@@ -129,7 +129,7 @@ def test_a_full_disk_under_mlflow_is_waited_for(tiny_disk: Path, tmp_path: Path)
     database = tiny_disk / "mlflow.db"
     shutil.copy(made_database(), database)
     store = Store(f"sqlite:///{database}", tmp_path / "artifacts", tmp_path / "journals")
-    journal = Journal.create(store.root, experiment="exp", run_name=None)
+    journal = Journal.create(store.journals, experiment="exp", run_name=None)
     for step in range(2_000):
         journal.metrics({"loss": step}, step=step)
     journal.status("FINISHED")
@@ -146,7 +146,7 @@ def test_a_full_disk_under_mlflow_is_waited_for(tiny_disk: Path, tmp_path: Path)
 def test_artifacts_that_do_not_fit_the_artifact_folder_are_waited_for(tiny_disk: Path, tmp_path: Path) -> None:
     shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db", tiny_disk / "artifacts", tmp_path / "journals")
-    journal = Journal.create(store.root, experiment="exp", run_name=None)
+    journal = Journal.create(store.journals, experiment="exp", run_name=None)
     (tmp_path / "large").write_bytes(b"x" * 3_000_000)
     journal.artifact(tmp_path / "large", "model")
     journal.status("FINISHED")

@@ -84,7 +84,7 @@ BAD_EVENTS: tuple[tuple[Any, str], ...] = (
 
 
 def begun(store: Store, name: str, **rest: Any) -> Journal:
-    journal = Journal.create(store.root, experiment="exp", run_name=name, journal_id=name, **rest)
+    journal = Journal.create(store.journals, experiment="exp", run_name=name, journal_id=name, **rest)
     journal.metrics({"before": 1}, step=1)
     return journal
 
@@ -249,8 +249,8 @@ def test_one_bad_journal_keeps_no_other_out(store: Store, capsys: Captured) -> N
         journal.close()
         (journal.dir / "replay.json").write_bytes(state.replace(b"URI", store.public_uri.encode()))
     for name in ("a file.txt", "ünïcode", os.fsdecode(b"latin-\xe9")):
-        (store.root / name).write_text("foreign")
-    (store.root / "folder").mkdir()
+        (store.journals / name).write_text("foreign")
+    (store.journals / "folder").mkdir()
     begun(store, "zz-good").status("FINISHED")
     for turn, arguments in enumerate((["sync"], ["sync", "--all"], ["repair"], ["sync"])):
         assert main(arguments) == 1
@@ -283,8 +283,12 @@ def test_what_nobody_may_read_is_named_and_left_alone(store: Store, workdir: Pat
         journal.artifact(journal.dir / "files" / "model")
         journal.status("FINISHED")
         journal.close()
-    shut = [store.root / "closed", store.root / "closed-file" / "journal-000001.jsonl", store.root / "closed-lock/lock"]
-    shut += [store.root / "partly" / "files" / "model" / inner for inner in ("shut", "deep")]
+    shut = [
+        store.journals / "closed",
+        store.journals / "closed-file" / "journal-000001.jsonl",
+        store.journals / "closed-lock/lock",
+    ]
+    shut += [store.journals / "partly" / "files" / "model" / inner for inner in ("shut", "deep")]
     for path in shut:
         path.chmod(0)
     code = """

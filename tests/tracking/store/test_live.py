@@ -49,7 +49,7 @@ def wait_until(happened: Any, timeout_s: float = 30.0) -> None:
 
 
 def test_what_is_logged_is_shown_while_the_run_goes_on(store: Store) -> None:
-    journal = Journal.create(store.root, experiment="exp", run_name="live")
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
     live = Live(journal.dir, store, interval_s=0.01)
     live.start()
     journal.metrics({"loss": 1.0}, step=1)
@@ -147,8 +147,8 @@ class _Flaky(Store):
 
 
 def test_a_store_that_comes_back_gets_everything(store: Store) -> None:
-    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.root)
-    journal = Journal.create(store.root, experiment="exp", run_name="live")
+    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.journals)
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
     live = Live(journal.dir, flaky, interval_s=0.01)
     live.start()
     wait_until(lambda: live.run_id)
@@ -161,9 +161,9 @@ def test_a_store_that_comes_back_gets_everything(store: Store) -> None:
 
 
 def test_one_failure_at_the_end_is_tried_again(store: Store) -> None:
-    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.root)
+    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.journals)
     flaky.failures.append(StoreUnreachable("once"))
-    journal = Journal.create(store.root, experiment="exp", run_name="live")
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
     journal.status("FINISHED")
     live = Live(journal.dir, flaky)
     live._ending = True

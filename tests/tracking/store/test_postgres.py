@@ -99,7 +99,9 @@ def test_runs_live_there_as_they_live_in_a_file(store: Store, tmp_path: Path) ->
     for stop_at in (0, 1, 2, 4, 7):
         for after in (False, True):
             directory = write_full_journal(store, tmp_path)
-            stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=stop_at, after=after)
+            stopping = StoppingStore(
+                store.tracking_uri, store.artifact_root, store.journals, stop_at=stop_at, after=after
+            )
             with pytest.raises(Stopped):
                 replay(directory, stopping)
             replay(directory, store)
@@ -138,7 +140,9 @@ def _with(store: Store, password: str) -> str:
 def test_what_it_cannot_hold_is_written_otherwise_or_noted(store: Store, tmp_path: Path) -> None:
     """Half of these end in its driver where sqlite takes them; one of them must not keep the others out."""
     odd = "NUL \0 and \udce9"
-    journal = Journal.create(store.root, experiment=f"odd {odd}", run_name=odd * 50, tags={"mlflow.source.name": odd})
+    journal = Journal.create(
+        store.journals, experiment=f"odd {odd}", run_name=odd * 50, tags={"mlflow.source.name": odd}
+    )
     journal.params({"odd": odd, "long": odd * 1_000})
     journal.tags({"odd": odd, "ä" * 250: odd * 2_000})
     for number, value in enumerate((5e-324, 1.8e308 / 2, math.inf, -math.inf, math.nan, 2**62)):

@@ -32,7 +32,7 @@ def cut(directory: Path, num_lines: int, padding: bytes = b"") -> None:
 
 def started(store: Store, num_steps: int) -> Path:
     """A run that was replayed while it went on, and then lost its process."""
-    journal = Journal.create(store.root, experiment="exp", run_name="cut")
+    journal = Journal.create(store.journals, experiment="exp", run_name="cut")
     for step in range(1, num_steps + 1):
         journal.metrics({"loss": step}, step=step)
     journal._release()
@@ -134,7 +134,7 @@ def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkey
             return client
 
     flushes = Flushes(monkeypatch)
-    replay(directory, Watched(store.tracking_uri, store.artifact_root, store.root))
+    replay(directory, Watched(store.tracking_uri, store.artifact_root, store.journals))
     assert told and all(flushed == size for flushed, size in told)
 
 

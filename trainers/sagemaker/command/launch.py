@@ -223,7 +223,7 @@ def _say_unsent(store: Store, meant: Collection[str]) -> None:
     from tracking.journal.writer import is_held
     from trainers.sagemaker.job import ledger
 
-    left = [e for e in ledger.unsent(store.root) if e.journal_id not in meant and not is_held(e.directory)]
+    left = [e for e in ledger.unsent(store.journals) if e.journal_id not in meant and not is_held(e.directory)]
     if left:
         print(f"note: left by an earlier launch. {_kept(left)}", file=sys.stderr)
 
@@ -329,7 +329,7 @@ def without_finished(batch: Batch, store: Store) -> None:
     if batch.study is None:
         return
     by_key = {planned.key: planned for planned in batch.study.runs}
-    entries = [(entry, _tags(entry)) for entry in ledger.entries(store.root)]
+    entries = [(entry, _tags(entry)) for entry in ledger.entries(store.journals)]
     ours = [
         (entry, tags.get(names.STUDY_RUN, "")) for entry, tags in entries if tags.get(names.STUDY) == batch.study.name
     ]
