@@ -34,18 +34,13 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 class Store:
     """An MLflow store and the journals beside it.
 
-    ``artifact_root`` is where experiments made here keep artifacts, None where the server decides. ``root`` is the
-    journals' folder.
+    ``artifact_root`` is where experiments made here keep artifacts, None where the server decides. ``journals`` is the
+    folder of the journals.
     """
 
     tracking_uri: str
     artifact_root: Path | None
-    root: Path
-
-    @property
-    def journals(self) -> Path:
-        """The journals' folder, as ``root``."""
-        return self.root
+    journals: Path
 
     @property
     def default_experiment(self) -> str:
@@ -69,7 +64,7 @@ class Store:
         program's file. Returns what to say of a store that is only locked just now.
         """
         kind = connection.kind(self.tracking_uri)
-        folder = self.root.parent
+        folder = self.journals.parent
         if kind == "file":
             raise StoreError(connection.file_store(self.tracking_uri, folder / "mlflow.db"))
         if kind != "sqlite":
@@ -186,16 +181,16 @@ class Store:
         """
         from tracking.journal.progress import replayed_as
 
-        found = [d for d in journals(self.root) if run_id in (d.name, replayed_as(d, self.public_uri))]
+        found = [d for d in journals(self.journals) if run_id in (d.name, replayed_as(d, self.public_uri))]
         if not found and len(run_id) >= 4:
             found = [
                 d
-                for d in journals(self.root)
+                for d in journals(self.journals)
                 if d.name.startswith(run_id) or (replayed_as(d, self.public_uri) or "").startswith(run_id)
             ]
         found = [d for d in found if not _is_attached(d)]
         if not found:
-            raise RunNotFound(f"no journal of run {run_id!r} in {self.root}; it was written elsewhere")
+            raise RunNotFound(f"no journal of run {run_id!r} in {self.journals}; it was written elsewhere")
         if len(found) > 1:
             listed = ", ".join(d.name for d in found[:5])
             raise TrackingError(f"{run_id!r} could be {len(found)} journals: {listed}; give more of the id")
