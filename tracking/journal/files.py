@@ -9,6 +9,8 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,34 +219,46 @@ def writer(directory: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@contextmanager
+def whole_file(path: Path, *, shared: bool = False, keep_part: bool = False) -> Iterator[Path]:
+    """``with whole_file(path) as part:`` write ``part``; on leaving it is flushed to the disk and becomes ``path``.
+
+    Readers see the former file or the new one, never half of it. Any error removes the part, unless ``keep_part``, and
+    leaves ``path`` as it was. ``shared``: the folder holds files of any name, or other processes write the same path.
+    """
+    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part" if shared else f"{path.name}.part")
+    try:
+        yield part
+        sync_files(part)
+        part.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        if not keep_part:
+            with suppress(OSError):
+                remove(part)
+        raise
+
+
 def place(source: Path, target: Path, move: bool) -> None:
-    """Put ``source`` at ``target``, on the disk itself, so that no reader ever sees half of it.
+    """Put the file or folder ``source`` at ``target`` as ``whole_file`` does.
 
     What links point at is copied, so that nothing leads out of the journal; a link to nothing is left out.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / f".{target.name}.{os.getpid()}.part"
     move = move and not any(path.is_symlink() for path in (source, *source.rglob("*")))
-    try:
+    former = None
+    with whole_file(target, shared=True, keep_part=move) as part:  # what was moved exists nowhere else
         if move:
             shutil.move(source, part)
         elif source.is_dir():
             shutil.copytree(source, part, ignore_dangling_symlinks=True)
         else:
             shutil.copy2(source, part)
-        sync_files(part)
         if target.is_dir():
-            former = part.with_suffix(".former")
-            target.rename(former)
-            part.rename(target)
-            remove(former)
-        else:
-            part.replace(target)
-        sync_folder(target.parent)
-    except BaseException:
-        if not move:  # what was moved exists nowhere else
-            remove(part)
-        raise
+            sync_files(part)
+            former = target.rename(part.with_suffix(".former"))
+    if former is not None:
+        remove(former)
 
 
 def remove(path: Path) -> None:
@@ -255,9 +269,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a disk is full, a quota used up, or a file as large as it may be."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, errno.EFBIG)
+
+
 def cannot_write(path: Path, error: OSError) -> JournalError:
     """The error to raise where ``path`` could not be written, with the way out."""
-    full = error.errno in (*_FULL, errno.EFBIG) or os.strerror(errno.ENOSPC) in str(error)
+    full = is_disk_full(error) or os.strerror(errno.ENOSPC) in str(error)
     why = error.strerror or (os.strerror(errno.ENOSPC) if full else str(error))
     if full:
         way_out = "what was logged until here is kept; make room, then resume the run"

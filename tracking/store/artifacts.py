@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import shutil
 import tempfile
@@ -13,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable
-from tracking.journal.files import sync_files, sync_folder
+from tracking.journal.files import is_disk_full, whole_file
 from tracking.store.connection import kind, translated
 
 
@@ -123,24 +121,18 @@ def copy(source: Path, target: Path, *, may_link: bool) -> None:
             if inner.is_file():
                 copy(inner, target / inner.relative_to(source), may_link=may_link)
         return
-    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
     try:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        if not (may_link and _link(source, part)):
-            shutil.copy2(source, part)
-            sync_files(part)
-        part.replace(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
+        with whole_file(target, shared=True) as part:
             part.unlink(missing_ok=True)
+            if not (may_link and _link(source, part)):
+                shutil.copy2(source, part)
+    except OSError as error:
         _read_through(source)
         # A full disk is full for every run, a folder's permissions are its own.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (StoreUnreachable if full else StoreError)(
+        raise (StoreUnreachable if is_disk_full(error) else StoreError)(
             f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
             " then `python -m tracking sync`"
         ) from error

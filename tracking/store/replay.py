@@ -24,7 +24,7 @@ from tracking import names
 from tracking.errors import RunNotFound, StoreError
 from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
-from tracking.journal.files import cannot_write, flush, open_own
+from tracking.journal.files import cannot_write, flush, open_own, whole_file
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store.connection import translated
 from tracking.store.mlflow_run import Target, fits
@@ -170,12 +170,11 @@ class Replayer:
             for uri, p in everything.items()
         }
         path = self._directory / STATE_FILE
-        part = path.with_suffix(".part")
         try:
-            part.unlink(missing_ok=True)
-            with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
-                json.dump({"version": 1, "stores": stores}, stream, indent=1)
-            part.replace(path)
+            with whole_file(path) as part:
+                part.unlink(missing_ok=True)
+                with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
+                    json.dump({"version": 1, "stores": stores}, stream, indent=1)
         except OSError as error:
             raise cannot_write(path, error) from error
 

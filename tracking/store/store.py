@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import names
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.journal.events import journals, read
+from tracking.journal.files import whole_file
 from tracking.store import connection, readonly, schema
 from tracking.store.readonly import sqlite_path
 
@@ -237,14 +238,13 @@ def _make(path: Path) -> None:
 
     MLflow's migrations take seconds, and whoever is killed among them would leave a store that is broken for good.
     """
-    for left in path.parent.glob(f"{path.name}.part-*"):
-        left.unlink(missing_ok=True)
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    with connection.quiet():
-        connection.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
-    if path.exists():
-        readonly.take_back(path)  # what an interrupted write left beside an empty file would go into the new store
-    os.replace(part, path)
+    with whole_file(path) as part:
+        for end in ("", *readonly.SIDECARS):
+            Path(f"{part}{end}").unlink(missing_ok=True)  # a killed process left it
+        with connection.quiet():
+            connection.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
+        if path.exists():
+            readonly.take_back(path)  # what an interrupted write left beside an empty file would go into the new store
 
 
 def _has_old_layout(folder: Path) -> bool:

@@ -220,7 +220,7 @@ BAD_JOURNALS: tuple[tuple[Callable[[Path], Any], str], ...] = (
     (_instead(Path.mkdir, "replay.lock"), "cannot write"),
     (_instead(lambda path: path.symlink_to("/tmp/out"), "replay.lock"), "cannot write"),
     (_instead(Path.mkdir, "replay.json"), "cannot write"),
-    (_instead(Path.mkdir, "replay.part"), "cannot write"),
+    (_instead(Path.mkdir, "replay.json.part"), "cannot write"),
     (_instead(lambda path: path.symlink_to(path), "lock"), "cannot be read"),
 )
 # What is done to what is only a shortcut: such a journal goes in as any other.
@@ -374,7 +374,7 @@ def test_a_journal_is_not_trusted_with_paths(store: Store, workdir: Path) -> Non
     assert all(path.is_relative_to(folder) or path.parent == journal.dir or path in folder.parents for path in new)
 
 
-@pytest.mark.parametrize("name", ["lock", "reserve", "replay.part", "replay.lock", "journal-000002.jsonl"])
+@pytest.mark.parametrize("name", ["lock", "reserve", "replay.json.part", "replay.lock", "journal-000002.jsonl"])
 def test_links_among_a_journals_files_harm_no_file_of_the_users(store: Store, workdir: Path, name: str) -> None:
     (workdir / "precious").write_text("precious")
     journal = begun(store, "bad")
