@@ -1,7 +1,7 @@
 """``python -m tracking``: bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.
 
-A subcommand is a module with ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``, listed
-in COMMANDS; it imports what is heavy inside ``run``.
+A subcommand is a module or class: ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``
+listed in COMMANDS; it imports what is heavy inside ``run``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tracking.commands import demote, import_file, log_model, promote, repair, sync, ui
+from tracking.commands import import_file, log_model, promote, repair, sync, ui
 from tracking.errors import TrackingError
 from tracking.errors.redaction import guard
 
@@ -21,7 +21,7 @@ COMMANDS: tuple[Any, ...] = (
     repair,
     log_model,
     promote,
-    demote,
+    promote.Demote,
     ui,
 )
 

@@ -17,7 +17,7 @@ Kind = Literal["param", "metric", "tag"]
 Value = bool | int | float | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Name:
     """One word of the vocabulary.
 
@@ -39,11 +39,6 @@ class Name:
     better: Literal["higher", "lower", ""] = ""
     used_with: tuple[str, tuple[Value, ...]] | None = None
 
-    @property
-    def column(self) -> str:
-        """The column of the read side's frame: ``params.num_layers``, ``metrics.test_accuracy``."""
-        return f"{self.kind}s.{self.key}"
-
 
 SMALL_IMAGE_DEPTHS = (20, 32, 44, 56, 110)
 LARGE_IMAGE_DEPTHS = (18, 34, 50, 101, 152, 200)
@@ -52,7 +47,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def _param(key: str, type_: type, title: str, help_: str, **rest: Any) -> Name:
-    return Name(key, "param", type_, title, help_, **rest)
+    return Name(key=key, kind="param", type=type_, title=title, help=help_, **rest)
 
 
 _ADAM = ("optimizer", ("adam",))
@@ -331,7 +326,7 @@ def top_k_accuracy(split: str, k: int) -> str:
 
 
 def _metric(key: str, title: str, help_: str, **rest: Any) -> Name:
-    return Name(key, "metric", float, title, help_, **rest)
+    return Name(key=key, kind="metric", type=float, title=title, help=help_, **rest)
 
 
 def _accuracy(key: str, title: str, help_: str) -> Name:
@@ -447,7 +442,7 @@ def as_written(metric: str) -> str:
 
 
 TAGS: tuple[Name, ...] = tuple(
-    Name(key, "tag", str, title, help_)
+    Name(key=key, kind="tag", type=str, title=title, help=help_)
     for key, title, help_ in (
         (JOURNAL_ID, "journal", "the journal this run was replayed from"),
         (FINGERPRINT, "configuration", "hash of every setting that decides the result, without the seed"),

@@ -22,8 +22,8 @@ from pathlib import Path
 from tracking.commands.sync import bring_in, name_strangers, say
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.journal import Journal
-from tracking.journal.checks import DAMAGED
-from tracking.journal.events import Event, beginning, journals, read
+from tracking.journal.checks import DAMAGED, Event
+from tracking.journal.events import beginning, journals, read
 from tracking.journal.files import is_held, writer
 from tracking.store import Store, connection, readonly, resolve, schema
 

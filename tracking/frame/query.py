@@ -30,7 +30,7 @@ class HasUri(Protocol):
     def tracking_uri(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Query:
     """What to read: ``columns`` None means everything but ``system/`` metrics; ``limit`` None means every run."""
 

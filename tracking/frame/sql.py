@@ -26,12 +26,8 @@ from tracking.frame.tables import (
     TAGS,
     Unsuitable,
     connect,
-    suits,
 )
 from tracking.store import schema
-
-__all__ = ["Unsuitable", "histories", "inputs", "models", "read", "suits"]
-
 
 _FETCH = 5000
 # SQLite joins 64 tables at most.

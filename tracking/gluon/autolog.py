@@ -58,7 +58,17 @@ def autolog(
     global _settings
     if not disable:
         _patch()
-    _settings = None if disable else Options(log_models, exclusive, silent, class_names, normalisation)
+    _settings = (
+        None
+        if disable
+        else Options(
+            log_models=log_models,
+            exclusive=exclusive,
+            silent=silent,
+            class_names=class_names,
+            normalisation=normalisation,
+        )
+    )
 
 
 _settings: Options | None = None

@@ -50,7 +50,7 @@ class Sample:
 UNSEEN = Sample((), 0, None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Saved:
     """What was kept: the folder, and what to log beside it. ``problem`` says what is missing, "" being nothing."""
 
@@ -99,7 +99,7 @@ def save(
         why = f"no model that takes pictures was made: {reason(error)}"
     folder = _free(files, NETWORK + mark)
     kept = _save_network(net, folder)
-    return Saved(folder, f"{why}; {kept} is kept in {folder.name}/", tags={names.ONNX_PROBLEM: why})
+    return Saved(folder=folder, problem=f"{why}; {kept} is kept in {folder.name}/", tags={names.ONNX_PROBLEM: why})
 
 
 def _save_model(
@@ -140,7 +140,7 @@ def _save_model(
         epoch=epoch,
     )
     facts = model_format.read_facts(folder)
-    saved = Saved(folder, params={"num_classes": facts["num_classes"]})
+    saved = Saved(folder=folder, params={"num_classes": facts["num_classes"]})
     saved.metrics[names.MODEL_SIZE_BYTES] = (folder / model_format.WEIGHTS).stat().st_size
     problem = facts["onnx"].get("problem")
     if problem:

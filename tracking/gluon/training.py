@@ -19,7 +19,8 @@ from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
 from tracking.gluon import network
-from tracking.journal.events import check_name, read
+from tracking.journal.checks import check_name
+from tracking.journal.events import read
 from tracking.models.serving import runtime
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Abandoned(TrackingError):
     """A training was left before its end, and nothing told how."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What ``autolog`` is told, for one training."""
 

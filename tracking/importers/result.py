@@ -28,7 +28,7 @@ class Score:
     remark: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One run as a file tells it. ``key`` is its identity in the file, ``place`` where it stands, for people.
 

@@ -17,7 +17,7 @@ from typing import Any
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.importers.result import MISSING, Reading, Result, Score, read_score, storable
-from tracking.journal.events import STATUSES, check_name
+from tracking.journal.checks import STATUSES, check_name
 
 _OTHER_WORDS = {
     "layers": "num_layers",

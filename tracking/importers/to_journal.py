@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Imported:
     """What a result is to the store, and its journal's directory (None: nothing to replay).
 
@@ -36,7 +36,7 @@ class Imported:
 
     result: Result
     what: str
-    directory: Path | None
+    directory: Path | None = None
     run_id: str = ""
     experiment: str = ""
 
@@ -90,7 +90,7 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
             for plan in plans:
                 run_id = _deleted_run(plan.result, store, experiment_id) if plan.what == "new" else None
                 if run_id is not None:
-                    yield Imported(plan.result, "deleted", None, run_id)
+                    yield Imported(result=plan.result, what="deleted", run_id=run_id)
                 elif plan.directory is None:
                     yield plan
                 else:
@@ -114,13 +114,14 @@ def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Impor
     """What the store needs of a result, as a journal in ``scratch``."""
     known = next(store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"), None)
     if known is None:
-        return Imported(result, "new", _write(result, scratch, experiment))
+        return Imported(result=result, what="new", directory=_write(result, scratch, experiment))
     experiment = store.client().get_experiment(known.info.experiment_id).name
     if known.info.status == "RUNNING":  # an import that was stopped halfway
-        return Imported(result, "halfway", _write(result, scratch, experiment))
+        return Imported(result=result, what="halfway", directory=_write(result, scratch, experiment))
     if known.data.tags.get(names.IMPORT_DIGEST) == result.digest:
-        return Imported(result, "known", None, known.info.run_id, experiment)
-    return Imported(result, "changed", _write(result, scratch, experiment, known.info.run_id))
+        return Imported(result=result, what="known", run_id=known.info.run_id, experiment=experiment)
+    directory = _write(result, scratch, experiment, known.info.run_id)
+    return Imported(result=result, what="changed", directory=directory)
 
 
 def _experiment_id(store: Store, experiment: str) -> str:

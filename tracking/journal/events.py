@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking.errors import JournalError, TrackingError
-from tracking.journal.checks import DAMAGED, FILES, STATUSES, Event, check, check_name
-
-__all__ = ["FILES", "STATUSES", "Event", "check_name"]
+from tracking.journal.checks import DAMAGED, Event, check
 
 VERSION = 1
 SEGMENT_BYTES = 16 * 2**20

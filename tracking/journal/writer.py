@@ -34,10 +34,8 @@ from tracking.journal.checks import (
     check_time,
     encode_number,
 )
-from tracking.journal.events import VERSION, Position, encode, journals, now_ms, read, segments
-from tracking.journal.files import AppendFile, cannot_write, hold, is_held, place, sync_files, sync_folder, writer
-
-__all__ = ["Event", "Journal", "Position", "is_held", "journals", "now_ms", "read", "writer"]
+from tracking.journal.events import VERSION, Position, encode, now_ms, read, segments
+from tracking.journal.files import AppendFile, cannot_write, hold, place, sync_files, sync_folder
 
 
 class Journal:

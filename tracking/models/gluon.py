@@ -267,10 +267,11 @@ TESTED = ">=3.17,<3.18"
 
 def save_example(mlflow_model: Any, example: Any, path: str) -> None:
     """Write an input example, in any form MLflow takes, and note it in ``mlflow_model``."""
-    _find("mlflow.models.utils", "_save_example")(mlflow_model, example, path)
+    mlflow_internal("mlflow.models.utils", "_save_example")(mlflow_model, example, path)
 
 
-def _find(module: str, name: str) -> Any:
+def mlflow_internal(module: str, name: str) -> Any:
+    """A name that MLflow does not promise to keep. Raises ModelError where this version lacks it."""
     import mlflow
 
     try:

@@ -18,7 +18,7 @@ MODEL_NAME = "model"
 _CHOOSING = ("validation", "test")  # splits whose pictures the network did not learn from
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A run's model and its score: ``metric``'s value at the epoch of the model's weights, on which pictures."""
 

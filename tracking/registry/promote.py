@@ -32,7 +32,7 @@ _FORBIDDEN = set("/:'\"\\")  # the first two MLflow refuses, the others end a na
 _ALIAS, _RESERVED = re.compile(r"[\w-]+", re.ASCII), re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Move:
     """What became of an alias: from which version (None: it was not set) to which; ``why`` in words."""
 
@@ -70,7 +70,14 @@ def promote(
             if not allowed:
                 if claim is not None:
                     claim.mark("lost")
-                return Move(name, alias, former, former if why == _HAS_IT else None, False, why)
+                return Move(
+                    name=name,
+                    alias=alias,
+                    former=former,
+                    version=former if why == _HAS_IT else None,
+                    moved=False,
+                    why=why,
+                )
             if claim is not None:
                 break
             version = _version(client, challenger, name)
@@ -84,13 +91,13 @@ def promote(
             taken, lost, now = _look_again(client, challenger, name, alias, version, former, claim, force, now)
             if lost:
                 claim.mark("lost")
-                return Move(name, alias, taken, None, False, lost)
+                return Move(name=name, alias=alias, former=taken, version=None, moved=False, why=lost)
             if taken != former and taken is not None:
                 former = taken
                 why = _verdict(client, challenger, client.get_model_version(name, taken), significant, force)[1]
         _note_score(client, name, version, challenger)
         audit.write_down(client, name, alias, version, former, f"{challenger}; {why}", now, claim)
-        return Move(name, alias, former, version, True, why)
+        return Move(name=name, alias=alias, former=former, version=version, moved=True, why=why)
 
 
 def demote(store: Store, name: str, alias: str = "champion") -> Move:
@@ -110,7 +117,7 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
             client.delete_registered_model_alias(name, alias)
             audit.set_holders(client, name, alias, [])
             audit.note(client, name, f"{alias}: taken from version {current}, nobody had it before")
-            return Move(name, alias, current, None, True, "nobody had it before")
+            return Move(name=name, alias=alias, former=current, version=None, moved=True, why="nobody had it before")
         former = holders[-1]
         try:
             client.get_model_version(name, former)
@@ -123,7 +130,14 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         client.set_registered_model_alias(name, alias, former)
         audit.set_holders(client, name, alias, holders)
         audit.note(client, name, f"{alias}: back from version {current} to {former}")
-        return Move(name, alias, current, former, True, f"back to who had it before version {current}")
+        return Move(
+            name=name,
+            alias=alias,
+            former=current,
+            version=former,
+            moved=True,
+            why=f"back to who had it before version {current}",
+        )
 
 
 def check_names(name: str, alias: str) -> None:

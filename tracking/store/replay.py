@@ -38,7 +38,7 @@ SAVE_S = 1.0
 _MAX_RUN_NAME = 250
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Outcome:
     """What a replay did: the run, how many events were new, whether the run has ended, what could not be taken over.
 
@@ -82,7 +82,7 @@ class Replayer:
         if self._client is None:
             self._client = self._store.client()
         target = self._target = self._target or self._open()
-        outcome = Outcome(target.run_id, status=self._progress.status, problems=target.problems)
+        outcome = Outcome(run_id=target.run_id, status=self._progress.status, problems=target.problems)
         saved = time.monotonic()
         flushed = flush(self._directory, self._progress.position)
         try:

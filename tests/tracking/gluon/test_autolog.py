@@ -400,12 +400,11 @@ def test_tracking_that_fails_stops_no_training(workdir: Path, caplog: pytest.Log
 
         def epoch_end(self, *args: Any, **kwargs: Any) -> None:
             self.epochs += 1
-            run._journal.close()
+            run.finish()
 
     closing = Closing()
     with tracked.start(live=False, system_metrics=False) as run:
         estimator(classifier()).fit(loader(), epochs=2, event_handlers=[closing])
-        run.status = "FINISHED"
     assert closing.epochs == 2 and "the journal is closed" in caplog.text
     caplog.clear()
     autolog(silent=True)

@@ -571,9 +571,3 @@ def test_what_cannot_be_opened_is_said(workdir: Path, capsys: pytest.CaptureFixt
     assert "is no text in UTF-8" in capsys.readouterr().err
     assert main(["import"]) == 2
     assert "nothing to import" in capsys.readouterr().err
-
-
-def test_the_account_s_jobs_are_somebody_else_s_business(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", "--sagemaker", "--name-contains", "a b", "--since", "30d"]) == 0
-    assert "python -m trainers.jobs import --name-contains 'a b' --since 30d" in capsys.readouterr().out
-    assert main(["import", "--sagemaker", "notes.txt"]) == 2

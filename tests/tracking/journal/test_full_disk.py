@@ -100,10 +100,11 @@ def test_a_disk_that_is_full_at_a_segments_end_costs_no_other_file_anything(
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_the_last_words_begin_a_segment_where_the_reserve_makes_room(tmp_path: Path, tiny_disk: Path) -> None:
+def test_the_last_words_begin_a_segment_where_the_reserve_makes_room(
+    tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal.create(tiny_disk, experiment="exp", run_name=None)
-    assert journal._lines is not None
-    journal._lines._size = files.SEGMENT_BYTES
+    monkeypatch.setattr(files, "SEGMENT_BYTES", 0)
     fill(tiny_disk)
     before = set(os.listdir("/proc/self/fd"))
     journal.status("FAILED", reason="disk full")

@@ -23,7 +23,7 @@ from tests.support import ROOT
 from tracking.errors import JournalError, TrackingError
 from tracking.journal import Journal, files
 from tracking.journal.events import Position, journals, read
-from tracking.journal.writer import is_held, writer
+from tracking.journal.files import is_held, writer
 
 
 def begin(root: Path, **rest: Any) -> Journal:
@@ -309,9 +309,9 @@ def test_a_forked_child_neither_writes_nor_keeps_the_run_alive(tmp_path: Path) -
         assert "is closed" in said, said
         journal.tags({"parent": 1})
         os.set_inheritable(told[1], True)
-        from tracking.journal.writer import is_held
+        from tracking.journal.files import is_held
         assert is_held(journal.dir)
-        journal._release()  # as the death of this process would
+        journal.close()  # as the death of this process would
         assert not is_held(journal.dir)
         os.write(told[1], b"x")
         os.wait()

@@ -378,7 +378,7 @@ def test_a_journal_is_not_trusted_with_paths(store: Store, workdir: Path) -> Non
 def test_links_among_a_journals_files_harm_no_file_of_the_users(store: Store, workdir: Path, name: str) -> None:
     (workdir / "precious").write_text("precious")
     journal = begun(store, "bad")
-    journal._release()
+    journal.close()
     (journal.dir / name).unlink(missing_ok=True)
     (journal.dir / name).symlink_to(workdir / "precious")
     main(["repair"])

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -160,15 +160,27 @@ def test_a_store_that_comes_back_gets_everything(store: Store) -> None:
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
 
 
+class _Lapsing(Store):
+    """A store that stops answering once it is told to."""
+
+    failures: ClassVar[list[Exception]] = []
+
+    @property
+    def public_uri(self) -> str:
+        if self.failures:
+            raise self.failures.pop()
+        return super().public_uri
+
+
 def test_one_failure_at_the_end_is_tried_again(store: Store) -> None:
-    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.journals)
-    flaky.failures.append(StoreUnreachable("once"))
+    lapsing = _Lapsing(store.tracking_uri, store.artifact_root, store.journals)
     journal = Journal.create(store.journals, experiment="exp", run_name="live")
-    journal.status("FINISHED")
-    live = Live(journal.dir, flaky)
-    live._ending = True
+    live = Live(journal.dir, lapsing, interval_s=60)
     live.start()
-    assert live.finish() is None
+    wait_until(lambda: live.run_id)
+    journal.status("FINISHED")
+    lapsing.failures.append(StoreUnreachable("once"))
+    assert live.finish() is None and not lapsing.failures
     assert [run.info.status for run in store.runs()] == ["FINISHED"]
 
 

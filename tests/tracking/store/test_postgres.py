@@ -213,7 +213,7 @@ def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) ->
 @pytest.mark.parametrize("text", FILTERS)
 def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
     query = Query(filter=text)
-    by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (sql, api))
+    by_sql, by_api = (frame.shaped(way.read(filled.uri, query), query) for way in (sql, api))
     pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
     assert by_sql.attrs == by_api.attrs
 
@@ -223,7 +223,7 @@ def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
 def test_top_k_is_the_same(filled: Filler, order_by: str, descending: bool) -> None:
     for limit in (1, 3, None):
         query = Query(order_by=order_by, descending=descending, limit=limit)
-        by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (sql, api))
+        by_sql, by_api = (frame.shaped(way.read(filled.uri, query), query) for way in (sql, api))
         pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
 
 

@@ -35,7 +35,7 @@ def started(store: Store, num_steps: int) -> Path:
     journal = Journal.create(store.journals, experiment="exp", run_name="cut")
     for step in range(1, num_steps + 1):
         journal.metrics({"loss": step}, step=step)
-    journal._release()
+    journal.close()
     return journal.dir
 
 
@@ -78,7 +78,7 @@ def test_a_place_that_happens_to_be_a_lines_end_is_not_believed(store: Store) ->
     journal.tags({"a": ""})
     journal.tags({"a": "x" * (size - path.stat().st_size * 2 + 1)})
     missing = size - path.stat().st_size
-    journal._release()
+    journal.close()
     line = json.dumps({"time_ms": 1, "event": "tag", "values": {"b": ""}})
     path.write_bytes(path.read_bytes() + f"{line.ljust(missing - 1)}\n".encode())
     assert path.stat().st_size == size
@@ -146,8 +146,10 @@ def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatc
     own.write_text("log")
     flushes = Flushes(monkeypatch)
     seen: list[set[str]] = []
-    write = journal._write
-    monkeypatch.setattr(journal, "_write", lambda event: (seen.append(set(flushes.sizes)), write(event)))
+    append = files.AppendFile.append
+    monkeypatch.setattr(
+        files.AppendFile, "append", lambda *line, **how: (seen.append(set(flushes.sizes)), append(*line, **how))
+    )
     journal.artifact(tmp_path / "model")
     journal.artifact(own)
     assert {Path(path).name for path in seen[0]} >= {"weights", "files"}

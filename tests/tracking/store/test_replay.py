@@ -18,7 +18,7 @@ from tests.support.stores import Stopped, StoppingStore, made_database, write_fu
 from tracking import run as tracked
 from tracking.errors import JournalError, RunNotFound, StoreError, TrackingError
 from tracking.journal import Journal
-from tracking.journal.events import check_name
+from tracking.journal.checks import check_name
 from tracking.journal.progress import is_done, is_elsewhere, progress
 from tracking.store import Store
 from tracking.store.replay import replay

@@ -20,7 +20,7 @@ from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock, environment
 from tests.support.aws.launches import CONFIG, account, launcher, metrics
 from tests.support.stores import make_store
 from tracking import names
-from tracking.journal.writer import is_held
+from tracking.journal.files import is_held
 from tracking.store import resolve
 from trainers.jobs import main
 from trainers.sagemaker.job import ledger, submit

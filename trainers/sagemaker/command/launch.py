@@ -220,7 +220,7 @@ def _kept(entries: Sequence[Entry]) -> str:
 
 def _say_unsent(store: Store, meant: Collection[str]) -> None:
     """Name the jobs of earlier launches that are still to be launched: whoever watches all of them launches these."""
-    from tracking.journal.writer import is_held
+    from tracking.journal.files import is_held
     from trainers.sagemaker.job import ledger
 
     left = [e for e in ledger.unsent(store.journals) if e.journal_id not in meant and not is_held(e.directory)]

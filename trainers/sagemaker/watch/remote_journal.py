@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tracking.journal.events import FILES, SEGMENT_BYTES, Event, segment_path
+from tracking.journal.checks import FILES, Event
+from tracking.journal.events import SEGMENT_BYTES, segment_path
 from tracking.journal.files import whole_file
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.errors import AwsError, NotFound
