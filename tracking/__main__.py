@@ -1,4 +1,4 @@
-"""``python -m tracking``: bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.
+"""``python -m tracking``: bring journals into MLflow, repair, promote models, open MLflow's pages.
 
 A subcommand is a module or class: ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``
 listed in COMMANDS; it imports what is heavy inside ``run``.
@@ -29,11 +29,11 @@ EPILOG = """\
 examples:
   python -m tracking ui                    open the pages of this directory's runs
   python -m tracking sync                  after training offline: bring every run in
-  python -m tracking repair                after a crash: close what died as KILLED
+  python -m tracking repair                after a crash: close runs whose process died as KILLED
   python -m tracking promote RUN --name M  give a run's model the alias champion, if it is better
   python -m tracking COMMAND --help        everything about one command
 
-The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals lie in
+The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals are in
 mlruns/journals. Exit codes: 0 done, 1 something could not be done, 2 bad input, 130 interrupted.
 """
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
     top = argparse.ArgumentParser(
         prog="python -m tracking",
-        description="Bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.",
+        description="Bring journals into MLflow, repair, promote models, open MLflow's pages.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         sys.stderr.close()
         return 1
 

@@ -1,7 +1,7 @@
 """Bring runs in that were made elsewhere: training notes, a CSV or a JSON file.
 
-Each result in the file becomes a run with its settings and its scores, as read and as written; a score that cannot be
-meant as it stands (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
+Each result in the file becomes a run with its settings and its scores, as read and as written; a score that is
+impossible as written (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
 nothing, importing an edited one adds what is new; a refused import leaves nothing behind. `python -m trainers.jobs
 import` imports the finished SageMaker jobs of an AWS account.
 """
@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", type=Path, metavar="FILE", help="notes (.txt, .md), .csv, .tsv, .json, .jsonl"
     )
     parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the store's)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be imported, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be imported, and write nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import and say what was done."""
+    """Import and print what was done."""
     from tracking.importers import to_journal
 
     if not arguments.files:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Sync and say what was done."""
+    """Sync and print what was done."""
     store = resolve()
     store.check()
     num_failed = 0 if arguments.dir else name_strangers(store)
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def name_strangers(store: Store) -> int:
-    """Say on stderr what lies among the journals and is none, or none that can be read; how many there are."""
+    """Report on stderr what is among the journals and is not a readable one; returns how many there are."""
     found = strangers(store.journals)
     for path, fault in found:
         say(f"{path.name} is left alone: {fault}")
@@ -75,7 +75,7 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
             num_failed += 1
             say(f"{directory.name}: {error}")
             continue
-        except Exception as error:  # whatever is the matter with this one, it must not keep the next one out
+        except Exception as error:  # an error in this one must not keep the next one out
             num_failed += 1
             say(f"{directory.name}: {type(error).__name__}: {error}")
             continue

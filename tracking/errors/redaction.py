@@ -27,7 +27,7 @@ _PLAIN_KEY = re.compile(r"pwd|passw|passphrase|_token$|^token$|secret|api_?key|a
 _URI = re.compile(r"(?<![\w+.-])[a-z][a-z0-9+.-]+://[^\s'\"<>`]+", re.I)
 # A key and its value as ODBC writes them: braces hold what has semicolons in it.
 _PAIR = re.compile(r"(?<![\w./-])(?P<key>[\w.-]{1,60})(?P<is>[ ]?=[ ]?)(?P<value>\{(?:[^}]|\}\})*\}?|[^;&\s'\"<>`]*)")
-_NO_PASSWORD = ("", "x-oauth-basic")  # beside a token that stands where the user does
+_NO_PASSWORD = ("", "x-oauth-basic")  # beside a token in the user's place
 # A shorter piece of a password is hidden where it is quoted; one that is not long, where it is a word.
 _SHORT, _LONG = 4, 8
 _DELIMITERS, _MAX_CUTS = re.compile(r"[/@:?#&;\[\]]"), 40
@@ -70,7 +70,7 @@ def hidden(text: str) -> str:
     for uri in sorted(uris, key=len, reverse=True):
         shown, found = _parted(uri)
         text = text.replace(uri, shown)
-        # What the URI shows as well, a user's name that is the password too, would tell nothing and garble the text.
+        # What the URI shows as well, a user's name that is the password too, would reveal nothing and garble the text.
         secrets |= {secret for secret in found if secret not in shown}
     text = _URI.sub(lambda found: public(found[0]), text)
     for secret in sorted(secrets - {"", STARS}, key=len, reverse=True):

@@ -50,7 +50,7 @@ class Query:
 
 
 class Input(NamedTuple):
-    """A dataset a run logged; ``source`` and ``profile`` are MLflow's JSON, or whatever text stands there."""
+    """A dataset a run logged; ``source`` and ``profile`` are MLflow's JSON, or any other text."""
 
     context: str
     name: str

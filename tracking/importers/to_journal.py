@@ -54,7 +54,7 @@ def read_file(path: Path) -> Reading:
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}; give a file of notes, CSV or JSON") from error
     except UnicodeDecodeError as error:
-        raise TrackingError(f"{path} is no text in UTF-8 ({error}); save it as such") from error
+        raise TrackingError(f"{path} is not UTF-8 text ({error}); save it as such") from error
     name, suffix = storable(path.name), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
         reading = tables.read_csv(text, name)
@@ -63,8 +63,8 @@ def read_file(path: Path) -> Reading:
     else:
         reading = notes.read_notes(text, name)
     if not reading.results:
-        told = "; ".join(reading.remarks)
-        raise TrackingError(f"{path} holds no run that could be read{f' ({told})' if told else ''}")
+        remarks = "; ".join(reading.remarks)
+        raise TrackingError(f"{path} holds no run that could be read{f' ({remarks})' if remarks else ''}")
     return Reading(tuple(_dated(result, changed_ms) for result in reading.results), reading.remarks)
 
 
@@ -98,13 +98,13 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
 
 
 def _distinct(results: Sequence[Result]) -> list[Result]:
-    """Each run once. Raises TrackingError where two files of one name tell of the same run differently."""
+    """Each run once. Raises TrackingError where two files of one name describe the same run differently."""
     seen: dict[str, Result] = {}
     for result in results:
         other = seen.setdefault(result.journal_id, result)
         if other.digest != result.digest:
             raise TrackingError(
-                f"{other.place} and {result.place} are files of one name that tell of {result.run_name!r} differently;"
+                f"{other.place} and {result.place} are files of one name that describe {result.run_name!r} differently;"
                 " a run is known by its file's name: rename one of the files"
             )
     return list(seen.values())
@@ -137,7 +137,7 @@ def _experiment_id(store: Store, experiment: str) -> str:
 
 
 def _deleted_run(result: Result, store: Store, experiment_id: str) -> str | None:
-    """The run that this result became in the experiment, where somebody has deleted it since."""
+    """The run that this result became in the experiment, if it was deleted since."""
     from mlflow.entities import ViewType
 
     with connection.translated(store.tracking_uri):

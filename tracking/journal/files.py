@@ -1,4 +1,4 @@
-"""The run directory on disk: who holds it, how files get into it, what to say when it cannot be written."""
+"""The run directory on disk: its lock, how files get into it, the error when it cannot be written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from tracking.errors import JournalError
 from tracking.journal.events import SEGMENT_BYTES, Position, open_segment, segment_path, segments
 
-# Given back to the file system when the disk is full, so that the end of the run can still be written down.
+# Freed when the disk is full, so that the end of the run can still be written.
 RESERVE_BYTES = 64 * 2**10
 # How long an event may wait in the machine's memory while others follow it.
 SYNC_S = 1.0
@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class AppendFile:
-    """Whole lines appended to a journal's segments: either all of a line lands on the disk or nothing of it."""
+    """Whole lines appended to a journal's segments: all of a line is written or nothing of it."""
 
     def __init__(self, directory: Path, number: int, size: int) -> None:
         """Go on in segment ``number`` after ``size`` bytes, cutting off what follows; make it where there is none."""
@@ -45,7 +45,7 @@ class AppendFile:
     def append(self, line: bytes, *, last_words: bool = False) -> None:
         """Write a line that ends in a newline. ``last_words`` may use the space held back for a full disk.
 
-        It is flushed to the disk itself where nothing was for a second: of events that come thick and fast, not each.
+        It is flushed to the disk at most once a second, so not every event of a fast sequence is.
         """
         try:
             try:
@@ -66,11 +66,11 @@ class AppendFile:
         self._synced = time.monotonic()
 
     def drop_reserve(self) -> None:
-        """Give back the space held for last words."""
+        """Free the space reserved for last words."""
         (self._directory / "reserve").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the segment."""
+        """Close the segment."""
         os.close(self._fd)
 
     def _open(self, number: int, size: int) -> int:
@@ -107,7 +107,7 @@ class AppendFile:
 def flush(directory: Path, position: Position) -> Position:
     """Bring what was written after ``position`` to the disk itself; the place up to which it is. Raises JournalError.
 
-    What is told to others from there on cannot be lost here any more.
+    What a store is sent up to there cannot be lost here any more.
     """
     end = position
     for number in segments(directory):
@@ -146,7 +146,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some network file systems know no such thing
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some network file systems do not support it
             raise
     finally:
         os.close(fd)
@@ -182,7 +182,7 @@ def _lock(fd: int, directory: Path) -> None:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not last:  # it may be somebody who only looks whether it is held
+            if not last:  # another process may only be checking whether it is held
                 time.sleep(0.02)
     owner = writer(directory)
     raise JournalError(
@@ -210,7 +210,7 @@ def is_held(directory: Path) -> bool:
 
 
 def writer(directory: Path) -> dict[str, Any]:
-    """Who wrote the journal last: ``{"pid": …, "host": …}``, empty where nobody said."""
+    """The process that wrote the journal last: ``{"pid": …, "host": …}``, empty where unknown."""
     path = Path(directory) / "lock"
     try:
         found = json.loads(path.read_text()) if path.is_file() else {}

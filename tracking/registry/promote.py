@@ -53,10 +53,10 @@ def promote(
     significant: bool = False,
     force: bool = False,
 ) -> Move:
-    """Register the challenger's model under ``name`` and give it the alias, if it is better than who has it.
+    """Register the challenger's model under ``name`` and give it the alias, if it is better than the one that has it.
 
-    ``significant``: also demand that McNemar's exact test on the validation pictures tells them apart (p < 0.05).
-    ``force``: move it whatever the scores say. ``Move.moved`` is False where the challenger was refused. Raises
+    ``significant``: also demand that McNemar's exact test on the validation pictures finds a difference (p < 0.05).
+    ``force``: move it regardless of the scores. ``Move.moved`` is False where the challenger was refused. Raises
     ModelError, StoreError.
     """
     check_names(name, alias)
@@ -83,7 +83,7 @@ def promote(
             version = _version(client, challenger, name)
             if store.database is not None:
                 break
-            claim = rivals.Claim(client, name, alias, version)  # and look anew: another may have moved it until now
+            claim = rivals.Claim(client, name, alias, version)  # and look again: another may have moved it meanwhile
         client.set_registered_model_alias(name, alias, version)
         now = audit.moment()
         if claim is not None:
@@ -116,8 +116,10 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         if not holders:
             client.delete_registered_model_alias(name, alias)
             audit.set_holders(client, name, alias, [])
-            audit.note(client, name, f"{alias}: taken from version {current}, nobody had it before")
-            return Move(name=name, alias=alias, former=current, version=None, moved=True, why="nobody had it before")
+            audit.note(client, name, f"{alias}: taken from version {current}, no version had it before")
+            return Move(
+                name=name, alias=alias, former=current, version=None, moved=True, why="no version had it before"
+            )
         former = holders[-1]
         try:
             client.get_model_version(name, former)
@@ -136,7 +138,7 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
             former=current,
             version=former,
             moved=True,
-            why=f"back to who had it before version {current}",
+            why=f"back to the version that had it before version {current}",
         )
 
 
@@ -155,7 +157,7 @@ def check_names(name: str, alias: str) -> None:
 
 @contextmanager
 def _alone(store: Store) -> Iterator[None]:
-    """Keep others waiting from the first look to the last word, where there is a file to lock."""
+    """Lock the store's file, if there is one, from the first look to the last write."""
     if store.database is None:
         yield
         return
@@ -166,7 +168,7 @@ def _alone(store: Store) -> Iterator[None]:
 def _verdict(
     client: MlflowClient, challenger: Candidate, holder: Any, significant: bool, force: bool
 ) -> tuple[bool, str]:
-    """Whether the challenger gets the alias that ``holder`` has (None: nobody), and why or why not."""
+    """Whether the challenger gets the alias that ``holder`` has (None: no version has it), and why or why not."""
     if holder is None:
         return True, "the first"
     if holder.tags.get(_MODEL_TAG) == challenger.model_id:
@@ -186,9 +188,9 @@ def _look_again(
     force: bool,
     now: str,
 ) -> tuple[str | None, str, str]:
-    """After the alias was moved (at ``now``): which version it was taken from and when; or who has it, why it was lost.
+    """After the alias was moved (at ``now``): which version had it before and when; or which has it, why it was lost.
 
-    Of promotions at the same time the best one keeps it, whichever moved it last.
+    Of promotions at the same time the best one keeps it, regardless of which moved it last.
     """
     while True:
         holder = _holder(client, name, alias)
@@ -240,10 +242,10 @@ def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant
     if champion is None:
         return False, f"the run of version {former.version} is gone, and with it the answers for a paired test"
     test = _paired(client, challenger, champion)
-    told = f"right alone on {test.only_first} pictures, wrong alone on {test.only_second}, p = {test.p_value:.3g}"
+    counts = f"right alone on {test.only_first} pictures, wrong alone on {test.only_second}, p = {test.p_value:.3g}"
     if test.p_value >= LEVEL or test.only_first <= test.only_second:
-        return False, f"{by}, but the two cannot be told apart: {told}"
-    return True, f"{by}; {told}"
+        return False, f"{by}, but the difference is not significant: {counts}"
+    return True, f"{by}; {counts}"
 
 
 def _known(client: MlflowClient, version: Any, metric: str) -> tuple[float, str | None, Candidate | None] | None:
@@ -256,7 +258,7 @@ def _known(client: MlflowClient, version: Any, metric: str) -> tuple[float, str 
 
 
 def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | None:
-    """The run behind a version, None where it is gone, or where somebody registered what no run made."""
+    """The run behind a version, None where it is gone, or where the version was registered without a run."""
     if not version.run_id:
         return None
     try:

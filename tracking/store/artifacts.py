@@ -71,22 +71,22 @@ def readable(source: Path, root: Path) -> Iterator[tuple[Path | None, list[str]]
             for folder, folders, names in os.walk(source, onerror=away.append)
             for name in (*folders, *names)
         ]
-        # What links to folders hold is found where it lies; they are not followed.
+        # Links to folders are not followed; what they point at is found at its own place.
         files = sorted(path for path in inside if path.is_symlink() or not path.is_dir())
     faults = {path: fault for path in files if (fault := _fault(path, root)) is not None}
-    said = [f"{path.relative_to(root.parent)} {fault}" for path, fault in faults.items()]
-    said += [f"{Path(error.filename).relative_to(root.parent)} cannot be read: {error.strerror}" for error in away]
+    left_out = [f"{path.relative_to(root.parent)} {fault}" for path, fault in faults.items()]
+    left_out += [f"{Path(error.filename).relative_to(root.parent)} cannot be read: {error.strerror}" for error in away]
     if not faults:
-        yield source, said
+        yield source, left_out
     elif len(faults) == len(files):
-        yield None, said
+        yield None, left_out
     else:
         with tempfile.TemporaryDirectory() as scratch:
             whole = Path(scratch) / source.name
             for path in files:
                 if path not in faults:
                     copy(path, whole / path.relative_to(source), may_link=False)
-            yield whole, said
+            yield whole, left_out
 
 
 def _leads_out(path: Path, root: Path) -> bool:
@@ -98,7 +98,7 @@ def _fault(path: Path, root: Path) -> str | None:
         if _leads_out(path, root):
             return f"is a link that leads out of {root}"
         if not path.is_file():
-            return "is a link to a folder" if path.is_dir() else "is no ordinary file"
+            return "is a link to a folder" if path.is_dir() else "is not an ordinary file"
         with path.open("rb") as stream:
             stream.read(1)
     except FileNotFoundError:

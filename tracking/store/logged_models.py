@@ -64,7 +64,7 @@ class LoggedModels:
         self._datasets[context] = (name, digest)
 
     def link(self, metric: Metric) -> Metric:
-        """The metric with the model it is a score of, and with the split's dataset; unchanged where it is nobody's.
+        """The metric with the model it is a score of, and with the split's dataset; unchanged where it is of no model.
 
         MLflow's table of models' metrics knows no NaN and would say 0, so such a value stays the run's alone.
         """
@@ -150,6 +150,6 @@ def _description(folder: Path, model: Any, run_id: str) -> str:
     try:
         found = dict(yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
-        raise ValueError(f"{MLMODEL} is no YAML: {error}") from None
+        raise ValueError(f"{MLMODEL} is not YAML: {error}") from None
     known = {"artifact_path": model.artifact_location, "model_id": model.model_id, "run_id": run_id}
     return str(yaml.safe_dump({**found, **known, "model_uuid": model.model_id}, sort_keys=False, allow_unicode=True))

@@ -4,8 +4,8 @@ Exactly once, however often and wherever it is stopped: the run is found again b
 the journal's times and so equal themselves, everything else overwrites with the same. How far each store has the
 journal is kept in ``replay.json`` beside it; only one process at a time replays a journal.
 
-Nothing is told to a store that a power cut could still take from the journal. Where ``replay.json`` speaks of a journal
-that is not this one (a cut took its end and the run went on), all is compared again.
+A store is sent nothing that a power cut could still remove from the journal. Where ``replay.json`` describes another
+journal than this one (a cut removed its end and the run went on), all is compared again.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class Replayer:
         elif self._progress.run_id is not None:
             run = _get_run(self._client, self._progress.run_id)
         if run is None:
-            # Either this is the first time, or the store was made anew, or the last replayer was stopped right after
-            # it had made the run and before it could say so.
+            # Either this is the first time, or the store was made again, or the last replayer was stopped right after
+            # it had made the run and before it could record it.
             self._progress = Progress(experiment_id=self._store.experiment_id(text_from(start["experiment"])))
             run = self._find(start["journal_id"]) or self._create(start)
         if run.info.lifecycle_stage != "active":
@@ -226,7 +226,7 @@ _MAX_METRICS, _MAX_PARAMS, _MAX_TAGS, _MAX_CHARACTERS = 900, 90, 90, 500_000
 
 
 def _batches(events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[list[Event], Position]]:
-    """Group parameters, metrics and tags into what MLflow takes at once; every other event stands alone."""
+    """Group parameters, metrics and tags into what MLflow takes at once; every other event comes alone."""
     batch: list[Event] = []
     size = {"metric": 0, "param": 0, "tag": 0, "characters": 0}
     limits = {"metric": _MAX_METRICS, "param": _MAX_PARAMS, "tag": _MAX_TAGS, "characters": _MAX_CHARACTERS}

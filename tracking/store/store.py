@@ -1,4 +1,4 @@
-"""Where runs live: which MLflow store is meant, opening it safely, and finding runs in it.
+"""The store of runs: which MLflow store is meant, opening it safely, and finding runs in it.
 
 MLflow is imported when a store is opened, not before: resolving and checking one is free.
 """
@@ -59,7 +59,7 @@ class Store:
         return connection.public(self.tracking_uri)
 
     def check(self) -> str | None:
-        """Raise StoreError for whatever can be known to be wrong without MLflow and without the network.
+        """Raise StoreError for everything that can be found wrong without MLflow and without the network.
 
         A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version, another
         program's file. Returns what to say of a store that is only locked just now.
@@ -72,14 +72,12 @@ class Store:
             return None
         path = self.database
         if path is None:
-            raise StoreError(
-                f"{self.tracking_uri!r} lives in memory and is gone with the process; give it a file's path"
-            )
+            raise StoreError(f"{self.tracking_uri!r} is in memory and gone with the process; give the path of a file")
         if path.parent == folder and not path.exists() and _has_old_layout(folder):
             raise StoreError(
                 f"{folder} holds runs in MLflow's old file layout and no store yet. "
                 + connection.OLD_LAYOUT_WAY_OUT.format(source=folder, target=path)
-                + f", or move {folder} away to begin afresh"
+                + f", or move {folder} away to start with an empty store"
             )
         connection.check_writable(path)
         try:
@@ -104,14 +102,14 @@ class Store:
             elif self._look() != "ready":
                 self.check()
                 with connection.opening(uri) if path is None else connection.locked(path):
-                    # Whoever held the lock before may have made it.
+                    # The process that held the lock before may have made it.
                     if self._look() == "absent" and path is not None:
                         _make(path)
                     return connection.open_client(uri)
             return connection.open_client(uri)
 
     def _is_there(self) -> bool:
-        """Whether there is a store to look into; who only looks makes none. Raises StoreError as ``client``."""
+        """Whether there is a store to read; reading makes none. Raises StoreError as ``client``."""
         return connection.kind(self.tracking_uri) not in connection.DATABASES or self._look() == "ready"
 
     def _look(self) -> schema.State:
@@ -161,7 +159,7 @@ class Store:
         Raises RunNotFound, and TrackingError when several match.
         """
         if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", id_or_prefix):
-            raise RunNotFound(f"{id_or_prefix!r} is no run id: give at least 4 of its characters")
+            raise RunNotFound(f"{id_or_prefix!r} is not a run id: give at least 4 of its characters")
         found = {run.info.run_id: run for run in self.runs(None, f"attributes.run_id LIKE '{id_or_prefix}%'")}
         if not found:
             journal = f"tags.{names.JOURNAL_ID} LIKE '{id_or_prefix}%'"
@@ -178,7 +176,7 @@ class Store:
     def journal_dir(self, run_id: str) -> Path:
         """The journal a run was written to, by MLflow's id, the journal's id or the beginning of either.
 
-        Works without MLflow as long as the journal lies here. Raises RunNotFound, and TrackingError for several.
+        Works without MLflow as long as the journal is here. Raises RunNotFound, and TrackingError for several.
         """
         from tracking.journal.progress import replayed_as
 
@@ -215,7 +213,7 @@ class Store:
 def resolve(directory: Path | None = None) -> Store:
     """The store meant here: MLFLOW_TRACKING_URI, else sqlite in ``mlruns/`` of ``directory`` (the current one).
 
-    Journals always lie in ``mlruns/journals`` of the directory. Nothing is opened or made.
+    Journals are always in ``mlruns/journals`` of the directory. Nothing is opened or made.
     """
     folder = (directory or Path.cwd()).absolute() / "mlruns"
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
@@ -236,7 +234,7 @@ def _is_attached(directory: Path) -> bool:
 def _make(path: Path) -> None:
     """Make the tables in a file beside ``path``, then give it the name; the store's lock is held.
 
-    MLflow's migrations take seconds, and whoever is killed among them would leave a store that is broken for good.
+    MLflow's migrations take seconds, and a process killed during them would leave a broken store.
     """
     with whole_file(path) as part:
         for end in ("", *readonly.SIDECARS):

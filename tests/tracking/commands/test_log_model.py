@@ -51,7 +51,7 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
     before = store.find_run(run_id)
     assert main(["log-model", run_id, str(path), "--classes", classes, "--pictures", *files]) == 0
     said = capsys.readouterr().out
-    assert "model of epoch 12" in said and "lies at most" in said
+    assert "model of epoch 12" in said and "differs from MXNet by at most" in said
     after = store.find_run(run_id)
     assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
     (output,) = after.outputs.model_outputs
@@ -79,7 +79,7 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
     ("given", "words"),
     [
         (["missing.tar.gz"], "no such file"),
-        (["classes.json"], "no model.tar.gz"),
+        (["classes.json"], "neither a model.tar.gz"),
         (["broken.tar.gz"], "cannot be read as a model archive"),
         (["model.tar.gz", "--classes", "classes.json"], "2 class names for a network of 3"),
         (["model.tar.gz", "--classes", "missing.json"], "missing.json names no classes"),

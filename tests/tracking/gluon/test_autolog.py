@@ -151,12 +151,12 @@ class Doubled(estimators.BatchProcessor):
 
 
 def share_above(label: Any, pred: Any) -> float:
-    """A metric of somebody's own."""
+    """A user's own metric."""
     return float((pred > 0).mean())
 
 
 class Other(estimators.Estimator):
-    """An Estimator of somebody's own, as gluonnlp has them."""
+    """A user's own Estimator, as in gluonnlp."""
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         return super().fit(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -157,3 +158,18 @@ def test_artifacts_that_do_not_fit_the_artifact_folder_are_waited_for(tiny_disk:
     subprocess.run(["mount", "-o", "remount,size=64m", tiny_disk], check=True)
     assert replay(journal.dir, store).status == "FINISHED"
     assert sum(path.stat().st_size for path in tiny_disk.rglob("large")) == 3_000_000
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, shared: bool) -> None:
+    path = tmp_path / "state.json"
+    for text in ("one", "two"):
+        with files.whole_file(path, shared=shared) as part:
+            part.write_text(text)
+        assert path.read_text() == text
+    with pytest.raises(OSError, match="full"), files.whole_file(path, shared=shared) as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, "full")
+    with pytest.raises(FileNotFoundError), files.whole_file(path, shared=shared):
+        pass  # nothing was written
+    assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]

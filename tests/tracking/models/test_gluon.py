@@ -1,4 +1,4 @@
-"""The flavor: what lies in a saved model, and that it answers the same wherever and however it is loaded."""
+"""The flavor: what is in a saved model, and that it answers the same wherever and however it is loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALL = (20, "v1", (3, 28, 28))
 
 @pytest.fixture
 def saved() -> Path:
-    """A saved small network; nobody writes to it."""
+    """A saved small network, read only."""
     return saved_model(*SMALL)
 
 

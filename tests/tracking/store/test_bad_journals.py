@@ -23,7 +23,7 @@ from tracking.store.replay import replay
 
 Captured = pytest.CaptureFixture[str]
 
-# What stands in a line, and a piece of what is said of it. time_ms is 5 where none is given.
+# A line, and a piece of the message about it. time_ms is 5 where none is given.
 BAD_EVENTS: tuple[tuple[Any, str], ...] = (
     ({"event": "metric", "step": 2**63, "values": {"m": 1.0}}, "does not fit 64 bits"),
     ({"event": "metric", "step": -(2**70), "values": {"m": 1.0}}, "does not fit 64 bits"),
@@ -44,9 +44,9 @@ BAD_EVENTS: tuple[tuple[Any, str], ...] = (
     ({"event": "metric", "step": 1, "values": {"m": 1.0}, "time_ms": 2**63}, "time 9223372036854775808"),
     ({"event": "metric", "step": 1, "values": {"m": 1.0}, "time_ms": "now"}, "time 'now'"),
     ({"event": "metric", "step": 1, "values": {"m": 1.0}, "time_ms": None}, "time None"),
-    ({"event": "param", "values": {"p": 3}}, "param p: '3' is no text"),
+    ({"event": "param", "values": {"p": 3}}, "param p: '3' is not text"),
     ({"event": "param", "values": None}, "values is 'None'"),
-    ({"event": "tag", "values": {"t": ["x"]}}, "is no text"),
+    ({"event": "tag", "values": {"t": ["x"]}}, "is not text"),
     ({"event": "tag", "values": "t"}, "values is 't'"),
     ({"event": "dataset", "context": "test"}, "dataset event: name is 'None'"),
     (
@@ -191,10 +191,10 @@ BAD_JOURNALS: tuple[tuple[Callable[[Path], Any], str], ...] = (
     (_content(b""), "holds no journal, or one whose first line is torn"),
     (_content(b"{"), "first line is torn"),
     (_content(b"\0" * 5000), "first line is torn"),
-    (_content(os.urandom(5000).replace(b"\n", b"") + b"\nx\n"), "is no journal: journal-000001.jsonl, byte 0: not"),
-    (_content(b"SQLite format 3\0\n" * 50), "is no journal"),
-    (_content(b"time,loss\n1,2\n"), "is no journal"),
-    (_content(b"\xef\xbb\xbf{}\nx\n"), "is no journal"),
+    (_content(os.urandom(5000).replace(b"\n", b"") + b"\nx\n"), "is not a journal: journal-000001.jsonl, byte 0: not"),
+    (_content(b"SQLite format 3\0\n" * 50), "is not a journal"),
+    (_content(b"time,loss\n1,2\n"), "is not a journal"),
+    (_content(b"\xef\xbb\xbf{}\nx\n"), "is not a journal"),
     (_first_line_gone, "does not begin with the start of a run but with 'metric'"),
     (_rewrite(version=2), "newer version"),
     (_rewrite(version="1"), "version is '1'"),
@@ -210,8 +210,8 @@ BAD_JOURNALS: tuple[tuple[Callable[[Path], Any], str], ...] = (
     (_rewrite(tags=["a"]), "tags is"),
     (_rewrite(attach_run_id="no such run"), "no run 'no such run'"),
     (_rewrite(attach_run_id="../../x\0"), "no run '../../x"),
-    (_instead(Path.mkdir), "is no file"),
-    (_instead(os.mkfifo), "is no file"),
+    (_instead(Path.mkdir), "is not a file"),
+    (_instead(os.mkfifo), "is not a file"),
     (_instead(lambda path: path.symlink_to("/etc/hostname")), "Too many levels of symbolic links"),
     (_instead(lambda path: path.symlink_to(path)), "Too many levels of symbolic links"),
     (_instead(lambda path: None), "it holds no journal-000001.jsonl"),
@@ -258,7 +258,7 @@ def test_one_bad_journal_keeps_no_other_out(store: Store, capsys: Captured) -> N
         assert "Traceback" not in said.err
         for number, (_, reason) in enumerate(BAD_JOURNALS):
             lines = [line for line in said.err.splitlines() if f"bad-{number:02}" in line]
-            # What only keeps MLflow from being told, or a lock from being looked at, is said by who needs it.
+            # What only stops the replay, or a look at a lock, is reported where it is needed.
             if turn and reason in ("cannot write", "cannot be read", "no run 'no such run'", "no run '../../x"):
                 continue
             assert any(reason in line for line in lines), (arguments, number, reason, lines)
@@ -269,7 +269,7 @@ def test_one_bad_journal_keeps_no_other_out(store: Store, capsys: Captured) -> N
 
 
 def _as_everybody() -> None:
-    """Leave root without its right to read and write what the modes forbid, which nobody else has."""
+    """Leave root without its right to read and write what the modes forbid, which root alone has."""
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 

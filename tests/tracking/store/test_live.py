@@ -1,4 +1,4 @@
-"""The thread that shows a run while it goes on: never in the way, never for ever, never losing anything."""
+"""The thread that shows a run while it goes on: never in the way, never endless, never losing anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tracking.store.replay import replay
 
 @pytest.fixture
 def dead_uri() -> str:
-    """An address of this machine where nobody listens."""
+    """An address of this machine where no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return f"http://127.0.0.1:{port}"
@@ -161,7 +161,7 @@ def test_a_store_that_comes_back_gets_everything(store: Store) -> None:
 
 
 class _Lapsing(Store):
-    """A store that stops answering once it is told to."""
+    """A store that fails as often as ``failures`` has errors."""
 
     failures: ClassVar[list[Exception]] = []
 

@@ -289,7 +289,7 @@ def test_another_applications_database_stays_as_it_is(
     ):
         assert command(words) == 2
         said = capsys.readouterr().err
-        assert "no MLflow store but another program's database (tables alembic_version, customers)" in said, words
+        assert "not an MLflow store but another program's database (tables alembic_version, customers)" in said, words
     for use in (resolve().client, resolve().experiment_id):
         with pytest.raises(StoreError, match="another program's database"):
             use()
@@ -299,7 +299,7 @@ def test_another_applications_database_stays_as_it_is(
 
 def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
     uri = made(server, "blank")
-    # Its view is the extension's, nobody's data.
+    # Its view is the extension's, not data.
     statement(uri, "CREATE EXTENSION pg_stat_statements")
     before = tables(uri)
     with pytest.raises(StoreError, match="no store at postgresql.*/blank: nothing has been tracked there yet"):

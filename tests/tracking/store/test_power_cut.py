@@ -1,4 +1,4 @@
-"""A machine that loses power: what was told to MLflow is in the journal, and what comes after it arrives."""
+"""A machine that loses power: what MLflow has is in the journal, and what comes after it arrives."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Flushes:
 def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = started(store, 5)
     path = directory / "journal-000001.jsonl"
-    told: list[tuple[int, int]] = []
+    sent: list[tuple[int, int]] = []
 
     class Watched(Store):
         def client(self) -> Any:
@@ -127,7 +127,7 @@ def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkey
             real = client.log_batch
 
             def log_batch(*arguments: Any, **named: Any) -> Any:
-                told.append((flushes.sizes.get(str(path), 0), path.stat().st_size))
+                sent.append((flushes.sizes.get(str(path), 0), path.stat().st_size))
                 return real(*arguments, **named)
 
             client.log_batch = log_batch
@@ -135,7 +135,7 @@ def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkey
 
     flushes = Flushes(monkeypatch)
     replay(directory, Watched(store.tracking_uri, store.artifact_root, store.journals))
-    assert told and all(flushed == size for flushed, size in told)
+    assert sent and all(flushed == size for flushed, size in sent)
 
 
 def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_runs_in_the_old_layout_are_pointed_out_until_they_are_brought_over(work
 def test_a_memory_store_is_refused(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in ("sqlite://", "sqlite:///:memory:"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(StoreError, match="lives in memory"):
+        with pytest.raises(StoreError, match="is in memory"):
             resolve().check()
 
 
@@ -199,7 +199,7 @@ def test_the_newest_schema_read_from_text_is_the_one_mlflow_uses(store: Store) -
 def test_a_file_that_is_no_database_is_said(workdir: Path) -> None:
     (workdir / "mlruns").mkdir()
     (workdir / "mlruns" / "mlflow.db").write_text("no database at all, but long enough to look at" * 10)
-    with pytest.raises(StoreError, match="is no sqlite database but another kind of file"):
+    with pytest.raises(StoreError, match="is not an sqlite database but another kind of file"):
         resolve().check()
 
 
@@ -343,7 +343,7 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
 
 
 def test_whoever_makes_a_store_can_be_killed_at_any_moment(workdir: Path) -> None:
-    """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store anew."""
+    """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store again."""
     code = "from tracking.store import resolve; print('go', flush=True); resolve().client()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     maker = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
