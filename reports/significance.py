@@ -14,8 +14,8 @@ import pandas as pd
 
 from reports import stats
 from reports.document import text
-from reports.runs.predictions import Predictions, common, load
 from tracking.frame.query import HasUri
+from tracking.store.predictions import Predictions, common, load, mcnemar
 
 LEVEL = 0.05
 MOST_SEEDS = 10
@@ -69,7 +69,7 @@ def compare(first: Sequence[Predictions], second: Sequence[Predictions]) -> Verd
     difference = stats.paired_bootstrap(a, b)
     if len(first) > 1 or len(second) > 1:
         return Verdict(num_images, difference)
-    exact = stats.mcnemar(hits[0], hits[1])
+    exact = mcnemar(hits[0], hits[1])
     judged = stats.Difference(difference.estimate, difference.low, difference.high, exact.p_value)
     return Verdict(num_images, judged, exact.only_first, exact.only_second)
 
@@ -77,5 +77,5 @@ def compare(first: Sequence[Predictions], second: Sequence[Predictions]) -> Verd
 def of_row(store: HasUri, row: pd.Series[Any], artifact_uris: dict[str, Any], split: str) -> list[Predictions] | None:
     """The predictions of every run that counts of a configuration (of ten at most); None where one of them has none."""
     counted = [run for run in row["run_ids"] if run not in row["repeats"]]
-    found = [load(store, run, artifact_uris.get(run), split) for run in counted[:MOST_SEEDS]]
+    found = [load(store.tracking_uri, artifact_uris.get(run), split) for run in counted[:MOST_SEEDS]]
     return [f for f in found if f is not None] if all(f is not None for f in found) else None

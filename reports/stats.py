@@ -62,31 +62,6 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class McNemar:
-    """Pictures only the first has right, only the second has right, and the exact two-sided p value."""
-
-    only_first: int
-    only_second: int
-    p_value: float
-
-
-def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """Exact McNemar test on paired hits: ``first`` and ``second`` are ``(N,)`` booleans over the same pictures.
-
-    Under the null hypothesis each picture on which the two differ is a fair coin: binomial, two-sided, exact.
-    """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"paired hits of shape {a.shape} and {b.shape}: both must be (N,) over the same pictures")
-    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
-    n = only_first + only_second
-    if n == 0:
-        return McNemar(0, 0, 1.0)
-    p = 2 * float(special.bdtr(min(only_first, only_second), n, 0.5))
-    return McNemar(only_first, only_second, min(p, 1.0))
-
-
-@dataclass(frozen=True)
 class Difference:
     """How much higher the first scores than the second: the estimate, its interval, a two-sided p value."""
 

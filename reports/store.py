@@ -1,12 +1,19 @@
-"""Opening the store that a report is about."""
+"""Opening the store that a report is about, and reading names of classes from it."""
 
 from __future__ import annotations
 
+import json
 import shlex
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
+from tracking.errors import StoreError
+from tracking.frame import models
 from tracking.frame.query import HasUri
+from tracking.models.facts import META
 from tracking.store import connection
+from tracking.store.artifacts import fetch
 
 
 @dataclass(frozen=True)
@@ -30,3 +37,17 @@ def experiments_in(store: HasUri) -> list[str]:
     if not isinstance(store, Uri):
         return []
     return [f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}"]
+
+
+def class_names(store: HasUri, run_id: str, artifact_uri: str | None, num_classes: int) -> list[str]:
+    """The names of the classes from the run's model, which is an artifact or MLflow's own; else their numbers."""
+    uri = store.tracking_uri
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = fetch(uri, artifact_uri, f"model/{META}", Path(folder))
+            for _, location in models(store, run_id)[-1:] if path is None else []:
+                path = fetch(uri, location, META, Path(folder))
+            found = json.loads(path.read_text(encoding="utf-8")).get("class_names", []) if path is not None else []
+        except (OSError, ValueError, StoreError):
+            found = []
+    return [str(c) for c in found] if len(found) >= num_classes else [str(i) for i in range(num_classes)]

@@ -70,7 +70,7 @@ def test_the_study_knows_what_is_done(old: Path) -> None:
 
 
 def test_the_ledger_lists_the_job(old: Path) -> None:
-    (entry,) = ledger.entries(resolve().root)
+    (entry,) = ledger.entries(resolve().journals)
     assert (entry.name, entry.kind, entry.ended, entry.submitted_ms) == (
         "old-job",
         "sagemaker-builtin",

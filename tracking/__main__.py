@@ -1,7 +1,7 @@
-"""``python -m tracking``: bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.
+"""``python -m tracking``: bring journals into MLflow, repair, promote models, open MLflow's pages.
 
-A subcommand is a module with ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``, listed
-in COMMANDS; it imports what is heavy inside ``run``.
+A subcommand is a module or class: ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``
+listed in COMMANDS; it imports what is heavy inside ``run``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracking import __version__
-from tracking.commands import demote, import_file, log_model, promote, repair, sync, ui
+from tracking.commands import import_file, log_model, promote, repair, sync, ui
 from tracking.errors.program import program_parser, run_program
 
 COMMANDS: tuple[Any, ...] = (
@@ -21,7 +21,7 @@ COMMANDS: tuple[Any, ...] = (
     repair,
     log_model,
     promote,
-    demote,
+    promote.Demote,
     ui,
 )
 
@@ -29,11 +29,11 @@ EPILOG = """\
 examples:
   python -m tracking ui                    open the pages of this directory's runs
   python -m tracking sync                  after training offline: bring every run in
-  python -m tracking repair                after a crash: close what died as KILLED
+  python -m tracking repair                after a crash: close runs whose process died as KILLED
   python -m tracking promote RUN --name M  give a run's model the alias champion, if it is better
   python -m tracking COMMAND --help        everything about one command
 
-The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals lie in
+The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals are in
 mlruns/journals. Exit codes: 0 done, 1 something could not be done, 2 bad input, 130 interrupted.
 """
 

@@ -17,7 +17,7 @@ Kind = Literal["param", "metric", "tag"]
 Value = bool | int | float | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Name:
     """One word of the vocabulary.
 
@@ -39,11 +39,6 @@ class Name:
     better: Literal["higher", "lower", ""] = ""
     used_with: tuple[str, tuple[Value, ...]] | None = None
 
-    @property
-    def column(self) -> str:
-        """The column of the read side's frame: ``params.num_layers``, ``metrics.test_accuracy``."""
-        return f"{self.kind}s.{self.key}"
-
 
 SMALL_IMAGE_DEPTHS = (20, 32, 44, 56, 110)
 LARGE_IMAGE_DEPTHS = (18, 34, 50, 101, 152, 200)
@@ -52,7 +47,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def _param(key: str, type_: type, title: str, help_: str, **rest: Any) -> Name:
-    return Name(key, "param", type_, title, help_, **rest)
+    return Name(key=key, kind="param", type=type_, title=title, help=help_, **rest)
 
 
 _ADAM = ("optimizer", ("adam",))
@@ -292,7 +287,7 @@ def data_name(name: str, *folders: str) -> str:
     """What scores on a data set of this name are called; where it says nothing (``test``), with a folder that does.
 
     Letters, digits, dots and hyphens: an underscore would make ``test_2`` begin as the test split does. ``folders``
-    are those it lies in, the nearest first.
+    are those it is in, the nearest first.
     """
     word, *places = (
         re.sub(r"[^\w.-]+|_+", "-", unicodedata.normalize("NFC", text))[:MAX_DATA_NAME].strip("-.")
@@ -331,7 +326,7 @@ def top_k_accuracy(split: str, k: int) -> str:
 
 
 def _metric(key: str, title: str, help_: str, **rest: Any) -> Name:
-    return Name(key, "metric", float, title, help_, **rest)
+    return Name(key=key, kind="metric", type=float, title=title, help=help_, **rest)
 
 
 def _accuracy(key: str, title: str, help_: str) -> Name:
@@ -442,24 +437,24 @@ def overlap(split: str) -> str:
 
 
 def as_written(metric: str) -> str:
-    """Tag: a score as somebody wrote it down, where a run comes from notes; the metric is the score as it was read."""
+    """Tag: a score as written in the notes that a run was imported from; the metric is the score as it was read."""
     return f"{metric}_as_written"
 
 
 TAGS: tuple[Name, ...] = tuple(
-    Name(key, "tag", str, title, help_)
+    Name(key=key, kind="tag", type=str, title=title, help=help_)
     for key, title, help_ in (
         (JOURNAL_ID, "journal", "the journal this run was replayed from"),
         (FINGERPRINT, "configuration", "hash of every setting that decides the result, without the seed"),
         (STUDY, "study", "the study this run belongs to"),
-        (STUDY_RUN, "study run", "hash of the planned settings, by which a study knows what is done"),
+        (STUDY_RUN, "study run", "hash of the planned settings, which tells a study what is done"),
         (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
         (INIT_LABEL, "init", "initial weights in words a reader can judge"),
-        (PRETEXT, "pretext", "set when the run learned a made-up task and is a source for transfer, not a candidate"),
+        (PRETEXT, "pretext", "the pretext task (rotations) of a run that is a source for transfer, not a candidate"),
         (STATUS_REASON, "reason", "why a run ended as it did"),
         (ERROR_TYPE, "error", "the exception's class"),
         (RESUMED, "resumed", "how often the run was continued"),
-        (REPLAY_PROBLEMS, "problems", "what of the journal MLflow could not hold, in words"),
+        (REPLAY_PROBLEMS, "problems", "what MLflow could not store of the journal"),
         (ONNX_PROBLEM, "ONNX problem", "why the model has no ONNX copy"),
         (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
@@ -476,11 +471,11 @@ TAGS: tuple[Name, ...] = tuple(
         (EVALUATION_CHECK, "check", "whether a score computed here agrees with the job's own log"),
         (MODEL_URI, "model", "where the job left its model"),
         (PRICE, "price", "an hour of one machine, with its source and date"),
-        (FAILURE_KIND, "whose matter", "data, settings, permission, capacity, quota, disk, memory, aws and the like"),
+        (FAILURE_KIND, "cause", "data, settings, permission, capacity, quota, disk, memory, aws and the like"),
         (ADVICE, "what to do", "about how the job ended"),
         (IMPORTED_FROM, "from", "the file, and the place in it, that a run was read from"),
-        (IMPORT_DIGEST, "import", "hash of what was read, by which a second import knows what is new"),
-        (FLAGGED, "flagged", "scores that cannot be meant as they were written, and as what they were read"),
+        (IMPORT_DIGEST, "import", "hash of what was read, which tells a second import what is new"),
+        (FLAGGED, "flagged", "scores that are impossible as written, and the values read instead"),
     )
 )
 

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def dir(self) -> Path:
-        """The run's directory; what lies in its ``files/`` may be logged without a copy."""
+        """The run's directory; what is in its ``files/`` may be logged without a copy."""
         return self._journal.dir
 
     @property
@@ -117,7 +117,7 @@ class Run:
         )
 
     def artifact(self, path: str | Path, artifact_path: str = "", *, move: bool = False) -> Path:
-        """Keep a file or folder with the run, under ``artifact_path``; returns where it lies now."""
+        """Keep a file or folder with the run, under ``artifact_path``; returns where it is now."""
         return self._journal.artifact(path, artifact_path, move=move)
 
     def text(self, text: str, name: str, artifact_path: str = "") -> Path:
@@ -160,7 +160,7 @@ class Run:
             if error is not None and status == "FAILED" and not isinstance(error, SystemExit):
                 self._write_down(error, reason)
         except TrackingError as second:
-            # The block's own error is the one to raise; this one is said and the status still written.
+            # The block's own error is the one to raise; this one is printed and the status still written.
             print(f"tracking: {second}", file=sys.stderr)
         try:
             self.finish(status, reason)
@@ -220,7 +220,7 @@ def start(
     store, live_store = _stores(live)
     experiment = experiment or store.default_experiment
     journal = Journal.create(
-        root or store.root, experiment=experiment, run_name=run_name, parent=parent, tags=_origin()
+        root or store.journals, experiment=experiment, run_name=run_name, parent=parent, tags=_origin()
     )
     return _run(journal, live_store, flush_s, system_metrics, 0)
 
@@ -241,8 +241,8 @@ def resume(
         if event["event"] == "param":
             params |= event["values"]
         elif event["event"] == "tag" and names.RESUMED in event["values"]:
-            said = event["values"][names.RESUMED]
-            num_resumed = int(said) if said.isdecimal() else num_resumed
+            count = event["values"][names.RESUMED]
+            num_resumed = int(count) if count.isdecimal() else num_resumed
         elif event["event"] == "metric" and any(name.startswith("system/") for name in event["values"]):
             step = max(step, event["step"])
     journal.status("RUNNING")
@@ -262,7 +262,7 @@ def attach(
     """Write onto an existing MLflow run without touching its status, start and end."""
     store, live_store = _stores(live)
     journal = Journal.create(
-        root or store.root, experiment=store.default_experiment, run_name=None, attach_run_id=run_id
+        root or store.journals, experiment=store.default_experiment, run_name=None, attach_run_id=run_id
     )
     return _run(journal, live_store, flush_s, False, 0)
 

@@ -204,13 +204,13 @@ def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = Fal
 
     found = []
     for word in dict.fromkeys(arguments.jobs):
-        entry = ledger.find(store.root, word)
+        entry = ledger.find(store.journals, word)
         if entry is None:
             aws = _Clients(arguments).here()
         if entry is None and not take_over:
             entry = ledger.stranger(word, aws.region, arguments.profile)
         elif entry is None:
-            entry = adopt(aws, word, store.root, profile=arguments.profile, experiment=store.default_experiment)
+            entry = adopt(aws, word, store.journals, profile=arguments.profile, experiment=store.default_experiment)
         found.append(entry)
     return found
 
@@ -218,7 +218,7 @@ def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = Fal
 def _known(store: Store) -> Sequence[Entry]:
     from trainers.sagemaker.job import ledger
 
-    return list(ledger.entries(store.root))
+    return list(ledger.entries(store.journals))
 
 
 def _store() -> Store:

@@ -14,9 +14,10 @@ from reports.charts import figures
 from reports.charts.curves import curves_for
 from reports.charts.labels import Point
 from reports.document.document import Figure
-from reports.runs.predictions import Predictions, class_names
 from reports.significance import Verdict, compare, of_row
+from reports.store import class_names
 from tracking import names
+from tracking.store.predictions import Predictions
 
 MOST_CURVES = 6
 MOST_CLASSES = 60

@@ -10,8 +10,9 @@ from reports.charts import thumbnails
 from reports.document import text
 from reports.document.document import Code, Column, Figure, Heading, Paragraph, Table
 from reports.runs.lookup import Run, data_of
-from reports.runs.predictions import Predictions, class_names, common
+from reports.store import class_names
 from tracking.frame.query import HasUri
+from tracking.store.predictions import Predictions, common
 
 _KEYS_SHOWN = 10
 

@@ -13,25 +13,25 @@ from reports.board.missing import retrain
 from reports.document import text
 from reports.document.document import Block, Bullets, Code, Heading, Listing, Paragraph, Strong, Text
 from reports.runs.lookup import Run
-from reports.runs.predictions import artifact
 from tracking import names
 from tracking.frame import models
 from tracking.frame.query import HasUri
 from tracking.store import connection
+from tracking.store.artifacts import fetch
 
 
 def files(store: HasUri, run: Run) -> tuple[bool, bool, dict[str, Any]]:
     """Whether the config was logged, whether the model is one of MLflow's, and the environment as it was."""
     with TemporaryDirectory() as folder:
         config, flavor = (
-            artifact(store, run.artifact_uri, name, Path(folder)) is not None
+            fetch(store.tracking_uri, run.artifact_uri, name, Path(folder)) is not None
             for name in ("config.toml", "model/MLmodel")
         )
         flavor = flavor or bool(models(store, run.run_id))
-        found = artifact(store, run.artifact_uri, "environment.json", Path(folder))
+        found = fetch(store.tracking_uri, run.artifact_uri, "environment.json", Path(folder))
         try:
             environment = json.loads(found.read_text(encoding="utf-8")) if found is not None else {}
-        except ValueError:
+        except (OSError, ValueError):
             environment = {}
     return config, flavor, environment if isinstance(environment, dict) else {}
 

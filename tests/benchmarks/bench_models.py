@@ -159,7 +159,7 @@ def into_mlflow(folder: Path, model: Path) -> float:
     times: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(ROUNDS):
         for with_model, found in times.items():
-            journal = Journal.create(store.root, experiment="log", run_name="run")
+            journal = Journal.create(store.journals, experiment="log", run_name="run")
             journal.metrics({"validation_accuracy": 0.5}, step=1)
             if with_model:
                 journal.artifact(model)

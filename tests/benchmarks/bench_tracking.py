@@ -54,7 +54,7 @@ def best_us(call: Callable[[int], object], count: int, repeats: int = 7) -> floa
 
 def one_metric(store: Store) -> None:
     """A metric into the journal, and by MLflow's client into the store."""
-    journal = Journal.create(store.root, experiment="bench", run_name=None)
+    journal = Journal.create(store.journals, experiment="bench", run_name=None)
     ours = best_us(lambda i: journal.metrics({"train_loss": 0.123456789}, step=i), 2000)
     eight = {f"metric_{k}": 0.123456789 * k for k in range(METRICS)}
     ours_eight = best_us(lambda i: journal.metrics(eight, step=i), 2000)
@@ -68,7 +68,7 @@ def one_metric(store: Store) -> None:
 
 def whole_replay(store: Store) -> None:
     """A long run's journal into MLflow in one go."""
-    journal = Journal.create(store.root, experiment="bench", run_name="long")
+    journal = Journal.create(store.journals, experiment="bench", run_name="long")
     for epoch in range(1, EPOCHS + 1):
         journal.metrics({f"metric_{k}": 1 / (epoch + k) for k in range(METRICS)}, step=epoch)
     journal.status("FINISHED")

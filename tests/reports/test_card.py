@@ -12,9 +12,9 @@ import reports
 from reports.document.document import Figure, Heading, Paragraph, plain
 from reports.runs import card
 from reports.runs import card as perclass
-from reports.runs.predictions import Predictions
 from tests.support.runs import Filler, empty_store, predictions, trained
 from tracking.store.artifacts import local_folder
+from tracking.store.predictions import Predictions
 
 
 @pytest.fixture
@@ -136,7 +136,9 @@ def test_calibration_is_judged_within_what_so_many_pictures_can_tell(right: floa
     label = np.zeros(100, dtype=np.int64)
     said = (np.arange(100) >= 100 * right).astype(np.int64)
     none = np.array([""] * 100, dtype=object)
-    blocks = card._calibration(Predictions(none, none, label, said, np.full(100, sure)))
+    blocks = card._calibration(
+        Predictions(digest=none, key=none, label=label, predicted=said, probability=np.full(100, sure))
+    )
     [paragraph] = [b for b in blocks if isinstance(b, Paragraph)]
     assert word in plain(paragraph.text)
 
@@ -175,7 +177,8 @@ def test_a_run_is_found_by_its_journal_too(filler: Filler) -> None:
 def test_per_class_numbers_by_hand() -> None:
     # Labels 0 0 0 1 1, predicted 0 0 1 1 0: of class 0 two of three are found, two of three claims are true.
     none = np.array([""] * 5, dtype=object)
-    one = Predictions(none, none, np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0]), np.ones(5))
+    label, said = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    one = Predictions(digest=none, key=none, label=label, predicted=said, probability=np.ones(5))
     counts = perclass.confusion(one, 3)
     assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
     table = perclass.table(counts, ["a", "b", "c"])

@@ -17,9 +17,9 @@ import reports
 from reports import stats
 from reports.charts import thumbnails
 from reports.document.document import Figure, Paragraph, Table, plain
-from reports.runs.predictions import Predictions, common
 from reports.significance import compare as judge
 from tests.support.runs import Filler, empty_store, predictions, trained
+from tracking.store.predictions import Predictions
 
 
 @pytest.fixture
@@ -68,22 +68,17 @@ def test_the_pair_by_hand(filler: Filler, tmp_path: Path) -> None:
     assert json.loads(paper.to_text("json"))["tests"][0]["only_first"] == 8
 
 
-def test_pictures_pair_by_content_even_when_one_stands_twice() -> None:
+def test_the_verdict_is_on_the_pictures_that_both_have() -> None:
     def of(digests: list[str], predicted: list[int]) -> Predictions:
-        keys = np.array([f"k{i}" for i in range(len(digests))], dtype=object)
-        labels = np.zeros(len(digests), dtype=np.int64)
-        order = np.lexsort((keys.astype(str), np.array(digests)))
         return Predictions(
-            np.array(digests, dtype=object)[order],
-            keys[order],
-            labels,
-            np.array(predicted)[order],
-            np.ones(len(digests)),
+            digest=np.array(digests, dtype=object),
+            key=np.array(digests, dtype=object),
+            label=np.zeros(len(digests), dtype=np.int64),
+            predicted=np.array(predicted),
+            probability=np.ones(len(digests)),
         )
 
-    a, b = of(["x", "y", "x", "only-a"], [0, 0, 1, 0]), of(["y", "x", "only-b", "x"], [1, 0, 0, 0])
-    pair = common([a, b])
-    assert pair[0].pictures.tolist() == pair[1].pictures.tolist() == ["x#0", "x#1", "y#0"]
+    a, b = of(["only-a", "x", "x", "y"], [0, 0, 1, 0]), of(["only-b", "x", "x", "y"], [0, 0, 0, 1])
     verdict = judge([a], [b])
     assert verdict is not None and (verdict.num_images, verdict.only_first, verdict.only_second) == (3, 1, 1)
     assert judge([a], [of(["z"], [0])]) is None

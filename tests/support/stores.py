@@ -91,7 +91,7 @@ def write_full_journal(store: Store, tmp_path: Path, *, num_epochs: int = 3) -> 
     (tmp_path / "model").mkdir(exist_ok=True)
     (tmp_path / "model" / "weights.bin").write_bytes(b"w" * 1000)
     journal = Journal.create(
-        store.root, experiment="exp", run_name="full", start_time_ms=1_000, tags={"mlflow.user": "ada"}
+        store.journals, experiment="exp", run_name="full", start_time_ms=1_000, tags={"mlflow.user": "ada"}
     )
     journal.params({"num_layers": 44, "learning_rate": 0.1}, time_ms=1_001)
     for epoch in range(1, num_epochs + 1):

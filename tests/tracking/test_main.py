@@ -40,7 +40,7 @@ def killed_journal(store: Store) -> Path:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", DIE], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    return store.root / done.stdout.strip()
+    return store.journals / done.stdout.strip()
 
 
 def test_help_names_every_command(capsys: Captured) -> None:
@@ -67,7 +67,7 @@ def test_sync_brings_in_what_is_named(store: Store, tmp_path: Path, capsys: Capt
     first, second = write_full_journal(store, tmp_path), write_full_journal(store, tmp_path)
     assert main(["sync", str(first)]) == 0
     assert capsys.readouterr().out.startswith(f"{first.name[:8]}  ->  run ")
-    assert main(["sync", str(store.root)]) == 0
+    assert main(["sync", str(store.journals)]) == 0
     assert second.name[:8] in capsys.readouterr().out
     assert len(list(store.runs())) == 2
     assert main(["sync", str(tmp_path)]) == 2
@@ -82,7 +82,10 @@ def test_sync_leaves_alone_what_another_store_has(
     database = store.database
     assert database is not None
     shutil.copy(database, tmp_path / "other.db")
-    done, going_on = write_full_journal(store, tmp_path), Journal.create(store.root, experiment="exp", run_name=None)
+    done, going_on = (
+        write_full_journal(store, tmp_path),
+        Journal.create(store.journals, experiment="exp", run_name=None),
+    )
     assert main(["sync"]) == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     capsys.readouterr()
@@ -221,7 +224,7 @@ def test_the_server_gets_the_store_its_artifacts_and_what_follows_two_dashes(sto
     options: dict[str, Any] = dict(zip(line[4:], line[5:], strict=False))
     assert store.tracking_uri not in line
     assert ui.environment(store)["MLFLOW_BACKEND_STORE_URI"] == store.tracking_uri
-    assert options["--default-artifact-root"] == (store.root.parent / "artifacts").as_uri()
+    assert options["--default-artifact-root"] == (store.journals.parent / "artifacts").as_uri()
     assert line[-2:] == ["--workers", "2"]
 
 

@@ -1,15 +1,14 @@
 """Bring runs in that were made elsewhere: training notes, a CSV or a JSON file.
 
-Each result in the file becomes a run with its settings and its scores, as read and as written; a score that cannot be
-meant as it stands (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
-nothing, importing an edited one adds what is new; a refused import leaves nothing behind. Finished SageMaker jobs of
-the account come in through `python -m trainers.jobs import`, which needs the sagemaker extra.
+Each result in the file becomes a run with its settings and its scores, as read and as written; a score that is
+impossible as written (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
+nothing, importing an edited one adds what is new; a refused import leaves nothing behind. `python -m trainers.jobs
+import` imports the finished SageMaker jobs of an AWS account.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,20 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", type=Path, metavar="FILE", help="notes (.txt, .md), .csv, .tsv, .json, .jsonl"
     )
     parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the store's)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be imported, and write nothing")
-    parser.add_argument("--sagemaker", action="store_true", help="finished training jobs of the AWS account")
-    parser.add_argument("--name-contains", metavar="X", help="with --sagemaker: only jobs with X in their name")
-    parser.add_argument("--since", metavar="D", help="with --sagemaker: only jobs made since (2026-11-01, 30d)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be imported, and write nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import and say what was done."""
+    """Import and print what was done."""
     from tracking.importers import to_journal
 
-    if arguments.sagemaker:
-        return _point_to_jobs(arguments)
     if not arguments.files:
-        raise TrackingError("nothing to import: give a file of notes, CSV or JSON, or --sagemaker")
+        raise TrackingError("nothing to import: give a file of notes, CSV or JSON")
     readings = [to_journal.read_file(path) for path in arguments.files]
     results = [result for reading in readings for result in reading.results]
     for remark in (remark for reading in readings for remark in reading.remarks):
@@ -105,14 +99,3 @@ def _say(result: Result, what: str) -> None:
     print(f"{result.place}: {result.run_name}: {what}" + (f" ({scores})" if scores else ""))
     for flag in result.flags:
         print(f"  flagged: {flag}")
-
-
-def _point_to_jobs(arguments: argparse.Namespace) -> int:
-    """Tracking never asks AWS; say who does."""
-    if arguments.files:
-        raise TrackingError("--sagemaker reads the account, not files; give one of the two")
-    words = ["python", "-m", "trainers.jobs", "import"]
-    for flag, value in (("--name-contains", arguments.name_contains), ("--since", arguments.since)):
-        words += [flag, value] if value else []
-    print(f"The account's jobs are read by:\n  {shlex.join(words)}")
-    return 0

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Log the model and say how far its ONNX copy lies from MXNet."""
+    """Log the model and print how far its ONNX copy differs from MXNet."""
     from tracking import run as tracked
     from tracking.models import archive as model_archive
     from tracking.models import facts as model_format
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.archive.exists():
         raise ModelError(f"{arguments.archive}: there is no such file or folder.")
     if not model_archive.is_archive(arguments.archive):
-        raise ModelError(f"{arguments.archive} is no model.tar.gz, nor a folder with its files.")
+        raise ModelError(f"{arguments.archive} is neither a model.tar.gz nor a folder with its files.")
     store = resolve()
     store.check()
     found = store.find_run(arguments.run)
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "problem" in known:
         print(f"it has no ONNX copy: {known['problem']}")
     elif known["num_images"]:
-        print(f"its ONNX copy lies at most {known['max_difference']:.2g} from MXNet, in a probability")
+        print(f"its ONNX copy differs from MXNet by at most {known['max_difference']:.2g} in a probability")
     else:
         print("its ONNX copy was not compared with MXNet, which is not installed here")
     return 0
@@ -112,17 +112,17 @@ def _class_names(path: Path | None) -> list[str] | None:
 
 
 def _image_shape(archive: Path, found: Any) -> tuple[int, int, int]:
-    """What the archive says, or else the run's parameters."""
+    """The shape of the archive, else that of the run's parameters."""
     from tracking.models import archive as model_archive
 
-    told = model_archive.image_shape(archive)
-    if told is not None:
-        return told
+    shape = model_archive.image_shape(archive)
+    if shape is not None:
+        return shape
     try:
         channels, height, width = (int(side) for side in found.data.params["image_shape"].split(","))
     except (KeyError, ValueError):
         raise ModelError(
-            f"neither {archive} (model-shapes.json) nor the run's parameter image_shape tells the size of its pictures."
+            f"neither {archive} (model-shapes.json) nor the run's parameter image_shape gives the size of its pictures."
         ) from None
     return channels, height, width
 

@@ -25,26 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, metavar="MODEL", help="name of the registered model")
     parser.add_argument("--alias", default="champion", help="default champion")
     parser.add_argument("--metric", default=names.VALIDATION_ACCURACY, help=f"default {names.VALIDATION_ACCURACY}")
-    parser.add_argument("--significant", action="store_true", help="refuse when a paired test can't tell them apart")
+    parser.add_argument("--significant", action="store_true", help="refuse when a paired test finds no difference")
     parser.add_argument("--experiment", metavar="NAME", help="with --best: of this experiment (default: the usual one)")
     parser.add_argument("--dataset", metavar="DATA", help="with --best: only runs on this data")
     parser.add_argument(
-        "--force", action="store_true", help="move the alias whatever the scores say; the audit says so"
+        "--force", action="store_true", help="move the alias regardless of the scores; the audit records it"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Promote and say what replaced what; 1 when the challenger is refused."""
+    """Promote and print what replaced what; 1 when the challenger is refused."""
     from tracking.registry import candidates, promote
 
     if bool(arguments.run) == arguments.best:
-        raise ModelError("say which model: a run's id, or --best.")
+        raise ModelError("name the model: a run's id, or --best.")
     promote.check_names(arguments.name, arguments.alias)
     store = resolve()
     store.check()
     if arguments.metric.startswith("test_"):
         print(
-            "tracking: choosing by a test score makes that score flatter the model from now on; validation is for this",
+            "tracking: choosing by a test score biases that score; choose by a validation score",
             file=sys.stderr,
         )
     if arguments.best:
@@ -71,3 +71,30 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{move.name}@{move.alias} is now version {move.version}{replaced}: {move.why}")
     print(f"promoted: {challenger}")
     return 0
+
+
+class Demote:
+    """Give an alias back to the version that had it before; where there was none, take it away."""
+
+    NAME = "demote"
+    HELP = "give an alias back to the version that had it before"
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """The options of ``demote``."""
+        parser.add_argument("--name", required=True, metavar="MODEL", help="name of the registered model")
+        parser.add_argument("--alias", default="champion", help="default champion")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Demote and print which version has the alias now."""
+        from tracking.registry import promote
+
+        store = resolve()
+        store.check()
+        move = promote.demote(store, arguments.name, arguments.alias)
+        if move.version is None:
+            print(f"{move.name}@{move.alias} is no longer set: version {move.former} had it, and {move.why}")
+        else:
+            print(f"{move.name}@{move.alias} is version {move.version} again, no longer version {move.former}")
+        return 0

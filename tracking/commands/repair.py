@@ -1,7 +1,7 @@
-"""Mend what a killed program left behind.
+"""Repair what a killed program left behind.
 
 Runs whose process is gone without a word are closed as KILLED, their end being the last thing they wrote. A store that
-was left half made (several programs made it at once, or one was stopped) is put aside and made anew from the journals:
+was left half made (several programs made it at once, or one was stopped) is put aside and made again from the journals:
 an sqlite file with MLflow's tables alone and nothing in them, which MLflow cannot finish either. Everything else stays.
 """
 
@@ -22,13 +22,13 @@ from pathlib import Path
 from tracking.commands.sync import bring_in, name_strangers, say
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.journal import Journal
-from tracking.journal.checks import DAMAGED
-from tracking.journal.events import Event, beginning, journals, read
+from tracking.journal.checks import DAMAGED, Event
+from tracking.journal.events import beginning, journals, read
 from tracking.journal.files import is_held, writer
 from tracking.store import Store, connection, readonly, resolve, schema
 
 NAME = "repair"
-HELP = "close runs whose process died, mend a half-made store"
+HELP = "close runs whose process died, repair a half-made store"
 # A program that makes a store without our lock (MLflow's own) needs a few seconds for it.
 SETTLED_S = 30.0
 _STUMBLED = re.compile(r"already exists|duplicate column|no such (table|column|constraint|index)", re.IGNORECASE)
@@ -36,7 +36,7 @@ _STUMBLED = re.compile(r"already exists|duplicate column|no such (table|column|c
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``repair``."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done")
     parser.add_argument(
         "--anywhere",
         action="store_true",
@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Repair and say what was done."""
+    """Repair and print what was done."""
     store = resolve()
     made_anew = _mend_store(store, arguments.dry_run)
     closed, num_failed = [], name_strangers(store)
-    for directory in journals(store.root):
+    for directory in journals(store.journals):
         try:
             if _close(directory, arguments.dry_run, arguments.anywhere):
                 closed.append(directory)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{num_behind} not wholly in {store.public_uri}; `python -m tracking sync` brings them in")
     elif not arguments.dry_run:
         store.check()
-        num_failed += bring_in(journals(store.root) if made_anew else closed, store, everything=True)
+        num_failed += bring_in(journals(store.journals) if made_anew else closed, store, everything=True)
     return 1 if num_failed else 0
 
 
@@ -71,7 +71,7 @@ def _count_behind(store: Store) -> int:
     from tracking.journal.progress import is_done, is_elsewhere
 
     num_behind = 0
-    for directory in journals(store.root):
+    for directory in journals(store.journals):
         try:
             num_behind += not (
                 is_held(directory) or is_done(directory, store.public_uri) or is_elsewhere(directory, store.public_uri)
@@ -82,7 +82,7 @@ def _count_behind(store: Store) -> int:
 
 
 def _mend_store(store: Store, dry_run: bool) -> bool:
-    """Put a half-made sqlite store aside; whether there was one. Anything else that cannot be used is said and left."""
+    """Put a half-made sqlite store aside; whether there was one. Others that cannot be used are reported and left."""
     path = store.database
     if path is None:
         return False
@@ -102,7 +102,7 @@ def _mend_store(store: Store, dry_run: bool) -> bool:
     if age_s < SETTLED_S:
         raise StoreError(f"{path} is half made, but was written {age_s:.0f} s ago: someone may be at it; wait a minute")
     if dry_run:
-        print(f"would put {path} aside and make it anew")
+        print(f"would put {path} aside and make it again")
         return True
     with connection.locked(path, timeout_s=5.0):
         print(f"half-made store put aside: {schema.set_aside(path)}")
@@ -122,7 +122,7 @@ def _is_within_a_step(path: Path) -> bool:
 
 
 def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:
-    """Write KILLED at the end of a journal that nobody writes any more; whether that was so."""
+    """Write KILLED at the end of a journal that has no writer any more; returns whether that was so."""
     if is_held(directory):
         return False
     last: Event = beginning(directory)

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Sync and say what was done."""
+    """Sync and print what was done."""
     store = resolve()
     store.check()
     num_failed = 0 if arguments.dir else name_strangers(store)
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def name_strangers(store: Store) -> int:
-    """Say on stderr what lies among the journals and is none, or none that can be read; how many there are."""
-    found = strangers(store.root)
+    """Report on stderr what is among the journals and is not a readable one; returns how many there are."""
+    found = strangers(store.journals)
     for path, fault in found:
         say(f"{path.name} is left alone: {fault}")
     return len(found)
@@ -75,7 +75,7 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
             num_failed += 1
             say(f"{directory.name}: {error}")
             continue
-        except Exception as error:  # whatever is the matter with this one, it must not keep the next one out
+        except Exception as error:  # an error in this one must not keep the next one out
             num_failed += 1
             say(f"{directory.name}: {type(error).__name__}: {error}")
             continue
@@ -107,11 +107,11 @@ def say(text: str) -> None:
 def _chosen(asked: list[Path], store: Store) -> list[Path]:
     """The journal directories meant. Raises TrackingError for one that holds none."""
     if not asked:
-        return journals(store.root)
+        return journals(store.journals)
     found: list[Path] = []
     for directory in asked:
         inside = [directory] if directory in journals(directory.parent) else journals(directory)
         if not inside:
-            raise TrackingError(f"{directory} holds no journal; give a directory such as {store.root}/<journal id>")
+            raise TrackingError(f"{directory} holds no journal; give a directory such as {store.journals}/<journal id>")
         found += inside
     return found

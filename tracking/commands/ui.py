@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until interrupted; a store that is a server already only has its address said."""
+    """Serve until interrupted; for a store that is a server already only print its address."""
     store = resolve()
     if store.tracking_uri.startswith(("http://", "https://")):
         print(f"MLflow's pages are served by the tracking server: {store.public_uri}")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def command(store: Store, host: str, port: int, rest: list[str]) -> list[str]:
-    """The server's command line: artifacts read from where they lie, one worker.
+    """The server's command line: artifacts read from where they are, one worker.
 
     The store is in ``environment``: a command line is seen by every user of the machine, passwords included.
     """
@@ -77,7 +77,7 @@ def command(store: Store, host: str, port: int, rest: list[str]) -> list[str]:
 
 
 def environment(store: Store) -> dict[str, str]:
-    """The server's environment: this store, and no processes that judge language models, unless somebody asks for them.
+    """The server's environment: this store, and no processes that judge language models, unless asked for.
 
     They are eight more interpreters, 1.4 GB and 24 s of processor time at every start.
     """

@@ -1,7 +1,7 @@
 """The read side: the runs of any MLflow store as one typed pandas frame, one row a run.
 
 In: a store (or a tracking URI), experiments, a filter in MLflow's own words, the columns wanted. Out: the frame. SQLite
-and PostgreSQL are read with plain SQL (``frame_sql``), all else page by page through MLflow (``frame_api``); both give
+and PostgreSQL are read with plain SQL (``sql``), all else page by page through MLflow (``api``); both give
 the same frame, and neither writes.
 """
 
@@ -49,16 +49,20 @@ def load(
     """
     uri = store if isinstance(store, str) else store.tracking_uri
     query = Query(
-        (experiments,) if isinstance(experiments, str) else None if experiments is None else tuple(experiments),
-        filter,
-        None if columns is None else tuple(columns),
-        order_by,
-        descending,
-        limit,
+        experiments=(experiments,)
+        if isinstance(experiments, str)
+        else None
+        if experiments is None
+        else tuple(experiments),
+        filter=filter,
+        columns=None if columns is None else tuple(columns),
+        order_by=order_by,
+        descending=descending,
+        limit=limit,
     )
     _check(query)
     cells, read_by, note = _ask(uri, "read", query)
-    frame = _frame(cells, query)
+    frame = shaped(cells, query)
     frame.attrs["read_by"] = read_by
     frame.attrs["note"] = note
     return frame
@@ -105,19 +109,19 @@ def _check(query: Query) -> None:
 
 def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
     """Have ``what`` of a reader: by SQL where that can be; also who answered, and why the slower one had to."""
-    from tracking.frame import api, sql
+    from tracking.frame import api, sql, tables
 
     note = ""
-    if sql.suits(uri):
+    if tables.suits(uri):
         try:
             return getattr(sql, what)(uri, *asked), "sql", ""
-        except sql.Unsuitable as reason:
+        except tables.Unsuitable as reason:
             note = f"read through MLflow, which is slower: {reason}"
     return getattr(api, what)(uri, *asked), "api", note
 
 
-def _frame(cells: Cells, query: Query) -> pd.DataFrame:
-    """Type the cells and put the columns in order."""
+def shaped(cells: Cells, query: Query) -> pd.DataFrame:
+    """The frame of what a reader found: cells typed, columns in order."""
     unreadable: list[tuple[str, str, str]] = []
     data: dict[str, Any] = {}
     for column in CORE:

@@ -30,7 +30,7 @@ class HasUri(Protocol):
     def tracking_uri(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Query:
     """What to read: ``columns`` None means everything but ``system/`` metrics; ``limit`` None means every run."""
 
@@ -50,7 +50,7 @@ class Query:
 
 
 class Input(NamedTuple):
-    """A dataset a run logged; ``source`` and ``profile`` are MLflow's JSON, or whatever text stands there."""
+    """A dataset a run logged; ``source`` and ``profile`` are MLflow's JSON, or any other text."""
 
     context: str
     name: str

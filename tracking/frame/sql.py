@@ -26,18 +26,14 @@ from tracking.frame.tables import (
     TAGS,
     Unsuitable,
     connect,
-    suits,
 )
 from tracking.store import schema
-
-__all__ = ["Unsuitable", "histories", "inputs", "models", "read", "suits"]
-
 
 _FETCH = 5000
 # SQLite joins 64 tables at most.
 _WIDTH = 60
 _CORE = ("run_id", "run_name", "experiment_id", "status", "start_time", "end_time", "artifact_uri")
-# What stands for NaN on the way out of the database: MLflow never stores an infinity.
+# Represents NaN in query results: MLflow never stores an infinity.
 _NAN = math.inf
 
 

@@ -1,4 +1,4 @@
-"""MLflow's tables as the read side knows them, and the door every read of a database goes through.
+"""MLflow's tables as the read side knows them, and the one connection for reading a database.
 
 It opens read-only and asks first what the database is. Whatever has the columns that are read is read, whichever MLflow
 made it; anything else is refused in a sentence. Nothing is created, upgraded or changed.
@@ -56,7 +56,7 @@ def suits(uri: str) -> bool:
 
 @contextmanager
 def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
-    """A read-only connection and what lies there, within one transaction: all queries see the same moment.
+    """A read-only connection and its tables, within one transaction: all queries see the same moment.
 
     Raises StoreError for what is no store that can be read, Unsuitable where only MLflow knows what is meant.
     """

@@ -1,6 +1,6 @@
 """Tracking for other people's Gluon code: ``autolog``, ``TrackingHandler`` for an ``Estimator``, ``track`` for a loop.
 
-What fails in here is said by the logger ``tracking`` and never raised: tracking does not stop a training. MXNet is
+Failures in here are logged by ``tracking`` and never raised: tracking does not stop a training. MXNet is
 imported when one of the three is called.
 """
 
@@ -34,7 +34,8 @@ def track(
 def TrackingHandler(**options: Any) -> Any:
     """An event handler for ``Estimator.fit``; options as in ``autolog``.
 
-    An Estimator tells its handlers of no exception: one that ends the program is found at its end, so is the status.
+    An Estimator passes no exception to its handlers: the status of a run that an exception ended is set when the
+    program ends.
     """
     return _handler_class()(Options(**options))
 
@@ -58,7 +59,17 @@ def autolog(
     global _settings
     if not disable:
         _patch()
-    _settings = None if disable else Options(log_models, exclusive, silent, class_names, normalisation)
+    _settings = (
+        None
+        if disable
+        else Options(
+            log_models=log_models,
+            exclusive=exclusive,
+            silent=silent,
+            class_names=class_names,
+            normalisation=normalisation,
+        )
+    )
 
 
 _settings: Options | None = None
@@ -144,10 +155,10 @@ def _scores(split: str, metrics: Sequence[Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     loss = runtime.mxnet().metric.Loss
     for metric in metrics:
-        for said, value in metric.get_name_value():
+        for own_name, value in metric.get_name_value():
             if is_unused(metric):
                 continue
-            word = re.sub(r"^((training|validation) )+", "", said)
+            word = re.sub(r"^((training|validation) )+", "", own_name)
             key = _key(split, "loss" if isinstance(metric, loss) else word)
             if key in found:
                 key = _key(split, word)

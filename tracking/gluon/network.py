@@ -1,4 +1,4 @@
-"""The network of somebody else's training, kept with its run.
+"""The network of a training loop other than this project's, kept with its run.
 
 A classifier of pictures becomes a model as ``tracking.models.gluon`` saves it: what turned pixels into the network's
 input goes inside the graph, so that it takes pictures. Anything else is kept as MXNet's own files.
@@ -50,7 +50,7 @@ class Sample:
 UNSEEN = Sample((), 0, None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Saved:
     """What was kept: the folder, and what to log beside it. ``problem`` says what is missing, "" being nothing."""
 
@@ -99,7 +99,7 @@ def save(
         why = f"no model that takes pictures was made: {reason(error)}"
     folder = _free(files, NETWORK + mark)
     kept = _save_network(net, folder)
-    return Saved(folder, f"{why}; {kept} is kept in {folder.name}/", tags={names.ONNX_PROBLEM: why})
+    return Saved(folder=folder, problem=f"{why}; {kept} is kept in {folder.name}/", tags={names.ONNX_PROBLEM: why})
 
 
 def _save_model(
@@ -111,9 +111,9 @@ def _save_model(
     normalisation: tuple[Any, Any] | None,
     epoch: int,
 ) -> Saved:
-    said = loss if isinstance(loss, str) else f"{type(loss).__name__} {getattr(loss, '__name__', '')}".strip()
-    if not any(word in said for word in ("SoftmaxCrossEntropy", "SoftmaxCE")):
-        raise ModelError(f"its loss is {said}, not softmax cross-entropy, so its answers are no classes")
+    name = loss if isinstance(loss, str) else f"{type(loss).__name__} {getattr(loss, '__name__', '')}".strip()
+    if not any(word in name for word in ("SoftmaxCrossEntropy", "SoftmaxCE")):
+        raise ModelError(f"its loss is {name}, not softmax cross-entropy, so its answers are no classes")
     if not seen.shape:
         raise ModelError("no batch that it was trained on was seen, so how it takes pictures is not known")
     if seen.values is None or seen.image_shape is None:
@@ -140,7 +140,7 @@ def _save_model(
         epoch=epoch,
     )
     facts = model_format.read_facts(folder)
-    saved = Saved(folder, params={"num_classes": facts["num_classes"]})
+    saved = Saved(folder=folder, params={"num_classes": facts["num_classes"]})
     saved.metrics[names.MODEL_SIZE_BYTES] = (folder / model_format.WEIGHTS).stat().st_size
     problem = facts["onnx"].get("problem")
     if problem:
@@ -171,7 +171,7 @@ def _graph(net: Any, scale: NDArray[Any], offset: NDArray[Any]) -> tuple[Any, di
     """The network as a symbol from pixels to answers, and its arrays by name."""
     mx = runtime.mxnet()
     if not isinstance(net, mx.gluon.HybridBlock):
-        raise ModelError(f"{type(net).__name__} is no HybridBlock, so it has no graph")
+        raise ModelError(f"{type(net).__name__} is not a HybridBlock, so it has no graph")
     if mx.util.is_np_array():
         raise ModelError("it is written for npx.set_np(), and its operators have no translation here")
     symbol, arrays = mx.sym.var("data"), {}

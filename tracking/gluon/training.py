@@ -1,4 +1,4 @@
-"""One training that is tracked, from its first batch to its model. What fails in here is said and never raised."""
+"""One training that is tracked, from its first batch to its model. Failures in here are logged and never raised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
 from tracking.gluon import network
-from tracking.journal.events import check_name, read
+from tracking.journal.checks import check_name
+from tracking.journal.events import read
 from tracking.models.serving import runtime
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ _log = logging.getLogger("tracking")
 
 
 class Abandoned(TrackingError):
-    """A training was left before its end, and nothing told how."""
+    """A training was abandoned before its end, for an unknown reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """What ``autolog`` is told, for one training."""
+    """The arguments of ``autolog``, for one training."""
 
     log_models: bool = True
     exclusive: bool = False
@@ -140,7 +141,7 @@ class Training:
             except Exception as error:  # one that is no number keeps no other out
                 _warn(self.options, f"epoch {self._epoch}, {name!r}: {network.reason(error)}; it is left out")
         self._describe_batch()
-        with suppress(Exception):  # a trainer that has none, or is of another kind, was told of at the beginning
+        with suppress(Exception):  # a trainer that has none, or is of another kind, was reported at the beginning
             numbers.setdefault(names.EPOCH_LEARNING_RATE, float(self._trainer.learning_rate))
         self.run.metrics(numbers, step=self._epoch)
 
@@ -161,7 +162,7 @@ class Training:
             self._finish(error)
 
     def _left_open(self) -> None:
-        """At the interpreter's end: no one told how the training ended, the exception that ended the program may."""
+        """At interpreter exit: how the training ended is unknown; take it from the exception that ended the program."""
         error = getattr(sys, "last_value", None)
         self.end(error or Abandoned("the program ended before the training did"))
 
@@ -249,7 +250,7 @@ class Training:
 
 
 def _steps(run: Run) -> Iterator[int]:
-    """The epochs that a run has been told of."""
+    """The epochs that a run has logged."""
     for event, _ in read(run.dir):
         if event["event"] == "metric" and names.EPOCH_TIME_S in event["values"]:
             yield event["step"]
@@ -296,4 +297,4 @@ def _mlflow_run() -> tuple[str, Any] | None:
     from tracking.store import Store, resolve
 
     here, uri = resolve(), mlflow.get_tracking_uri()
-    return run.info.run_id, here if here.tracking_uri == uri else Store(uri, None, here.root)
+    return run.info.run_id, here if here.tracking_uri == uri else Store(uri, None, here.journals)

@@ -1,4 +1,4 @@
-"""Training notes as people keep them: a heading that tells the settings, then lines of scores.
+"""Training notes as people keep them: a heading with the settings, then lines of scores.
 
 44 layers, 30 epochs, transfer learning w/ imagenet:
 training accuracy:   0.994
@@ -59,7 +59,7 @@ def read_notes(text: str, name: str) -> Reading:
         if match is not None and heading is not None:
             metric = _metric(match["split"], match["what"])
             if metric in scores:
-                unread.append(number)  # a second value of the same score: which is meant nobody can tell
+                unread.append(number)  # a second value of the same score: which one is meant is unknown
             else:
                 scores[metric] = read_score(match["value"]) if "loss" not in metric else _loss(match["value"])
         elif match is None and _settings(words.rstrip(":")):
@@ -68,7 +68,7 @@ def read_notes(text: str, name: str) -> Reading:
         else:
             unread.append(number)
     close()
-    remarks = (f"{name}: {_lines(sorted(unread))} tell no result and were left out",) if unread else ()
+    remarks = (f"{name}: {_lines(sorted(unread))} hold no result and were left out",) if unread else ()
     return Reading(tuple(results), remarks)
 
 
@@ -123,6 +123,6 @@ def _lines(numbers: Sequence[int]) -> str:
             spans[-1][1] = number
         else:
             spans.append([number, number])
-    said = [str(first) if first == last else f"{first} to {last}" for first, last in spans]
-    words = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    ranges = [str(first) if first == last else f"{first} to {last}" for first, last in spans]
+    words = ranges[0] if len(ranges) == 1 else f"{', '.join(ranges[:-1])} and {ranges[-1]}"
     return f"line{'' if words.isdigit() else 's'} {words}"

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Score:
-    """One score: ``written`` as it stands in the file, ``value`` as it was read (None: it was not), ``remark`` why so.
+    """One score: ``written`` as in the file, ``value`` as it was read (None: it was not), ``remark`` why so.
 
     ``remark`` is empty where the two say the same.
     """
@@ -28,9 +28,9 @@ class Score:
     remark: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    """One run as a file tells it. ``key`` is its identity in the file, ``place`` where it stands, for people.
+    """One run as read from a file. ``key`` is its identity in the file, ``place`` where it is there, for people.
 
     ``series`` are metrics with more than one value: metric → (step, value) pairs. Times are milliseconds, None where
     nothing is known of them.
@@ -49,7 +49,7 @@ class Result:
 
     @property
     def journal_id(self) -> str:
-        """The same for the same run in the same file, wherever that lies."""
+        """The same for the same run in the same file, wherever that is."""
         return hashlib.sha256(f"import {self.key}".encode()).hexdigest()[:32]
 
     @property
@@ -88,7 +88,7 @@ def read_score(text: str, *, percent: bool = False) -> Score:
         return Score(written, None)
     bare = written.rstrip("%").strip().replace(",", ".")
     if not _NUMBER.fullmatch(bare):
-        return Score(written, None, f"{written!r} was not read: it is no number")
+        return Score(written, None, f"{written!r} was not read: it is not a number")
     value = float(bare)
     if percent or written.endswith("%"):
         if 0 <= value <= 100:
@@ -99,8 +99,8 @@ def read_score(text: str, *, percent: bool = False) -> Score:
         return Score(written, value)
     elif 1 < value <= 100:
         read_as = float(f"{value / 100:.12g}")
-        return Score(written, read_as, f"{written} was read as {read_as:g}, since it can only mean percent")
+        return Score(written, read_as, f"{written} was read as {read_as:g}, since it can only be percent")
     elif bare.isdigit():
         read_as = float(f"0.{bare}")
         return Score(written, read_as, f"{written} was read as {read_as:g}, since a share is at most 1")
-    return Score(written, None, f"{written} was not read: no share of pictures is that")
+    return Score(written, None, f"{written} was not read: it is not a possible share of pictures")

@@ -17,7 +17,7 @@ from typing import Any
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.importers.result import MISSING, Reading, Result, Score, read_score, storable
-from tracking.journal.events import STATUSES, check_name
+from tracking.journal.checks import STATUSES, check_name
 
 _OTHER_WORDS = {
     "layers": "num_layers",
@@ -73,7 +73,7 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
         else:
             found = json.loads(text)
     except ValueError as error:
-        raise TrackingError(f"{name} is no JSON: {error}") from error
+        raise TrackingError(f"{name} is not JSON: {error}") from error
     if isinstance(found, dict):
         found = found["runs"] if isinstance(found.get("runs"), list) else [found]
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Imported:
     """What a result is to the store, and its journal's directory (None: nothing to replay).
 
@@ -36,7 +36,7 @@ class Imported:
 
     result: Result
     what: str
-    directory: Path | None
+    directory: Path | None = None
     run_id: str = ""
     experiment: str = ""
 
@@ -54,7 +54,7 @@ def read_file(path: Path) -> Reading:
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}; give a file of notes, CSV or JSON") from error
     except UnicodeDecodeError as error:
-        raise TrackingError(f"{path} is no text in UTF-8 ({error}); save it as such") from error
+        raise TrackingError(f"{path} is not UTF-8 text ({error}); save it as such") from error
     name, suffix = storable(path.name), path.suffix.lower()
     if suffix in (".csv", ".tsv"):
         reading = tables.read_csv(text, name)
@@ -63,8 +63,8 @@ def read_file(path: Path) -> Reading:
     else:
         reading = notes.read_notes(text, name)
     if not reading.results:
-        told = "; ".join(reading.remarks)
-        raise TrackingError(f"{path} holds no run that could be read{f' ({told})' if told else ''}")
+        remarks = "; ".join(reading.remarks)
+        raise TrackingError(f"{path} holds no run that could be read{f' ({remarks})' if remarks else ''}")
     return Reading(tuple(_dated(result, changed_ms) for result in reading.results), reading.remarks)
 
 
@@ -90,7 +90,7 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
             for plan in plans:
                 run_id = _deleted_run(plan.result, store, experiment_id) if plan.what == "new" else None
                 if run_id is not None:
-                    yield Imported(plan.result, "deleted", None, run_id)
+                    yield Imported(result=plan.result, what="deleted", run_id=run_id)
                 elif plan.directory is None:
                     yield plan
                 else:
@@ -98,13 +98,13 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
 
 
 def _distinct(results: Sequence[Result]) -> list[Result]:
-    """Each run once. Raises TrackingError where two files of one name tell of the same run differently."""
+    """Each run once. Raises TrackingError where two files of one name describe the same run differently."""
     seen: dict[str, Result] = {}
     for result in results:
         other = seen.setdefault(result.journal_id, result)
         if other.digest != result.digest:
             raise TrackingError(
-                f"{other.place} and {result.place} are files of one name that tell of {result.run_name!r} differently;"
+                f"{other.place} and {result.place} are files of one name that describe {result.run_name!r} differently;"
                 " a run is known by its file's name: rename one of the files"
             )
     return list(seen.values())
@@ -114,13 +114,14 @@ def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Impor
     """What the store needs of a result, as a journal in ``scratch``."""
     known = next(store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"), None)
     if known is None:
-        return Imported(result, "new", _write(result, scratch, experiment))
+        return Imported(result=result, what="new", directory=_write(result, scratch, experiment))
     experiment = store.client().get_experiment(known.info.experiment_id).name
     if known.info.status == "RUNNING":  # an import that was stopped halfway
-        return Imported(result, "halfway", _write(result, scratch, experiment))
+        return Imported(result=result, what="halfway", directory=_write(result, scratch, experiment))
     if known.data.tags.get(names.IMPORT_DIGEST) == result.digest:
-        return Imported(result, "known", None, known.info.run_id, experiment)
-    return Imported(result, "changed", _write(result, scratch, experiment, known.info.run_id))
+        return Imported(result=result, what="known", run_id=known.info.run_id, experiment=experiment)
+    directory = _write(result, scratch, experiment, known.info.run_id)
+    return Imported(result=result, what="changed", directory=directory)
 
 
 def _experiment_id(store: Store, experiment: str) -> str:
@@ -136,7 +137,7 @@ def _experiment_id(store: Store, experiment: str) -> str:
 
 
 def _deleted_run(result: Result, store: Store, experiment_id: str) -> str | None:
-    """The run that this result became in the experiment, where somebody has deleted it since."""
+    """The run that this result became in the experiment, if it was deleted since."""
     from mlflow.entities import ViewType
 
     with connection.translated(store.tracking_uri):

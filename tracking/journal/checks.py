@@ -185,7 +185,7 @@ def _sift(event: Event, field: str) -> None:
 
 
 def _text_fault(value: object) -> str | None:
-    return None if isinstance(value, str) else f"{str(value)[:80]!r} is no text"
+    return None if isinstance(value, str) else f"{str(value)[:80]!r} is not text"
 
 
 def _number_fault(value: object) -> str | None:

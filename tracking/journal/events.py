@@ -4,13 +4,13 @@ A journal is a directory, ``<root>/<journal_id>/``:
 
     journal-000001.jsonl …  the events, one JSON object a line, a new segment every 16 MiB
     files/                  what artifact events point at
-    lock                    held (flock) by the living writer; says who that is
+    lock                    held (flock) by the running writer; names its process
     replay.json             how far each store has it (``tracking.store.replay``)
 
-Every event carries its own time, so whoever reads it twice writes the very same rows.
+Every event carries its own time, so reading it twice gives the very same rows.
 
-A journal may come from anywhere, so whoever reads one gets events of the shape that the writer gives them and nothing
-else: a line that is none is read as an event ``damaged``, single values that cannot be are moved to ``refused``.
+A journal may come from anywhere, so a reader gets events of the writer's shape and nothing else: any other line is
+read as an event ``damaged``, single illegal values are moved to ``refused``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking.errors import JournalError, TrackingError
-from tracking.journal.checks import DAMAGED, FILES, STATUSES, Event, check, check_name
-
-__all__ = ["FILES", "STATUSES", "Event", "check_name"]
+from tracking.journal.checks import DAMAGED, Event, check
 
 VERSION = 1
 SEGMENT_BYTES = 16 * 2**20
@@ -60,7 +58,7 @@ def beginning(directory: Path) -> Event:
             " logged anything; remove the folder"
         )
     if start["event"] == DAMAGED:
-        raise JournalError(f"{directory} is no journal: {start['why']}")
+        raise JournalError(f"{directory} is not a journal: {start['why']}")
     if start["event"] != "start":
         raise JournalError(f"{directory} does not begin with the start of a run but with {start['event']!r}")
     if start["version"] > VERSION:
@@ -102,7 +100,7 @@ def read(directory: Path, position: Position | None = None) -> Iterator[tuple[Ev
 
 
 def checksum(directory: Path, position: Position) -> int | None:
-    """What tells the bytes before a position from others; None where no event ends there, or it cannot be read."""
+    """A checksum of the bytes before a position; None where no event ends there, or it cannot be read."""
     length = min(position.offset, 1024)
     if position.segment < 1 or length < 0:
         return None
@@ -123,7 +121,7 @@ def journals(root: Path) -> list[Path]:
 
 
 def strangers(root: Path) -> list[tuple[Path, str]]:
-    """What else lies under ``root``, with the reason why it is no journal that can be read."""
+    """What else is under ``root``, with the reason why it is not a readable journal."""
     return [(path, fault) for path, fault in _inside(root) if fault is not None]
 
 
@@ -157,7 +155,7 @@ def segments(directory: Path) -> list[int]:
 
 
 def segment_path(directory: Path, number: int) -> Path:
-    """Where a segment lies."""
+    """The path of a segment."""
     return directory / f"journal-{number:06d}.jsonl"
 
 
@@ -172,7 +170,7 @@ def open_segment(path: Path) -> int:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise JournalError(f"{path} cannot be read: it is no file")
+        raise JournalError(f"{path} cannot be read: it is not a file")
     return fd
 
 
@@ -219,5 +217,5 @@ def one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
     if not lines[0].startswith("Traceback (most recent call last)"):
         return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
-    # MXNet puts its own traceback before what it has to say, which begins with the class.
+    # MXNet puts its own traceback before its message, which begins with the class.
     return lines[-1]

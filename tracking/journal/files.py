@@ -1,4 +1,4 @@
-"""The run directory on disk: who holds it, how files get into it, what to say when it cannot be written."""
+"""The run directory on disk: its lock, how files get into it, the error when it cannot be written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tracking.errors import JournalError
 from tracking.journal.events import SEGMENT_BYTES, Position, open_segment, segment_path, segments
 
-# Given back to the file system when the disk is full, so that the end of the run can still be written down.
+# Freed when the disk is full, so that the end of the run can still be written.
 RESERVE_BYTES = 64 * 2**10
 # How long an event may wait in the machine's memory while others follow it.
 SYNC_S = 1.0
@@ -24,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class AppendFile:
-    """Whole lines appended to a journal's segments: either all of a line lands on the disk or nothing of it."""
+    """Whole lines appended to a journal's segments: all of a line is written or nothing of it."""
 
     def __init__(self, directory: Path, number: int, size: int) -> None:
         """Go on in segment ``number`` after ``size`` bytes, cutting off what follows; make it where there is none."""
@@ -43,7 +45,7 @@ class AppendFile:
     def append(self, line: bytes, *, last_words: bool = False) -> None:
         """Write a line that ends in a newline. ``last_words`` may use the space held back for a full disk.
 
-        It is flushed to the disk itself where nothing was for a second: of events that come thick and fast, not each.
+        It is flushed to the disk at most once a second, so not every event of a fast sequence is.
         """
         try:
             try:
@@ -64,11 +66,11 @@ class AppendFile:
         self._synced = time.monotonic()
 
     def drop_reserve(self) -> None:
-        """Give back the space held for last words."""
+        """Free the space reserved for last words."""
         (self._directory / "reserve").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the segment."""
+        """Close the segment."""
         os.close(self._fd)
 
     def _open(self, number: int, size: int) -> int:
@@ -105,7 +107,7 @@ class AppendFile:
 def flush(directory: Path, position: Position) -> Position:
     """Bring what was written after ``position`` to the disk itself; the place up to which it is. Raises JournalError.
 
-    What is told to others from there on cannot be lost here any more.
+    What a store is sent up to there cannot be lost here any more.
     """
     end = position
     for number in segments(directory):
@@ -144,7 +146,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some network file systems know no such thing
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some network file systems do not support it
             raise
     finally:
         os.close(fd)
@@ -180,7 +182,7 @@ def _lock(fd: int, directory: Path) -> None:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not last:  # it may be somebody who only looks whether it is held
+            if not last:  # another process may only be checking whether it is held
                 time.sleep(0.02)
     owner = writer(directory)
     raise JournalError(
@@ -208,7 +210,7 @@ def is_held(directory: Path) -> bool:
 
 
 def writer(directory: Path) -> dict[str, Any]:
-    """Who wrote the journal last: ``{"pid": …, "host": …}``, empty where nobody said."""
+    """The process that wrote the journal last: ``{"pid": …, "host": …}``, empty where unknown."""
     path = Path(directory) / "lock"
     try:
         found = json.loads(path.read_text()) if path.is_file() else {}
@@ -217,34 +219,46 @@ def writer(directory: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@contextmanager
+def whole_file(path: Path, *, shared: bool = False, keep_part: bool = False) -> Iterator[Path]:
+    """``with whole_file(path) as part:`` write ``part``; on leaving it is flushed to the disk and becomes ``path``.
+
+    Readers see the former file or the new one, never half of it. Any error removes the part, unless ``keep_part``, and
+    leaves ``path`` as it was. ``shared``: the folder holds files of any name, or other processes write the same path.
+    """
+    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part" if shared else f"{path.name}.part")
+    try:
+        yield part
+        sync_files(part)
+        part.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        if not keep_part:
+            with suppress(OSError):
+                remove(part)
+        raise
+
+
 def place(source: Path, target: Path, move: bool) -> None:
-    """Put ``source`` at ``target``, on the disk itself, so that no reader ever sees half of it.
+    """Put the file or folder ``source`` at ``target`` as ``whole_file`` does.
 
     What links point at is copied, so that nothing leads out of the journal; a link to nothing is left out.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / f".{target.name}.{os.getpid()}.part"
     move = move and not any(path.is_symlink() for path in (source, *source.rglob("*")))
-    try:
+    former = None
+    with whole_file(target, shared=True, keep_part=move) as part:  # what was moved exists nowhere else
         if move:
             shutil.move(source, part)
         elif source.is_dir():
             shutil.copytree(source, part, ignore_dangling_symlinks=True)
         else:
             shutil.copy2(source, part)
-        sync_files(part)
         if target.is_dir():
-            former = part.with_suffix(".former")
-            target.rename(former)
-            part.rename(target)
-            remove(former)
-        else:
-            part.replace(target)
-        sync_folder(target.parent)
-    except BaseException:
-        if not move:  # what was moved exists nowhere else
-            remove(part)
-        raise
+            sync_files(part)
+            former = target.rename(part.with_suffix(".former"))
+    if former is not None:
+        remove(former)
 
 
 def remove(path: Path) -> None:
@@ -255,9 +269,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a disk is full, a quota used up, or a file as large as it may be."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, errno.EFBIG)
+
+
 def cannot_write(path: Path, error: OSError) -> JournalError:
     """The error to raise where ``path`` could not be written, with the way out."""
-    full = error.errno in (*_FULL, errno.EFBIG) or os.strerror(errno.ENOSPC) in str(error)
+    full = is_disk_full(error) or os.strerror(errno.ENOSPC) in str(error)
     why = error.strerror or (os.strerror(errno.ENOSPC) if full else str(error))
     if full:
         way_out = "what was logged until here is kept; make room, then resume the run"

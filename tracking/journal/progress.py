@@ -24,7 +24,7 @@ class Progress:
 
 
 def progress(directory: Path, public_uri: str) -> Progress:
-    """What ``replay.json`` says about the store of this address (without password)."""
+    """The entry of ``replay.json`` for the store of this address (without password)."""
     return all_progress(directory).get(public_uri, Progress())
 
 
@@ -39,15 +39,15 @@ def all_progress(directory: Path) -> dict[str, Progress]:
         return {}
 
 
-def _believed(directory: Path, said: dict[str, Any]) -> Progress:
-    """What is said of one store, as far as the journal is still the one that it was said of."""
-    segment, offset, known = said["segment"], said["offset"], Progress(said["run_id"], said["experiment_id"])
+def _believed(directory: Path, entry: dict[str, Any]) -> Progress:
+    """One store's entry, as far as the journal is still the one that it was written for."""
+    segment, offset, known = entry["segment"], entry["offset"], Progress(entry["run_id"], entry["experiment_id"])
     if type(segment) is not int or type(offset) is not int or not isinstance(known.run_id, str | None):
         raise TypeError(STATE_FILE)
     position = Position(segment, offset)
     found = checksum(directory, position)
-    if found is not None and said.get("checksum", found) == found:
-        known.position, known.status = position, said["status"]
+    if found is not None and entry.get("checksum", found) == found:
+        known.position, known.status = position, entry["status"]
     return known
 
 

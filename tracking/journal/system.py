@@ -43,11 +43,10 @@ class Sampler:
     def _go_on(self) -> None:
         try:
             import psutil
-        except ImportError:  # an optional wheel on exotic machines: a run is complete without it
+        except ImportError:  # psutil has no wheel for some machines; a run is complete without these metrics
             return
         machine = Machine(psutil)
-        # A run goes on without its machine's load when the journal is full or closed: whoever writes the run's own
-        # events is told.
+        # A full or closed journal does not end the run here: writing the run's own events raises.
         with contextlib.suppress(TrackingError):
             self._take(machine)
             while not self._stop.wait(self._interval_s):

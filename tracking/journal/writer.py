@@ -34,10 +34,8 @@ from tracking.journal.checks import (
     check_time,
     encode_number,
 )
-from tracking.journal.events import VERSION, Position, encode, journals, now_ms, read, segments
-from tracking.journal.files import AppendFile, cannot_write, hold, is_held, place, sync_files, sync_folder, writer
-
-__all__ = ["Event", "Journal", "Position", "is_held", "journals", "now_ms", "read", "writer"]
+from tracking.journal.events import VERSION, Position, encode, now_ms, read, segments
+from tracking.journal.files import AppendFile, cannot_write, hold, place, sync_files, sync_folder
 
 
 class Journal:
@@ -73,7 +71,7 @@ class Journal:
         """Begin a new journal under ``root``.
 
         ``attach_run_id`` names an existing MLflow run to write onto, ``parent`` the journal of the run this one belongs
-        to. ``tags`` are set in the same breath as the run is made. A given ``journal_id`` (letters, digits and -) must
+        to. ``tags`` are set when the run is made. A given ``journal_id`` (letters, digits and -) must
         be new; importers give one so that importing twice makes one run.
         """
         journal_id = check_id(uuid.uuid4().hex if journal_id is None else journal_id)
@@ -86,7 +84,7 @@ class Journal:
         directory = Path(root).absolute() / journal_id
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
-            # Nobody may see the journal before its lock is held: it would look like one whose writer died.
+            # Not visible before its lock is held: it would look like one whose writer died.
             fresh = directory.parent / f".{journal_id}.{os.getpid()}.tmp"
             fresh.mkdir()
             (fresh / FILES).mkdir()
@@ -197,9 +195,9 @@ class Journal:
     def artifact(
         self, path: str | Path, artifact_path: str = "", *, move: bool = False, time_ms: int | None = None
     ) -> Path:
-        """Keep a file or folder with the run; returns where it lies now.
+        """Keep a file or folder with the run; returns where it is now.
 
-        What lies outside ``files/``, or is a link to there, is copied (``move``: moved, where no link is among it), so
+        What is outside ``files/``, or is a link to there, is copied (``move``: moved, where no link is among it), so
         that the original may change or go; it is replaced whole, never written in place, so a replayer may link to it
         (``placed``). What is already inside is taken as it is; what links in it lead out of ``files/`` to is not.
         ``artifact_path`` is the folder in the run's artifacts, "" the top.
@@ -241,14 +239,14 @@ class Journal:
                 self._sync()
 
     def close(self) -> None:
-        """Stop writing and let go of the journal; closing twice is fine."""
+        """Stop writing and release the journal; closing twice is fine."""
         with self._guard:
             if self._lines is not None:
                 self._lines.drop_reserve()
             self._release()
 
     def _release(self) -> None:
-        # Forgotten first: a number that was closed, even in vain, may be another file's at once.
+        # Cleared first: a closed descriptor's number may be reused at once, even when closing failed.
         lines, self._lines = self._lines, None
         lock, self._lock = self._lock, -1
         try:

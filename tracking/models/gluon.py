@@ -1,7 +1,7 @@
 """MLflow flavor for MXNet's picture classifiers: ``save_model``, ``log_model``, ``load_model``, as MLflow has them.
 
 A model is a Gluon HybridBlock, a pair of symbol and parameters, or what SageMaker's built-in algorithm leaves
-(``model.tar.gz``). Nothing in a saved model is a pickle; beside MXNet's files lies an ONNX copy, which is what runs
+(``model.tar.gz``). Nothing in a saved model is a pickle; beside MXNet's files is an ONNX copy, which is what runs
 where MXNet is not installed, as well as in ``mlflow.pyfunc`` and in MLflow's servers.
 """
 
@@ -64,7 +64,7 @@ def save_model(
     model: a HybridBlock with weights; ``(symbol, params)``, each an MXNet object or a path (params also a dict, or
     MXNet's pair of dicts); or a path to ``model.tar.gz``. It takes raw pixels (N, C, H, W) 0..255 and answers with
     logits (N, K); a softmax at the end of a symbol is cut off.
-    class_names: in the order of the outputs (default 0, 1, …). image_shape: (C, H, W), where the model doesn't tell.
+    class_names: in the order of the outputs (default 0, 1, …). image_shape: (C, H, W), where the model lacks it.
     resize, fit, native_size, interpolation: how a picture is brought to size, see ``model_format.facts``. epoch: which
     checkpoint of an archive. pictures: (N, C, H, W) uint8, real ones, on which the ONNX copy is compared with MXNet and
     whose first becomes the input example. onnx: False leaves the copy out. facts: more to note in ``model.json``.
@@ -78,14 +78,14 @@ def save_model(
     directory.mkdir(parents=True, exist_ok=True)
     try:
         known, ask = sources.write(model, directory, epoch)
-        told = known.pop("image_shape", None)
-        shape = image_shape or told or (pictures.shape[1:] if pictures is not None else None)
+        stated = known.pop("image_shape", None)
+        shape = image_shape or stated or (pictures.shape[1:] if pictures is not None else None)
         if shape is None:
-            raise ModelError("the model doesn't tell the size of its pictures; give image_shape, (C, H, W).")
+            raise ModelError("the model does not state the size of its pictures; give image_shape, (C, H, W).")
         count = known.pop("num_classes", None)
         names = class_names or known.pop("class_names", None) or range(count or 0)
-        said = {"resize": resize, "fit": fit, "native_size": native_size, "interpolation": interpolation}
-        known |= {key: value for key, value in said.items() if value is not None}
+        given = {"resize": resize, "fit": fit, "native_size": native_size, "interpolation": interpolation}
+        known |= {key: value for key, value in given.items() if value is not None}
         if epoch is not None:
             known["epoch"] = epoch
         described = model_format.facts(
@@ -171,7 +171,7 @@ def load_model(
     """The network of a saved model, called with raw pixels (N, C, H, W) and answering with logits.
 
     Where MXNet is installed (or with ``runtime="mxnet"``) a Gluon ``SymbolBlock``; else (``"onnx"``) the ONNX copy as a
-    function from NumPy to NumPy. ``model_uri``: a folder or any URI MLflow knows. No code that lies in the model is
+    function from NumPy to NumPy. ``model_uri``: a folder or any URI MLflow knows. No code in the model is
     run. Raises ModelError.
     """
     from tracking.models.formats import params as params_file
@@ -188,7 +188,7 @@ def load_model(
         if runtime != "onnx":
             try:
                 gluon_symbol.mxnet()
-                # MXNet believes every length in a file, and may not survive one that lies.
+                # MXNet trusts every length in a file, and may crash on a wrong one.
                 symbol.parse((directory / SYMBOL).read_bytes(), str(directory / SYMBOL))
                 params_file.read(directory / WEIGHTS)
                 return gluon_symbol.load_block(directory)
@@ -267,10 +267,11 @@ TESTED = ">=3.17,<3.18"
 
 def save_example(mlflow_model: Any, example: Any, path: str) -> None:
     """Write an input example, in any form MLflow takes, and note it in ``mlflow_model``."""
-    _find("mlflow.models.utils", "_save_example")(mlflow_model, example, path)
+    mlflow_internal("mlflow.models.utils", "_save_example")(mlflow_model, example, path)
 
 
-def _find(module: str, name: str) -> Any:
+def mlflow_internal(module: str, name: str) -> Any:
+    """A name that MLflow does not promise to keep. Raises ModelError where this version lacks it."""
     import mlflow
 
     try:

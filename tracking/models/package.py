@@ -1,7 +1,7 @@
 """Make a folder of graph, weights and facts a model that MLflow loads and serves, with an ONNX copy proved equal.
 
-Needs neither MLflow nor MXNet and takes a fraction of a second, so a training run does it itself; whoever replays the
-run's journal later only copies files.
+Needs neither MLflow nor MXNet and takes a fraction of a second, so a training run does it itself; replaying the run's
+journal later only copies files.
 """
 
 from __future__ import annotations

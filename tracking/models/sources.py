@@ -16,7 +16,7 @@ from tracking.models.formats import symbol as symbol_graph
 def write(model: Any, directory: Path, epoch: int | None) -> tuple[dict[str, Any], package.Ask | None]:
     """Write graph (to the logits) and weights into ``directory``.
 
-    Returns what the model tells of itself, as facts, and how to ask it in MXNet: pixels to logits; None where MXNet is
+    Returns the facts that the model states, and how to ask it in MXNet: pixels to logits; None where MXNet is
     not installed. Raises ModelError for anything that is no classifier in one of the three forms.
     """
     if archive.is_archive(model):

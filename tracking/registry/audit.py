@@ -1,4 +1,4 @@
-"""What is written down of an alias in the registry: who had it when, what it replaced and why; all of it tags."""
+"""The record of an alias in the registry: which version had it when, what it replaced and why; all of it tags."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def write_down(
     now: str,
     claim: Claim | None,
 ) -> None:
-    """The audit: on the version who gave it the alias, when and why, and what it replaced; the history on the model."""
+    """The audit: user, time, reason and what was replaced as a tag of the version; the history on the model."""
     replaced = "nothing" if former is None else f"version {former}"
     text = f"{now} {_user()}: {alias}, replaced {replaced}; {because}"
     client.set_model_version_tag(name, version, _audit_tag(alias), text)
     holders = holders_of(client, name, alias)
     if former is not None and holders[-1:] != [former]:
-        holders.append(former)  # somebody else gave it the alias
+        holders.append(former)  # another program gave it the alias
     set_holders(client, name, alias, [*holders, version])
     if claim is not None:
         claim.mark("done")
@@ -60,7 +60,7 @@ def holders_of(client: MlflowClient, name: str, alias: str) -> list[str]:
 
 
 def set_holders(client: MlflowClient, name: str, alias: str, versions: list[str]) -> None:
-    """Write down who had the alias one after another, the last one now."""
+    """Record the versions that had the alias one after another, the last one now."""
     client.set_registered_model_tag(name, _holders_tag(alias), ",".join(versions[-_MAX_HOLDERS:]))
 
 

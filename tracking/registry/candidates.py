@@ -18,7 +18,7 @@ MODEL_NAME = "model"
 _CHOOSING = ("validation", "test")  # splits whose pictures the network did not learn from
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A run's model and its score: ``metric``'s value at the epoch of the model's weights, on which pictures."""
 
@@ -91,7 +91,7 @@ def candidate_of(client: MlflowClient, run: Any, metric: str) -> Candidate:
         raise ModelError(f"{shown} has no {metric} of epoch {step}, its model's; it has {', '.join(scores) or 'none'}.")
     assert known is not None
     if not (known.low is None or score >= known.low) or not (known.high is None or score <= known.high):
-        raise ModelError(f"{shown} has {metric} {score:g}, which cannot be; it is no candidate.")
+        raise ModelError(f"{shown} has {metric} {score:g}, which is impossible; it is not a candidate.")
     split = metric.split("_", 1)[0]
     count = run.data.metrics.get(names.num_images(split))
     return Candidate(
@@ -118,7 +118,7 @@ def higher_is_better(metric: str) -> bool:
     known = names.ALL.get(("metric", metric))
     if known is None or not _can_choose(metric):
         legal = ", ".join(one.key for one in names.METRICS if one.better and one.key.startswith("validation"))
-        raise ModelError(f"{metric!r} is no score that a model can be chosen by; take one of {legal}.")
+        raise ModelError(f"{metric!r} is not a score to choose a model by; take one of {legal}.")
     return known.better == "higher"
 
 

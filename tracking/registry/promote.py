@@ -16,7 +16,7 @@ from tracking.errors import ModelError
 from tracking.registry import audit, rivals
 from tracking.registry.candidates import Candidate, candidate_of, higher_is_better
 from tracking.store.connection import locked, translated
-from tracking.store.predictions import Paired, paired
+from tracking.store.predictions import FOLDER, McNemar, Predictions, common, load, mcnemar
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +32,7 @@ _FORBIDDEN = set("/:'\"\\")  # the first two MLflow refuses, the others end a na
 _ALIAS, _RESERVED = re.compile(r"[\w-]+", re.ASCII), re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Move:
     """What became of an alias: from which version (None: it was not set) to which; ``why`` in words."""
 
@@ -53,10 +53,10 @@ def promote(
     significant: bool = False,
     force: bool = False,
 ) -> Move:
-    """Register the challenger's model under ``name`` and give it the alias, if it is better than who has it.
+    """Register the challenger's model under ``name`` and give it the alias, if it is better than the one that has it.
 
-    ``significant``: also demand that McNemar's exact test on the validation pictures tells them apart (p < 0.05).
-    ``force``: move it whatever the scores say. ``Move.moved`` is False where the challenger was refused. Raises
+    ``significant``: also demand that McNemar's exact test on the validation pictures finds a difference (p < 0.05).
+    ``force``: move it regardless of the scores. ``Move.moved`` is False where the challenger was refused. Raises
     ModelError, StoreError.
     """
     check_names(name, alias)
@@ -70,13 +70,20 @@ def promote(
             if not allowed:
                 if claim is not None:
                     claim.mark("lost")
-                return Move(name, alias, former, former if why == _HAS_IT else None, False, why)
+                return Move(
+                    name=name,
+                    alias=alias,
+                    former=former,
+                    version=former if why == _HAS_IT else None,
+                    moved=False,
+                    why=why,
+                )
             if claim is not None:
                 break
             version = _version(client, challenger, name)
             if store.database is not None:
                 break
-            claim = rivals.Claim(client, name, alias, version)  # and look anew: another may have moved it until now
+            claim = rivals.Claim(client, name, alias, version)  # and look again: another may have moved it meanwhile
         client.set_registered_model_alias(name, alias, version)
         now = audit.moment()
         if claim is not None:
@@ -84,13 +91,13 @@ def promote(
             taken, lost, now = _look_again(client, challenger, name, alias, version, former, claim, force, now)
             if lost:
                 claim.mark("lost")
-                return Move(name, alias, taken, None, False, lost)
+                return Move(name=name, alias=alias, former=taken, version=None, moved=False, why=lost)
             if taken != former and taken is not None:
                 former = taken
                 why = _verdict(client, challenger, client.get_model_version(name, taken), significant, force)[1]
         _note_score(client, name, version, challenger)
         audit.write_down(client, name, alias, version, former, f"{challenger}; {why}", now, claim)
-        return Move(name, alias, former, version, True, why)
+        return Move(name=name, alias=alias, former=former, version=version, moved=True, why=why)
 
 
 def demote(store: Store, name: str, alias: str = "champion") -> Move:
@@ -109,8 +116,10 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         if not holders:
             client.delete_registered_model_alias(name, alias)
             audit.set_holders(client, name, alias, [])
-            audit.note(client, name, f"{alias}: taken from version {current}, nobody had it before")
-            return Move(name, alias, current, None, True, "nobody had it before")
+            audit.note(client, name, f"{alias}: taken from version {current}, no version had it before")
+            return Move(
+                name=name, alias=alias, former=current, version=None, moved=True, why="no version had it before"
+            )
         former = holders[-1]
         try:
             client.get_model_version(name, former)
@@ -123,7 +132,14 @@ def demote(store: Store, name: str, alias: str = "champion") -> Move:
         client.set_registered_model_alias(name, alias, former)
         audit.set_holders(client, name, alias, holders)
         audit.note(client, name, f"{alias}: back from version {current} to {former}")
-        return Move(name, alias, current, former, True, f"back to who had it before version {current}")
+        return Move(
+            name=name,
+            alias=alias,
+            former=current,
+            version=former,
+            moved=True,
+            why=f"back to the version that had it before version {current}",
+        )
 
 
 def check_names(name: str, alias: str) -> None:
@@ -141,7 +157,7 @@ def check_names(name: str, alias: str) -> None:
 
 @contextmanager
 def _alone(store: Store) -> Iterator[None]:
-    """Keep others waiting from the first look to the last word, where there is a file to lock."""
+    """Lock the store's file, if there is one, from the first look to the last write."""
     if store.database is None:
         yield
         return
@@ -152,7 +168,7 @@ def _alone(store: Store) -> Iterator[None]:
 def _verdict(
     client: MlflowClient, challenger: Candidate, holder: Any, significant: bool, force: bool
 ) -> tuple[bool, str]:
-    """Whether the challenger gets the alias that ``holder`` has (None: nobody), and why or why not."""
+    """Whether the challenger gets the alias that ``holder`` has (None: no version has it), and why or why not."""
     if holder is None:
         return True, "the first"
     if holder.tags.get(_MODEL_TAG) == challenger.model_id:
@@ -172,9 +188,9 @@ def _look_again(
     force: bool,
     now: str,
 ) -> tuple[str | None, str, str]:
-    """After the alias was moved (at ``now``): which version it was taken from and when; or who has it, why it was lost.
+    """After the alias was moved (at ``now``): which version had it before and when; or which has it, why it was lost.
 
-    Of promotions at the same time the best one keeps it, whichever moved it last.
+    Of promotions at the same time the best one keeps it, regardless of which moved it last.
     """
     while True:
         holder = _holder(client, name, alias)
@@ -226,10 +242,10 @@ def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant
     if champion is None:
         return False, f"the run of version {former.version} is gone, and with it the answers for a paired test"
     test = _paired(client, challenger, champion)
-    told = f"right alone on {test.only_first} pictures, wrong alone on {test.only_second}, p = {test.p_value:.3g}"
+    counts = f"right alone on {test.only_first} pictures, wrong alone on {test.only_second}, p = {test.p_value:.3g}"
     if test.p_value >= LEVEL or test.only_first <= test.only_second:
-        return False, f"{by}, but the two cannot be told apart: {told}"
-    return True, f"{by}; {told}"
+        return False, f"{by}, but the difference is not significant: {counts}"
+    return True, f"{by}; {counts}"
 
 
 def _known(client: MlflowClient, version: Any, metric: str) -> tuple[float, str | None, Candidate | None] | None:
@@ -242,7 +258,7 @@ def _known(client: MlflowClient, version: Any, metric: str) -> tuple[float, str 
 
 
 def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | None:
-    """The run behind a version, None where it is gone, or where somebody registered what no run made."""
+    """The run behind a version, None where it is gone, or where the version was registered without a run."""
     if not version.run_id:
         return None
     try:
@@ -253,9 +269,25 @@ def _champion(client: MlflowClient, version: Any, metric: str) -> Candidate | No
         raise
 
 
-def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) -> Paired:
+def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) -> McNemar:
+    """McNemar's test on all pictures of the split. Raises ModelError where a run has no predictions, or others."""
     split = challenger.metric.split("_", 1)[0]
-    return paired(client, challenger.run_id, champion.run_id, f"predictions/{split}.parquet")
+    first, second = (_predictions(client, one.run_id, split) for one in (challenger, champion))
+    pictures, others = set(first.pictures), set(second.pictures)
+    if pictures != others:
+        raise ModelError(
+            f"the predictions of run {challenger.run_id[:8]} and run {champion.run_id[:8]} are of different pictures"
+            f" ({len(pictures ^ others)} of {len(pictures | others)} are in one only), so they cannot be paired."
+        )
+    first, second = common([first, second])
+    return mcnemar(first.hits, second.hits)
+
+
+def _predictions(client: MlflowClient, run_id: str, split: str) -> Predictions:
+    found = load(client.tracking_uri, client.get_run(run_id).info.artifact_uri, split)
+    if found is None:
+        raise ModelError(f"run {run_id[:8]} has no {FOLDER}/{split}.parquet, which the paired test needs.")
+    return found
 
 
 def _holder(client: MlflowClient, name: str, alias: str) -> Any:

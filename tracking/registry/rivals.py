@@ -1,7 +1,7 @@
 """Promotions at the same time on a server, which cannot be locked: each marks its version and looks again afterwards.
 
 A mark, the tag ``alias.<alias>.claim`` of a version, says ``open`` before the alias is moved, ``set`` once it is, then
-``done`` or ``lost``. Whoever moves an alias finds by them, after its own move, whom it did not know of when it judged.
+``done`` or ``lost``. By them a promotion finds, after its own move, others that it did not know of when it judged.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Put files where an artifact URI says, directly where that is a folder of this machine."""
+"""Artifacts of a run: fetch one, or put files where an artifact URI says, directly where that is a local folder."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import shutil
 import tempfile
@@ -13,8 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable
-from tracking.journal.files import sync_files, sync_folder
-from tracking.store.connection import kind
+from tracking.journal.files import is_disk_full, whole_file
+from tracking.store.connection import kind, translated
 
 
 def local_folder(artifact_uri: str) -> Path | None:
@@ -22,6 +20,33 @@ def local_folder(artifact_uri: str) -> Path | None:
     if kind(artifact_uri) != "file":
         return None
     return Path(unquote(urlsplit(artifact_uri).path) if artifact_uri.startswith("file:") else artifact_uri)
+
+
+def fetch(tracking_uri: str, artifact_uri: str | None, name: str, folder: Path) -> Path | None:
+    """Where the artifact ``name`` can be read, a file or a folder; None where there is none. ``""`` is all of them.
+
+    In place where the artifacts are in a folder of this machine, else downloaded into ``folder``, without asking the
+    tracking store about the run. Raises StoreError.
+    """
+    if artifact_uri is None:
+        return None
+    root = local_folder(artifact_uri)
+    if root is not None:
+        return root / name if (root / name).exists() else None
+    from mlflow.artifacts import download_artifacts, list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = f"{artifact_uri.rstrip('/')}/{name}".rstrip("/")
+    try:
+        with translated(tracking_uri):
+            if name:
+                found = list_artifacts(artifact_uri=uri.rpartition("/")[0], tracking_uri=tracking_uri)
+                if uri.rpartition("/")[2] not in [item.path.rpartition("/")[2] for item in found]:
+                    return None
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri))
+    except (MlflowException, OSError) as error:
+        raise StoreError(f"cannot fetch {uri}: {error}") from error
 
 
 def is_reachable(folder: Path, tracking_uri: str) -> bool:
@@ -46,22 +71,22 @@ def readable(source: Path, root: Path) -> Iterator[tuple[Path | None, list[str]]
             for folder, folders, names in os.walk(source, onerror=away.append)
             for name in (*folders, *names)
         ]
-        # What links to folders hold is found where it lies; they are not followed.
+        # Links to folders are not followed; what they point at is found at its own place.
         files = sorted(path for path in inside if path.is_symlink() or not path.is_dir())
     faults = {path: fault for path in files if (fault := _fault(path, root)) is not None}
-    said = [f"{path.relative_to(root.parent)} {fault}" for path, fault in faults.items()]
-    said += [f"{Path(error.filename).relative_to(root.parent)} cannot be read: {error.strerror}" for error in away]
+    left_out = [f"{path.relative_to(root.parent)} {fault}" for path, fault in faults.items()]
+    left_out += [f"{Path(error.filename).relative_to(root.parent)} cannot be read: {error.strerror}" for error in away]
     if not faults:
-        yield source, said
+        yield source, left_out
     elif len(faults) == len(files):
-        yield None, said
+        yield None, left_out
     else:
         with tempfile.TemporaryDirectory() as scratch:
             whole = Path(scratch) / source.name
             for path in files:
                 if path not in faults:
                     copy(path, whole / path.relative_to(source), may_link=False)
-            yield whole, said
+            yield whole, left_out
 
 
 def _leads_out(path: Path, root: Path) -> bool:
@@ -73,7 +98,7 @@ def _fault(path: Path, root: Path) -> str | None:
         if _leads_out(path, root):
             return f"is a link that leads out of {root}"
         if not path.is_file():
-            return "is a link to a folder" if path.is_dir() else "is no ordinary file"
+            return "is a link to a folder" if path.is_dir() else "is not an ordinary file"
         with path.open("rb") as stream:
             stream.read(1)
     except FileNotFoundError:
@@ -96,24 +121,18 @@ def copy(source: Path, target: Path, *, may_link: bool) -> None:
             if inner.is_file():
                 copy(inner, target / inner.relative_to(source), may_link=may_link)
         return
-    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
     try:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        if not (may_link and _link(source, part)):
-            shutil.copy2(source, part)
-            sync_files(part)
-        part.replace(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
+        with whole_file(target, shared=True) as part:
             part.unlink(missing_ok=True)
+            if not (may_link and _link(source, part)):
+                shutil.copy2(source, part)
+    except OSError as error:
         _read_through(source)
         # A full disk is full for every run, a folder's permissions are its own.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (StoreUnreachable if full else StoreError)(
+        raise (StoreUnreachable if is_disk_full(error) else StoreError)(
             f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
             " then `python -m tracking sync`"
         ) from error

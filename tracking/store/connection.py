@@ -1,4 +1,4 @@
-"""Where MLflow's world meets ours: kinds of tracking URI, foreign errors in our words, locks and probes.
+"""The connection to MLflow: kinds of tracking URI, MLflow's errors translated, locks and probes.
 
 The only place that reads MLflow's messages; each is looked for by a named predicate.
 """
@@ -60,7 +60,7 @@ def file_store(uri: str, target: Path | None = None) -> str:
 
 
 def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    """Raise StoreUnreachable at once where MLflow would retry for minutes: nobody listens at the store's address.
+    """Raise StoreUnreachable at once where MLflow would retry for minutes: no server listens at the store's address.
 
     StoreError where a parser would take the URI apart at a character of its password.
     """
@@ -97,8 +97,9 @@ def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
 def open_client(uri: str) -> MlflowClient:
     """MLflow's client for a tracking URI, importing MLflow at the first call.
 
-    MLflow reports its use over the network unless it is told not to before its import; nobody here was asked, so it is
-    told, unless MLFLOW_DISABLE_TELEMETRY says otherwise. Raises StoreError where the URI asks for an absent plugin.
+    MLflow reports its use over the network unless that is switched off before its import; the user did not agree to it,
+    so it is switched off, unless MLFLOW_DISABLE_TELEMETRY is set. Raises StoreError where the URI needs a plugin that
+    is not installed.
     """
     if kind(uri) == "arn" and importlib.util.find_spec("sagemaker_mlflow") is None:
         raise StoreError(
@@ -106,7 +107,7 @@ def open_client(uri: str) -> MlflowClient:
             " pip install 'image-classification-tracking[sagemaker-mlflow]'"
         )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # It draws two bars for every folder it fetches, also where nobody looks at a terminal.
+    # It draws two progress bars for every folder it fetches, even without a terminal.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 

@@ -31,21 +31,17 @@ def is_model(folder: Path) -> bool:
     return (folder / MLMODEL).is_file() and not _FORBIDDEN & set(folder.name)
 
 
-def download(client: MlflowClient, run: Any, name: str, tracking_uri: str, folder: Path) -> Path:
-    """A run's model as ``folder/name``; from among the run's artifacts where it was logged as such.
+def fetch(client: MlflowClient, run: Any, name: str, folder: Path) -> Path | None:
+    """Where a run's model can be read, as ``artifacts.fetch``; from the run's artifacts where it was logged as one.
 
     (MLflow's own ``download_artifacts`` looks for models in the process's store, whichever client is asked.)
     """
-    from mlflow import artifacts as mlflow_artifacts
-
     outputs = run.outputs.model_outputs if run.outputs else []
     models = [client.get_logged_model(output.model_id) for output in outputs]
     location = next((model.artifact_location for model in reversed(models) if model.name == name), None)
     if location is None:
-        return Path(client.download_artifacts(run.info.run_id, name, str(folder)))
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        found = mlflow_artifacts.download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=tracking_uri)
-        return Path(found).rename(folder / name)
+        return artifacts.fetch(client.tracking_uri, run.info.artifact_uri, name, folder)
+    return artifacts.fetch(client.tracking_uri, location, "", folder)
 
 
 class LoggedModels:
@@ -68,7 +64,7 @@ class LoggedModels:
         self._datasets[context] = (name, digest)
 
     def link(self, metric: Metric) -> Metric:
-        """The metric with the model it is a score of, and with the split's dataset; unchanged where it is nobody's.
+        """The metric with the model it is a score of, and with the split's dataset; unchanged where it is of no model.
 
         MLflow's table of models' metrics knows no NaN and would say 0, so such a value stays the run's alone.
         """
@@ -154,6 +150,6 @@ def _description(folder: Path, model: Any, run_id: str) -> str:
     try:
         found = dict(yaml.safe_load((folder / MLMODEL).read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
-        raise ValueError(f"{MLMODEL} is no YAML: {error}") from None
+        raise ValueError(f"{MLMODEL} is not YAML: {error}") from None
     known = {"artifact_path": model.artifact_location, "model_id": model.model_id, "run_id": run_id}
     return str(yaml.safe_dump({**found, **known, "model_uuid": model.model_id}, sort_keys=False, allow_unicode=True))

@@ -1,4 +1,4 @@
-"""One MLflow run as the receiver of events: each kind of event in MLflow's terms, nothing silently cut or dropped."""
+"""One MLflow run as the receiver of events: each kind of event in MLflow's terms, nothing cut or dropped silently."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}
 class Target:
     """Writes events onto one run; sending the same events again changes nothing.
 
-    ``attached``: the run is somebody else's, so its status and times stay. ``problems`` collects what MLflow cannot
-    hold, in words, and the run's tag says it too; ``notes`` what this store holds otherwise than others.
+    ``attached``: the run was made by another program, so its status and times stay. ``problems`` lists in words what
+    MLflow cannot hold, as does the run's tag; ``notes`` what this store holds otherwise than others.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Target:
                 if not is_refusal(error):
                     raise
                 single = [{k: [value]} for k, values in part.items() for value in values]
-                # One bad apple must not keep the rest, nor the run's end, out of the store.
+                # One refused value must not keep the rest, nor the run's end, out of the store.
                 for one in single:
                     try:
                         self._client.log_batch(self.run_id, **one, synchronous=True)
@@ -132,7 +132,7 @@ class Target:
                         self._problem(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}")
 
     def _on_start(self, event: Event) -> None:
-        """The run was made or found before; what the start says is in it but for what does not go there as it is."""
+        """The run was made or found before; only tags that were too long for that are logged here."""
         if event != self._start:
             self._problem(f"a second run, {event['journal_id']}, starts in this journal; it is taken as the same")
             return
@@ -212,7 +212,7 @@ class Target:
             self.notes = [note]
             return
         self._log([e for e, _ in read(self._directory) if e["event"] == "metric" and e["step"] == step])
-        if self._attached:  # the scores stand in the run's own journal, which may lie elsewhere
+        if self._attached:  # the scores are in the run's own journal, which may be elsewhere
             self._batch(metrics=self._models.scores(step))
         self._models.finish(model_id, step)
 

@@ -1,59 +1,145 @@
-"""Two models' logged answers to the same pictures, and whether they can be told apart by them."""
+"""Per-picture predictions of a run as Parquet: writing, reading, pairing by picture, and McNemar's test on the pairs.
+
+Columns: ``image_digest`` and ``key`` (text), ``label`` and ``predicted`` (int), ``probability`` (float32, of the
+predicted class). The file is the run's artifact ``predictions/<split>.parquet``.
+
+Two rows are the same picture when content digest and label agree; of several such rows in one file the first by key
+pairs with the first of the other file, and so on. File names and order of the two files may differ.
+"""
 
 from __future__ import annotations
 
-import math
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-from tracking.errors import ModelError
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from tracking.store.artifacts import fetch
+
+FOLDER = "predictions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """One split's predictions, sorted by picture: arrays of shape ``(N,)``.
+
+    ``digest`` and ``key`` text, ``label`` and ``predicted`` int64, ``probability`` float64 of the predicted class.
+    """
+
+    digest: NDArray[Any]
+    key: NDArray[Any]
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        return np.asarray(self.label == self.predicted)
+
+    @property
+    def pictures(self) -> list[str]:
+        """``digest#label#number`` of each picture, unique and the same in every run."""
+        seen: Counter[str] = Counter()
+        names = []
+        for digest, label in zip(self.digest, self.label, strict=True):
+            same = f"{digest}#{label}"
+            names.append(f"{same}#{seen[same]}")
+            seen[same] += 1
+        return names
+
+    def take(self, rows: NDArray[np.int64]) -> Predictions:
+        """These rows only, in this order."""
+        return Predictions(**{name: column[rows] for name, column in vars(self).items()})
+
+
+def write(
+    path: Path,
+    *,
+    digests: Sequence[str],
+    keys: Sequence[object],
+    labels: ArrayLike,
+    probabilities: NDArray[np.float32],
+) -> None:
+    """Write the predictions of a split of N pictures from its class probabilities (N, K)."""
+    import pyarrow
+    from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.table(
+        {
+            "image_digest": digests,
+            "key": [str(key) for key in keys],
+            "label": np.asarray(labels, np.int32),
+            "predicted": probabilities.argmax(axis=1).astype(np.int32),
+            "probability": probabilities.max(axis=1).astype(np.float32),
+        }
+    )
+    parquet.write_table(table, path, compression="zstd")
+
+
+def read(path: Path) -> Predictions | None:
+    """Predictions from a Parquet file; None where it lacks the columns."""
+    import pandas
+
+    table = pandas.read_parquet(path)
+    if not {"image_digest", "label", "predicted"} <= set(table.columns):
+        return None
+    key = table["key"] if "key" in table.columns else table["image_digest"]
+    sure = table["probability"] if "probability" in table.columns else pandas.Series(np.full(len(table), np.nan))
+    found = Predictions(
+        digest=table["image_digest"].astype(str).to_numpy(dtype=object),
+        key=key.astype(str).to_numpy(dtype=object),
+        label=table["label"].to_numpy(np.int64),
+        predicted=table["predicted"].to_numpy(np.int64),
+        probability=sure.to_numpy(np.float64),
+    )
+    return found.take(np.lexsort((found.key.astype(str), found.label, found.digest.astype(str))))
+
+
+def load(tracking_uri: str, artifact_uri: str | None, split: str = "test") -> Predictions | None:
+    """A run's predictions of ``split``; None where it logged none. Raises StoreError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch(tracking_uri, artifact_uri, f"{FOLDER}/{split}.parquet", Path(folder))
+        return None if path is None else read(path)
+
+
+def common(several: Sequence[Predictions]) -> list[Predictions]:
+    """All of them cut down to the pictures that every one has, in the same order."""
+    rows = [{picture: row for row, picture in enumerate(one.pictures)} for one in several]
+    pictures = sorted(set.intersection(*map(set, rows)))
+    return [
+        one.take(np.array([row[picture] for picture in pictures], np.int64))
+        for one, row in zip(several, rows, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Pictures only the first has right, only the second has right, and McNemar's exact two-sided p value."""
+class McNemar:
+    """Pictures only the first has right, only the second has right, and the exact two-sided p value."""
 
     only_first: int
     only_second: int
     p_value: float
 
 
-def paired(client: MlflowClient, first: str, second: str, path: str) -> Paired:
-    """Compare two runs by their predictions, an artifact of each. Raises ModelError where one has none, or others."""
-    a, b = _hits(client, first, path), _hits(client, second, path)
-    if a.keys() != b.keys():
-        raise ModelError(
-            f"the predictions of run {first[:8]} and run {second[:8]} are of different pictures"
-            f" ({len(a.keys() ^ b.keys())} of {len(a.keys() | b.keys())} are in one alone); they cannot be paired."
-        )
-    return mcnemar(
-        sum(hit and not b[picture] for picture, hit in a.items()),
-        sum(hit and not a[picture] for picture, hit in b.items()),
-    )
+def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
+    """Exact McNemar test on paired hits: ``first`` and ``second`` are ``(N,)`` booleans over the same pictures.
 
+    Under the null hypothesis each picture on which the two differ is a fair coin: binomial, two-sided, exact.
+    """
+    from scipy import special
 
-def mcnemar(only_first: int, only_second: int) -> Paired:
-    """The exact test: were the two equally good, each picture on which they differ would be a fair coin."""
-    n, k = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(n, i) for i in range(k + 1))
-    return Paired(only_first, only_second, min(1.0, 2 * tail / 2**n))
-
-
-def _hits(client: MlflowClient, run_id: str, path: str) -> dict[tuple[str, int, int], bool]:
-    """Whether each picture was recognised, by its digest, its label and, of equal ones, its number."""
-    import pandas
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            table = pandas.read_parquet(client.download_artifacts(run_id, path, scratch))
-        except (MlflowException, OSError) as error:
-            raise ModelError(f"run {run_id[:8]} has no {path} to test with ({error}).") from error
-    number = table.groupby(["image_digest", "label"]).cumcount()
-    keys = zip(table["image_digest"], table["label"], number, strict=True)
-    hits = (table["label"] == table["predicted"]).tolist()
-    return {(str(d), int(label), int(n)): hit for (d, label, n), hit in zip(keys, hits, strict=True)}
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"paired hits of shape {a.shape} and {b.shape}: both must be (N,) over the same pictures")
+    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
+    n = only_first + only_second
+    if n == 0:
+        return McNemar(0, 0, 1.0)
+    p = 2 * float(special.bdtr(min(only_first, only_second), n, 0.5))
+    return McNemar(only_first, only_second, min(p, 1.0))

@@ -1,4 +1,4 @@
-"""An sqlite file opened so that nothing in it changes, and what sqlite says about a file in our words.
+"""An sqlite file opened so that nothing in it changes, and sqlite's errors with what to do.
 
 The standard library alone.
 """
@@ -32,15 +32,15 @@ def connect(path: Path, wait_s: float | None = None) -> sqlite3.Connection:
     """A connection that cannot write, without a transaction of its own accord.
 
     A program that is killed within a commit leaves a journal, by which sqlite takes back what was half written. Until
-    then nobody can read the file, so it is done here, as every program that may write does at its first look: what the
-    store holds stays the same, what was never committed goes. (A copy of file and journal to read from could be torn by
-    another program that takes the write back meanwhile.) Nothing else is ever written.
+    then no program can read the file, so it is done here, as every program that may write does at its first look: what
+    the store holds stays the same, what was never committed goes. (A copy of file and journal to read from could be
+    torn by another program that undoes the write meanwhile.) Nothing else is ever written.
 
     Raises StoreError, and StoreUnreachable where others keep it locked for longer than ``wait_s`` seconds
     (None: ``WAIT_S``).
     """
     wait_s = WAIT_S if wait_s is None else wait_s
-    path = path.resolve()  # the journal lies beside the file, not beside a link to it
+    path = path.resolve()  # the journal is beside the file, not beside a link to it
     try:
         try:
             return _open(path, _mode(path), wait_s)
@@ -70,17 +70,19 @@ def take_back(path: Path, wait_s: float | None = None) -> None:
 
 
 def in_words(path: Path, text: str) -> StoreError:
-    """What sqlite says about a file, with what to do."""
+    """The error for sqlite's message about a file, with what to do."""
     if path.is_dir():
         return StoreError(f"{path} is a folder; point MLFLOW_TRACKING_URI at the store, an sqlite file in it")
     if "locked" in text:
         return StoreUnreachable(locked(path))
     if "not a database" in text:
-        return StoreError(f"{path} is no sqlite database but another kind of file; point MLFLOW_TRACKING_URI elsewhere")
+        return StoreError(
+            f"{path} is not an sqlite database but another kind of file; point MLFLOW_TRACKING_URI elsewhere"
+        )
     if _is_interrupted(text):
         return StoreError(
-            f"a program was stopped while it wrote {path}; whoever may write there opens it once, which takes that"
-            f" write back: `python -m tracking sync`, or `sqlite3 {path} .tables`"
+            f"a program was stopped while it wrote {path}; a user who may write there opens it once, which undoes"
+            f" that write: `python -m tracking sync`, or `sqlite3 {path} .tables`"
         )
     if "unable to open" in text:
         why = "no permission to read it" if path.exists() else "it is not there"
@@ -91,9 +93,9 @@ def in_words(path: Path, text: str) -> StoreError:
 
 
 def locked(path: str | Path) -> str:
-    """What to say about a file that another program has locked."""
+    """The message for a file that another program has locked."""
     return (
-        f"{path} is locked by another program, such as a backup or an open sqlite shell (`fuser {path}` tells which);"
+        f"{path} is locked by another program, such as a backup or an open sqlite shell (`fuser {path}` shows which);"
         " nothing is wrong with it: it can be used again when that program is done"
     )
 

@@ -4,8 +4,8 @@ Exactly once, however often and wherever it is stopped: the run is found again b
 the journal's times and so equal themselves, everything else overwrites with the same. How far each store has the
 journal is kept in ``replay.json`` beside it; only one process at a time replays a journal.
 
-Nothing is told to a store that a power cut could still take from the journal. Where ``replay.json`` speaks of a journal
-that is not this one (a cut took its end and the run went on), all is compared again.
+A store is sent nothing that a power cut could still remove from the journal. Where ``replay.json`` describes another
+journal than this one (a cut removed its end and the run went on), all is compared again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tracking import names
 from tracking.errors import RunNotFound, StoreError
 from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
-from tracking.journal.files import cannot_write, flush, open_own
+from tracking.journal.files import cannot_write, flush, open_own, whole_file
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store.connection import translated
 from tracking.store.mlflow_run import Target, fits
@@ -38,7 +38,7 @@ SAVE_S = 1.0
 _MAX_RUN_NAME = 250
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Outcome:
     """What a replay did: the run, how many events were new, whether the run has ended, what could not be taken over.
 
@@ -82,7 +82,7 @@ class Replayer:
         if self._client is None:
             self._client = self._store.client()
         target = self._target = self._target or self._open()
-        outcome = Outcome(target.run_id, status=self._progress.status, problems=target.problems)
+        outcome = Outcome(run_id=target.run_id, status=self._progress.status, problems=target.problems)
         saved = time.monotonic()
         flushed = flush(self._directory, self._progress.position)
         try:
@@ -114,8 +114,8 @@ class Replayer:
         elif self._progress.run_id is not None:
             run = _get_run(self._client, self._progress.run_id)
         if run is None:
-            # Either this is the first time, or the store was made anew, or the last replayer was stopped right after
-            # it had made the run and before it could say so.
+            # Either this is the first time, or the store was made again, or the last replayer was stopped right after
+            # it had made the run and before it could record it.
             self._progress = Progress(experiment_id=self._store.experiment_id(text_from(start["experiment"])))
             run = self._find(start["journal_id"]) or self._create(start)
         if run.info.lifecycle_stage != "active":
@@ -170,12 +170,11 @@ class Replayer:
             for uri, p in everything.items()
         }
         path = self._directory / STATE_FILE
-        part = path.with_suffix(".part")
         try:
-            part.unlink(missing_ok=True)
-            with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
-                json.dump({"version": 1, "stores": stores}, stream, indent=1)
-            part.replace(path)
+            with whole_file(path) as part:
+                part.unlink(missing_ok=True)
+                with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
+                    json.dump({"version": 1, "stores": stores}, stream, indent=1)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -227,7 +226,7 @@ _MAX_METRICS, _MAX_PARAMS, _MAX_TAGS, _MAX_CHARACTERS = 900, 90, 90, 500_000
 
 
 def _batches(events: Iterator[tuple[Event, Position]]) -> Iterator[tuple[list[Event], Position]]:
-    """Group parameters, metrics and tags into what MLflow takes at once; every other event stands alone."""
+    """Group parameters, metrics and tags into what MLflow takes at once; every other event comes alone."""
     batch: list[Event] = []
     size = {"metric": 0, "param": 0, "tag": 0, "characters": 0}
     limits = {"metric": _MAX_METRICS, "param": _MAX_PARAMS, "tag": _MAX_TAGS, "characters": _MAX_CHARACTERS}

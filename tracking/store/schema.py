@@ -1,4 +1,4 @@
-"""What a database is, told without importing MLflow: no store yet, half made, of another version, ready, another's.
+"""What a database is, without importing MLflow: no store yet, half made, of another version, ready, another's.
 
 A store is known by the columns that are read, not by its schema's revision: MLflow adds tables and columns, and has
 never renamed these. Nothing is written.
@@ -122,7 +122,7 @@ def look_through(ask: Callable[[str], Sequence[Any]], dialect: str) -> Look:
 
 @contextmanager
 def reading(uri: str) -> Iterator[None]:
-    """Raise what a database's driver says while it is read in our words."""
+    """Raise a database driver's errors, while it is read, as ours."""
     import sqlalchemy as sa
 
     path = sqlite_path(uri)
@@ -179,7 +179,7 @@ def fault(uri: str, found: Look) -> str | None:
     if is_what == "absent" and path is not None and not path.exists():
         left = [f"{path.resolve()}{end}" for end in SIDECARS if Path(f"{path.resolve()}{end}").exists()]
         # sqlite would write what is in there into any new store of that name.
-        return f"{left[0]} lies there without its database {path}; put that back, or move both away" if left else None
+        return f"{left[0]} is there without its database {path}; put that back, or move both away" if left else None
     # A server takes a half-made store as it was before a step, so MLflow can go on with it; a file is left within one.
     if is_what in ("absent", "ready") or (is_what == "half-made" and path is None):
         return None
@@ -211,12 +211,12 @@ def _half_made(where: str) -> str:
 def _other(where: str, found: Look) -> str:
     if not {"experiments", "runs"} <= set(found.columns):
         return (
-            f"{where} is no MLflow store but another program's database ({listed(set(found.columns))}); nothing was"
+            f"{where} is not an MLflow store but another program's database ({listed(set(found.columns))}); nothing was"
             " changed; point MLFLOW_TRACKING_URI at the store, or at a new file or empty database"
         )
     lacks = ", ".join(found.missing(REQUIRED)[:3]) or "a single revision in alembic_version"
     return (
-        f"{where} is no MLflow store that can be used, since it lacks {lacks}; nothing was changed; point"
+        f"{where} cannot be used as an MLflow store: it lacks {lacks}; nothing was changed; point"
         " MLFLOW_TRACKING_URI at the store, or bring back a copy of it"
     )
 

@@ -1,4 +1,4 @@
-"""Where runs live: which MLflow store is meant, opening it safely, and finding runs in it.
+"""The store of runs: which MLflow store is meant, opening it safely, and finding runs in it.
 
 MLflow is imported when a store is opened, not before: resolving and checking one is free.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import names
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.journal.events import journals, read
+from tracking.journal.files import whole_file
 from tracking.store import connection, readonly, schema
 from tracking.store.readonly import sqlite_path
 
@@ -34,18 +35,13 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 class Store:
     """An MLflow store and the journals beside it.
 
-    ``artifact_root`` is where experiments made here keep artifacts, None where the server decides. ``root`` is the
-    journals' folder.
+    ``artifact_root`` is where experiments made here keep artifacts, None where the server decides. ``journals`` is the
+    folder of the journals.
     """
 
     tracking_uri: str
     artifact_root: Path | None
-    root: Path
-
-    @property
-    def journals(self) -> Path:
-        """The journals' folder, as ``root``."""
-        return self.root
+    journals: Path
 
     @property
     def default_experiment(self) -> str:
@@ -63,27 +59,25 @@ class Store:
         return connection.public(self.tracking_uri)
 
     def check(self) -> str | None:
-        """Raise StoreError for whatever can be known to be wrong without MLflow and without the network.
+        """Raise StoreError for everything that can be found wrong without MLflow and without the network.
 
         A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version, another
         program's file. Returns what to say of a store that is only locked just now.
         """
         kind = connection.kind(self.tracking_uri)
-        folder = self.root.parent
+        folder = self.journals.parent
         if kind == "file":
             raise StoreError(connection.file_store(self.tracking_uri, folder / "mlflow.db"))
         if kind != "sqlite":
             return None
         path = self.database
         if path is None:
-            raise StoreError(
-                f"{self.tracking_uri!r} lives in memory and is gone with the process; give it a file's path"
-            )
+            raise StoreError(f"{self.tracking_uri!r} is in memory and gone with the process; give the path of a file")
         if path.parent == folder and not path.exists() and _has_old_layout(folder):
             raise StoreError(
                 f"{folder} holds runs in MLflow's old file layout and no store yet. "
                 + connection.OLD_LAYOUT_WAY_OUT.format(source=folder, target=path)
-                + f", or move {folder} away to begin afresh"
+                + f", or move {folder} away to start with an empty store"
             )
         connection.check_writable(path)
         try:
@@ -108,14 +102,14 @@ class Store:
             elif self._look() != "ready":
                 self.check()
                 with connection.opening(uri) if path is None else connection.locked(path):
-                    # Whoever held the lock before may have made it.
+                    # The process that held the lock before may have made it.
                     if self._look() == "absent" and path is not None:
                         _make(path)
                     return connection.open_client(uri)
             return connection.open_client(uri)
 
     def _is_there(self) -> bool:
-        """Whether there is a store to look into; who only looks makes none. Raises StoreError as ``client``."""
+        """Whether there is a store to read; reading makes none. Raises StoreError as ``client``."""
         return connection.kind(self.tracking_uri) not in connection.DATABASES or self._look() == "ready"
 
     def _look(self) -> schema.State:
@@ -165,7 +159,7 @@ class Store:
         Raises RunNotFound, and TrackingError when several match.
         """
         if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", id_or_prefix):
-            raise RunNotFound(f"{id_or_prefix!r} is no run id: give at least 4 of its characters")
+            raise RunNotFound(f"{id_or_prefix!r} is not a run id: give at least 4 of its characters")
         found = {run.info.run_id: run for run in self.runs(None, f"attributes.run_id LIKE '{id_or_prefix}%'")}
         if not found:
             journal = f"tags.{names.JOURNAL_ID} LIKE '{id_or_prefix}%'"
@@ -182,20 +176,20 @@ class Store:
     def journal_dir(self, run_id: str) -> Path:
         """The journal a run was written to, by MLflow's id, the journal's id or the beginning of either.
 
-        Works without MLflow as long as the journal lies here. Raises RunNotFound, and TrackingError for several.
+        Works without MLflow as long as the journal is here. Raises RunNotFound, and TrackingError for several.
         """
         from tracking.journal.progress import replayed_as
 
-        found = [d for d in journals(self.root) if run_id in (d.name, replayed_as(d, self.public_uri))]
+        found = [d for d in journals(self.journals) if run_id in (d.name, replayed_as(d, self.public_uri))]
         if not found and len(run_id) >= 4:
             found = [
                 d
-                for d in journals(self.root)
+                for d in journals(self.journals)
                 if d.name.startswith(run_id) or (replayed_as(d, self.public_uri) or "").startswith(run_id)
             ]
         found = [d for d in found if not _is_attached(d)]
         if not found:
-            raise RunNotFound(f"no journal of run {run_id!r} in {self.root}; it was written elsewhere")
+            raise RunNotFound(f"no journal of run {run_id!r} in {self.journals}; it was written elsewhere")
         if len(found) > 1:
             listed = ", ".join(d.name for d in found[:5])
             raise TrackingError(f"{run_id!r} could be {len(found)} journals: {listed}; give more of the id")
@@ -219,7 +213,7 @@ class Store:
 def resolve(directory: Path | None = None) -> Store:
     """The store meant here: MLFLOW_TRACKING_URI, else sqlite in ``mlruns/`` of ``directory`` (the current one).
 
-    Journals always lie in ``mlruns/journals`` of the directory. Nothing is opened or made.
+    Journals are always in ``mlruns/journals`` of the directory. Nothing is opened or made.
     """
     folder = (directory or Path.cwd()).absolute() / "mlruns"
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
@@ -240,16 +234,15 @@ def _is_attached(directory: Path) -> bool:
 def _make(path: Path) -> None:
     """Make the tables in a file beside ``path``, then give it the name; the store's lock is held.
 
-    MLflow's migrations take seconds, and whoever is killed among them would leave a store that is broken for good.
+    MLflow's migrations take seconds, and a process killed during them would leave a broken store.
     """
-    for left in path.parent.glob(f"{path.name}.part-*"):
-        left.unlink(missing_ok=True)
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    with connection.quiet():
-        connection.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
-    if path.exists():
-        readonly.take_back(path)  # what an interrupted write left beside an empty file would go into the new store
-    os.replace(part, path)
+    with whole_file(path) as part:
+        for end in ("", *readonly.SIDECARS):
+            Path(f"{part}{end}").unlink(missing_ok=True)  # a killed process left it
+        with connection.quiet():
+            connection.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
+        if path.exists():
+            readonly.take_back(path)  # what an interrupted write left beside an empty file would go into the new store
 
 
 def _has_old_layout(folder: Path) -> bool:

@@ -149,7 +149,7 @@ def _cast(key: str, value: Any) -> Any:
             return value
         raise ValueError(f"{flag(key)}: {value!r} has the wrong type.")
     if key in _BOOLEANS:
-        name = names.Name(key, "param", bool, key)
+        name = names.Name(key=key, kind="param", type=bool, title=key)
     if name is None or name.type is str:
         return str(value)
     try:

@@ -100,7 +100,7 @@ def _in_processes(study: Study, plan: StudyPlan, store: Store, parallel: int) ->
     from trainers.networks import backend
 
     threads = max(1, backend.physical_cores() // parallel)
-    launcher = LocalLauncher(store.root.parent / "jobs", num_threads=threads)
+    launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
     running: dict[str, tuple[PlannedRun, LocalJob, float]] = {}
     with Interruption() as asked:
         try:

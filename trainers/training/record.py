@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tracking import names
 from tracking.models import package
+from tracking.store import predictions
 from trainers.data import Batches
 from trainers.errors import DiskFull
 from trainers.files import is_disk_full
@@ -40,41 +40,20 @@ def record(
     if scores.top_k is not None and scores.top_k_accuracy is not None:
         values[names.top_k_accuracy(context, scores.top_k)] = scores.top_k_accuracy
     run.metrics(values, step=step)
-    path = files / "predictions" / f"{context}.parquet"
-    write_predictions(path, split, scores.probabilities)
-    run.artifact(path, "predictions")
+    path = files / predictions.FOLDER / f"{context}.parquet"
+    predictions.write(
+        path,
+        digests=split.image_digests,
+        keys=split.keys,
+        labels=split.labels,
+        probabilities=scores.probabilities,
+    )
+    run.artifact(path, predictions.FOLDER)
     if context == "test":
         figure = files / "figures" / "confusion_matrix.png"
         title = f"{run_name}\ntest accuracy {scores.accuracy:.4f} on {scores.num_images:,} pictures"
         figures.confusion_matrix(figure, scores.labels, scores.predicted, class_names, title)
         run.artifact(figure, "figures")
-
-
-def write_predictions(path: Path, split: Split, probabilities: npt.NDArray[np.float32]) -> None:
-    """Write per-picture predictions from class probabilities (N, K) as Parquet, in the split's order.
-
-    Columns: ``image_digest`` and ``key`` (text), ``label`` and ``predicted`` (int), ``probability`` (float32, of the
-    predicted class). Two models can be compared picture by picture.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    assert len(split) == len(probabilities)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pyarrow.table(
-        {
-            "image_digest": split.image_digests,
-            "key": [str(key) for key in split.keys],
-            "label": np.asarray(split.labels, np.int32),
-            "predicted": probabilities.argmax(axis=1).astype(np.int32),
-            "probability": probabilities.max(axis=1).astype(np.float32),
-        }
-    )
-    parquet.write_table(table, path, compression="zstd")
-
-
-# How many pictures both runtimes are shown: enough to see a wrong graph, few enough to take no time.
-_SHOWN, _SHOWN_LARGE, _LARGE_PX = 8, 2, 64
 
 
 def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -> dict[str, Any]:

@@ -45,33 +45,27 @@ def find(run_id: str, store: Store) -> Source:
             raise RunNotFound(f"run {run_id} has no model: it did not get that far")
     except RunNotFound:
         files = None
-    if files is None:
+    if files is not None:
+        config, model_dir = files / "config.toml", files / "model"
+    else:
         try:
-            run_id, files = _download(run_id, store)
+            run_id, config, model_dir = _fetch(run_id, store)
         except TrackingError as error:
             raise BadInput(str(error)) from error
-    config = build(from_toml(files / "config.toml"))
-    return Source(run_id, files / "model", config)
+    return Source(run_id, model_dir, build(from_toml(config)))
 
 
-def _download(run_id: str, store: Store) -> tuple[str, Path]:
-    """Full id and a folder with ``config.toml`` and ``model/``. Raises TrackingError."""
-    from mlflow.exceptions import MlflowException
-
-    from tracking.store import logged_models
+def _fetch(run_id: str, store: Store) -> tuple[str, Path, Path]:
+    """Full id, ``config.toml`` and the model's folder. Raises TrackingError."""
+    from tracking.store import artifacts, logged_models
 
     run = store.find_run(run_id)
     folder = Path(tempfile.mkdtemp(prefix="run-"))
-    client = store.client()
-    for name in ("config.toml", "model"):
-        try:
-            if name == "model":
-                logged_models.download(client, run, name, store.tracking_uri, folder)
-            else:
-                client.download_artifacts(run.info.run_id, name, str(folder))
-        except (MlflowException, OSError) as error:
-            raise TrackingError(
-                f"run {run.info.run_id} has no {name} among its artifacts ({error}); only runs of this trainer that"
-                " got as far as a first epoch can be used here"
-            ) from error
-    return str(run.info.run_id), folder
+    config = artifacts.fetch(store.tracking_uri, run.info.artifact_uri, "config.toml", folder / "settings")
+    model = logged_models.fetch(store.client(), run, "model", folder / "model")
+    if config is None or model is None:
+        raise TrackingError(
+            f"run {run.info.run_id} has no {'config.toml' if config is None else 'model'} among its artifacts; only"
+            " runs of this trainer that finished a first epoch can be used here"
+        )
+    return str(run.info.run_id), config, model

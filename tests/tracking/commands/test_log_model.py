@@ -25,7 +25,7 @@ NAMES = ["barn owl", "tawny owl", "eagle owl"]
 
 def job(store: Store) -> str:
     """A finished job as its log tells of it, without a model; its MLflow id."""
-    journal = Journal.create(store.root, experiment="exp", run_name="job")
+    journal = Journal.create(store.journals, experiment="exp", run_name="job")
     journal.params({"image_shape": "3,8,8"})
     journal.tags({"validation_dataset_digest": "pictures"})
     journal.dataset(context="validation", name="owls", digest="d", source="s3://b/v", num_images=9, num_classes=3)
@@ -51,7 +51,7 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
     before = store.find_run(run_id)
     assert main(["log-model", run_id, str(path), "--classes", classes, "--pictures", *files]) == 0
     said = capsys.readouterr().out
-    assert "model of epoch 12" in said and "lies at most" in said
+    assert "model of epoch 12" in said and "differs from MXNet by at most" in said
     after = store.find_run(run_id)
     assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
     (output,) = after.outputs.model_outputs
@@ -79,7 +79,7 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
     ("given", "words"),
     [
         (["missing.tar.gz"], "no such file"),
-        (["classes.json"], "no model.tar.gz"),
+        (["classes.json"], "neither a model.tar.gz"),
         (["broken.tar.gz"], "cannot be read as a model archive"),
         (["model.tar.gz", "--classes", "classes.json"], "2 class names for a network of 3"),
         (["model.tar.gz", "--classes", "missing.json"], "missing.json names no classes"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.runs import Filler, empty_store, new_store, trained
 from tracking.errors import StoreError
-from tracking.frame import api, filter, frame, sql
+from tracking.frame import api, filter, frame, sql, tables
 from tracking.frame.query import Query
 from tracking.store import schema
 
@@ -79,7 +79,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Filler:
 def both(store: Filler, **asked: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frame by SQL and by the API."""
     query = Query(**asked)  # type: ignore[arg-type]
-    return frame._frame(sql.read(store.uri, query), query), frame._frame(api.read(store.uri, query), query)
+    return frame.shaped(sql.read(store.uri, query), query), frame.shaped(api.read(store.uri, query), query)
 
 
 def same(store: Filler, **asked: object) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def test_a_store_with_workspaces_is_left_to_mlflow(tmp_path: Path) -> None:
             " VALUES (99, 'x', 'active', 'team')"
         )
     raw.close()
-    with pytest.raises(sql.Unsuitable, match="workspaces"):
+    with pytest.raises(tables.Unsuitable, match="workspaces"):
         sql.read(filler.uri, Query())
 
 
@@ -236,7 +236,7 @@ def test_the_api_pages_beyond_a_thousand(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(7):
         filler.run()
     monkeypatch.setattr(api, "PAGE", 3)
-    assert len(frame._frame(api.read(filler.uri, Query()), Query())) == 7
+    assert len(frame.shaped(api.read(filler.uri, Query()), Query())) == 7
     assert len(same(filler, limit=5)) == 5
 
 

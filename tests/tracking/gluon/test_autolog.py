@@ -91,7 +91,7 @@ def logged(run: Run | Path) -> tuple[dict[str, str], dict[int, dict[str, float]]
 
 
 def only_journal(store: Store) -> Path:
-    (found,) = journals(store.root)
+    (found,) = journals(store.journals)
     return found
 
 
@@ -151,12 +151,12 @@ class Doubled(estimators.BatchProcessor):
 
 
 def share_above(label: Any, pred: Any) -> float:
-    """A metric of somebody's own."""
+    """A user's own metric."""
     return float((pred > 0).mean())
 
 
 class Other(estimators.Estimator):
-    """An Estimator of somebody's own, as gluonnlp has them."""
+    """A user's own Estimator, as in gluonnlp."""
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         return super().fit(*args, **kwargs)
@@ -303,7 +303,7 @@ def test_a_call_that_fit_refuses_makes_no_run(store: Store) -> None:
         estimator(classifier()).fit()
     with pytest.raises(ValueError, match="must be an EventHandler"):
         estimator(classifier()).fit(loader(), epochs=1, event_handlers=[print])
-    assert journals(store.root) == []
+    assert journals(store.journals) == []
 
 
 _ALONE = """
@@ -337,7 +337,7 @@ def test_a_handler_tracks_each_training_once(store: Store) -> None:
     fitted = estimator(classifier())
     for _ in range(2):
         fitted.fit(loader(), epochs=1, event_handlers=[handler])
-    assert [tracked.ended(one) for one in journals(store.root)] == ["FINISHED", "FINISHED"]
+    assert [tracked.ended(one) for one in journals(store.journals)] == ["FINISHED", "FINISHED"]
 
 
 def test_a_second_training_in_a_run_goes_on_counting(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -400,12 +400,11 @@ def test_tracking_that_fails_stops_no_training(workdir: Path, caplog: pytest.Log
 
         def epoch_end(self, *args: Any, **kwargs: Any) -> None:
             self.epochs += 1
-            run._journal.close()
+            run.finish()
 
     closing = Closing()
     with tracked.start(live=False, system_metrics=False) as run:
         estimator(classifier()).fit(loader(), epochs=2, event_handlers=[closing])
-        run.status = "FINISHED"
     assert closing.epochs == 2 and "the journal is closed" in caplog.text
     caplog.clear()
     autolog(silent=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -100,10 +101,11 @@ def test_a_disk_that_is_full_at_a_segments_end_costs_no_other_file_anything(
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_the_last_words_begin_a_segment_where_the_reserve_makes_room(tmp_path: Path, tiny_disk: Path) -> None:
+def test_the_last_words_begin_a_segment_where_the_reserve_makes_room(
+    tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal.create(tiny_disk, experiment="exp", run_name=None)
-    assert journal._lines is not None
-    journal._lines._size = files.SEGMENT_BYTES
+    monkeypatch.setattr(files, "SEGMENT_BYTES", 0)
     fill(tiny_disk)
     before = set(os.listdir("/proc/self/fd"))
     journal.status("FAILED", reason="disk full")
@@ -129,7 +131,7 @@ def test_a_full_disk_under_mlflow_is_waited_for(tiny_disk: Path, tmp_path: Path)
     database = tiny_disk / "mlflow.db"
     shutil.copy(made_database(), database)
     store = Store(f"sqlite:///{database}", tmp_path / "artifacts", tmp_path / "journals")
-    journal = Journal.create(store.root, experiment="exp", run_name=None)
+    journal = Journal.create(store.journals, experiment="exp", run_name=None)
     for step in range(2_000):
         journal.metrics({"loss": step}, step=step)
     journal.status("FINISHED")
@@ -146,7 +148,7 @@ def test_a_full_disk_under_mlflow_is_waited_for(tiny_disk: Path, tmp_path: Path)
 def test_artifacts_that_do_not_fit_the_artifact_folder_are_waited_for(tiny_disk: Path, tmp_path: Path) -> None:
     shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db", tiny_disk / "artifacts", tmp_path / "journals")
-    journal = Journal.create(store.root, experiment="exp", run_name=None)
+    journal = Journal.create(store.journals, experiment="exp", run_name=None)
     (tmp_path / "large").write_bytes(b"x" * 3_000_000)
     journal.artifact(tmp_path / "large", "model")
     journal.status("FINISHED")
@@ -156,3 +158,18 @@ def test_artifacts_that_do_not_fit_the_artifact_folder_are_waited_for(tiny_disk:
     subprocess.run(["mount", "-o", "remount,size=64m", tiny_disk], check=True)
     assert replay(journal.dir, store).status == "FINISHED"
     assert sum(path.stat().st_size for path in tiny_disk.rglob("large")) == 3_000_000
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, shared: bool) -> None:
+    path = tmp_path / "state.json"
+    for text in ("one", "two"):
+        with files.whole_file(path, shared=shared) as part:
+            part.write_text(text)
+        assert path.read_text() == text
+    with pytest.raises(OSError, match="full"), files.whole_file(path, shared=shared) as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, "full")
+    with pytest.raises(FileNotFoundError), files.whole_file(path, shared=shared):
+        pass  # nothing was written
+    assert path.read_text() == "two" and list(tmp_path.iterdir()) == [path]

@@ -23,7 +23,7 @@ from tests.support import ROOT
 from tracking.errors import JournalError, TrackingError
 from tracking.journal import Journal, files
 from tracking.journal.events import Position, journals, read
-from tracking.journal.writer import is_held, writer
+from tracking.journal.files import is_held, writer
 
 
 def begin(root: Path, **rest: Any) -> Journal:
@@ -297,23 +297,23 @@ def test_a_forked_child_neither_writes_nor_keeps_the_run_alive(tmp_path: Path) -
         from tracking.errors import JournalError
         from tracking.journal import Journal
         journal = Journal.create(sys.argv[1], experiment="exp", run_name=None)
-        ready, told = os.pipe(), os.pipe()
+        ready, go_on = os.pipe(), os.pipe()
         if os.fork() == 0:
             try:
                 journal.tags({"child": 1})
             except JournalError as error:
                 os.write(ready[1], str(error).encode())
-            os.read(told[0], 1)  # outlives the parent until told to go
+            os.read(go_on[0], 1)  # outlives the parent until this arrives
             os._exit(0)
         said = os.read(ready[0], 1000).decode()
         assert "is closed" in said, said
         journal.tags({"parent": 1})
-        os.set_inheritable(told[1], True)
-        from tracking.journal.writer import is_held
+        os.set_inheritable(go_on[1], True)
+        from tracking.journal.files import is_held
         assert is_held(journal.dir)
-        journal._release()  # as the death of this process would
+        journal.close()  # as the death of this process would
         assert not is_held(journal.dir)
-        os.write(told[1], b"x")
+        os.write(go_on[1], b"x")
         os.wait()
     """
     done = in_process(code, tmp_path)
@@ -432,7 +432,7 @@ def test_what_lies_inside_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_out_are_copied(tmp_path: Path) -> None:
-    """So that nothing of a journal leads out of it: whoever replays one uploads only what lies in it."""
+    """So that nothing of a journal leads out of it: a replayer uploads only what is in it."""
     journal = begin(tmp_path / "r")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "weights").write_text("w")

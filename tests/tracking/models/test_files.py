@@ -272,7 +272,7 @@ def test_pickled_weights_are_no_weights(tmp_path: Path) -> None:
     import pickle
 
     files = builtin_files(tmp_path) | {"image-classification-0013.params": pickle.dumps({"arg:w": [1.0]}) + b" " * 64}
-    with pytest.raises(ModelError, match="no MXNet parameter file"):
+    with pytest.raises(ModelError, match="not a readable MXNet parameter file"):
         model_archive.take_out(archive(tmp_path / "model.tar.gz", files), tmp_path / "out")
 
 
@@ -310,7 +310,7 @@ def test_a_header_that_wants_gigabytes_is_refused(tmp_path: Path) -> None:
         ({"image-classification-0013.params": None}, "no weights"),
         ({"other-symbol.json": b"{}"}, "2 graphs"),
         ({"model-shapes.json": b"[{}]"}, "model-shapes.json cannot be read"),
-        ({"image-classification-symbol.json": b"not json"}, "no MXNet graph"),
+        ({"image-classification-symbol.json": b"not json"}, "not an MXNet graph"),
     ],
 )
 def test_an_archive_that_is_not_whole_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The flavor: what lies in a saved model, and that it answers the same wherever and however it is loaded."""
+"""The flavor: what is in a saved model, and that it answers the same wherever and however it is loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.support.models import CLASS_NAMES, FAMILIES, ask, by_class, crops, ne
 from tracking.errors import ModelError
 from tracking.models import facts as model_format
 from tracking.models import gluon
-from tracking.models import gluon as gluon_private
 from tracking.models.package import encode_png
 from tracking.models.serving import runtime as gluon_symbol
 from tracking.models.serving.model import PictureModel
@@ -35,7 +34,7 @@ SMALL = (20, "v1", (3, 28, 28))
 
 @pytest.fixture
 def saved() -> Path:
-    """A saved small network; nobody writes to it."""
+    """A saved small network, read only."""
     return saved_model(*SMALL)
 
 
@@ -330,7 +329,7 @@ def test_a_model_can_answer_with_names_alone_as_mlflows_evaluation_wants(saved: 
 
 
 def test_the_private_names_of_mlflow_are_there() -> None:
-    example = gluon_private._find("mlflow.models.utils", "_save_example")
+    example = gluon.mlflow_internal("mlflow.models.utils", "_save_example")
     assert callable(example)
     with pytest.raises(ModelError, match=r"tested are >=3\.17"):
-        gluon_private._find("mlflow.models.utils", "_gone")
+        gluon.mlflow_internal("mlflow.models.utils", "_gone")

@@ -33,7 +33,7 @@ def test_a_model_that_another_python_saved_gives_the_same_answers(version: str, 
     expected = np.array([json.loads((folder / "expected.json").read_text())])
     facts = model_format.read_facts(folder)
     names = facts["class_names"]
-    # The code that lies in it, of its own time.
+    # The code in it, of its own time.
     for runtime in ("onnx", "mxnet"):
         model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True, model_config={"runtime": runtime})
         answer = model.predict(model.input_example)

@@ -27,7 +27,7 @@ SMALL = (20, "v1", (3, 28, 28))
 
 @pytest.fixture
 def saved() -> Path:
-    """A saved small network; nobody writes to it."""
+    """A saved small network, read only."""
     return saved_model(*SMALL)
 
 

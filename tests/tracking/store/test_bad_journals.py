@@ -23,7 +23,7 @@ from tracking.store.replay import replay
 
 Captured = pytest.CaptureFixture[str]
 
-# What stands in a line, and a piece of what is said of it. time_ms is 5 where none is given.
+# A line, and a piece of the message about it. time_ms is 5 where none is given.
 BAD_EVENTS: tuple[tuple[Any, str], ...] = (
     ({"event": "metric", "step": 2**63, "values": {"m": 1.0}}, "does not fit 64 bits"),
     ({"event": "metric", "step": -(2**70), "values": {"m": 1.0}}, "does not fit 64 bits"),
@@ -44,9 +44,9 @@ BAD_EVENTS: tuple[tuple[Any, str], ...] = (
     ({"event": "metric", "step": 1, "values": {"m": 1.0}, "time_ms": 2**63}, "time 9223372036854775808"),
     ({"event": "metric", "step": 1, "values": {"m": 1.0}, "time_ms": "now"}, "time 'now'"),
     ({"event": "metric", "step": 1, "values": {"m": 1.0}, "time_ms": None}, "time None"),
-    ({"event": "param", "values": {"p": 3}}, "param p: '3' is no text"),
+    ({"event": "param", "values": {"p": 3}}, "param p: '3' is not text"),
     ({"event": "param", "values": None}, "values is 'None'"),
-    ({"event": "tag", "values": {"t": ["x"]}}, "is no text"),
+    ({"event": "tag", "values": {"t": ["x"]}}, "is not text"),
     ({"event": "tag", "values": "t"}, "values is 't'"),
     ({"event": "dataset", "context": "test"}, "dataset event: name is 'None'"),
     (
@@ -84,7 +84,7 @@ BAD_EVENTS: tuple[tuple[Any, str], ...] = (
 
 
 def begun(store: Store, name: str, **rest: Any) -> Journal:
-    journal = Journal.create(store.root, experiment="exp", run_name=name, journal_id=name, **rest)
+    journal = Journal.create(store.journals, experiment="exp", run_name=name, journal_id=name, **rest)
     journal.metrics({"before": 1}, step=1)
     return journal
 
@@ -191,10 +191,10 @@ BAD_JOURNALS: tuple[tuple[Callable[[Path], Any], str], ...] = (
     (_content(b""), "holds no journal, or one whose first line is torn"),
     (_content(b"{"), "first line is torn"),
     (_content(b"\0" * 5000), "first line is torn"),
-    (_content(os.urandom(5000).replace(b"\n", b"") + b"\nx\n"), "is no journal: journal-000001.jsonl, byte 0: not"),
-    (_content(b"SQLite format 3\0\n" * 50), "is no journal"),
-    (_content(b"time,loss\n1,2\n"), "is no journal"),
-    (_content(b"\xef\xbb\xbf{}\nx\n"), "is no journal"),
+    (_content(os.urandom(5000).replace(b"\n", b"") + b"\nx\n"), "is not a journal: journal-000001.jsonl, byte 0: not"),
+    (_content(b"SQLite format 3\0\n" * 50), "is not a journal"),
+    (_content(b"time,loss\n1,2\n"), "is not a journal"),
+    (_content(b"\xef\xbb\xbf{}\nx\n"), "is not a journal"),
     (_first_line_gone, "does not begin with the start of a run but with 'metric'"),
     (_rewrite(version=2), "newer version"),
     (_rewrite(version="1"), "version is '1'"),
@@ -210,8 +210,8 @@ BAD_JOURNALS: tuple[tuple[Callable[[Path], Any], str], ...] = (
     (_rewrite(tags=["a"]), "tags is"),
     (_rewrite(attach_run_id="no such run"), "no run 'no such run'"),
     (_rewrite(attach_run_id="../../x\0"), "no run '../../x"),
-    (_instead(Path.mkdir), "is no file"),
-    (_instead(os.mkfifo), "is no file"),
+    (_instead(Path.mkdir), "is not a file"),
+    (_instead(os.mkfifo), "is not a file"),
     (_instead(lambda path: path.symlink_to("/etc/hostname")), "Too many levels of symbolic links"),
     (_instead(lambda path: path.symlink_to(path)), "Too many levels of symbolic links"),
     (_instead(lambda path: None), "it holds no journal-000001.jsonl"),
@@ -220,7 +220,7 @@ BAD_JOURNALS: tuple[tuple[Callable[[Path], Any], str], ...] = (
     (_instead(Path.mkdir, "replay.lock"), "cannot write"),
     (_instead(lambda path: path.symlink_to("/tmp/out"), "replay.lock"), "cannot write"),
     (_instead(Path.mkdir, "replay.json"), "cannot write"),
-    (_instead(Path.mkdir, "replay.part"), "cannot write"),
+    (_instead(Path.mkdir, "replay.json.part"), "cannot write"),
     (_instead(lambda path: path.symlink_to(path), "lock"), "cannot be read"),
 )
 # What is done to what is only a shortcut: such a journal goes in as any other.
@@ -249,8 +249,8 @@ def test_one_bad_journal_keeps_no_other_out(store: Store, capsys: Captured) -> N
         journal.close()
         (journal.dir / "replay.json").write_bytes(state.replace(b"URI", store.public_uri.encode()))
     for name in ("a file.txt", "ünïcode", os.fsdecode(b"latin-\xe9")):
-        (store.root / name).write_text("foreign")
-    (store.root / "folder").mkdir()
+        (store.journals / name).write_text("foreign")
+    (store.journals / "folder").mkdir()
     begun(store, "zz-good").status("FINISHED")
     for turn, arguments in enumerate((["sync"], ["sync", "--all"], ["repair"], ["sync"])):
         assert main(arguments) == 1
@@ -258,7 +258,7 @@ def test_one_bad_journal_keeps_no_other_out(store: Store, capsys: Captured) -> N
         assert "Traceback" not in said.err
         for number, (_, reason) in enumerate(BAD_JOURNALS):
             lines = [line for line in said.err.splitlines() if f"bad-{number:02}" in line]
-            # What only keeps MLflow from being told, or a lock from being looked at, is said by who needs it.
+            # What only stops the replay, or a look at a lock, is reported where it is needed.
             if turn and reason in ("cannot write", "cannot be read", "no run 'no such run'", "no run '../../x"):
                 continue
             assert any(reason in line for line in lines), (arguments, number, reason, lines)
@@ -269,7 +269,7 @@ def test_one_bad_journal_keeps_no_other_out(store: Store, capsys: Captured) -> N
 
 
 def _as_everybody() -> None:
-    """Leave root without its right to read and write what the modes forbid, which nobody else has."""
+    """Leave root without its right to read and write what the modes forbid, which root alone has."""
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
@@ -283,8 +283,12 @@ def test_what_nobody_may_read_is_named_and_left_alone(store: Store, workdir: Pat
         journal.artifact(journal.dir / "files" / "model")
         journal.status("FINISHED")
         journal.close()
-    shut = [store.root / "closed", store.root / "closed-file" / "journal-000001.jsonl", store.root / "closed-lock/lock"]
-    shut += [store.root / "partly" / "files" / "model" / inner for inner in ("shut", "deep")]
+    shut = [
+        store.journals / "closed",
+        store.journals / "closed-file" / "journal-000001.jsonl",
+        store.journals / "closed-lock/lock",
+    ]
+    shut += [store.journals / "partly" / "files" / "model" / inner for inner in ("shut", "deep")]
     for path in shut:
         path.chmod(0)
     code = """
@@ -370,11 +374,11 @@ def test_a_journal_is_not_trusted_with_paths(store: Store, workdir: Path) -> Non
     assert all(path.is_relative_to(folder) or path.parent == journal.dir or path in folder.parents for path in new)
 
 
-@pytest.mark.parametrize("name", ["lock", "reserve", "replay.part", "replay.lock", "journal-000002.jsonl"])
+@pytest.mark.parametrize("name", ["lock", "reserve", "replay.json.part", "replay.lock", "journal-000002.jsonl"])
 def test_links_among_a_journals_files_harm_no_file_of_the_users(store: Store, workdir: Path, name: str) -> None:
     (workdir / "precious").write_text("precious")
     journal = begun(store, "bad")
-    journal._release()
+    journal.close()
     (journal.dir / name).unlink(missing_ok=True)
     (journal.dir / name).symlink_to(workdir / "precious")
     main(["repair"])

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 
-from reports.runs import predictions
 from tests.support import ROOT
 from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
 from tests.tracking.store.test_logged_models import model_folder
@@ -28,7 +27,7 @@ from tracking import run as tracked
 from tracking.__main__ import main
 from tracking.frame import frame
 from tracking.journal import Journal
-from tracking.store import Store, resolve
+from tracking.store import Store, artifacts, logged_models, resolve
 from tracking.store.replay import replay
 
 pytestmark = pytest.mark.slow
@@ -77,7 +76,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture
 def remote(served: Store, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The server as a store, from another directory; its experiment ``far`` keeps artifacts behind the server."""
-    url = (served.root.parent.parent / "url").read_text()
+    url = (served.journals.parent.parent / "url").read_text()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     store = resolve()
     client = store.client()
@@ -88,7 +87,7 @@ def remote(served: Store, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Sto
 
 def test_the_pages_show_runs_and_artifacts_of_the_store(served: Store, tmp_path: Path) -> None:
     run_id = replay(write_full_journal(served, tmp_path), served).run_id
-    url = (served.root.parent.parent / "url").read_text()
+    url = (served.journals.parent.parent / "url").read_text()
     with urllib.request.urlopen(f"{url}/", timeout=30) as page:
         assert b"<title>MLflow</title>" in page.read()
     with urllib.request.urlopen(f"{url}/get-artifact?path=model/weights.bin&run_uuid={run_id}", timeout=30) as answer:
@@ -124,10 +123,10 @@ def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Pa
         assert Path(client.download_artifacts(run.mlflow_run_id, path, str(tmp_path))).stat().st_size > 0
     assert remote.journal_dir(run.mlflow_run_id[:8]) == run.dir
     where = found.info.artifact_uri
-    fetched = predictions.artifact(remote, where, "texts/notes.txt", tmp_path / "fetched")
+    fetched = artifacts.fetch(remote.tracking_uri, where, "texts/notes.txt", tmp_path / "fetched")
     assert fetched is not None and fetched.read_text() == "hello"
-    assert predictions.artifact(remote, where, "texts/other.txt", tmp_path) is None
-    assert predictions.artifact(remote, where, "nowhere/notes.txt", tmp_path) is None
+    assert artifacts.fetch(remote.tracking_uri, where, "texts/other.txt", tmp_path) is None
+    assert artifacts.fetch(remote.tracking_uri, where, "nowhere/notes.txt", tmp_path) is None
     assert [one.digest for one in frame.inputs(remote, run.mlflow_run_id)] == ["abc"]
 
 
@@ -146,15 +145,18 @@ def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path)
     found = Path(client.download_artifacts(run.mlflow_run_id, "model", str(tmp_path)))
     assert (found / "code" / "loader" / "__init__.py").is_file()
     assert output.model_id in (found / "MLmodel").read_text()
-    fetched = predictions.model_file(remote, run.mlflow_run_id, "MLmodel", tmp_path / "fetched")
+    ((_, location),) = frame.models(remote, run.mlflow_run_id)
+    fetched = artifacts.fetch(remote.tracking_uri, location, "MLmodel", tmp_path / "fetched")
     assert fetched is not None and output.model_id in fetched.read_text()
-    assert predictions.model_file(remote, run.mlflow_run_id, "none.json", tmp_path) is None
+    assert artifacts.fetch(remote.tracking_uri, location, "none.json", tmp_path) is None
+    whole = logged_models.fetch(client, remote.find_run(run.mlflow_run_id), "model", tmp_path / "whole")
+    assert whole is not None and output.model_id in (whole / "MLmodel").read_text()
 
 
 @pytest.mark.parametrize(("stop_at", "after"), [(0, True), (2, True), (3, True), (5, False), (6, True), (7, True)])
 def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, stop_at: int, after: bool) -> None:
     directory = write_full_journal(remote, tmp_path)
-    stopping = StoppingStore(remote.tracking_uri, None, remote.root, stop_at=stop_at, after=after)
+    stopping = StoppingStore(remote.tracking_uri, None, remote.journals, stop_at=stop_at, after=after)
     with pytest.raises(Stopped):
         replay(directory, stopping)
     replay(directory, remote)
@@ -208,7 +210,7 @@ def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once
     older: Store, remote: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        journal = Journal.create(older.root, experiment="far", run_name="older")
+        journal = Journal.create(older.journals, experiment="far", run_name="older")
         journal.metrics({"test_accuracy": 0.5}, step=2)
         journal.artifact(model_folder(tmp_path / "model"))
         journal.status("FINISHED")

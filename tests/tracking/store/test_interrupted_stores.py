@@ -1,4 +1,4 @@
-"""A store whose writer was killed, or that somebody holds locked, is no damaged store."""
+"""A store whose writer was killed, or that another program holds locked, is not a damaged store."""
 
 from __future__ import annotations
 

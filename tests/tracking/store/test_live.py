@@ -1,4 +1,4 @@
-"""The thread that shows a run while it goes on: never in the way, never for ever, never losing anything."""
+"""The thread that shows a run while it goes on: never in the way, never endless, never losing anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,7 +27,7 @@ from tracking.store.replay import replay
 
 @pytest.fixture
 def dead_uri() -> str:
-    """An address of this machine where nobody listens."""
+    """An address of this machine where no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return f"http://127.0.0.1:{port}"
@@ -49,7 +49,7 @@ def wait_until(happened: Any, timeout_s: float = 30.0) -> None:
 
 
 def test_what_is_logged_is_shown_while_the_run_goes_on(store: Store) -> None:
-    journal = Journal.create(store.root, experiment="exp", run_name="live")
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
     live = Live(journal.dir, store, interval_s=0.01)
     live.start()
     journal.metrics({"loss": 1.0}, step=1)
@@ -147,8 +147,8 @@ class _Flaky(Store):
 
 
 def test_a_store_that_comes_back_gets_everything(store: Store) -> None:
-    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.root)
-    journal = Journal.create(store.root, experiment="exp", run_name="live")
+    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.journals)
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
     live = Live(journal.dir, flaky, interval_s=0.01)
     live.start()
     wait_until(lambda: live.run_id)
@@ -160,15 +160,27 @@ def test_a_store_that_comes_back_gets_everything(store: Store) -> None:
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
 
 
+class _Lapsing(Store):
+    """A store that fails as often as ``failures`` has errors."""
+
+    failures: ClassVar[list[Exception]] = []
+
+    @property
+    def public_uri(self) -> str:
+        if self.failures:
+            raise self.failures.pop()
+        return super().public_uri
+
+
 def test_one_failure_at_the_end_is_tried_again(store: Store) -> None:
-    flaky = _Flaky(store.tracking_uri, store.artifact_root, store.root)
-    flaky.failures.append(StoreUnreachable("once"))
-    journal = Journal.create(store.root, experiment="exp", run_name="live")
-    journal.status("FINISHED")
-    live = Live(journal.dir, flaky)
-    live._ending = True
+    lapsing = _Lapsing(store.tracking_uri, store.artifact_root, store.journals)
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
+    live = Live(journal.dir, lapsing, interval_s=60)
     live.start()
-    assert live.finish() is None
+    wait_until(lambda: live.run_id)
+    journal.status("FINISHED")
+    lapsing.failures.append(StoreUnreachable("once"))
+    assert live.finish() is None and not lapsing.failures
     assert [run.info.status for run in store.runs()] == ["FINISHED"]
 
 

@@ -28,7 +28,7 @@ def model_folder(folder: Path, epoch: int = 2, content: str = "weights") -> Path
 
 def write(store: Store, tmp_path: Path, *, end: bool = True) -> Path:
     """A run of three epochs whose second one's weights are kept."""
-    journal = Journal.create(store.root, experiment="exp", run_name="made", start_time_ms=1_000)
+    journal = Journal.create(store.journals, experiment="exp", run_name="made", start_time_ms=1_000)
     journal.params({"num_layers": 44, "note": "x" * 600}, time_ms=1_001)
     for context in ("train", "validation", "test"):
         journal.dataset(
@@ -108,7 +108,7 @@ def test_a_replayer_stopped_at_any_call_leaves_one_model(store: Store, tmp_path:
     directory = write(store, tmp_path)
     stop_at = 0
     while True:
-        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=stop_at, after=after)
+        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.journals, stop_at=stop_at, after=after)
         try:
             replay(directory, stopping)
             break
@@ -155,7 +155,7 @@ def test_what_is_no_model_of_the_run_stays_an_artifact(
     folder = model_folder(tmp_path / name)
     if not has_description:
         (folder / "MLmodel").unlink()
-    journal = Journal.create(store.root, experiment="exp", run_name="made")
+    journal = Journal.create(store.journals, experiment="exp", run_name="made")
     journal.artifact(folder, artifact_path)
     journal.close()
     replay(journal.dir, store)
@@ -168,7 +168,7 @@ def test_what_is_no_model_of_the_run_stays_an_artifact(
 def test_a_model_that_says_no_epoch_belongs_to_the_state_before_training(store: Store, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model")
     (folder / "model.json").write_text("not json")
-    journal = Journal.create(store.root, experiment="exp", run_name="made")
+    journal = Journal.create(store.journals, experiment="exp", run_name="made")
     journal.metrics({"validation_accuracy": 0.5}, step=0)
     journal.artifact(folder)
     journal.close()

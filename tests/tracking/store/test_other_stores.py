@@ -165,11 +165,11 @@ def a_registry(path: Path) -> None:
 
 
 FOREIGN: dict[Callable[[Path], None], str] = {
-    theirs: "no MLflow store but another program's database (tables alembic_version, bookmarks)",
-    theirs_like_ours: "is no MLflow store that can be used, since it lacks params, latest_metrics, metrics",
-    theirs_in_wal: "no MLflow store but another program's database (tables cookies)",
-    a_text: "is no sqlite database but another kind of file",
-    a_longer_text: "is no sqlite database but another kind of file",
+    theirs: "not an MLflow store but another program's database (tables alembic_version, bookmarks)",
+    theirs_like_ours: "cannot be used as an MLflow store: it lacks params, latest_metrics, metrics",
+    theirs_in_wal: "not an MLflow store but another program's database (tables cookies)",
+    a_text: "is not an sqlite database but another kind of file",
+    a_longer_text: "is not an sqlite database but another kind of file",
     a_folder: "is a folder; point",
 }
 
@@ -253,7 +253,7 @@ def test_what_a_store_left_behind_does_not_go_into_a_new_one(workdir: Path, left
     (workdir / "mlruns").mkdir()
     (workdir / "mlruns" / f"mlflow.db{left}").write_bytes(b"old pages")
     for act in (resolve().check, resolve().client, tracked.start):
-        with pytest.raises(StoreError, match=f"mlflow.db{left} lies there without its database"):
+        with pytest.raises(StoreError, match=f"mlflow.db{left} is there without its database"):
             act()
     assert [p.name for p in (workdir / "mlruns").iterdir()] == [f"mlflow.db{left}"]
 

@@ -99,7 +99,9 @@ def test_runs_live_there_as_they_live_in_a_file(store: Store, tmp_path: Path) ->
     for stop_at in (0, 1, 2, 4, 7):
         for after in (False, True):
             directory = write_full_journal(store, tmp_path)
-            stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=stop_at, after=after)
+            stopping = StoppingStore(
+                store.tracking_uri, store.artifact_root, store.journals, stop_at=stop_at, after=after
+            )
             with pytest.raises(Stopped):
                 replay(directory, stopping)
             replay(directory, store)
@@ -138,7 +140,9 @@ def _with(store: Store, password: str) -> str:
 def test_what_it_cannot_hold_is_written_otherwise_or_noted(store: Store, tmp_path: Path) -> None:
     """Half of these end in its driver where sqlite takes them; one of them must not keep the others out."""
     odd = "NUL \0 and \udce9"
-    journal = Journal.create(store.root, experiment=f"odd {odd}", run_name=odd * 50, tags={"mlflow.source.name": odd})
+    journal = Journal.create(
+        store.journals, experiment=f"odd {odd}", run_name=odd * 50, tags={"mlflow.source.name": odd}
+    )
     journal.params({"odd": odd, "long": odd * 1_000})
     journal.tags({"odd": odd, "ä" * 250: odd * 2_000})
     for number, value in enumerate((5e-324, 1.8e308 / 2, math.inf, -math.inf, math.nan, 2**62)):
@@ -209,7 +213,7 @@ def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) ->
 @pytest.mark.parametrize("text", FILTERS)
 def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
     query = Query(filter=text)
-    by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (sql, api))
+    by_sql, by_api = (frame.shaped(way.read(filled.uri, query), query) for way in (sql, api))
     pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
     assert by_sql.attrs == by_api.attrs
 
@@ -219,7 +223,7 @@ def test_sql_and_api_give_the_same_frame(filled: Filler, text: str) -> None:
 def test_top_k_is_the_same(filled: Filler, order_by: str, descending: bool) -> None:
     for limit in (1, 3, None):
         query = Query(order_by=order_by, descending=descending, limit=limit)
-        by_sql, by_api = (frame._frame(way.read(filled.uri, query), query) for way in (sql, api))
+        by_sql, by_api = (frame.shaped(way.read(filled.uri, query), query) for way in (sql, api))
         pd.testing.assert_frame_equal(by_sql, by_api, check_exact=True)
 
 
@@ -285,7 +289,7 @@ def test_another_applications_database_stays_as_it_is(
     ):
         assert command(words) == 2
         said = capsys.readouterr().err
-        assert "no MLflow store but another program's database (tables alembic_version, customers)" in said, words
+        assert "not an MLflow store but another program's database (tables alembic_version, customers)" in said, words
     for use in (resolve().client, resolve().experiment_id):
         with pytest.raises(StoreError, match="another program's database"):
             use()
@@ -295,7 +299,7 @@ def test_another_applications_database_stays_as_it_is(
 
 def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
     uri = made(server, "blank")
-    # Its view is the extension's, nobody's data.
+    # Its view is the extension's, not data.
     statement(uri, "CREATE EXTENSION pg_stat_statements")
     before = tables(uri)
     with pytest.raises(StoreError, match="no store at postgresql.*/blank: nothing has been tracked there yet"):

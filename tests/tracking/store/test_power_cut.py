@@ -1,4 +1,4 @@
-"""A machine that loses power: what was told to MLflow is in the journal, and what comes after it arrives."""
+"""A machine that loses power: what MLflow has is in the journal, and what comes after it arrives."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def cut(directory: Path, num_lines: int, padding: bytes = b"") -> None:
 
 def started(store: Store, num_steps: int) -> Path:
     """A run that was replayed while it went on, and then lost its process."""
-    journal = Journal.create(store.root, experiment="exp", run_name="cut")
+    journal = Journal.create(store.journals, experiment="exp", run_name="cut")
     for step in range(1, num_steps + 1):
         journal.metrics({"loss": step}, step=step)
-    journal._release()
+    journal.close()
     return journal.dir
 
 
@@ -78,7 +78,7 @@ def test_a_place_that_happens_to_be_a_lines_end_is_not_believed(store: Store) ->
     journal.tags({"a": ""})
     journal.tags({"a": "x" * (size - path.stat().st_size * 2 + 1)})
     missing = size - path.stat().st_size
-    journal._release()
+    journal.close()
     line = json.dumps({"time_ms": 1, "event": "tag", "values": {"b": ""}})
     path.write_bytes(path.read_bytes() + f"{line.ljust(missing - 1)}\n".encode())
     assert path.stat().st_size == size
@@ -119,7 +119,7 @@ class Flushes:
 def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = started(store, 5)
     path = directory / "journal-000001.jsonl"
-    told: list[tuple[int, int]] = []
+    sent: list[tuple[int, int]] = []
 
     class Watched(Store):
         def client(self) -> Any:
@@ -127,15 +127,15 @@ def test_nothing_is_told_to_mlflow_before_it_is_on_the_disk(store: Store, monkey
             real = client.log_batch
 
             def log_batch(*arguments: Any, **named: Any) -> Any:
-                told.append((flushes.sizes.get(str(path), 0), path.stat().st_size))
+                sent.append((flushes.sizes.get(str(path), 0), path.stat().st_size))
                 return real(*arguments, **named)
 
             client.log_batch = log_batch
             return client
 
     flushes = Flushes(monkeypatch)
-    replay(directory, Watched(store.tracking_uri, store.artifact_root, store.root))
-    assert told and all(flushed == size for flushed, size in told)
+    replay(directory, Watched(store.tracking_uri, store.artifact_root, store.journals))
+    assert sent and all(flushed == size for flushed, size in sent)
 
 
 def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +146,10 @@ def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatc
     own.write_text("log")
     flushes = Flushes(monkeypatch)
     seen: list[set[str]] = []
-    write = journal._write
-    monkeypatch.setattr(journal, "_write", lambda event: (seen.append(set(flushes.sizes)), write(event)))
+    append = files.AppendFile.append
+    monkeypatch.setattr(
+        files.AppendFile, "append", lambda *line, **how: (seen.append(set(flushes.sizes)), append(*line, **how))
+    )
     journal.artifact(tmp_path / "model")
     journal.artifact(own)
     assert {Path(path).name for path in seen[0]} >= {"weights", "files"}

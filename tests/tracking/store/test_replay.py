@@ -18,7 +18,7 @@ from tests.support.stores import Stopped, StoppingStore, made_database, write_fu
 from tracking import run as tracked
 from tracking.errors import JournalError, RunNotFound, StoreError, TrackingError
 from tracking.journal import Journal
-from tracking.journal.events import check_name
+from tracking.journal.checks import check_name
 from tracking.journal.progress import is_done, is_elsewhere, progress
 from tracking.store import Store
 from tracking.store.replay import replay
@@ -71,7 +71,7 @@ NUM_EVENTS = 12
 
 
 def journal(store: Store, **rest: Any) -> Journal:
-    return Journal.create(store.root, experiment="exp", run_name="made", **rest)
+    return Journal.create(store.journals, experiment="exp", run_name="made", **rest)
 
 
 def only_run(store: Store) -> Any:
@@ -100,7 +100,7 @@ def test_a_journal_becomes_one_run_however_often_it_is_replayed(store: Store, tm
 def test_stopped_at_any_call_and_replayed_again_it_is_exactly_once(store: Store, tmp_path: Path, after: bool) -> None:
     for stop_at in range(1000):
         directory = write_full_journal(store, tmp_path)
-        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=stop_at, after=after)
+        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.journals, stop_at=stop_at, after=after)
         try:
             replay(directory, stopping)
         except Stopped:
@@ -154,7 +154,7 @@ def test_stopped_again_and_again_it_gets_there(store: Store, tmp_path: Path) -> 
     directory = write_full_journal(store, tmp_path)
     num_stops = 0
     for _ in range(50):
-        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.root, stop_at=3, after=True)
+        stopping = StoppingStore(store.tracking_uri, store.artifact_root, store.journals, stop_at=3, after=True)
         try:
             replay(directory, stopping)
             break
@@ -179,7 +179,7 @@ def test_a_server_that_keeps_artifacts_in_its_own_folders_is_said(store: Store, 
             return store.client()
 
     store.client().create_experiment("exp", artifact_location="file:///server/own/folder")
-    far = Far("http://mlflow.example:5000", None, store.root)
+    far = Far("http://mlflow.example:5000", None, store.journals)
     outcome = replay(write_full_journal(store, tmp_path), far)
     [problem] = outcome.problems
     assert "the server keeps them in a folder of its own machine, /server/own/folder/" in problem
@@ -396,7 +396,7 @@ def test_a_store_made_anew_gets_the_run_again(store: Store, tmp_path: Path) -> N
     directory = write_full_journal(store, tmp_path)
     replay(directory, store)
     shutil.copy(made_database(), tmp_path / "other.db")
-    other = Store(f"sqlite:///{tmp_path}/other.db", tmp_path / "a", store.root)
+    other = Store(f"sqlite:///{tmp_path}/other.db", tmp_path / "a", store.journals)
     assert (is_elsewhere(directory, store.public_uri), is_elsewhere(directory, other.public_uri)) == (False, True)
     replay(directory, other)
     assert snapshot(other) == [EXPECTED]

@@ -33,7 +33,7 @@ def test_the_default_store_lies_in_mlruns_of_this_directory(workdir: Path) -> No
     store = resolve()
     assert store.tracking_uri == f"sqlite:///{workdir}/mlruns/mlflow.db"
     assert store.artifact_root == workdir / "mlruns" / "artifacts"
-    assert store.root == store.journals == workdir / "mlruns" / "journals"
+    assert store.journals == workdir / "mlruns" / "journals"
     assert store.database == workdir / "mlruns" / "mlflow.db"
     assert store.default_experiment == "image-classification"
     assert list(workdir.iterdir()) == []
@@ -59,7 +59,7 @@ def test_the_environment_names_the_store(
     store = resolve()
     assert store.tracking_uri == resolved.format(cwd=workdir)
     assert store.artifact_root == (None if artifacts is None else workdir / artifacts)
-    assert store.root == workdir / "mlruns" / "journals"
+    assert store.journals == workdir / "mlruns" / "journals"
     assert store.default_experiment == "theirs"
 
 
@@ -90,7 +90,7 @@ def test_runs_in_the_old_layout_are_pointed_out_until_they_are_brought_over(work
 def test_a_memory_store_is_refused(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in ("sqlite://", "sqlite:///:memory:"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(StoreError, match="lives in memory"):
+        with pytest.raises(StoreError, match="is in memory"):
             resolve().check()
 
 
@@ -147,7 +147,7 @@ def test_a_read_only_database_is_said_when_it_is_written(store: Store, tmp_path:
 
             raise MlflowException("(sqlite3.OperationalError) attempt to write a readonly database")
 
-    refusing = ReadOnly(store.tracking_uri, store.artifact_root, store.root)
+    refusing = ReadOnly(store.tracking_uri, store.artifact_root, store.journals)
     with pytest.raises(StoreError, match=r"cannot write .*mlflow.db: no write permission; change its owner"):
         replay(write_full_journal(store, tmp_path), refusing)
 
@@ -199,7 +199,7 @@ def test_the_newest_schema_read_from_text_is_the_one_mlflow_uses(store: Store) -
 def test_a_file_that_is_no_database_is_said(workdir: Path) -> None:
     (workdir / "mlruns").mkdir()
     (workdir / "mlruns" / "mlflow.db").write_text("no database at all, but long enough to look at" * 10)
-    with pytest.raises(StoreError, match="is no sqlite database but another kind of file"):
+    with pytest.raises(StoreError, match="is not an sqlite database but another kind of file"):
         resolve().check()
 
 
@@ -246,7 +246,7 @@ def test_experiments_keep_their_artifacts_under_their_name(store: Store) -> None
         assert store.experiment_id(name) == first
         location = client.get_experiment(first).artifact_location
         assert client.get_experiment(first).tags["mlflow.experimentKind"] == "custom_model_development"
-        assert location == (store.root.parent / "artifacts" / folder).as_uri()
+        assert location == (store.journals.parent / "artifacts" / folder).as_uri()
     with pytest.raises(StoreError, match="no experiment 'other' in sqlite.*; there are: ../.., Default, a/b: c, plain"):
         store.experiment_id("other", create=False)
 
@@ -289,7 +289,7 @@ def test_a_beginning_that_fits_several_is_said(store: Store, tmp_path: Path) -> 
     from tracking.journal import Journal
 
     for number in (1, 2):
-        journal = Journal.create(store.root, experiment="exp", run_name=None, journal_id=f"same{number}")
+        journal = Journal.create(store.journals, experiment="exp", run_name=None, journal_id=f"same{number}")
         replay(journal.dir, store)
     with pytest.raises(TrackingError, match="'same' could be 2 runs"):
         store.find_run("same")
@@ -343,7 +343,7 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
 
 
 def test_whoever_makes_a_store_can_be_killed_at_any_moment(workdir: Path) -> None:
-    """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store anew."""
+    """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store again."""
     code = "from tracking.store import resolve; print('go', flush=True); resolve().client()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     maker = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
@@ -356,4 +356,4 @@ def test_whoever_makes_a_store_can_be_killed_at_any_moment(workdir: Path) -> Non
     store = resolve()
     store.check()
     assert store.experiment_id("after")
-    assert not list((workdir / "mlruns").glob("*.part-*"))
+    assert not list((workdir / "mlruns").glob("*.part*"))

@@ -474,7 +474,7 @@ def test_the_run_is_shown_live_in_the_launcher_s_run(tmp_path: Path) -> None:
 
     shutil.copy(made_database(), tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
-    ours = Journal.create(store.root, experiment="pets", run_name="cats")
+    ours = Journal.create(store.journals, experiment="pets", run_name="cats")
     ours.params({"dataset": "photos/", "epochs": 2})
     here = Replayer(ours.dir, store)
     run_id = here.advance().run_id

@@ -20,7 +20,7 @@ from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock, environment
 from tests.support.aws.launches import CONFIG, account, launcher, metrics
 from tests.support.stores import make_store
 from tracking import names
-from tracking.journal.writer import is_held
+from tracking.journal.files import is_held
 from tracking.store import resolve
 from trainers.jobs import main
 from trainers.sagemaker.job import ledger, submit
@@ -42,7 +42,7 @@ def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def recorded(fake: FakeSageMaker, name: str = "cats", *, sent: bool = True, seed: int = 0) -> ledger.Entry:
-    where = launcher(fake, resolve().root)
+    where = launcher(fake, resolve().journals)
     entry, journal = where.record(where.plan(replace(CONFIG, run_name=name, seed=seed)))
     journal.close()
     return submit.send(where.aws, entry) if sent else entry
@@ -140,7 +140,7 @@ def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[s
     assert loaded is not None and loaded.ended == "killed" and never.name not in {name for _, name in fake.jobs}
     capsys.readouterr()
     lost = recorded(fake, "pigs", sent=False)
-    submit.send(launcher(fake, resolve().root).aws, lost)
+    submit.send(launcher(fake, resolve().journals).aws, lost)
     lost.save()  # AWS has taken it, the answer was lost
     assert main(["stop", lost.name]) == 0 and "asked to end" in capsys.readouterr().out
     assert fake.job(lost.name).status in ("Stopping", "Stopped")
@@ -170,7 +170,7 @@ def test_a_stranger_s_job_is_spoken_to_without_becoming_a_run(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     assert main(["stop", entry.name]) == 0 and main(["wait", entry.name, *POLL]) == 1
-    assert main(["logs", entry.name]) == 0 and list(ledger.entries(resolve().root)) == []
+    assert main(["logs", entry.name]) == 0 and list(ledger.entries(resolve().journals)) == []
     assert main(["stop", "no-such-job"]) == 1
     assert "no-such-job: StopTrainingJob: Requested resource not found" in capsys.readouterr().err
 
@@ -237,7 +237,7 @@ def test_the_table_of_many_jobs(tmp_path: Path, workdir: Path, monkeypatch: pyte
     out = io.StringIO()
     with account(tmp_path / "fake", monkeypatch, default=QUICK) as fake:
         entries = [recorded(fake, f"cats-{seed}", seed=seed) for seed in range(2)]
-        where = launcher(fake, resolve().root)
+        where = launcher(fake, resolve().journals)
         with console.ManyJobs(out) as view:
             Fleet(entries, lambda entry: where.aws, listener=view, poll_s=5, on_round=view.draw).run()
     said = out.getvalue()

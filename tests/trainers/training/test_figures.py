@@ -1,4 +1,4 @@
-"""The two figures of a run and the predictions file: right numbers in them, and readable files."""
+"""The two figures of a run: readable files."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import image
-from pyarrow import parquet
 
-from trainers.training import figures, record
-
-
-class FakeSplit:
-    labels = np.array([0, 1, 2])
-    keys = ["a", "b", "c"]
-    image_digests = ["d0", "d1", "d2"]
-
-    def __len__(self) -> int:
-        return 3
+from trainers.training import figures
 
 
 def test_both_figures_are_pictures(tmp_path: Path) -> None:
@@ -39,12 +29,3 @@ def test_one_epoch_and_many_classes_can_be_drawn(tmp_path: Path) -> None:
     labels = np.arange(100)
     figures.confusion_matrix(tmp_path / "many.png", labels, labels[::-1], [f"class {n}" for n in range(100)], "many")
     assert (tmp_path / "many.png").stat().st_size > 5000
-
-
-def test_predictions_hold_one_row_a_picture(tmp_path: Path) -> None:
-    path = tmp_path / "p" / "test.parquet"
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.0, 0.1, 0.9]], np.float32)
-    record.write_predictions(path, FakeSplit(), probabilities)  # type: ignore[arg-type]
-    table = parquet.read_table(path).to_pydict()
-    assert table["predicted"] == [0, 0, 2] and table["label"] == [0, 1, 2] and table["key"] == ["a", "b", "c"]
-    np.testing.assert_allclose(table["probability"], [0.7, 0.6, 0.9], rtol=1e-6)

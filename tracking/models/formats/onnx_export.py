@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two runtimes' answers to the same pictures lie apart."""
+    """How far two runtimes' answers to the same pictures differ."""
 
     num_images: int
     max_difference: float  # of a probability
@@ -71,7 +71,7 @@ def convert(graph: Graph, arrays: Mapping[str, Array], image_shape: tuple[int, i
 
 
 def compare(logits: Array, other: Array) -> Agreement:
-    """How far two sets of logits (N, K) of the same pictures lie apart.
+    """How far two sets of logits (N, K) of the same pictures differ.
 
     Raises ModelError where one is not finite, or where they differ by more than arithmetic explains.
     """

@@ -116,4 +116,4 @@ class _Reader:
         return start
 
     def _error(self, why: str) -> ModelError:
-        return ModelError(f"{self._name} is no MXNet parameter file that can be read here: {why}.")
+        return ModelError(f"{self._name} is not a readable MXNet parameter file: {why}.")

@@ -49,9 +49,9 @@ def parse(text: str | bytes, name: str = "symbol.json") -> Graph:
         heads = [(int(head[0]), int(head[1])) for head in found["heads"]]
         attrs = found.get("attrs", {})
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise ModelError(f"{name} is no MXNet graph ({type(error).__name__}: {error}).") from error
+        raise ModelError(f"{name} is not an MXNet graph ({type(error).__name__}: {error}).") from error
     if not isinstance(attrs, dict):
-        raise ModelError(f"{name} is no MXNet graph: its attrs are no table.")
+        raise ModelError(f"{name} is not an MXNet graph: its attrs are not a table.")
     if not 0 < len(nodes) <= _MAX_NODES:
         raise ModelError(f"{name} has {len(nodes)} nodes; from 1 to {_MAX_NODES:,} can be read.")
     for index, node in enumerate(nodes):
@@ -86,7 +86,7 @@ def with_input(graph: Graph, weights: Container[str], name: str) -> Graph:
 
 
 def num_classes(graph: Graph, weights: Mapping[str, Any]) -> int | None:
-    """How many outputs the last layer has, None where it doesn't tell."""
+    """How many outputs the last layer has, None where it is not stated."""
     head = graph.nodes[graph.head]
     if head.op != "FullyConnected" or len(head.inputs) < 2:
         return None

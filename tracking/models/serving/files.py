@@ -1,7 +1,7 @@
 """A saved model's files before anything reads them: the facts in ``model.json``, and whether the others are whole.
 
 Ships inside every saved model. Runtimes read their files with native code, which may crash on damaged ones or answer
-from other weights than those of training; a digest that was written beside them tells first.
+from other weights than those of training; a digest that was written beside them detects it first.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check(directory: str | Path, *names: str) -> None:
         if wanted is not None and found != wanted:
             raise DamagedModel(
                 f"{folder / name} is not the file that was saved (SHA-256 {found[:12]}…, {META} says"
-                f" {str(wanted)[:12]}…); fetch the model anew"
+                f" {str(wanted)[:12]}…); fetch the model again"
             )
 
 

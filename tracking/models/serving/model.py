@@ -95,7 +95,7 @@ class PictureModel:
             ) from error
         if shape != (1, len(self.class_names)):
             raise DamagedModel(
-                f"{directory}: its network tells {shape[-1]} classes apart, model.json names {len(self.class_names)}"
+                f"{directory}: its network has {shape[-1]} classes, model.json names {len(self.class_names)}"
             )
 
     def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

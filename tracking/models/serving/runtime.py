@@ -78,7 +78,7 @@ def load(directory: str | Path, runtime: str = "auto", num_threads: int = 0) -> 
     except ImportError as error:
         also = "" if missing is None else f"; the ONNX copy needs onnxruntime, which is not there either ({missing})"
         if not path.is_file() and ONNX in (read_facts(directory).get(DIGESTS) or {}):
-            also = f"; {path}, which would do without it, is missing: fetch the model anew"
+            also = f"; {path}, which would do without it, is missing: fetch the model again"
         raise ImportError(f"MXNet is needed: pip install mxnet==1.9.1 'numpy<2' ({error}){also}") from error
 
 
@@ -88,7 +88,7 @@ SYMBOL, WEIGHTS = "model-symbol.json", "model-0000.params"
 def mxnet() -> Any:
     """The module, with the gaps of newer NumPy filled. Raises ImportError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it greets a newer Python with deprecations that nobody can act on
+        warnings.simplefilter("ignore")  # it warns of deprecations on a newer Python, which a user cannot act on
         if not hasattr(np, "bool"):
             np.bool = bool  # type: ignore[attr-defined]
         try:

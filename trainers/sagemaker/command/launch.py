@@ -152,7 +152,7 @@ def leave_out_started(study: Study, plan: StudyPlan, store: Store) -> list[Entry
     from trainers.sagemaker.job import ledger
 
     keys = {planned.key for planned in study.runs}
-    ours = [(entry, key_of(entry)) for entry in ledger.entries(store.root) if study_of(entry) == study.name]
+    ours = [(entry, key_of(entry)) for entry in ledger.entries(store.journals) if study_of(entry) == study.name]
     ours = [(entry, key) for entry, key in ours if key in keys]
     finished = {key: entry.journal_id for entry, key in ours if entry.ended == "finished"}
     plan.done = {**ended(study, store, "FINISHED"), **finished}
@@ -331,10 +331,10 @@ def _send_all(entries: list[Entry], journals: Mapping[str, Journal], launcher: S
 
 def _name_unsent(store: Store, meant: Collection[str]) -> None:
     """Name the recorded jobs of earlier launches that are not launched yet."""
-    from tracking.journal.writer import is_held
+    from tracking.journal.files import is_held
     from trainers.sagemaker.job import ledger
     from trainers.sagemaker.watch import console
 
-    left = [e for e in ledger.unsent(store.root) if e.journal_id not in meant and not is_held(e.directory)]
+    left = [e for e in ledger.unsent(store.journals) if e.journal_id not in meant and not is_held(e.directory)]
     if left:
         print(f"note: left by an earlier launch. {console.not_launched(left)}", file=sys.stderr)

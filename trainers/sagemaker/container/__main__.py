@@ -70,12 +70,12 @@ def train(base: Path) -> int:
     config = config_from(place_init(values, base))
     named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
-    former = [directory for directory in journals(store.root) if (directory / "files" / "config.toml").is_file()]
+    former = [directory for directory in journals(store.journals) if (directory / "files" / "config.toml").is_file()]
     done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
     if done:  # the machine was taken back between the run's end and its upload
         return _leave(base, done[0], 0)
     going = [directory for directory in former if any((directory / "state").glob("state-*.npz"))]
-    for directory in journals(store.root):
+    for directory in journals(store.journals):
         if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
             shutil.rmtree(directory)
     with _device(), _shown_live(store, base, named):
@@ -84,7 +84,7 @@ def train(base: Path) -> int:
             outcome = experiment.resume(going[0].name, store=store, live=False)
         else:
             outcome = experiment.run(config, store=store, live=False, tags={})
-    return _leave(base, store.root / outcome.journal_id, outcome.exit_code)
+    return _leave(base, store.journals / outcome.journal_id, outcome.exit_code)
 
 
 def store_of(base: Path, init: str) -> Store:
@@ -106,7 +106,7 @@ def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
         return
     from trainers.sagemaker.container.live import Relay
 
-    relay = Relay(store.root, base / "work" / "relay", tracking_uri=uri, run_id=run_id, dataset=dataset)
+    relay = Relay(store.journals, base / "work" / "relay", tracking_uri=uri, run_id=run_id, dataset=dataset)
     relay.start()
     try:
         yield

@@ -198,7 +198,7 @@ class SageMakerLauncher:
         """Where the run is found that another starts from."""
         from tracking import store
 
-        return replace(store.resolve(), root=self.root)
+        return replace(store.resolve(), journals=self.root)
 
     def _price(self) -> pricing.Price | None:
         kind = self.options.instance_type

@@ -7,13 +7,13 @@ never two.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tracking.journal.events import journals
+from tracking.journal.files import whole_file
 from trainers.errors import BadInput, TrainerError
 
 FILE = "job.json"
@@ -64,10 +64,9 @@ class Entry:
         """Write it down; a reader sees the former or this one, nothing between."""
         values = {key: value for key, value in asdict(self).items() if key != "directory"}
         path = self.directory / FILE
-        part = path.with_suffix(".part")
         try:
-            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-            os.replace(part, path)
+            with whole_file(path) as part:
+                part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise TrainerError(f"{path} cannot be written ({error.strerror}); the job is not launched.") from error
         return self

@@ -162,10 +162,10 @@ def import_jobs(
     say: Callable[[str], None] = lambda text: None,
 ) -> Imported:
     """Bring the finished jobs in that are not here yet. ``since_s``: seconds since 1970. Raises AwsError."""
-    done = {entry.arn for entry in ledger.entries(store.root) if entry.ended}
+    done = {entry.arn for entry in ledger.entries(store.journals) if entry.ended}
     # Runs that another machine brought into the same store.
     done |= {run.data.tags[names.JOB_ARN] for run in store.runs(None, f"tags.{names.JOB_ARN} LIKE 'arn:%'")}
-    half_done = {entry.arn: entry for entry in ledger.entries(store.root) if not entry.ended}
+    half_done = {entry.arn: entry for entry in ledger.entries(store.journals) if not entry.ended}
     num_found = num_known = num_new = num_failed = 0
     entries: list[ledger.Entry] = []
     for name, arn in finished(aws, name_contains=name_contains, since_s=since_s):
@@ -178,7 +178,7 @@ def import_jobs(
             continue
         try:
             wanted = experiment or store.default_experiment
-            entries.append(adopt(aws, name, store.root, profile=profile, experiment=wanted))
+            entries.append(adopt(aws, name, store.journals, profile=profile, experiment=wanted))
         except TrainerError as error:  # deleted between the two calls, or not ours to read
             num_failed += 1
             say(f"{name}: not imported: {error}")

@@ -11,7 +11,8 @@ from typing import Any
 
 from tracking import names
 from tracking.journal import Journal
-from tracking.journal.events import Event, read
+from tracking.journal.checks import Event
+from tracking.journal.events import read
 from trainers.config.text import build, cast
 from trainers.errors import BadInput
 from trainers.sagemaker.builtin import log

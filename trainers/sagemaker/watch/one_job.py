@@ -7,14 +7,13 @@ that dies in between reads some things again; those are recognised by their time
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tracking import names
 from tracking.journal import Journal
+from tracking.journal.files import whole_file
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED as ENDED_STATES
 from trainers.launch.job import State
@@ -334,7 +333,5 @@ class JobWatch:
         self.close()
 
     def _save(self) -> None:
-        path: Path = self.entry.directory / STATE_FILE
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(self._state), encoding="utf-8")
-        os.replace(part, path)
+        with whole_file(self.entry.directory / STATE_FILE) as part:
+            part.write_text(json.dumps(self._state), encoding="utf-8")

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tracking.journal.events import FILES, SEGMENT_BYTES, Event, segment_path
+from tracking.journal.checks import FILES, Event
+from tracking.journal.events import SEGMENT_BYTES, segment_path
+from tracking.journal.files import whole_file
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.errors import AwsError, NotFound
@@ -79,9 +81,8 @@ class RemoteJournal:
             if path.is_file() and path.stat().st_size == size:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            self._aws.s3("DownloadFile", Bucket=self._bucket, Key=key, Filename=str(part))
-            part.replace(path)
+            with whole_file(path, shared=True) as part:
+                self._aws.s3("DownloadFile", Bucket=self._bucket, Key=key, Filename=str(part))
 
     def _find(self) -> bool:
         for key, _ in self._list(self._prefix):

@@ -70,7 +70,7 @@ def test_importing_again_adds_nothing_here_or_elsewhere(account: World, store: S
     before = {run.info.run_id: run.data.to_dictionary() for run in store.runs()}
     assert history.import_jobs(account.aws, store) == history.Imported(num_found=2, num_known=2)
     # Another machine that logs to the same store has no journals of these jobs.
-    elsewhere = replace(store, root=workdir / "elsewhere")
+    elsewhere = replace(store, journals=workdir / "elsewhere")
     assert history.import_jobs(account.aws, elsewhere) == history.Imported(num_found=2, num_known=2)
     assert {run.info.run_id: run.data.to_dictionary() for run in store.runs()} == before
 
@@ -80,7 +80,7 @@ def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store
 
     _launch(account, "signs-1")
     _let_pass(account)
-    adopt(account.aws, "signs-1", store.root, profile=None, experiment="signs")  # and killed
+    adopt(account.aws, "signs-1", store.journals, profile=None, experiment="signs")  # and killed
     assert history.import_jobs(account.aws, store).num_new == 1
     (run,) = store.runs()
     assert run.info.status == "FINISHED" and "cost_usd" in run.data.metrics
