@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.check.examine import PictureFacts
+from trainers.data.readers.layouts import Form
 
 _KEPT = 20  # examples of one finding
 
@@ -63,19 +64,26 @@ class Findings:
         return sorted(self._by.values(), key=lambda f: (LEVELS.index(f.rule.level), f.rule.code, f.file))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CheckedSplit:
     """N pictures of ``path``. ``labels`` (N,) float64, NaN where there is none; ``place(i)`` says where picture i is,
-    ``file_name(i)`` what it is called ("" in records)."""
+    ``file_name(i)`` what it is called ("" in records). ``instead``: what a file is that should be of the form and is
+    not."""
 
     name: str
     path: Path
-    kind: str
+    form: Form
     looks: PictureFacts
     labels: NDArray[np.float64]
     place: Callable[[int], str]
     file_name: Callable[[int], str]
     class_names: tuple[str, ...] | None = None
+    instead: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What ``path`` is, in words."""
+        return self.instead or self.form.value
 
     def __len__(self) -> int:
         return len(self.labels)

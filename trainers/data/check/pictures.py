@@ -13,6 +13,7 @@ from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.formats.headers import FORMATS
 from trainers.data.pictures.codec import too_large
 from trainers.data.pictures.sizing import Sizing
+from trainers.data.readers.layouts import Form
 
 _NAMED = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
@@ -137,7 +138,7 @@ def _check_class_maps(parts: Sequence[CheckedSplit], findings: Findings) -> None
     """Compare what lists make of the folder a picture lies in."""
     meant: dict[str, tuple[float, CheckedSplit]] = {}
     for part in parts:
-        if part.kind != "list of pictures":
+        if part.form is not Form.LIST:
             continue
         here: dict[str, set[float]] = defaultdict(set)
         for at in range(len(part)):
