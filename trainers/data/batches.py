@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tracking.models.serving.pictures import to_channels
 from trainers.data.dataset import Split
 from trainers.data.pictures import augment
 from trainers.data.pictures.codec import Pixels
-from trainers.data.pictures.pictures import READERS, ArrayPictures, Indices, Pictures, to_channels
+from trainers.data.pictures.pictures import READERS, ArrayPictures, Indices, Pictures
 from trainers.data.pictures.sizing import Fit, Sizing
 from trainers.data.pictures.threads import in_order
 from trainers.errors import BadData

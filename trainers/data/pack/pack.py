@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tracking.models.serving.pictures import shortest_side
 from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
 from trainers.data.dataset import WHOLE, Split, SplitsRead, stratified
@@ -20,7 +21,7 @@ from trainers.data.pack.writers import ListWriter, RecordWriter, Writer, clear_a
 from trainers.data.pictures import codec
 from trainers.data.pictures.codec import Pixels, encode
 from trainers.data.pictures.pictures import ArrayPictures, EncodedPictures, Indices
-from trainers.data.pictures.sizing import resized, shortest_side
+from trainers.data.pictures.sizing import resized
 from trainers.data.pictures.threads import in_order
 from trainers.data.source import read_source
 from trainers.errors import BadData
