@@ -73,7 +73,7 @@ class World:
                 self.put(f"{prefix}/{split}/{name}", picture(first + number))
                 rows.append(f"{number}\t{number % 3}.000000\t{name}\n")
             text = (lists or {}).get(split, "".join(rows))
-            self.put(f"{prefix}/{split}_lst/{split}.lst", text.encode())
+            self.put(f"{prefix}/{split}_lst/{split}.lst", text.encode(errors="surrogateescape"))
         names = ("train", "validation", "train_lst", "validation_lst")
         return [Channel(name, f"s3://bucket-one/{prefix}/{name}/", request.IMAGE) for name in names]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,7 +103,7 @@ def channels(request: Mapping[str, Any]) -> list[Channel]:
 
 def label_fault(label: float, config: Config) -> str:
     """What is wrong with a label, or nothing."""
-    if label != label or label != int(label):
+    if not math.isfinite(label) or label != int(label):
         return f"{label:g} is no whole number"
     if label < 0:
         return f"{label:g} is below 0"
