@@ -16,12 +16,12 @@ import pytest
 from tests.support.aws import fake as fake_sagemaker
 from tests.support.aws.answers import Answers, answering
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.formats import image_record, recordio
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import request
 from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import JobOptions
-from trainers.sagemaker.preflight.findings import Finding
 
 ROLE = f"arn:aws:iam::{fake_sagemaker.ACCOUNT}:role/trainer"
 OPTIONS: dict[str, Any] = {"role": ROLE, "output": "s3://bucket-one/runs", "region": "us-east-1"}

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data.check.examine import look_at_files
-from trainers.data.check.findings import CheckedSplit, Finding, Findings
+from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
 from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
 from trainers.data.check.records import check_records
+from trainers.data.check.rules import Finding
 from trainers.data.dataset import Split
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.data.readers import cifar, layouts, manifest
@@ -51,7 +52,7 @@ class Checked:
     @property
     def exit_code(self) -> int:
         """1 where a job would refuse the data or learn wrongly from it; advice alone leaves 0."""
-        return int(any(finding.rule.level != "advice" for finding in self.findings))
+        return int(any(finding.severity != "note" for finding in self.findings))
 
 
 def check(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
@@ -23,7 +24,7 @@ from trainers.sagemaker.preflight import request as preflight_request
 from trainers.sagemaker.preflight.data import channels as preflight_data
 from trainers.sagemaker.preflight.data import local as preflight_local
 from trainers.sagemaker.preflight.data.facts import Facts, channels
-from trainers.sagemaker.preflight.findings import Finding, finding, priced
+from trainers.sagemaker.preflight.findings import finding, priced
 from trainers.sagemaker.preflight.report import Report
 
 _COUNTED = ("train", "validation")

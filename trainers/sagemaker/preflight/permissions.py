@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.preflight.data.facts import channels, some
-from trainers.sagemaker.preflight.findings import Finding, finding, unasked
+from trainers.sagemaker.preflight.findings import finding, unasked
 
 PATIENCE_S = 5.0
 SERVICE = "sagemaker.amazonaws.com"

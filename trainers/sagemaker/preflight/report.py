@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
 from trainers.sagemaker.preflight.data.facts import Facts
-from trainers.sagemaker.preflight.findings import Finding
 
 
 @dataclass(frozen=True)

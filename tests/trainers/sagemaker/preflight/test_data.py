@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.aws.account import BUILTIN, OPTIONS, World, build, codes, picture, records, world
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.formats import image_record, recordio
 from trainers.sagemaker.command import consent
 from trainers.sagemaker.job import ledger, request
@@ -20,7 +21,6 @@ from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import CHANNELS, JobOptions
 from trainers.sagemaker.preflight import examine
 from trainers.sagemaker.preflight.data import local
-from trainers.sagemaker.preflight.findings import Finding
 
 LISTED = replace(BUILTIN, resize=32)
 OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws.objects import Objects, ReadsSpent
@@ -19,7 +20,7 @@ from trainers.sagemaker.preflight.data import keys, records
 from trainers.sagemaker.preflight.data import lists as lint_lists
 from trainers.sagemaker.preflight.data import pictures as lint_pictures
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, channels, some
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.errors import BadData
 from trainers.sagemaker.aws.objects import Object
 from trainers.sagemaker.options import split_s3
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # A picture is read whole up to here; of a larger one the header alone.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.objects import Object
 from trainers.sagemaker.preflight.data.facts import Channel, some
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 
 def check(channel: Channel, listed: Sequence[Object]) -> list[Finding]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.readers import lists
 from trainers.data.readers.lists import ListRules, Row
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, label_fault, label_findings, some
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 _LONGEST_LIST_BYTES = 128 * 2**20
 _MANIFEST_BYTES = 2**20

@@ -12,6 +12,7 @@ import statistics
 from dataclasses import replace
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.formats import record_pieces
 from trainers.data.formats.image_record import ImageRecord, is_protobuf_record
 from trainers.sagemaker.aws.objects import Object, Objects
@@ -24,7 +25,7 @@ from trainers.sagemaker.preflight.data.facts import (
     picture_findings,
     some,
 )
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 WHOLE_BYTES = 8 * 2**20
 PIECE_BYTES = 2**20
