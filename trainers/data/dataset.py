@@ -19,7 +19,7 @@ from trainers.data.pictures.pictures import Indices, Pictures
 from trainers.errors import BadData
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """What the data decides. ``height`` and ``width`` are None when the training pictures differ in size (px)."""
 
@@ -57,7 +57,7 @@ class Split:
         return digest.of_split(self.image_digests, self.labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Splits that share one class map. ``notes`` are remarks for the user: what was left out, and why.
 
@@ -93,7 +93,7 @@ class Dataset:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Overlap:
     """One picture that stands in two splits, with the keys it has in each."""
 
@@ -113,7 +113,7 @@ def find_overlap(dataset: Dataset) -> list[Overlap]:
             keys[image_digest].append(key)
         places[name] = keys
     return [
-        Overlap(a, b, shared, tuple(places[a][shared]), tuple(places[b][shared]))
+        Overlap(split_a=a, split_b=b, digest=shared, keys_a=tuple(places[a][shared]), keys_b=tuple(places[b][shared]))
         for a, b in itertools.combinations(places, 2)
         for shared in sorted(places[a].keys() & places[b].keys())
     ]
@@ -122,7 +122,7 @@ def find_overlap(dataset: Dataset) -> list[Overlap]:
 WHOLE = "all"  # the one split of a source that has none of its own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitsRead:
     """``splits`` holds either ``all`` alone, or ``train`` with or without ``validation`` and ``test``."""
 

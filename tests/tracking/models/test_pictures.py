@@ -104,7 +104,7 @@ def test_the_network_sees_what_training_showed_it(
     resize: int | None, fit: Any, own: bool, shape: tuple[int, int, int]
 ) -> None:
     channels, height, width = shape
-    theirs = training_sizing.Sizing(channels, height, width, resize, fit, own)
+    theirs = training_sizing.Sizing(channels=channels, height=height, width=width, resize=resize, fit=fit, own=own)
     facts = {
         "image_shape": list(shape),
         "resize": resize,

@@ -28,7 +28,7 @@ SPLITS = ("train", "validation", "test")
 RECORDS, IMAGES = "application/x-recordio", ("application/x-image", "image/jpeg", "image/png")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What the job is going to be told; None where it is not known yet."""
 

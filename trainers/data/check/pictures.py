@@ -84,7 +84,9 @@ def _check_shape(
     components = np.where(heads["components"] < 3, 1, 3)
     sizes = np.stack([heads["height"], heads["width"]], axis=1).astype(np.int64)
     targets = np.zeros_like(sizes)
-    targets[usable] = Sizing(channels, height, width, resize, "crop", own=True).targets(sizes[usable])
+    targets[usable] = Sizing(
+        channels=channels, height=height, width=width, resize=resize, fit="crop", own=True
+    ).targets(sizes[usable])
     small = usable & ((targets[:, 0] < height) | (targets[:, 1] < width))
     findings.add_all(
         "picture-small",

@@ -31,7 +31,7 @@ def check_records(path: Path, name: str, findings: Findings, *, fast: bool, thre
     elif not _report_frames(path, file, frames, findings):
         looks = look_at_records(file, frames, deep=not fast, hashes=not fast, threads=threads)
         return _check_headers(path, name, file, frames, looks, findings)
-    nothing = PictureFacts(np.zeros(0, HEAD), np.zeros(0, np.int64), None)
+    nothing = PictureFacts(heads=np.zeros(0, HEAD), sizes=np.zeros(0, np.int64), digests=None)
     kind = "RecordIO of protobuf records" if protobuf else "not RecordIO" if file.size else "an empty file"
     return CheckedSplit(
         name=name,

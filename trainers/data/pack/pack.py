@@ -35,7 +35,7 @@ _JOB_BYTES = 1 << 19
 _WRITERS: dict[str, Callable[..., Writer]] = {"rec": RecordWriter, "lst": ListWriter}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """``shares`` of the splits, where the source has none. ``resize``: shortest side in px. ``quality``: JPEG, 1..100.
 
@@ -53,7 +53,7 @@ class Options:
     overwrite: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Packed:
     """What was written, pictures and bytes of each split; and what was not: ``skipped``, picture -> reason."""
 
@@ -76,7 +76,9 @@ def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int
     """Write ``out`` whole, or raise BadData or DiskFull and leave nothing. ``pictures`` of the result are per class."""
     clear_abandoned(out)
     found = read_source(spec, options.image_root, salvage=options.skip_bad)
-    packed = Packed(found.source, str(out), options.form, found.class_names, notes=found.notes)
+    packed = Packed(
+        source=found.source, out=str(out), form=options.form, class_names=found.class_names, notes=found.notes
+    )
     splits = _plan(found, options, packed.skipped)
     total, done = sum(len(split) for split in splits.values()), 0
     with staged(out, overwrite=options.overwrite) as stage:

@@ -163,7 +163,14 @@ def _pillow_header(data: bytes, name: str) -> Header:
             bands = len(image.getbands())
             moves = bool(getattr(image, "is_animated", False))
             form = str(image.format).lower()
-            return Header(form, image.height, image.width, 1 if bands < 3 else 3, bands, animated=moves)
+            return Header(
+                format=form,
+                height=image.height,
+                width=image.width,
+                channels=1 if bands < 3 else 3,
+                components=bands,
+                animated=moves,
+            )
     except Exception as error:
         raise BadData(_corrupt(name, error)) from error
 

@@ -16,7 +16,7 @@ from trainers.errors import BadData
 Fit = Literal["crop", "squash"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizing:
     """How pictures come to (height, width) px. All sizes in px.
 

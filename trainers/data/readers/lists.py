@@ -115,7 +115,7 @@ def read_files(lists: Mapping[str, tuple[Path, Path]], source: Path) -> SplitsRe
     some = next(path for path, _ in lists.values())
     labels = np.concatenate([split.labels for split in splits.values()])
     names = dataset.named(labels, dataset.find(some.parent, some.parent.parent), str(source))
-    return SplitsRead(source.stem, names, splits, str(source))
+    return SplitsRead(name=source.stem, class_names=names, splits=splits, source=str(source))
 
 
 def _read_split(path: Path, root: Path) -> Split:

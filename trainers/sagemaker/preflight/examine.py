@@ -97,18 +97,18 @@ def examine(
     guess = _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})
     findings += money.disk(request, config, facts, kind, is_listed)
     report = Report(
-        [],
-        facts,
-        price,
-        guess,
-        count,
-        objects.num_reads,
-        objects.num_lists,
-        objects.num_bytes_read,
-        int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
-        objects,
-        of_account,
-        sizes,
+        findings=[],
+        facts=facts,
+        price=price,
+        estimate=guess,
+        num_instances=count,
+        num_reads=objects.num_reads,
+        num_lists=objects.num_lists,
+        num_bytes_read=objects.num_bytes_read,
+        kept_s=int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
+        objects=objects,
+        account=of_account,
+        local_sizes=sizes,
     )
     if not is_builtin:
         findings += money.idle(kind, count, report)

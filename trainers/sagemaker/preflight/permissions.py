@@ -31,7 +31,7 @@ class _Question:
     context: dict[str, str | list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Answer:
     """IAM's decision on one resource; ``missing`` are context keys its policies ask about and nobody told."""
 
@@ -137,11 +137,11 @@ def _decisions(result: Mapping[str, Any], action: str) -> Iterator[_Answer]:
     for one in result.get("ResourceSpecificResults") or [whole]:
         missing = tuple(one.get("MissingContextValues") or result.get("MissingContextValues") or ())
         yield _Answer(
-            action,
-            str(one.get("EvalResourceName", "*")),
-            str(one.get("EvalResourceDecision")),
-            missing,
-            by_organization,
+            action=action,
+            resource=str(one.get("EvalResourceName", "*")),
+            decision=str(one.get("EvalResourceDecision")),
+            missing=missing,
+            by_organization=by_organization,
         )
 
 

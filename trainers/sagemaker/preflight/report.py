@@ -11,7 +11,7 @@ from trainers.sagemaker.cost import estimate, pricing
 from trainers.sagemaker.preflight.data.facts import Facts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
 

@@ -14,11 +14,11 @@ from trainers.config import Config
 from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
-from trainers.sagemaker.aws.objects import Objects, ReadsSpent
+from trainers.sagemaker.aws.objects import Object, Objects, ReadsSpent
 from trainers.sagemaker.job.request import CODE_CHANNEL, INIT_CHANNEL, RECORDIO
-from trainers.sagemaker.preflight.data import keys, records
 from trainers.sagemaker.preflight.data import lists as lint_lists
 from trainers.sagemaker.preflight.data import pictures as lint_pictures
+from trainers.sagemaker.preflight.data import records
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, channels, some
 from trainers.sagemaker.preflight.findings import finding
 
@@ -45,7 +45,7 @@ def check(
     findings = _demanded(given, config, is_builtin)
     findings += [finding("upload-pending", f"{name}: goes to {given[name].uri}") for name in pending if name in given]
     for name in pending:
-        findings += keys.check_uri(given[name]) if name in given else []
+        findings += _check_uri(given[name]) if name in given else []
     given = {name: channel for name, channel in given.items() if name not in pending}
     pictures = [channel for channel in given.values() if channel.name not in LISTS]
     lists = [channel for channel in given.values() if channel.name in LISTS]
@@ -110,7 +110,7 @@ def _listed(channel: Channel, objects: Objects) -> tuple[list[Finding], Facts]:
         return [_not_read(channel, error)], facts
     if not facts.objects:
         return [finding("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
-    return _neighbours(channel, facts) + keys.check(channel, facts.objects), facts
+    return _neighbours(channel, facts) + _check_keys(channel, facts.objects), facts
 
 
 def _channel(
@@ -206,6 +206,38 @@ def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
             mend=f"Say {channel.uri}/, with the slash.",
         )
     ]
+
+
+def _check_keys(channel: Channel, listed: Sequence[Object]) -> list[Finding]:
+    """Archived objects, keys with ``//``, keys that are a file and a folder."""
+    by_uri = _check_uri(channel)
+    findings = list(by_uri)
+    archived = [o for o in listed if o.archive]
+    if archived:
+        kinds, names = sorted({o.archive for o in archived}), [o.key for o in archived]
+        what = f"{len(archived):,} of {len(listed):,} objects are in {' and '.join(kinds)}: {some(names)}"
+        findings.append(finding("object-archived", f"{channel.name}: {what}"))
+    doubled = [o.key for o in listed if "//" in o.key] if not by_uri else []
+    if doubled:
+        findings.append(finding("key-double-slash", f"{channel.name}: {len(doubled):,} keys: {some(doubled)}"))
+    folders: set[str] = set()
+    for item in listed:
+        folder = item.key.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    both = [o.key for o in listed if o.key in folders]
+    if both:
+        what = f"{some(both)} {'is an object' if len(both) == 1 else 'are objects'} and the beginning of others"
+        findings.append(finding("key-file-and-folder", f"{channel.name}: {what}"))
+    return findings
+
+
+def _check_uri(channel: Channel) -> list[Finding]:
+    """A channel whose very prefix has ``//`` in it."""
+    if "//" not in f"/{channel.prefix}":
+        return []
+    return [finding("key-double-slash", f"{channel.name}: {channel.uri}")]
 
 
 def _between(

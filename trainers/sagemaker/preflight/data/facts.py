@@ -22,7 +22,7 @@ HEADER_BYTES = 2**16
 SAMPLED = 6  # pictures a channel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Channel:
     """A channel of the request, with its bucket and key prefix."""
 
@@ -46,7 +46,7 @@ class Channel:
         return split_s3(self.uri)[1]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Facts:
     """What the check learnt of a channel. ``num_images`` is None where it can't be told, ``error`` its uncertainty.
 
@@ -89,14 +89,14 @@ def channels(request: Mapping[str, Any]) -> list[Channel]:
             continue
         out.append(
             Channel(
-                item["ChannelName"],
-                source["S3Uri"],
-                item.get("ContentType", ""),
-                item.get("InputMode", default_mode),
-                item.get("RecordWrapperType", "None"),
-                source.get("S3DataType", "S3Prefix"),
-                tuple(source.get("AttributeNames", ())),
-                source.get("S3DataDistributionType", "FullyReplicated"),
+                name=item["ChannelName"],
+                uri=source["S3Uri"],
+                content_type=item.get("ContentType", ""),
+                mode=item.get("InputMode", default_mode),
+                wrapper=item.get("RecordWrapperType", "None"),
+                kind=source.get("S3DataType", "S3Prefix"),
+                attributes=tuple(source.get("AttributeNames", ())),
+                distribution=source.get("S3DataDistributionType", "FullyReplicated"),
             )
         )
     return out

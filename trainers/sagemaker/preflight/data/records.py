@@ -37,7 +37,7 @@ _DECODED = 8  # pictures decoded of a file; of the others in the pieces the head
 
 def check(channel: Channel, listed: list[Object], objects: Objects, config: Config) -> tuple[list[Finding], Facts]:
     """Findings and facts of a channel whose content type says RecordIO. Raises AwsError."""
-    facts = Facts(listed)
+    facts = Facts(objects=listed)
     files = [o for o in listed if o.suffix == ".rec"]
     strays = [o.key for o in listed if o.suffix != ".rec"]
     findings = []
@@ -62,7 +62,7 @@ def check_own(
     channel: Channel, listed: list[Object], objects: Objects, config: Config, *, several: bool
 ) -> tuple[list[Finding], Facts]:
     """The same for our own trainer, which uses what lies beside a record file. ``several``: a file for each split."""
-    facts = Facts(listed)
+    facts = Facts(objects=listed)
     files = [o for o in listed if o.suffix == ".rec"]
     if not several and len(files) != 1:
         return check(channel, files, objects, config)
