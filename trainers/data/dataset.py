@@ -95,7 +95,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """One picture that stands in two splits, with the keys it has in each."""
+    """One picture that is in two splits, with the keys it has in each."""
 
     split_a: str
     split_b: str
@@ -216,7 +216,7 @@ def find(*folders: Path) -> tuple[str, ...] | None:
         if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
             raise BadData(f"{path}: class_names must be a list of names")
         if len(set(names)) < len(names):
-            raise BadData(f"{path}: a class name stands there twice")
+            raise BadData(f"{path}: a class name occurs twice; every class needs a name of its own")
         return tuple(names)
     return None
 

@@ -31,8 +31,8 @@ LARGE_PIXELS = 4_000_000  # of these one at a time is decoded: a dozen at once w
 MAX_SIZED_PIXELS = 8_000_000
 MAX_FILE_BYTES = 256 * 2**20
 FORMATS = ("JPEG", "PNG")
-# A served model reads files only from this folder, and none where it is not set: whoever can ask it questions must
-# not find out what lies on its disk.
+# A served model reads files only from this folder, and none where it is not set: its clients must not
+# find out what is on its disk.
 ROOT_VARIABLE = "MODEL_PICTURES_ROOT"
 
 _ORIENTATION = 274  # the tag of EXIF that says how a picture is turned
@@ -191,7 +191,7 @@ def decode(data: bytes, channels: int) -> Pixels:
             if channels == 1 and image.format in ("JPEG", "MPO"):
                 image.draft("L", image.size)  # the luma the file holds, as training reads it
             with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
-                # A JPEG alone: training takes a PNG as it lies, whatever its EXIF says.
+                # A JPEG alone: training takes a PNG as it is stored, whatever its EXIF says.
                 # Every further copy of a large picture counts: none is made that changes nothing.
                 turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
                 upright = ImageOps.exif_transpose(image) if turned else image

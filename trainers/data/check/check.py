@@ -30,7 +30,7 @@ RECORDS, IMAGES = "application/x-recordio", ("application/x-image", "image/jpeg"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the job is going to be told; None where it is not known yet."""
+    """The settings of the job; None where it is not known yet."""
 
     num_classes: int | None = None
     image_shape: tuple[int, int, int] | None = None
@@ -101,19 +101,19 @@ def check(
 
 
 def _check_job(part: CheckedSplit, job: Job, findings: Findings) -> None:
-    """What the job is told, against what the part is."""
+    """Compare the job's settings with what the part is."""
     readable = len(part) - len(part.looks.faults)
     if job.mini_batch_size is not None and 0 < len(part) and readable < job.mini_batch_size:
         words = f"{readable:,} readable pictures, mini_batch_size {job.mini_batch_size:,}"
         findings.add("fewer-than-batch", part.path, words)
     if job.content_type is None:
         return
-    told = job.content_type.split(";")[0].strip()
+    content_type = job.content_type.split(";")[0].strip()
     if part.form is Form.RECORDS:
-        if len(part) and told != RECORDS:
-            findings.add("content-type", part.path, f"{told}; these are records of images: {RECORDS}")
-    elif told not in IMAGES:
-        findings.add("content-type", part.path, f"{told}; these are pictures: {IMAGES[0]}")
+        if len(part) and content_type != RECORDS:
+            findings.add("content-type", part.path, f"{content_type}; these are records of images: {RECORDS}")
+    elif content_type not in IMAGES:
+        findings.add("content-type", part.path, f"{content_type}; these are pictures: {IMAGES[0]}")
     elif job.resize is None:
         findings.add("resize-missing", part.path)
 

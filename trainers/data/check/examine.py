@@ -145,7 +145,7 @@ def _decode_fault(view: NDArray[np.uint8], heads: Heads, at: int, too_large: boo
             heads[at] = as_row(codec.header(data, ""))
         codec.decode(data, 3, "")
     except BadData as error:
-        return str(error).removeprefix(": ").removesuffix("; mend it or take it out")
+        return str(error).removeprefix(": ").removesuffix("; repair or remove it")
     return None
 
 

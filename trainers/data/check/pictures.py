@@ -137,7 +137,7 @@ def _label_words(part: CheckedSplit) -> Callable[[int], str]:
 
 
 def _check_class_maps(parts: Sequence[CheckedSplit], findings: Findings) -> None:
-    """Compare what lists make of the folder a picture lies in."""
+    """Compare the labels that lists give to the pictures of one folder."""
     meant: dict[str, tuple[float, CheckedSplit]] = {}
     for part in parts:
         if part.form is not Form.LIST:

@@ -51,7 +51,7 @@ def _png(data: bytes) -> Header | None:
     if components is None or max(width, height) >= 1 << 31:
         return None
     channels = 1 if colour in (0, 4) else 3
-    animated = data[37:41] == b"acTL"  # stands first after the header, as far as is known
+    animated = data[37:41] == b"acTL"  # in practice the first chunk after the header
     return Header(
         format="png",
         height=height,
@@ -138,7 +138,7 @@ _SEGMENT, _FRAME, _ODD = range(3)
 _KINDS = np.full(1 << 16, _ODD, np.uint8)  # by the two bytes of a marker
 _KINDS[0xFFC0:0xFFFF] = _SEGMENT
 _KINDS[0xFFD0:0xFFDA] = _ODD  # restart marks, and start of image, end of image
-_KINDS[0xFFE1] = _ODD  # EXIF, where the orientation stands
+_KINDS[0xFFE1] = _ODD  # EXIF, which holds the orientation
 _KINDS[[0xFF00 + frame for frame in sorted(FRAMES)]] = _FRAME
 _PNG_COMPONENTS = np.array([1, 0, 3, 3, 2, 0, 4, 0], np.uint8)
 _LONGEST_WALK = 40  # segments before the frame; more is left to the slow path

@@ -28,7 +28,7 @@ class NotRecords(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One record: where it lies and how much room it takes (bytes, frames and padding included), and its payload."""
+    """One record: its offset and size (bytes, frames and padding included), and its payload."""
 
     offset: int
     size: int
@@ -36,7 +36,7 @@ class Record:
 
     @cached_property
     def image(self) -> ImageRecord | None:
-        """Labels and encoded picture; None where no JPEG or PNG lies where MXNet expects it."""
+        """Labels and encoded picture; None without a JPEG or PNG where MXNet expects it."""
         image = unpack_image(self.payload)
         return image if image is not None and image.image.startswith(_PICTURES) else None
 

@@ -90,7 +90,7 @@ class Records:
             return position, Fault("trailing", position, f"{self.size - position} byte(s) after the last record")
         magic, word = _FRAME.unpack_from(window)
         if magic != MAGIC:
-            return position, Fault("magic", position, f"0x{magic:08x} stands where 0x{MAGIC:08x} must")
+            return position, Fault("magic", position, f"0x{magic:08x} instead of 0x{MAGIC:08x}")
         flag, length = word >> 29, word & MAX_LENGTH
         following = position + 8 + length + (-length & 3)
         if flag > LAST or (split.start < 0) != (flag in (WHOLE, FIRST)):

@@ -206,7 +206,7 @@ def _prepare(split: Split, options: Options, index: int) -> _Ready:
         return _Ready(data, suffix, reencoded=True)
     except BadData as error:
         reason = str(error).removeprefix(f"{pictures.name(index)}: ").removeprefix(": ")
-        return _Ready(fault=reason.removesuffix("; mend it or take it out"))
+        return _Ready(fault=reason.removesuffix("; repair or remove it"))
 
 
 def _encoded(pixels: Pixels, options: Options, *, lossless: bool) -> tuple[bytes, str]:
@@ -216,13 +216,13 @@ def _encoded(pixels: Pixels, options: Options, *, lossless: bool) -> tuple[bytes
 
 
 def threads(options: Options) -> int:
-    """How many threads to use: as told, else one for each processor this process may use."""
+    """How many threads to use: as given, else one for each processor this process may use."""
     return options.num_thread if options.num_thread > 0 else len(os.sched_getaffinity(0))
 
 
 def _stopped(name: str, reason: str, count: int) -> str:
     more = f" ({count} such)" if count > 1 else ""
-    return f"{name}: {reason}{more}. Nothing was written; mend it, or leave such pictures out with --skip-bad"
+    return f"{name}: {reason}{more}. Nothing was written; repair it, or leave such pictures out with --skip-bad"
 
 
 def _demand_pictures(packed: Packed) -> None:
@@ -235,7 +235,7 @@ _SHOWN = 10  # skipped pictures
 
 
 def packed_text(packed: Packed, elapsed_s: float) -> str:
-    """A few lines: what lies where, how much was skipped and why, and what to do next."""
+    """A few lines: what is where, how much was skipped and why, and what to do next."""
     lines = [
         f"{packed.out}: {packed.num_pictures:,} pictures of {len(packed.class_names)} classes in {elapsed_s:.1f} s"
     ]

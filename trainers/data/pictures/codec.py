@@ -115,7 +115,7 @@ def decodes(data: NDArray[np.uint8]) -> bool:
 def _is_whole(data: memoryview) -> bool:
     """False for a JPEG or PNG without its end mark, and for a PNG with a broken chunk.
 
-    Some OpenCV builds fill the rest of such a JPEG with grey, without a word; and OpenCV believes a PNG's chunk
+    Some OpenCV builds silently fill the rest of such a JPEG with grey; and OpenCV trusts a PNG's chunk
     lengths: a hundred bytes made it busy for a quarter of a minute.
     """
     start = bytes(data[:4])
@@ -177,7 +177,7 @@ def _pillow_header(data: bytes, name: str) -> Header:
 
 def _corrupt(name: str, error: Exception) -> str:
     reason = str(error).split(" <_io", 1)[0]
-    return f"{name}: not a readable picture ({reason}); mend it or take it out"
+    return f"{name}: not a readable picture ({reason}); repair or remove it"
 
 
 Pixels = NDArray[np.uint8]

@@ -179,7 +179,7 @@ class Files:
             finally:
                 os.close(file)
         except OSError as error:
-            raise BadData(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from error
+            raise BadData(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
         return data
 
     def name(self, index: int) -> str:

@@ -32,7 +32,7 @@ class Form(Enum):
     FOLDER = "folder of pictures"
 
 
-# Files are told by the end of their names, folders and files of other names by what is in them.
+# The end of a file's name decides; for other names and for folders the content does.
 SUFFIXES: dict[Form, tuple[str, ...]] = {
     Form.RECORDS: (".rec",),
     Form.LIST: (".lst",),

@@ -105,7 +105,7 @@ def _row(number: int, raw: bytes) -> Row | BadLine:
 
 
 def read_file(path: Path, root: Path | None) -> SplitsRead:
-    """A list and the folder its paths start from (by default the folder the list lies in), as one set."""
+    """A list and the folder its paths start from (by default the folder of the list), as one set."""
     return read_files({WHOLE: (path, root if root is not None else path.parent)}, path)
 
 
@@ -178,7 +178,7 @@ class Root:
         return None
 
     def path(self, relative: str) -> str:
-        """Where ``relative`` lies; ask ``escapes`` first."""
+        """The full path of ``relative``; ask ``escapes`` first."""
         return os.path.join(self.folder, relative)
 
     def _holds(self, real: str) -> bool:

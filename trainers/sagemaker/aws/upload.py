@@ -198,7 +198,7 @@ def _file_digest(path: Path) -> str:
         facts = path.stat()
         return _digest(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
     except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from error
+        raise BadData(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
 
 
 @functools.lru_cache(200_000)

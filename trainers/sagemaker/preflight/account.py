@@ -1,7 +1,7 @@
 """The preflight of the account: who asks, the role, the buckets, the image, the name, the quotas.
 
-Enters: the request and the door to AWS. Leaves: findings. What may not be asked is said to be unchecked, never assumed;
-nothing is changed.
+Enters: the request and the client of AWS. Leaves: findings. What may not be asked is said to be unchecked, never
+assumed; nothing is changed.
 """
 
 from __future__ import annotations

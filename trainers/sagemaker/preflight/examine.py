@@ -1,6 +1,6 @@
 """The preflight: everything that would make a job fail or cost too much, found in seconds, before a machine is rented.
 
-Enters: a request, its config and options, the door to AWS. Leaves: findings with stable codes, worst first, each with
+Enters: a request, its config and options, the client of AWS. Leaves: findings with stable codes, worst first, each with
 the moment it would strike and the money gone by then. It reads and never changes anything.
 """
 
@@ -41,9 +41,9 @@ def run(
     local: Sequence[Path] = (),
     counts: Mapping[str, int] | None = None,
 ) -> list[Finding]:
-    """Every finding, worst first. See ``examine`` for what else may be told."""
-    told: dict[str, Any] = {"num_jobs": num_jobs, "pending": pending, "local": local, "counts": counts}
-    return examine(request, config, options, aws, **told).findings
+    """Every finding, worst first. See ``examine`` for the other arguments."""
+    given: dict[str, Any] = {"num_jobs": num_jobs, "pending": pending, "local": local, "counts": counts}
+    return examine(request, config, options, aws, **given).findings
 
 
 def examine(
@@ -122,7 +122,7 @@ def examine(
 
 
 def _informed(finding: Finding, train: Facts) -> Finding:
-    """What the data say of a number that is missing, as the way to mend it."""
+    """What the data say of a number that is missing, as the way to correct it."""
     if finding.code == "num-training-samples-missing" and train.num_images is not None:
         about = "" if not train.error else " (about; count them)"
         return replace(finding, mend=f"Give --num-training-samples {train.num_images}{about}.")

@@ -1,4 +1,4 @@
-"""What the preflight can find: stable codes, what each means, when a job would fail of it and how it is mended.
+"""What the preflight can find: stable codes, what each means, when a job would fail of it and how it is repaired.
 
 Enters: a code and what was seen. Leaves: a ``Finding``; ``priced`` adds what the job would have cost by then, and
 ``render`` makes the list a person reads. ``docs/sagemaker.md`` lists every code.
@@ -85,11 +85,11 @@ def render(findings: Iterable[Finding]) -> str:
     lines = []
     for f in findings:
         lines.append(f"{f.severity:9}  {f.code}: {f.what}")
-        told = [_WHEN_SAID[f.when]]
+        parts = [_WHEN_SAID[f.when]]
         if f.cost_usd is not None and f.when not in ("create", "result", ""):
-            told[0] += f", {dollars(f.cost_usd)} spent by then"
-        told += [f.why]
-        for text in (": ".join(part for part in told if part), f"→ {f.mend}" if f.mend else ""):
+            parts[0] += f", {dollars(f.cost_usd)} spent by then"
+        parts += [f.why]
+        for text in (": ".join(part for part in parts if part), f"→ {f.mend}" if f.mend else ""):
             if text:
                 lines.append(f"           {text}")
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
@@ -198,7 +198,9 @@ _ACCOUNT: dict[str, Rule] = {
     "machines-idle": _error(
         "result", "each machine would train the whole run, over the other's checkpoints", "Give --instance-count 1."
     ),
-    "instance-unknown": _unchecked("no facts about the type ship with this project", "Check its GPU and disk by hand."),
+    "instance-unknown": _unchecked(
+        "no facts about the type ship with this project", "Check its GPU and disk yourself."
+    ),
     "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),
     "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:ListServiceQuotas, or look in the console."),
     "warm-pool-quota": _warning("result", "the machine is not kept", "Ask AWS for a warm pool quota."),
@@ -235,7 +237,7 @@ _DATA: dict[str, Rule] = {
     "distribution": _error("start", "the algorithm wants all data on each machine", "Take FullyReplicated."),
     "rec-count": _error("start", "the algorithm takes one record file a channel", "Keep one, move the others."),
     "rec-stray": _warning("", "it is downloaded, billed and not used", "Move it out of the prefix."),
-    "rec-empty": _error("start", "packing failed upstream without a word", "Pack again and look at its messages."),
+    "rec-empty": _error("start", "packing failed silently", "Pack again and look at its messages."),
     "rec-format": _error("start", "the file is not MXNet's RecordIO", "Pack with im2rec, or give a folder to pack."),
     "rec-protobuf": _error("start", "SageMaker's protobuf records only share the magic number", "Pack with im2rec."),
     "rec-truncated": _error("training", "the file ends inside a record", "Pack or upload it again."),
@@ -282,7 +284,7 @@ _DATA: dict[str, Rule] = {
     "manifest-mode": _error("start", "a manifest is read through a pipe", "Set InputMode Pipe."),
     "manifest-format": _error("start", "each line is one JSON object with the attributes", "Correct the manifest."),
     "upload-pending": _note(),
-    "data-unchecked": _unchecked("the object was not there or could not be read", "Look at it by hand."),
+    "data-unchecked": _unchecked("the object was not there or could not be read", "Look at it yourself."),
 }
 _BUDGET: dict[str, Rule] = {
     "estimate": _note(),

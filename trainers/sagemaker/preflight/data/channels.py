@@ -109,7 +109,7 @@ def _listed(channel: Channel, objects: Objects) -> tuple[list[Finding], Facts]:
     except TrainerError as error:
         return [_not_read(channel, error)], facts
     if not facts.objects:
-        return [finding("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
+        return [finding("channel-empty", f"{channel.name}: there is nothing under {channel.uri}")], facts
     return _neighbours(channel, facts) + _check_keys(channel, facts.objects), facts
 
 
@@ -250,7 +250,7 @@ def _between(
         for other in splits[number + 1 :]:
             by_list = all(f"{name}_lst" in given for name in (one.name, other.name))
             if by_list and any(facts[name].listed is None for name in (one.name, other.name)):
-                continue  # a list could not be read: it is said, and nothing can be told
+                continue  # a list could not be read: that is a finding of its own, and nothing can be compared
             if not by_list and _overlap(one, other):
                 findings.append(finding("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
             else:
@@ -259,7 +259,7 @@ def _between(
     output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
     for channel in given.values():
         if channel.kind == "S3Prefix" and output and _is_inside(output + "/", channel.uri):
-            findings.append(finding("output-in-input", f"--output {output} lies inside {channel.name}, {channel.uri}"))
+            findings.append(finding("output-in-input", f"--output {output} is inside {channel.name}, {channel.uri}"))
     train, validation = (facts.get(name, Facts()).classes for name in ("train", "validation"))
     differing = [name for name in sorted(train.keys() & validation.keys()) if train[name] != validation[name]]
     if differing:
@@ -275,7 +275,7 @@ def _between(
 
 
 def _shared(one: str, other: str, facts: Mapping[str, Facts], code: str) -> list[Finding]:
-    """Equal contents in two splits, as far as they can be told."""
+    """Equal contents in two splits, as far as they are known."""
     first, second = facts[one].contents, facts[other].contents
     twice = [content for content in second if content in first]
     if not twice:

@@ -48,7 +48,7 @@ class Channel:
 
 @dataclass(kw_only=True)
 class Facts:
-    """What the check learnt of a channel. ``num_images`` is None where it can't be told, ``error`` its uncertainty.
+    """What the check learnt of a channel. ``num_images`` is None where it is not known, ``error`` its uncertainty.
 
     ``labels`` are those that were seen; ``all_labels`` says that there are no others. ``classes`` maps a folder's name
     to the labels its pictures have. ``listed`` are the keys that the split's list names, None without a list.

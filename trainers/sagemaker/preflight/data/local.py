@@ -37,7 +37,7 @@ def named(paths: Sequence[Path], options: JobOptions) -> list[tuple[str, Path]]:
 def check(
     given: Sequence[tuple[str, Path]], config: Config, *, is_builtin: bool
 ) -> tuple[list[Finding], dict[str, int]]:
-    """Findings about what lies under the paths, and how many readable pictures each split has.
+    """Findings about what is under the paths, and how many readable pictures each split has.
 
     ``given`` are channels and paths, the one trained on first. The built-in is not sent the test split.
     """
@@ -78,7 +78,7 @@ def check(
 
 
 def _beside(given: Sequence[tuple[str, Path]], folder: Path) -> dict[str, str]:
-    """Links to the paths, as the built-in's channels lie beside one another; a link's name → the path it stands for."""
+    """Links to the paths, side by side as the built-in's channels are; a link's name → the path behind it."""
     shown = {}
     for name, path in given:
         link = folder / name
@@ -97,7 +97,7 @@ def _real(text: str, shown: Mapping[str, str]) -> str:
 
 
 def _folders_of_test(parts: Sequence[CheckedSplit]) -> list[Path]:
-    """Where the test split lies, if that is a place of its own."""
+    """Where the test split is, if that is a place of its own."""
     from trainers.data.readers.folder import SPLIT_FOLDERS
 
     places = [part.path for part in parts if part.name == "test"]

@@ -1,7 +1,7 @@
 """A channel of one RecordIO file: its frames, labels and pictures, out of a few pieces of it.
 
 Up to ``WHOLE_BYTES`` the file is read in one go and counted; of a larger one pieces are read at its head, at its end
-and between, and the count is an estimate, or the index's where one lies beside it. A gigabyte is never downloaded.
+and between, and the count is an estimate, or the index's where there is one beside it. A gigabyte is never downloaded.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def check(channel: Channel, listed: list[Object], objects: Objects, config: Conf
 def check_own(
     channel: Channel, listed: list[Object], objects: Objects, config: Config, *, several: bool
 ) -> tuple[list[Finding], Facts]:
-    """The same for our own trainer, which uses what lies beside a record file. ``several``: a file for each split."""
+    """The same for our own trainer, which uses the files beside a record file. ``several``: a file for each split."""
     facts = Facts(objects=listed)
     files = [o for o in listed if o.suffix == ".rec"]
     if not several and len(files) != 1:
