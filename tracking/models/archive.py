@@ -2,8 +2,8 @@
 
 The built-in image classification's, or that of this project's own trainer, which has a ``model.json`` beside the two.
 
-An archive is from an unknown hand. Nothing is extracted by its own names: only plain files whose names are the
-algorithm's are read, within limits, and the graph and weights are checked before any library sees them.
+An archive is not trusted. Nothing is extracted by its own names: only plain files whose names are the algorithm's
+are read, within limits, and the graph and weights are checked before any library sees them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MAX_WEIGHTS_BYTES = 4 * 2**30
 MAX_BYTES = 16 * 2**30  # of all members, wanted or not: they must be unpacked to be passed over
 
 _PARAMS = re.compile(r"(.+)-(\d{4,})\.params")
+_SEVERAL_LABELS = "LogisticRegressionOutput"
 _SYMBOL_SUFFIX, _SHAPES = "-symbol.json", "model-shapes.json"
 
 
@@ -48,11 +49,20 @@ class Archive:
     facts: dict[str, Any]
 
 
-def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = None) -> Archive:
+def take_out(
+    source: str | Path,
+    directory: str | Path,
+    *,
+    epoch: int | None = None,
+    best_epoch: int | None = None,
+    half_precision: bool = False,
+) -> Archive:
     """Put an archive's network into ``directory`` as ``model-symbol.json`` (to the logits) and ``model-0000.params``.
 
-    ``epoch`` chooses among several checkpoints, which an archive holds when checkpoint_frequency was set. Raises
-    ModelError for what is no such archive, is damaged, hostile, or leaves the choice open.
+    ``epoch`` chooses among several checkpoints, which an archive holds when checkpoint_frequency was set; without it
+    ``best_epoch``, which the job's log names, decides among several (the highest number is the last, not the best).
+    ``half_precision``: a graph in float16 is taken too, in single precision, while its weights are left as they are.
+    Raises ModelError for what is no such archive, is damaged, hostile, or leaves the choice open.
     """
     source, directory = Path(source), Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -64,10 +74,10 @@ def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = N
                 texts[name] = _read(file, size, MAX_TEXT_BYTES, f"{source}: {name}")
             elif match := _PARAMS.fullmatch(name):
                 number = int(match[2])
-                epochs[number] = name
-                if epoch is None or epoch == number:
+                if number == epoch or (epoch is None and (not epochs or number == best_epoch)):
                     _copy(file, size, directory / WEIGHTS, f"{source}: {name}")
-    chosen = _choose(epochs, epoch, source)
+                epochs[number] = name
+    chosen = _choose(epochs, epoch, best_epoch, source)
     graph = _graph(texts, source)
     arrays = params.weights(directory / WEIGHTS)
     missing = [name for name in graph.variables if name not in arrays]
@@ -78,7 +88,10 @@ def take_out(source: str | Path, directory: str | Path, *, epoch: int | None = N
     classes = symbol.num_classes(graph, arrays)
     if classes is None:
         raise ModelError(f"{source}: its graph does not end in a layer that tells the classes apart.")
-    (directory / SYMBOL).write_text(symbol.to_json(graph), encoding="utf-8")
+    single = symbol.in_single_precision(graph)
+    if single != graph and not half_precision:
+        raise ModelError(f"{source}: its network computes in float16, which cannot be saved as a model here.")
+    (directory / SYMBOL).write_text(symbol.to_json(single), encoding="utf-8")
     facts = _facts(texts.get(META), source)
     shape = tuple(facts["image_shape"]) if facts else _image_shape(texts.get(_SHAPES), source)
     return Archive(int(facts.get("epoch", chosen)), shape, classes, facts)
@@ -151,15 +164,22 @@ class _Bounded:
         return self._file.tell()
 
 
-def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
-    total = 0
-    for number, member in enumerate(tar):
-        if number >= MAX_MEMBERS:
-            raise ModelError(f"{source} holds more than {MAX_MEMBERS:,} files; a model has a handful.")
+def plain_members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Files and folders of an archive with their names inside it. Raises ModelError for a name that leads elsewhere
+    and for links and devices."""
+    for member in tar:
         name = member.name.removeprefix("./")
         strange = name.startswith("/") or ".." in Path(name).parts or member.size < 0
         if strange or not (member.isfile() or member.isdir()):
-            raise ModelError(f"{source} holds {member.name!r}, which no model archive should; it is not read.")
+            raise ModelError(f"{source}: {member.name!r} is no plain file inside the archive; nothing more is read.")
+        yield name, member
+
+
+def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
+    total = 0
+    for number, (name, member) in enumerate(plain_members(tar, source)):
+        if number >= MAX_MEMBERS:
+            raise ModelError(f"{source} holds more than {MAX_MEMBERS:,} files; a model has a handful.")
         total += member.size
         if total > MAX_BYTES:
             raise ModelError(f"{source} unpacks to more than {MAX_BYTES:,} bytes; no such model is known.")
@@ -189,22 +209,27 @@ def _copy(file: IO[bytes], size: int, target: Path, name: str) -> None:
         shutil.copyfileobj(file, out, 2**20)
 
 
-def _choose(epochs: dict[int, str], epoch: int | None, source: Path) -> int:
+def _choose(epochs: dict[int, str], epoch: int | None, best_epoch: int | None, source: Path) -> int:
     if not epochs:
         raise ModelError(f"{source} holds no weights (a file such as image-classification-0010.params).")
     there = ", ".join(map(str, sorted(epochs)))
-    if epoch is None and len(epochs) > 1:
+    if epoch is None:
+        epoch = next(iter(epochs)) if len(epochs) == 1 else best_epoch
+    if epoch is None:
         raise ModelError(f"{source} holds the weights of the epochs {there}; say which, the job's log names the best.")
-    if epoch is not None and epoch not in epochs:
+    if epoch not in epochs:
         raise ModelError(f"{source} has no weights of epoch {epoch}; there are: {there}.")
-    return next(iter(epochs)) if epoch is None else epoch
+    return epoch
 
 
 def _graph(texts: dict[str, bytes], source: Path) -> symbol.Graph:
     symbols = [name for name in texts if name.endswith(_SYMBOL_SUFFIX)]
     if len(symbols) != 1:
         raise ModelError(f"{source} holds {len(symbols)} graphs (…{_SYMBOL_SUFFIX}); one is expected.")
-    graph = symbol.to_logits(symbol.parse(texts[symbols[0]], f"{source}: {symbols[0]}"))
+    graph = symbol.parse(texts[symbols[0]], f"{source}: {symbols[0]}")
+    if graph.nodes[graph.head].op == _SEVERAL_LABELS:
+        raise ModelError(f"{source} gives several labels a picture; only networks for one label are read.")
+    graph = symbol.to_logits(graph)
     foreign = sorted({node.op for node in graph.nodes} - set(TRANSLATIONS) - {symbol.VARIABLE})
     if foreign:
         raise ModelError(f"{source}: its graph uses {', '.join(foreign)}, which no network of the algorithm does.")

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tracking.models.serving.pictures import to_channels
 from trainers.data.dataset import Split
 from trainers.data.pictures import augment
 from trainers.data.pictures.codec import Pixels
-from trainers.data.pictures.pictures import READERS, ArrayPictures, Indices, Pictures, to_channels
+from trainers.data.pictures.pictures import READERS, ArrayPictures, Indices, Pictures
 from trainers.data.pictures.sizing import Fit, Sizing
 from trainers.data.pictures.threads import in_order
 from trainers.errors import BadData
@@ -61,7 +62,9 @@ class Batches:
         self.batch_size, self.augmentation, self.shuffle, self.seed = batch_size, augmentation, shuffle, seed
         full = len(split) // batch_size * batch_size
         self.num_images = full if last == "discard" else len(split)
-        sizing = Sizing(self.channels, self.height, self.width, resize, fit, split.pictures.own)
+        sizing = Sizing(
+            channels=self.channels, height=self.height, width=self.width, resize=resize, fit=fit, own=split.pictures.own
+        )
         limit = memory_limit_bytes() if memory_bytes is None else memory_bytes
         self._fetch, self.in_memory = make_pool(split.pictures, sizing, limit)
 

@@ -24,7 +24,7 @@ _CIFAR100 = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A data set with a name; ``channels``, ``height`` and ``width`` (px) are those of its pictures as stored."""
 
@@ -48,19 +48,51 @@ class Source:
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
-        Source("digits", "handwritten digits, 1,797 pictures", 1, 8, 8, _DIGITS, "ships with scikit-learn"),
-        Source("mnist", "handwritten digits, 70,000 pictures", 1, 28, 28, _DIGITS, "IDX files or download"),
         Source(
-            "fashion-mnist",
-            "clothes, 70,000 pictures",
-            1,
-            28,
-            28,
-            _FASHION,
-            "Debian's dataset-fashion-mnist, IDX files or download",
+            name="digits",
+            description="handwritten digits, 1,797 pictures",
+            channels=1,
+            height=8,
+            width=8,
+            class_names=_DIGITS,
+            origin="ships with scikit-learn",
         ),
-        Source("cifar10", "colour photographs, 60,000 pictures", 3, 32, 32, _CIFAR10, "binary files or download"),
-        Source("cifar100", "colour photographs, 60,000 pictures", 3, 32, 32, _CIFAR100, "binary files or download"),
+        Source(
+            name="mnist",
+            description="handwritten digits, 70,000 pictures",
+            channels=1,
+            height=28,
+            width=28,
+            class_names=_DIGITS,
+            origin="IDX files or download",
+        ),
+        Source(
+            name="fashion-mnist",
+            description="clothes, 70,000 pictures",
+            channels=1,
+            height=28,
+            width=28,
+            class_names=_FASHION,
+            origin="Debian's dataset-fashion-mnist, IDX files or download",
+        ),
+        Source(
+            name="cifar10",
+            description="colour photographs, 60,000 pictures",
+            channels=3,
+            height=32,
+            width=32,
+            class_names=_CIFAR10,
+            origin="binary files or download",
+        ),
+        Source(
+            name="cifar100",
+            description="colour photographs, 60,000 pictures",
+            channels=3,
+            height=32,
+            width=32,
+            class_names=_CIFAR100,
+            origin="binary files or download",
+        ),
     )
 }
 

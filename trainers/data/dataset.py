@@ -19,7 +19,7 @@ from trainers.data.pictures.pictures import Indices, Pictures
 from trainers.errors import BadData
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """What the data decides. ``height`` and ``width`` are None when the training pictures differ in size (px)."""
 
@@ -57,7 +57,7 @@ class Split:
         return digest.of_split(self.image_digests, self.labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Splits that share one class map. ``notes`` are remarks for the user: what was left out, and why.
 
@@ -93,9 +93,9 @@ class Dataset:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """One picture that stands in two splits, with the keys it has in each."""
+    """One picture that is in two splits, with the keys it has in each."""
 
     split_a: str
     split_b: str
@@ -113,7 +113,7 @@ def find_overlap(dataset: Dataset) -> list[Overlap]:
             keys[image_digest].append(key)
         places[name] = keys
     return [
-        Overlap(a, b, shared, tuple(places[a][shared]), tuple(places[b][shared]))
+        Overlap(split_a=a, split_b=b, digest=shared, keys_a=tuple(places[a][shared]), keys_b=tuple(places[b][shared]))
         for a, b in itertools.combinations(places, 2)
         for shared in sorted(places[a].keys() & places[b].keys())
     ]
@@ -122,7 +122,7 @@ def find_overlap(dataset: Dataset) -> list[Overlap]:
 WHOLE = "all"  # the one split of a source that has none of its own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitsRead:
     """``splits`` holds either ``all`` alone, or ``train`` with or without ``validation`` and ``test``."""
 
@@ -216,7 +216,7 @@ def find(*folders: Path) -> tuple[str, ...] | None:
         if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
             raise BadData(f"{path}: class_names must be a list of names")
         if len(set(names)) < len(names):
-            raise BadData(f"{path}: a class name stands there twice")
+            raise BadData(f"{path}: a class name occurs twice; every class needs a name of its own")
         return tuple(names)
     return None
 

@@ -76,13 +76,13 @@ def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction:
     if bare:
         raise BadData(f"{found.source}: no training picture of class {', '.join(bare[:5])}; every class needs one")
     return Dataset(
-        found.name,
-        found.class_names,
-        splits["train"],
-        splits["validation"],
-        splits.get("test"),
-        found.source,
-        notes,
+        name=found.name,
+        class_names=found.class_names,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits.get("test"),
+        source=found.source,
+        notes=notes,
     )
 
 
@@ -96,13 +96,13 @@ def _rotations(dataset: Dataset, seed: int, validation_fraction: float) -> Datas
     if "validation" not in parts:
         raise BadData("pretext rotation needs validation pictures: give a validation_fraction above 0")
     return Dataset(
-        f"{dataset.name} (rotations)",
-        ROTATIONS,
-        _rotated(parts["train"]),
-        _rotated(parts["validation"]),
-        None,
-        dataset.source,
-        dataset.notes,
+        name=f"{dataset.name} (rotations)",
+        class_names=ROTATIONS,
+        train=_rotated(parts["train"]),
+        validation=_rotated(parts["validation"]),
+        test=None,
+        source=dataset.source,
+        notes=dataset.notes,
     )
 
 

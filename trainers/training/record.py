@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from trainers.data import Dataset, Split
     from trainers.training.scores import Scores
 
+# How many pictures both runtimes are shown: enough to see a wrong graph, few enough to take no time.
+_SHOWN, _SHOWN_LARGE, _LARGE_PX = 8, 2, 64
+
 
 def record(
     run: Run, context: str, split: Split, scores: Scores, class_names: Sequence[str], *, step: int, run_name: str

@@ -16,12 +16,12 @@ import pytest
 from tests.support.aws import fake as fake_sagemaker
 from tests.support.aws.answers import Answers, answering
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.formats import image_record, recordio
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import request
 from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import JobOptions
-from trainers.sagemaker.preflight.findings import Finding
 
 ROLE = f"arn:aws:iam::{fake_sagemaker.ACCOUNT}:role/trainer"
 OPTIONS: dict[str, Any] = {"role": ROLE, "output": "s3://bucket-one/runs", "region": "us-east-1"}
@@ -73,7 +73,7 @@ class World:
                 self.put(f"{prefix}/{split}/{name}", picture(first + number))
                 rows.append(f"{number}\t{number % 3}.000000\t{name}\n")
             text = (lists or {}).get(split, "".join(rows))
-            self.put(f"{prefix}/{split}_lst/{split}.lst", text.encode())
+            self.put(f"{prefix}/{split}_lst/{split}.lst", text.encode(errors="surrogateescape"))
         names = ("train", "validation", "train_lst", "validation_lst")
         return [Channel(name, f"s3://bucket-one/{prefix}/{name}/", request.IMAGE) for name in names]
 

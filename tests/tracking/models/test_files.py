@@ -218,6 +218,32 @@ def test_among_several_epochs_one_must_be_chosen(tmp_path: Path) -> None:
     assert written[0] == 120 * 1234
 
 
+@pytest.mark.parametrize(
+    ("numbers", "epoch", "best", "expected"),
+    [
+        ((10,), None, None, 10),
+        ((10,), None, 3, 10),  # only the best is kept, whatever another log says
+        ((1, 2, 13, 100), None, 13, 13),
+        ((1, 2, 13, 100), 2, 13, 2),
+        ((9999, 10000), None, 10000, 10000),
+    ],
+)
+def test_the_epoch_is_read_with_all_its_digits(
+    tmp_path: Path, numbers: tuple[int, ...], epoch: int | None, best: int | None, expected: int
+) -> None:
+    path = archive(tmp_path / "model.tar.gz", builtin_files(tmp_path, epochs=numbers))
+    assert model_archive.epochs(path) == sorted(numbers)
+    assert model_archive.take_out(path, tmp_path / "out", epoch=epoch, best_epoch=best).epoch == expected
+    written = params_file.weights(tmp_path / "out" / "model-0000.params")["bn_data_moving_mean"]
+    assert written[0] == 120 * expected
+
+
+def test_a_best_epoch_that_is_not_there_is_not_replaced_by_another(tmp_path: Path) -> None:
+    path = archive(tmp_path / "model.tar.gz", builtin_files(tmp_path, epochs=(1, 2, 13)))
+    with pytest.raises(ModelError, match="no weights of epoch 5; there are: 1, 2, 13"):
+        model_archive.take_out(path, tmp_path / "out", best_epoch=5)
+
+
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
     found = tarfile.TarInfo(name)
     found.type, found.linkname = kind, target
@@ -241,7 +267,7 @@ def test_an_archive_that_reaches_out_is_refused(hostile: tarfile.TarInfo, tmp_pa
     (tmp_path / "in").mkdir()
     path = archive(tmp_path / "in" / "model.tar.gz", builtin_files(tmp_path), hostile)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ModelError, match="no model archive should"):
+    with pytest.raises(ModelError, match="no plain file inside the archive"):
         model_archive.take_out(path, tmp_path / "in" / "out")
     new = set(tmp_path.rglob("*")) - set(before)
     assert {one.relative_to(tmp_path / "in").parts[0] for one in new} == {"out"}

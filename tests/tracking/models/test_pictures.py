@@ -28,7 +28,6 @@ from tracking.models.serving.pictures import (
 )
 from trainers.data.pictures import codec as training
 from trainers.data.pictures import sizing as training_sizing
-from trainers.data.pictures.pictures import to_channels as training_channels
 
 PHOTO = photographs()[0]
 
@@ -105,7 +104,7 @@ def test_the_network_sees_what_training_showed_it(
     resize: int | None, fit: Any, own: bool, shape: tuple[int, int, int]
 ) -> None:
     channels, height, width = shape
-    theirs = training_sizing.Sizing(channels, height, width, resize, fit, own)
+    theirs = training_sizing.Sizing(channels=channels, height=height, width=width, resize=resize, fit=fit, own=own)
     facts = {
         "image_shape": list(shape),
         "resize": resize,
@@ -113,7 +112,7 @@ def test_the_network_sees_what_training_showed_it(
         "interpolation": "linear" if own else "area",
     }
     for pixels in (PIECE, PHOTO[:40, :50], np.ascontiguousarray(PHOTO[:60].transpose(1, 0, 2))):
-        sized = training_channels(theirs.apply(pixels), channels)
+        sized = to_channels(theirs.apply(pixels), channels)
         top, left = (sized.shape[0] - height) // 2, (sized.shape[1] - width) // 2
         expected = sized[top : top + height, left : left + width].transpose(2, 0, 1)
         seen = Sizing(facts).apply(pixels)
@@ -184,7 +183,8 @@ def test_our_own_png_is_one() -> None:
         (encoded(PIECE, "TIFF"), "not a readable"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable"),
         (a_png(10_000, 10_000), "too large|10000 x 10000 px; at most"),
-        (a_png(9_000, 9_000), "9000 x 9000 px; at most"),
+        (a_png(9_440, 9_440), "9440 x 9440 px; at most"),
+        (a_png(2_000, 33_000), "2000 x 33000 px; at most"),
         (a_png(60_000, 60_000), "too large|at most"),
         (a_png(2**31 - 1, 2**31 - 1), "too large|at most"),
         (a_png(7_000, 7_000), "is a trap"),
@@ -237,6 +237,11 @@ def test_a_large_picture_is_brought_to_size_in_bands() -> None:
     tracemalloc.stop()
     assert peak < 40_000_000
     assert np.abs(found.astype(int) - training_sizing.resized(pixels, 28, 30, area=True)).max() <= 1
+
+
+def test_the_largest_picture_that_trains_is_served() -> None:
+    largest = encoded(np.zeros((9_400, 9_400), np.uint8), compress_level=0)
+    assert training.decode(largest, 1, "largest").shape == decode(largest, 1).shape == (9_400, 9_400, 1)
 
 
 def test_a_picture_like_a_thread_is_refused() -> None:

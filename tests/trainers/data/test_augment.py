@@ -18,7 +18,7 @@ def pictures(count: int, height: int, width: int, channels: int = 3) -> np.ndarr
 
 def fixed(y: float, x: float, flip: bool, inverse: np.ndarray | None = None) -> Draws:
     one = np.array
-    return Draws(one([y], np.float32), one([x], np.float32), one([flip]), None, inverse)
+    return Draws(y=one([y], np.float32), x=one([x], np.float32), flip=one([flip]), hls=None, inverse=inverse)
 
 
 @pytest.mark.parametrize(("y", "x", "top", "left"), [(0, 0, 0, 0), (0.999, 0.999, 4, 2), (0.5, 0.4, 2, 1)])
@@ -90,7 +90,7 @@ def test_quarter_turn_through_the_affine_map_is_a_quarter_turn() -> None:
     images = pictures(4, 9, 9)
     turned = inverse_affine(np.full(4, np.pi / 2), np.zeros(4), np.ones(4))
     y = np.full(4, 0.5, np.float32)
-    out = augment.augment(images, 9, 9, Draws(y, y, np.zeros(4, bool), None, turned))
+    out = augment.augment(images, 9, 9, Draws(y=y, x=y, flip=np.zeros(4, bool), hls=None, inverse=turned))
     assert (out == np.rot90(images, 1, axes=(1, 2))).all()
 
 

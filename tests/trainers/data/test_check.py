@@ -31,7 +31,7 @@ from tests.support.pictures import (
 )
 from trainers.data.__main__ import main
 from trainers.data.check.check import Checked, Job, check
-from trainers.data.check.findings import LEVELS, RULES
+from trainers.data.check.rules import RULES, SEVERITIES
 from trainers.data.formats.image_record import pack_image
 from trainers.data.formats.recordio import RecordFile
 from trainers.data.pack.pack import Options, pack
@@ -466,21 +466,21 @@ def test_every_code_has_a_scene() -> None:
 @pytest.mark.parametrize("code", sorted(RULES))
 def test_scene(code: str, tmp_path: Path) -> None:
     checked = SCENES[code](tmp_path)
-    found = {finding.rule.code for finding in checked.findings}
+    found = {finding.code for finding in checked.findings}
     assert code in found
     assert found - {"class-names-missing"} <= {code, *COMPANIONS.get(code, ())}
-    finding = next(finding for finding in checked.findings if finding.rule.code == code)
+    finding = next(finding for finding in checked.findings if finding.code == code)
     assert finding.count >= 1
     assert str(tmp_path) in finding.file
     assert "{file}" not in finding.mend and "{source}" not in finding.mend and "{{" not in finding.mend
-    assert checked.exit_code == int(any(RULES[code].level != "advice" for code in found))
+    assert checked.exit_code == int(any(RULES[code].severity != "note" for code in found))
 
 
 def test_every_rule_says_why_and_how() -> None:
-    for code, rule in RULES.items():
-        assert rule.code == code and rule.level in LEVELS
+    for rule in RULES.values():
         assert rule.why.endswith((".", "!")) and rule.mend and rule.title
-    assert [rule.level for rule in RULES.values()] == sorted((rule.level for rule in RULES.values()), key=LEVELS.index)
+    severities = [rule.severity for rule in RULES.values()]
+    assert severities == sorted(severities, key=SEVERITIES.index)
 
 
 @pytest.mark.parametrize("form", ["rec", "lst"])
@@ -490,7 +490,7 @@ def test_what_pack_writes_is_clean(tmp_path: Path, form: str, fast: bool) -> Non
     job = Job(num_classes=2, image_shape=(3, 10, 10), mini_batch_size=4)
     checked = check([tmp_path / "out"], job, fast=fast)
     assert checked.exit_code == 0
-    assert {finding.rule.code for finding in checked.findings} <= {"channel-neighbour"}
+    assert {finding.code for finding in checked.findings} <= {"channel-neighbour"}
     assert [(part.name, len(part)) for part in checked.parts] == [("train", 32), ("validation", 4), ("test", 4)]
 
 
@@ -526,9 +526,9 @@ def test_duplicates_are_named_by_place(tmp_path: Path) -> None:
     picture(tmp_path / "test" / "dog" / "000.png", 3)
     picture(tmp_path / "test" / "cat" / "000.png", 77)
     checked = check([tmp_path], Job())
-    found = {finding.rule.code: finding for finding in checked.findings}
+    found = {finding.code: finding for finding in checked.findings}
     assert set(found) == {"duplicate-within", "duplicate-across", "duplicate-labels", "class-single"} - {"class-single"}
-    assert found["duplicate-within"].examples == [f"{source}/cat/copy.png is {source}/cat/003.png"]
+    assert found["duplicate-within"].examples == (f"{source}/cat/copy.png is {source}/cat/003.png",)
     assert found["duplicate-across"].file == str(tmp_path / "test")
     assert checked.spare == {"train": 1, "test": 0}
 
@@ -537,7 +537,7 @@ def test_fast_sees_headers_but_no_copies(tmp_path: Path) -> None:
     payloads = image_payloads(20)
     path = rec(tmp_path, [*payloads, payloads[0], pack_image(0, 99, b"nothing like a picture" * 3)])
     named(tmp_path)
-    codes = {finding.rule.code for finding in check([path], Job(image_shape=(3, 20, 20)), fast=True).findings}
+    codes = {finding.code for finding in check([path], Job(image_shape=(3, 20, 20)), fast=True).findings}
     assert codes == {"picture-unreadable", "picture-small", "rec-duplicate-id"}
     assert check([path], Job(), fast=True).spare is None
 
@@ -546,10 +546,10 @@ def test_fast_sees_headers_but_no_copies(tmp_path: Path) -> None:
 def test_labels_that_are_no_numbers(tmp_path: Path, label: float) -> None:
     named(tmp_path)
     (finding,) = labelled(tmp_path, label).findings
-    assert finding.rule.code == "label-not-integral"
-    assert finding.examples == [f"record 20: label {label:g}"]
+    assert finding.code == "label-not-integral"
+    assert finding.examples == (f"record 20: label {label:g}",)
     line = f"20\t{label}\tcat/001.png\n".encode()
-    codes = {found.rule.code for found in bad_list(tmp_path, lambda data: data + line).findings}
+    codes = {found.code for found in bad_list(tmp_path, lambda data: data + line).findings}
     assert codes - {"class-names-missing"} == (
         {"list-values"}
         if label != label
@@ -562,8 +562,8 @@ def test_animated_gif_under_a_jpg_name(tmp_path: Path) -> None:
     class_folders(tmp_path)
     (tmp_path / "cat" / "x.jpg").write_bytes(pil_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     (finding, *rest) = check([tmp_path], Job()).findings
-    assert finding.rule.code == "picture-format" and finding.examples == [f"{tmp_path}/cat/x.jpg: gif, animated"]
-    assert {found.rule.code for found in rest} <= {"picture-misnamed"}
+    assert finding.code == "picture-format" and finding.examples == (f"{tmp_path}/cat/x.jpg: gif, animated",)
+    assert {found.code for found in rest} <= {"picture-misnamed"}
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -608,8 +608,8 @@ def test_what_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
 
 def test_every_code_is_in_the_documentation() -> None:
     page = (ROOT / "docs" / "data.md").read_text()
-    for rule in RULES.values():
-        assert f"| `{rule.code}` | {rule.title} | {rule.why} |" in page
+    for code, rule in RULES.items():
+        assert f"| `{code}` | {rule.title} | {rule.why} |" in page
 
 
 def test_mending_names_the_whole_data_set(tmp_path: Path) -> None:
@@ -631,7 +631,7 @@ def test_mending_commands_mend(tmp_path: Path) -> None:
         lambda data: b"\xef\xbb\xbf" + data.replace(b"\t", b" ").replace(b"\n", b"\r\n"),
     )
     for code in ("list-bom", "list-crlf", "list-spaces"):
-        finding = next(found for found in check([path], Job()).findings if found.rule.code == code)
+        finding = next(found for found in check([path], Job()).findings if found.code == code)
         subprocess.run(finding.mend, shell=True, check=True)
     assert check([path], Job()).findings == []
     changed(path, lambda data: data.replace(b"19\t", b"0\t"))

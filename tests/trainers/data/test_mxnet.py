@@ -183,7 +183,7 @@ def test_multi_label_records_of_im2rec_are_recognised(tmp_path: Path, mx: Module
     rows = [f"{index}\t1\t0\tcat/{index:03}.jpg\n" for index in range(10)]
     (tmp_path / "m.lst").write_text("".join(rows))
     im2rec("--pack-label", "--pass-through", str(tmp_path / "m"), str(tmp_path / "source"))
-    codes = {finding.rule.code for finding in check([tmp_path / "m.rec"], Job()).findings}
+    codes = {finding.code for finding in check([tmp_path / "m.rec"], Job()).findings}
     assert codes == {"rec-multi-label", "class-names-missing"}
 
 

@@ -224,7 +224,7 @@ def test_nothing_is_overwritten_unless_told(tmp_path: Path) -> None:
     pack(str(source), tmp_path / "out", Options(overwrite=True))
     assert not (tmp_path / "out" / "precious").exists()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadData, match="a file stands there"):
+    with pytest.raises(BadData, match="there is a file"):
         pack(str(source), tmp_path / "file", Options())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "out", "source"]
 

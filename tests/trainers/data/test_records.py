@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.pictures import class_folders, encoded, image_payloads, protobuf_payload, with_flag, write_rec
 from trainers.data import Batches, open_dataset
-from trainers.data.formats import recordio
+from trainers.data.formats import record_pieces, recordio
 from trainers.data.formats.image_record import is_protobuf_record, pack_image, unpack_image
 from trainers.data.formats.recordio import MAGIC, RecordFile
 from trainers.errors import BadData
@@ -232,3 +233,17 @@ def test_two_records_in_one_folder_without_split_names_are_refused(tmp_path: Pat
         write_rec(tmp_path / f"{name}.rec", image_payloads(20))
     with pytest.raises(BadData, match=r"exactly one \.rec there, found a\.rec, b\.rec"):
         open_dataset(tmp_path)
+
+
+def test_a_damaged_frame_is_no_incomplete_record() -> None:
+    whole = io.BytesIO()
+    recordio.write(whole, b"picture")
+    size = whole.tell()
+    incomplete = struct.pack("<II", recordio.MAGIC, 100)
+    found, end = record_pieces.parse(whole.getvalue() + incomplete, base=8)
+    assert [(record.offset, record.size, record.payload) for record in found] == [(8, size, b"picture")]
+    assert end == 8 + size
+    for damaged in (struct.pack("<II", recordio.MAGIC, 4 << 29 | 100), b"\x0a\x23\xd7\xcf"):
+        with pytest.raises(record_pieces.NotRecords) as caught:
+            record_pieces.parse(whole.getvalue() + damaged, base=8)
+        assert caught.value.offset == 8 + size

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.pictures import class_folders, picture
 from trainers.data import Batches, find_overlap, open_dataset
+from trainers.data.readers import layouts
+from trainers.data.readers.layouts import Form
 from trainers.errors import BadData
 
 
@@ -231,6 +233,35 @@ def test_download_that_fails_says_how_to_supply_the_files(tmp_path: Path, monkey
             open_dataset(name)
         for word in ("Connection refused", file, str(tmp_path / "datasets" / name), f"{name}:DIR"):
             assert word in str(caught.value)
+
+
+def test_every_form_has_a_reader_and_is_told_by_content(tmp_path: Path) -> None:
+    assert set(layouts.READERS) == set(Form)
+    for name, content, form in (
+        ("a.REC", b"", Form.RECORDS),
+        ("records", b"\x0a\x23\xd7\xce", Form.RECORDS),
+        ("a.lst", b"", Form.LIST),
+        ("a.tsv", b"", Form.MANIFEST),
+        ("a.tar.gz", b"", Form.ARCHIVE),
+        ("packed", b"PK\x03\x04", Form.ARCHIVE),
+        ("a.txt", b"hello", Form.OTHER),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert layouts.form_of(tmp_path / name) is form, name
+    for entry, form in (
+        ("lists/train_lst/a.lst", Form.LIST_CHANNELS),
+        ("channels/training/a.rec", Form.RECORD_CHANNELS),
+        ("files/train.rec", Form.RECORD_FOLDER),
+        ("splits/train/cat/1.png", Form.SPLIT_FOLDERS),
+        ("classes/cat/1.png", Form.FOLDER),
+        ("idx/train-images-idx3-ubyte", Form.IDX),
+    ):
+        path = tmp_path / entry
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+        assert layouts.form_of(tmp_path / Path(entry).parts[0]) is form, entry
+    with pytest.raises(BadData, match="not a form of data set"):
+        open_dataset(tmp_path / "records")
 
 
 def test_the_door_is_light() -> None:

@@ -14,6 +14,7 @@ from tracking.errors import ModelError
 
 VARIABLE = "null"
 _SOFTMAX = ("SoftmaxOutput", "Softmax", "SoftmaxActivation", "softmax")
+_CASTS = ("Cast", "cast")
 _MAX_NODES = 100_000
 
 
@@ -85,9 +86,20 @@ def with_input(graph: Graph, weights: Container[str], name: str) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
+def in_single_precision(graph: Graph) -> Graph:
+    """The graph without its casts to float16, which a CPU cannot multiply; the weights keep their rounded values."""
+    plain = {("dtype", "float16"): "float32", ("dtype", "2"): "float32", ("__dtype__", "2"): "0"}
+    nodes = (
+        replace(n, attrs={key: plain.get((key, value), value) for key, value in n.attrs.items()}) for n in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))
+
+
 def num_classes(graph: Graph, weights: Mapping[str, Any]) -> int | None:
     """How many outputs the last layer has, None where it is not stated."""
     head = graph.nodes[graph.head]
+    while head.op in _CASTS and head.inputs:
+        head = graph.nodes[head.inputs[0][0]]
     if head.op != "FullyConnected" or len(head.inputs) < 2:
         return None
     weight = weights.get(graph.nodes[head.inputs[1][0]].name)

@@ -1,7 +1,7 @@
 """From what a person has to the network's input: encoded pictures, paths and arrays to (C, H, W), sized as in training.
 
 Ships inside every saved model, so it needs NumPy and Pillow alone and trusts nothing: what is no picture, or would
-take too much memory, is refused before it is decoded.
+take too much memory, is refused before it is decoded. Training goes by the same limits and sizes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 64_000_000  # a picture above is refused unseen: a few kB of PNG can ask for gigabytes
-HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000  # more than this per byte cannot be in the file
+# A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
+MAX_SIDE_PX = 32_000
+MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
+# Above the first figure, more pixels than the second for each byte are an empty surface or a trap.
+HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000
 LARGE_PIXELS = 4_000_000  # of these one at a time is decoded: a dozen at once would fill a server's memory
 MAX_SIZED_PIXELS = 8_000_000
 MAX_FILE_BYTES = 256 * 2**20
 FORMATS = ("JPEG", "PNG")
-# A served model reads files only from this folder, and none where it is not set: whoever can ask it questions must
-# not find out what lies on its disk.
+# A served model reads files only from this folder, and none where it is not set: its clients must not
+# find out what is on its disk.
 ROOT_VARIABLE = "MODEL_PICTURES_ROOT"
 
 _ORIENTATION = 274  # the tag of EXIF that says how a picture is turned
@@ -76,16 +79,29 @@ class Sizing:
             ):
                 return height, width
             shortest = max(self.height, self.width) if self.native is None else min(self.native)
-        # The long side is cut down to a whole px, as in training.
-        if height > width:
-            target = shortest * height // width, shortest
-        else:
-            target = shortest, shortest * width // height
+        target = shortest_side(height, width, shortest)
         if target[0] < self.height or target[1] < self.width:
             raise BadPicture(f"{width} x {height} px cannot fill the network's {self.width} x {self.height} px")
         if target[0] * target[1] > max(MAX_SIZED_PIXELS, 4 * shortest**2):
             raise BadPicture(f"{width} x {height} px is too long and thin")
         return target
+
+
+def shortest_side(height: int, width: int, resize: int) -> tuple[int, int]:
+    """(height, width) in px with the shortest side at ``resize``; the long one rounded down, as MXNet does."""
+    if height > width:
+        return resize * height // width, resize
+    return resize, resize * width // height
+
+
+def is_too_large(height: Any, width: Any) -> Any:
+    """Whether pictures of this size in px, numbers or int64 arrays, are too large to decode."""
+    return (height * width > MAX_PIXELS) | (np.maximum(height, width) > MAX_SIDE_PX)
+
+
+def is_trap(height: Any, width: Any, num_bytes: Any) -> Any:
+    """Whether so many pixels cannot be in so few encoded bytes; numbers or int64 arrays."""
+    return height * width > np.maximum(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * num_bytes)
 
 
 def to_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -166,14 +182,16 @@ def decode(data: bytes, channels: int) -> Pixels:
         # Only these two decoders: each further one is a way in.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise BadPicture(f"{width} x {height} px; at most {MAX_PIXELS:,} pixels are decoded")
-            if width * height > max(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
+            if is_too_large(height, width):
+                raise BadPicture(
+                    f"{width} x {height} px; at most {MAX_PIXELS:,} pixels are decoded, {MAX_SIDE_PX:,} a side"
+                )
+            if is_trap(height, width, len(data)):
                 raise BadPicture(f"{width} x {height} px in {len(data):,} bytes, which is a trap and no picture")
             if channels == 1 and image.format in ("JPEG", "MPO"):
                 image.draft("L", image.size)  # the luma the file holds, as training reads it
             with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
-                # A JPEG alone: training takes a PNG as it lies, whatever its EXIF says.
+                # A JPEG alone: training takes a PNG as it is stored, whatever its EXIF says.
                 # Every further copy of a large picture counts: none is made that changes nothing.
                 turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
                 upright = ImageOps.exif_transpose(image) if turned else image

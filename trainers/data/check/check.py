@@ -5,31 +5,32 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from trainers.data.check.examine import look_at_files
-from trainers.data.check.findings import CheckedSplit, Finding, Findings
+from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
 from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
 from trainers.data.check.records import check_records
+from trainers.data.check.rules import Finding
 from trainers.data.dataset import Split
 from trainers.data.pictures.pictures import EncodedPictures
-from trainers.data.readers import cifar, idx, layouts, manifest
+from trainers.data.readers import cifar, layouts, manifest
 from trainers.data.readers.folder import SPLIT_FOLDERS, split_folders
+from trainers.data.readers.layouts import Form, form_of, with_suffix
 from trainers.errors import BadData
 
 SPLITS = ("train", "validation", "test")
 RECORDS, IMAGES = "application/x-recordio", ("application/x-image", "image/jpeg", "image/png")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the job is going to be told; None where it is not known yet."""
+    """The settings of the job; None where it is not known yet."""
 
     num_classes: int | None = None
     image_shape: tuple[int, int, int] | None = None
@@ -51,7 +52,7 @@ class Checked:
     @property
     def exit_code(self) -> int:
         """1 where a job would refuse the data or learn wrongly from it; advice alone leaves 0."""
-        return int(any(finding.rule.level != "advice" for finding in self.findings))
+        return int(any(finding.severity != "note" for finding in self.findings))
 
 
 def check(
@@ -68,7 +69,7 @@ def check(
     if source is not None and image_root is not None:
         source += f" --image-root {shlex.quote(str(image_root))}"
     findings = Findings(source)
-    class_names = folder_classes(*(path for path in paths if form_of(path) == "folder"))
+    class_names = folder_classes(*(path for path in paths if path.is_dir() and form_of(path) is Form.FOLDER))
     reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names)
     parts: list[CheckedSplit] = []
     others: dict[str, str] = {}
@@ -82,7 +83,7 @@ def check(
     for part in parts:
         if part.name in (other.name for other in parts if other is not part):
             part.name = str(part.path)
-        if len(part) == 0 and part.kind.startswith(("list", "folder", "manifest")):
+        if len(part) == 0 and part.form is not Form.RECORDS:
             findings.add("no-pictures", part.path)
         if len(part) and part.class_names is None:
             findings.add("class-names-missing", part.path)
@@ -100,37 +101,21 @@ def check(
 
 
 def _check_job(part: CheckedSplit, job: Job, findings: Findings) -> None:
-    """What the job is told, against what the part is."""
+    """Compare the job's settings with what the part is."""
     readable = len(part) - len(part.looks.faults)
     if job.mini_batch_size is not None and 0 < len(part) and readable < job.mini_batch_size:
         words = f"{readable:,} readable pictures, mini_batch_size {job.mini_batch_size:,}"
         findings.add("fewer-than-batch", part.path, words)
     if job.content_type is None:
         return
-    told = job.content_type.split(";")[0].strip()
-    if part.kind.startswith("RecordIO of images"):
-        if told != RECORDS:
-            findings.add("content-type", part.path, f"{told}; these are records of images: {RECORDS}")
-    elif part.kind.startswith(("list", "folder", "manifest")):
-        if told not in IMAGES:
-            findings.add("content-type", part.path, f"{told}; these are pictures: {IMAGES[0]}")
-        elif job.resize is None:
-            findings.add("resize-missing", part.path)
-
-
-def form_of(path: Path) -> str:
-    """What a path is by its content: file, binary, lists, channels, records, splits or folder."""
-    if not path.is_dir():
-        return "file"
-    if idx.holds_files(path) or cifar.name_of(path):
-        return "binary"
-    if (path / "train_lst").is_dir():
-        return "lists"
-    if any((path / "train").glob("*.rec")):
-        return "channels"
-    if any(path.glob("*.rec")):
-        return "records"
-    return "splits" if split_folders(path) else "folder"
+    content_type = job.content_type.split(";")[0].strip()
+    if part.form is Form.RECORDS:
+        if len(part) and content_type != RECORDS:
+            findings.add("content-type", part.path, f"{content_type}; these are records of images: {RECORDS}")
+    elif content_type not in IMAGES:
+        findings.add("content-type", part.path, f"{content_type}; these are pictures: {IMAGES[0]}")
+    elif job.resize is None:
+        findings.add("resize-missing", part.path)
 
 
 def split_name(path: Path) -> str:
@@ -150,57 +135,50 @@ class _Reader:
         self._fast, self._threads = fast, threads
 
     def read(self, path: Path) -> list[CheckedSplit] | str:
-        return self._directory(path) if path.is_dir() else self._file(path)
+        checkers: dict[Form, Callable[[Path], list[CheckedSplit] | str]] = {
+            Form.RECORDS: lambda path: [self._records(path, split_name(path))],
+            Form.LIST: lambda path: [self._list(path, self._image_root or path.parent, split_name(path))],
+            Form.MANIFEST: self._manifest,
+            Form.ARCHIVE: lambda path: self._foreign("archive", path, Form.ARCHIVE.value),
+            Form.OTHER: lambda path: self._foreign(
+                "unknown-form", path, Form.OTHER.value, f"begins with {layouts.first_bytes(path)!r}"
+            ),
+            Form.IDX: lambda path: self._foreign("not-for-the-job", path, Form.IDX.value),
+            Form.CIFAR: lambda path: self._foreign("not-for-the-job", path, f"{cifar.name_of(path)} binary files"),
+            Form.LIST_CHANNELS: self._list_channels,
+            Form.RECORD_CHANNELS: self._record_channels,
+            Form.RECORD_FOLDER: self._record_folder,
+            Form.SPLIT_FOLDERS: self._split_folders,
+            Form.FOLDER: lambda path: [self._folder(path, split_name(path), self._class_names)],
+        }
+        return checkers[form_of(path)](path)
 
-    def _file(self, path: Path) -> list[CheckedSplit] | str:
-        if not path.is_file():  # a pipe would be waited for
-            raise BadData(f"{path}: neither a file nor a folder")
-        suffix = path.suffix.lower()
-        try:
-            with open(path, "rb") as file:
-                head = file.read(8)
-        except OSError as error:
-            raise BadData(f"{path}: cannot be read ({error.strerror})") from error
-        name = split_name(path)
-        if suffix == ".rec" or head[:4] == b"\x0a\x23\xd7\xce":
-            return [self._records(path, name)]
-        if suffix == ".lst":
-            return [self._list(path, self._image_root or path.parent, name)]
-        if suffix in manifest.SUFFIXES:
-            return self._manifest(path)
-        if head[:2] in (b"PK", b"\x1f\x8b", b"BZ") or tarfile.is_tarfile(path):
-            self._findings.add("archive", path)
-            return "an archive (tar or zip)"
-        self._findings.add("unknown-form", path, f"begins with {head!r}")
-        return "something else"
+    def _foreign(self, code: str, path: Path, words: str, example: str = "") -> str:
+        self._findings.add(code, path, example)
+        return words
 
-    def _directory(self, path: Path) -> list[CheckedSplit] | str:
-        form = form_of(path)
-        if form == "binary":
-            self._findings.add("not-for-the-job", path)
-            return "IDX files" if idx.holds_files(path) else f"{cifar.name_of(path)} binary files"
-        if form == "lists":
-            channels = layouts.list_channels(path)
-            self._neighbours(path, [f"{name}{end}" for name in channels for end in ("", "_lst")])
-            if "validation" not in channels:
-                self._findings.add("channel-missing", path)
-            return [self._list(listed, root, name) for name, (listed, root) in channels.items()]
-        if form == "channels":
-            files = {name: sorted((path / name).glob("*.rec")) for name in SPLITS}
-            self._neighbours(path, [name for name, found in files.items() if found])
-            if not files["validation"]:
-                self._findings.add("channel-missing", path)
-            return [self._channel(path / name, found, name) for name, found in files.items() if found]
-        if form == "records":
-            return self._record_folder(path, sorted(path.glob("*.rec")))
-        if form == "splits":
-            splits = split_folders(path)
-            names = folder_classes(*splits.values())
-            return [self._folder(folder, split, names) for split, folder in splits.items()]
-        return [self._folder(path, split_name(path), self._class_names)]
+    def _list_channels(self, path: Path) -> list[CheckedSplit]:
+        channels = layouts.list_channels(path)
+        self._neighbours(path, [f"{name}{end}" for name in channels for end in ("", "_lst")])
+        if "validation" not in channels:
+            self._findings.add("channel-missing", path)
+        return [self._list(listed, root, name) for name, (listed, root) in channels.items()]
 
-    def _record_folder(self, path: Path, files: list[Path]) -> list[CheckedSplit]:
+    def _record_channels(self, path: Path) -> list[CheckedSplit]:
+        channels = layouts.record_channels(path)
+        self._neighbours(path, [folder.name for folder in channels.values()])
+        if "validation" not in channels:
+            self._findings.add("channel-missing", path)
+        return [self._channel(folder, with_suffix(folder, ".rec"), name) for name, folder in channels.items()]
+
+    def _split_folders(self, path: Path) -> list[CheckedSplit]:
+        splits = split_folders(path)
+        names = folder_classes(*splits.values())
+        return [self._folder(folder, split, names) for split, folder in splits.items()]
+
+    def _record_folder(self, path: Path) -> list[CheckedSplit]:
         """A folder with ``.rec`` files in it: splits, where they are called so, else one channel."""
+        files = with_suffix(path, ".rec")
         names = [split_name(file) for file in files]
         if len(set(names) & set(SPLITS)) == len(files) > 1:
             return [self._records(file, name) for file, name in zip(files, names, strict=True)]
@@ -232,7 +210,14 @@ class _Reader:
         looks = look_at_files(split.pictures, deep=not self._fast, hashes=not self._fast, threads=self._threads)
         labels, keys = split.labels.astype(np.float64), split.keys
         return CheckedSplit(
-            name, path, "manifest of pictures", looks, labels, keys.__getitem__, keys.__getitem__, names
+            name=name,
+            path=path,
+            form=Form.MANIFEST,
+            looks=looks,
+            labels=labels,
+            place=keys.__getitem__,
+            file_name=keys.__getitem__,
+            class_names=names,
         )
 
     def _records(self, path: Path, name: str) -> CheckedSplit:

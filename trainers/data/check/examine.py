@@ -23,7 +23,7 @@ _AHEAD = 4
 _BATCH, _BATCH_BYTES = 256, 1 << 22
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PictureFacts:
     """N pictures. ``digests`` (N,) raw 16-byte hashes, or None where they were not asked for; ``faults`` why a picture
     cannot be used, by index; ``records`` (N,) their headers (flag, label, id, id2) where they come from RecordIO."""
@@ -44,7 +44,7 @@ class PictureFacts:
         return [text[at : at + 2 * _DIGEST_BYTES] for at in range(0, len(text), 2 * _DIGEST_BYTES)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Chunk:
     """Pictures at bytes ``starts`` to ``ends`` of ``data``; ``first`` is the index of the first one."""
 
@@ -82,7 +82,9 @@ def _images(window: Window) -> _Chunk:
     headers = window.headers()
     flags = headers["flag"].astype(np.int64)
     starts = np.minimum(window.starts + HEADER_BYTES + 4 * flags, window.ends)
-    return _Chunk(window.records.start, window.data, starts, window.ends, {}, headers)
+    return _Chunk(
+        first=window.records.start, data=window.data, starts=starts, ends=window.ends, faults={}, records=headers
+    )
 
 
 def _look_at_batch(source: Encoded, deep: bool, hashes: bool, start: int) -> list[PictureFacts]:
@@ -100,7 +102,9 @@ def _look_at_batch(source: Encoded, deep: bool, hashes: bool, start: int) -> lis
             ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
             starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
             data = np.frombuffer(b"".join(pieces), np.uint8)
-            found += _look(_Chunk(first, data, starts, ends, faults), deep=deep, hashes=hashes)
+            found += _look(
+                _Chunk(first=first, data=data, starts=starts, ends=ends, faults=faults), deep=deep, hashes=hashes
+            )
             first, total, pieces, faults = index + 1, 0, [], {}
     return found
 
@@ -123,7 +127,11 @@ def _look(chunk: _Chunk, *, deep: bool, hashes: bool) -> list[PictureFacts]:
     if not deep:
         for at in np.flatnonzero(heads["height"] <= 0):
             faults.setdefault(chunk.first + int(at), _headless(int(heads["format"][at])))
-    return [PictureFacts(heads, chunk.ends - chunk.starts, digests, faults, chunk.records)]
+    return [
+        PictureFacts(
+            heads=heads, sizes=chunk.ends - chunk.starts, digests=digests, faults=faults, records=chunk.records
+        )
+    ]
 
 
 def _decode_fault(view: NDArray[np.uint8], heads: Heads, at: int, too_large: bool) -> str | None:
@@ -137,7 +145,7 @@ def _decode_fault(view: NDArray[np.uint8], heads: Heads, at: int, too_large: boo
             heads[at] = as_row(codec.header(data, ""))
         codec.decode(data, 3, "")
     except BadData as error:
-        return str(error).removeprefix(": ").removesuffix("; mend it or take it out")
+        return str(error).removeprefix(": ").removesuffix("; repair or remove it")
     return None
 
 
@@ -157,4 +165,4 @@ def _joined(parts: Iterator[list[PictureFacts]]) -> PictureFacts:
     records = None
     if every and every[0].records is not None:
         records = np.concatenate([part.records for part in every if part.records is not None])
-    return PictureFacts(heads, sizes, digests, faults, records)
+    return PictureFacts(heads=heads, sizes=sizes, digests=digests, faults=faults, records=records)

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.check.examine import PictureFacts
+from trainers.data.check.rules import RULES, SEVERITIES, Finding
+from trainers.data.readers.layouts import Form
 
 _KEPT = 20  # examples of one finding
 
 
-@dataclass
-class Finding:
-    """One rule broken in one file, ``count`` times; ``examples`` are the first places with what stands there."""
-
-    rule: Rule
-    file: str
-    source: str
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    @property
-    def mend(self) -> str:
-        """The command that mends it, with its paths quoted for a shell."""
-        filled = self.rule.mend.replace("{file}", shlex.quote(self.file)).replace("{source}", self.source)
-        return filled.replace("{{", "{").replace("}}", "}")
-
-
 class Findings:
     """Collects what is found, by rule and file. ``source`` is how to name the whole data set on a command line; without
-    it each file stands for itself."""
+    it each file is named."""
 
     def __init__(self, source: str | None = None) -> None:
         self._source = source
-        self._by: dict[tuple[str, str], Finding] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], list[str]] = defaultdict(list)
 
     def add(self, code: str, file: object, example: str = "") -> None:
         """One more place where ``code`` holds in ``file``."""
@@ -49,33 +35,54 @@ class Findings:
         """As many places as there are; only the first few are put in words."""
         for place in places:
             key = (code, str(file))
-            if key not in self._by:
-                self._by[key] = Finding(RULES[code], key[1], self._source or shlex.quote(key[1]))
-            finding = self._by[key]
-            finding.count += 1
-            if len(finding.examples) < _KEPT:
-                words = describe(int(place))
-                if words:
-                    finding.examples.append(words)
+            self._counts[key] += 1
+            if len(self._examples[key]) < _KEPT and (words := describe(int(place))):
+                self._examples[key].append(words)
 
     def listed(self) -> list[Finding]:
         """All of them, the gravest first, then by code and file."""
-        return sorted(self._by.values(), key=lambda f: (LEVELS.index(f.rule.level), f.rule.code, f.file))
+        found = [self._finding(code, file) for code, file in self._counts]
+        return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.code, f.file))
+
+    def _finding(self, code: str, file: str) -> Finding:
+        rule, count, examples = RULES[code], self._counts[code, file], self._examples[code, file]
+        such = f", such as {examples[0]}" if examples else ""
+        times = f" ({count:,} times{such})" if count > 1 or such else ""
+        mend = rule.mend.replace("{file}", shlex.quote(file)).replace("{source}", self._source or shlex.quote(file))
+        return Finding(
+            code=code,
+            what=f"{file}: {rule.title}{times}",
+            severity=rule.severity,
+            when=rule.when,
+            why=rule.why,
+            mend=mend.replace("{{", "{").replace("}}", "}"),
+            title=rule.title,
+            file=file,
+            count=count,
+            examples=tuple(examples),
+        )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CheckedSplit:
     """N pictures of ``path``. ``labels`` (N,) float64, NaN where there is none; ``place(i)`` says where picture i is,
-    ``file_name(i)`` what it is called ("" in records)."""
+    ``file_name(i)`` what it is called ("" in records). ``instead``: what a file is that should be of the form and is
+    not."""
 
     name: str
     path: Path
-    kind: str
+    form: Form
     looks: PictureFacts
     labels: NDArray[np.float64]
     place: Callable[[int], str]
     file_name: Callable[[int], str]
     class_names: tuple[str, ...] | None = None
+    instead: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What ``path`` is, in words."""
+        return self.instead or self.form.value
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,168 +103,3 @@ class CheckedSplit:
         """``3 cat`` where the class has a name, else ``3``."""
         names = self.class_names or ()
         return f"{label} {names[label]}" if label < len(names) and names[label] != str(label) else str(label)
-
-
-Level = Literal["refused", "wrong", "advice"]
-LEVELS: tuple[Level, ...] = ("refused", "wrong", "advice")
-
-PACK = "python -m trainers.data pack"
-_REPACK = f"{PACK} SRC OUT --format rec"
-_FROM_FILE = f"{PACK} {{source}} OUT --format rec"
-_SALVAGE = f"{PACK} {{source}} OUT --format rec --skip-bad"
-_REENCODE = f"{PACK} {{source}} OUT --format rec --quality 95"
-_TAKE_OUT = "take out or replace the pictures named"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``level``: the job refuses the data, learns wrongly from it, or could do better.
-
-    In ``mend``, ``{file}`` is where it was found and ``{source}`` the data set that it is part of.
-    """
-
-    code: str
-    level: Level
-    title: str
-    why: str
-    mend: str
-
-
-def _rules(level: Level, *rows: tuple[str, str, str, str]) -> dict[str, Rule]:
-    return {code: Rule(code, level, title, why, mend) for code, title, why, mend in rows}
-
-
-RULES: dict[str, Rule] = {
-    **_rules(
-        "refused",
-        ("unknown-form", "neither records, nor a list, nor a folder of pictures",
-         "The job knows three forms: .rec, .lst with pictures, augmented manifest.", _REPACK),
-        ("archive", "an archive, not unpacked", "The job does not unpack archives.", "tar -xf {file}"),
-        ("not-for-the-job", "a form that only this project reads",
-         "The built-in takes records or a list with pictures.", _FROM_FILE),
-        ("rec-empty", "no record at all",
-         "The job stops with 'Empty .rec file in train channel'. im2rec leaves such a file when every picture failed,"
-         " mostly because its root argument was wrong.", _REPACK),
-        ("rec-not-recordio", "does not begin as RecordIO does",
-         "The job stops with 'The Record IO header does not start with the magic number'.", _REPACK),
-        ("rec-magic", "damaged: no record stands where one must", "Reading stops there, or the job fails.", _SALVAGE),
-        ("rec-truncated", "cut off inside a record",
-         "The reader fails at the end of the file. A packer that died, or a broken upload, leaves this.", _SALVAGE),
-        ("rec-trailing", "bytes after the last record", "The reader takes them for a broken record.", _SALVAGE),
-        ("rec-parts", "a split record is incomplete", "The reader cannot join its parts.", _SALVAGE),
-        ("rec-protobuf", "protobuf records, not images",
-         "Same framing, another content: this job reads application/x-recordio, these are"
-         " application/x-recordio-protobuf.", _REPACK),
-        ("rec-header", "record too short for its header and a picture", "There is nothing to decode.", _SALVAGE),
-        ("rec-multi-label", "several labels in a record (flag above 0)",
-         "The job reads one label from records with flag 0; im2rec --pack-label with more columns writes others.",
-         f"cut the list to index, label, path and pack it: {PACK} LIST OUT --image-root DIR"),
-        ("rec-extension", "records under a name that does not end in .rec",
-         "The container searches its channel for *.rec files.", "mv {file} {file}.rec"),
-        ("channel-several-rec", "more than one .rec in a channel", "The job wants exactly one.",
-         f"cat {{file}}/*.rec > all.rec; {PACK} all.rec OUT --format rec"),
-        ("channel-stray-file", "files in a channel that are no part of it",
-         "The prefix is copied as a whole; an index or a list beside the records has confused readers.",
-         "move them out of {file}"),
-        ("channel-prefix", "a prefix that also matches its neighbours",
-         "A channel's S3 prefix is a plain beginning of a key: without a closing slash it takes in the neighbours too.",
-         "rename the neighbours, or give the prefix with a closing slash"),
-        ("channel-missing", "no validation channel", "The built-in needs both, train and validation.",
-         f"{PACK} {{source}} OUT --format rec"),
-        ("content-type", "the content type does not fit the data",
-         "Records want application/x-recordio; a list with pictures application/x-image.",
-         "give the content type named"),
-        ("list-empty", "a list without a line", "The job stops with 'Invalid lst file'.", _REPACK),
-        ("list-encoding", "a line that is not UTF-8", "Its path matches no picture.", "iconv -t UTF-8 {file}"),
-        ("list-bom", "a byte order mark before the first index", "The first index is no number then.",
-         "sed -i '1s/^\\xEF\\xBB\\xBF//' {file}"),
-        ("list-crlf", "Windows line ends", "The path ends in a carriage return and matches no picture.",
-         "sed -i 's/\\r$//' {file}"),
-        ("list-spaces", "spaces where tabs must be", "The line has too few fields and is dropped.",
-         "sed -Ei 's/^ *([0-9]+) +([0-9.]+) +/\\1\\t\\2\\t/' {file}"),
-        ("list-fields", "fewer than three fields", "The line is dropped, with no more than a word in the log.",
-         "write index, label, path, separated by tabs"),
-        ("list-values", "an index or a label that is no number", "The packer in the container fails.",
-         "write index, label, path, separated by tabs"),
-        ("list-multi-label", "several labels in a line", "With multi_label=0 the job reads the second for a path.",
-         "keep one label a line"),
-        ("list-path-escapes", "a path that leaves the root",
-         "Paths are relative to the channel; whatever they reach outside is not there in the container.",
-         "write paths that start from the root, without / or .. at the front"),
-        ("list-path-missing", "a path with no file behind it",
-         "The picture is dropped; with few left the job stops with 'The number of input images must be bigger or equal"
-         " to the mini_batch_size'.", "give the folder the paths start from: --image-root DIR"),
-        ("list-path-case", "a path that differs from the file's name in case",
-         "S3 and Linux tell .jpg from .JPG; the file is not found there.", "write the path as the file is called"),
-        ("label-not-integral", "a label that is no whole number", "Classes are counted from 0.", "write whole numbers"),
-        ("label-out-of-range", "a label outside 0 .. num_classes - 1",
-         "The loss has no such class; the job fails or learns nonsense.", "fix the labels, or --num-classes"),
-        ("picture-unreadable", "a picture that cannot be decoded",
-         "im2rec drops it silently with several threads and dies on it with one; the job fails at it.",
-         f"{_TAKE_OUT}, or: {_SALVAGE}"),
-        ("picture-format", "neither JPEG nor PNG", "The job takes these two, whatever the name ends in.", _FROM_FILE),
-        ("picture-huge", "a picture too large to decode safely", "It would take gigabytes of memory.", _TAKE_OUT),
-        ("picture-small", "a picture smaller than image_shape", "Training fails: nothing is left to crop.",
-         f"{PACK} {{source}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
-        ("picture-channels", "grey where colour is wanted, or the reverse",
-         "image_shape's channels must be those of the pictures.", "give the other --image-shape, or convert them"),
-        ("resize-small", "resize below image_shape", "resize must reach both sides of the crop.",
-         "raise resize to the larger side of image_shape"),
-        ("fewer-than-batch", "fewer pictures than mini_batch_size",
-         "The job stops with 'The number of input images must be bigger or equal to the mini_batch_size'.",
-         "lower mini_batch_size, or add pictures"),
-        ("one-class", "a single class", "There is nothing to tell apart.", "add pictures of a second class"),
-        ("no-pictures", "no picture at all", "There is nothing to learn from.",
-         "give the folder that holds the classes"),
-    ),
-    **_rules(
-        "wrong",
-        ("rec-fewer-than-list", "fewer records than lines in the list beside",
-         "im2rec with several threads drops pictures that fail, without a word.", _REPACK),
-        ("rec-duplicate-id", "two records with one id", "Readers that go by index return one of them for both.",
-         _FROM_FILE),
-        ("idx-mismatch", "an .idx that does not point at the records",
-         "Readers that go by index land in the middle of records. It belongs to another file.", _FROM_FILE),
-        ("list-duplicate-index", "an index that occurs twice", "Indexes must be unique; one of the two is lost.",
-         "awk -F'\\t' -v OFS='\\t' '{{$1=NR-1; print}}' {file}"),
-        ("list-duplicate-path", "a picture listed twice", "It weighs double, and may stand under two labels.",
-         "keep one of the lines"),
-        ("label-gap", "labels that are not contiguous",
-         "A class without pictures widens the network and shifts what the numbers mean.",
-         f"number the classes 0, 1, 2 … without gaps: {PACK} does, from folders"),
-        ("label-sets-differ", "labels that training never sees",
-         "Every such picture counts as an error. Listing train and validation separately numbers the classes anew.",
-         f"make one class map for all: {PACK} SRC OUT"),
-        ("class-map-differs", "one folder, different labels in two lists",
-         "Validation is scored against the wrong classes. Listing each split separately numbers the classes anew.",
-         f"make one class map for all: {PACK} SRC OUT"),
-        ("duplicate-across", "the same picture in two splits",
-         "The score on the second one is partly memory, not skill.", _TAKE_OUT),
-        ("duplicate-labels", "the same picture under two labels", "One of them is wrong.", _TAKE_OUT),
-        ("picture-cmyk", "a CMYK JPEG", "Readers differ on it: many see inverted colours.", _REENCODE),
-        ("picture-16-bit", "16 bits a channel", "Readers keep the high byte, or refuse.", _REENCODE),
-        ("picture-rotated", "upright only by its EXIF tag",
-         "MXNet's ImageRecordIter turns it, mx.image does not: training and inference may see it differently.",
-         _REENCODE),
-        ("picture-alpha", "a transparent PNG", "Transparency is dropped: what lay hidden under it shows.", _REENCODE),
-        ("class-single", "a class with one picture", "It cannot be both learned and tested.", "add pictures"),
-        ("picture-animated", "an animation", "At best its first frame is used.", _REENCODE),
-    ),
-    **_rules(
-        "advice",
-        ("picture-misnamed", "the name says another format than the bytes",
-         "Readers go by the bytes; people and content types go by the name.", "rename the files named"),
-        ("duplicate-within", "the same picture more than once in a split", "It weighs double.", _TAKE_OUT),
-        ("class-missing", "a class of the training split that another split lacks",
-         "Its score says nothing of that class.", "add pictures of it"),
-        ("folder-other-files", "files that are no pictures by their name", "They are left out.", "take them out"),
-        ("channel-neighbour", "train also begins the name train_lst",
-         "Right for the four channels, but only with a closing slash on each prefix.",
-         "end each S3 prefix with a slash"),
-        ("class-names-missing", "no names for the classes",
-         "im2rec prints them once; without a classes.json nobody can read the model's answers later.",
-         f"{_FROM_FILE}, or write classes.json: {{{{\"class_names\": [...]}}}}"),
-        ("resize-missing", "no resize for image content types", "The documentation asks for it.",
-         "give the job a resize of at least the larger side of image_shape"),
-    ),
-}  # fmt: skip

@@ -15,6 +15,7 @@ from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.pictures.pictures import Files
 from trainers.data.readers import lists
 from trainers.data.readers.folder import class_folders, walk
+from trainers.data.readers.layouts import Form
 from trainers.data.readers.lists import BadLine, Root, Row
 
 
@@ -44,14 +45,14 @@ def check_list(path: Path, root: Path, name: str, findings: Findings, *, fast: b
     looks = look_at_files(Files(full), deep=not fast, hashes=not fast, threads=threads)
     labels = np.array([row.labels[0] for row in found], np.float64)
     return CheckedSplit(
-        name,
-        path,
-        "list of pictures",
-        looks,
-        labels,
-        lambda index: f"line {found[index].line}: {found[index].path}",
-        lambda index: found[index].path,
-        dataset.find(path.parent, path.parent.parent),
+        name=name,
+        path=path,
+        form=Form.LIST,
+        looks=looks,
+        labels=labels,
+        place=lambda index: f"line {found[index].line}: {found[index].path}",
+        file_name=lambda index: found[index].path,
+        class_names=dataset.find(path.parent, path.parent.parent),
     )
 
 
@@ -111,14 +112,14 @@ def check_folder(
                 findings.add("folder-other-files", path, file)
     looks = look_at_files(Files(paths), deep=not fast, hashes=not fast, threads=threads)
     return CheckedSplit(
-        name,
-        path,
-        "folder of pictures",
-        looks,
-        np.array(labels, np.float64),
-        lambda index: paths[index],
-        lambda index: paths[index],
-        class_names,
+        name=name,
+        path=path,
+        form=Form.FOLDER,
+        looks=looks,
+        labels=np.array(labels, np.float64),
+        place=lambda index: paths[index],
+        file_name=lambda index: paths[index],
+        class_names=class_names,
     )
 
 

@@ -13,6 +13,7 @@ from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.formats.headers import FORMATS
 from trainers.data.pictures.codec import too_large
 from trainers.data.pictures.sizing import Sizing
+from trainers.data.readers.layouts import Form
 
 _NAMED = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
@@ -83,7 +84,9 @@ def _check_shape(
     components = np.where(heads["components"] < 3, 1, 3)
     sizes = np.stack([heads["height"], heads["width"]], axis=1).astype(np.int64)
     targets = np.zeros_like(sizes)
-    targets[usable] = Sizing(channels, height, width, resize, "crop", own=True).targets(sizes[usable])
+    targets[usable] = Sizing(
+        channels=channels, height=height, width=width, resize=resize, fit="crop", own=True
+    ).targets(sizes[usable])
     small = usable & ((targets[:, 0] < height) | (targets[:, 1] < width))
     findings.add_all(
         "picture-small",
@@ -134,10 +137,10 @@ def _label_words(part: CheckedSplit) -> Callable[[int], str]:
 
 
 def _check_class_maps(parts: Sequence[CheckedSplit], findings: Findings) -> None:
-    """Compare what lists make of the folder a picture lies in."""
+    """Compare the labels that lists give to the pictures of one folder."""
     meant: dict[str, tuple[float, CheckedSplit]] = {}
     for part in parts:
-        if part.kind != "list of pictures":
+        if part.form is not Form.LIST:
             continue
         here: dict[str, set[float]] = defaultdict(set)
         for at in range(len(part)):

@@ -13,6 +13,7 @@ from trainers.data.formats.headers import HEAD
 from trainers.data.formats.image_record import HEADER_BYTES, is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import Frames, RecordFile
 from trainers.data.readers import lists
+from trainers.data.readers.layouts import Form
 from trainers.errors import BadData
 
 _FAULTS = {"magic": "rec-magic", "truncated": "rec-truncated", "trailing": "rec-trailing", "parts": "rec-parts"}
@@ -30,9 +31,18 @@ def check_records(path: Path, name: str, findings: Findings, *, fast: bool, thre
     elif not _report_frames(path, file, frames, findings):
         looks = look_at_records(file, frames, deep=not fast, hashes=not fast, threads=threads)
         return _check_headers(path, name, file, frames, looks, findings)
-    nothing = PictureFacts(np.zeros(0, HEAD), np.zeros(0, np.int64), None)
+    nothing = PictureFacts(heads=np.zeros(0, HEAD), sizes=np.zeros(0, np.int64), digests=None)
     kind = "RecordIO of protobuf records" if protobuf else "not RecordIO" if file.size else "an empty file"
-    return CheckedSplit(name, path, kind, nothing, np.zeros(0), str, lambda index: "")
+    return CheckedSplit(
+        name=name,
+        path=path,
+        form=Form.RECORDS,
+        looks=nothing,
+        labels=np.zeros(0),
+        place=str,
+        file_name=lambda index: "",
+        instead=kind,
+    )
 
 
 def _report_frames(path: Path, file: RecordFile, frames: Frames, findings: Findings) -> bool:
@@ -76,9 +86,15 @@ def _check_headers(
     again = np.flatnonzero(counts > 1)
     findings.add_all("rec-duplicate-id", path, again, lambda at: f"id {ids[at]} in {counts[at]} records")
     _check_index(path, frames, findings)
-    names = dataset.find(path.parent, path.parent.parent)
     return CheckedSplit(
-        name, path, "RecordIO of images", looks, labels, lambda index: f"record {index}", lambda _: "", names
+        name=name,
+        path=path,
+        form=Form.RECORDS,
+        looks=looks,
+        labels=labels,
+        place=lambda index: f"record {index}",
+        file_name=lambda _: "",
+        class_names=dataset.find(path.parent, path.parent.parent),
     )
 
 

@@ -21,7 +21,7 @@ def checked_text(checked: Checked) -> str:
     lines = [f"{path}: {words}" for path, words in checked.others.items()]
     for part in checked.parts:
         lines += _part_lines(part, checked.spare)
-    problems = [finding for finding in checked.findings if finding.rule.level != "advice"]
+    problems = [finding for finding in checked.findings if finding.severity != "note"]
     lines.append("")
     if not checked.findings:
         lines.append("clean: nothing a job would stumble over")
@@ -30,12 +30,12 @@ def checked_text(checked: Checked) -> str:
         lines.append(f"{len(problems)} problem(s)" + (f", {advice} piece(s) of advice" if advice else ""))
     for finding in checked.findings:
         times = f", {finding.count:,} times" if finding.count > 1 else ""
-        lines += ["", f"{_LEVEL_WORDS[finding.rule.level]}  {finding.rule.code}  {finding.file}{times}"]
-        lines.append(f"  {finding.rule.title}")
+        lines += ["", f"{_LEVEL_WORDS[finding.level]}  {finding.code}  {finding.file}{times}"]
+        lines.append(f"  {finding.title}")
         lines += [f"    {example}" for example in finding.examples[:_EXAMPLES]]
         if finding.count > _EXAMPLES:
             lines.append(f"    … {finding.count - _EXAMPLES:,} more")
-        lines += [f"  why   {finding.rule.why}", f"  mend  {finding.mend}"]
+        lines += [f"  why   {finding.why}", f"  mend  {finding.mend}"]
     return "\n".join(lines)
 
 
@@ -100,13 +100,13 @@ def checked_json(checked: Checked) -> dict[str, Any]:
         "others": checked.others,
         "findings": [
             {
-                "code": finding.rule.code,
-                "level": finding.rule.level,
+                "code": finding.code,
+                "level": finding.level,
                 "file": finding.file,
                 "count": finding.count,
-                "examples": finding.examples,
-                "title": finding.rule.title,
-                "why": finding.rule.why,
+                "examples": list(finding.examples),
+                "title": finding.title,
+                "why": finding.why,
                 "mend": finding.mend,
             }
             for finding in checked.findings

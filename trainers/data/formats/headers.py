@@ -15,7 +15,7 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """``height``, ``width`` in px, upright; ``channels`` 1 or 3 as a network would see them.
 
@@ -51,8 +51,17 @@ def _png(data: bytes) -> Header | None:
     if components is None or max(width, height) >= 1 << 31:
         return None
     channels = 1 if colour in (0, 4) else 3
-    animated = data[37:41] == b"acTL"  # stands first after the header, as far as is known
-    return Header("png", height, width, channels, components, bits, alpha=colour in (4, 6), animated=animated)
+    animated = data[37:41] == b"acTL"  # in practice the first chunk after the header
+    return Header(
+        format="png",
+        height=height,
+        width=width,
+        channels=channels,
+        components=components,
+        bits=bits,
+        alpha=colour in (4, 6),
+        animated=animated,
+    )
 
 
 def _jpeg(data: bytes) -> Header | None:
@@ -77,7 +86,15 @@ def _jpeg(data: bytes) -> Header | None:
             bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
             if orientation >= 5:  # stored lying on its side
                 height, width = width, height
-            return Header("jpeg", height, width, 1 if components == 1 else 3, components, bits, orientation=orientation)
+            return Header(
+                format="jpeg",
+                height=height,
+                width=width,
+                channels=1 if components == 1 else 3,
+                components=components,
+                bits=bits,
+                orientation=orientation,
+            )
         if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\x00\x00":
             orientation = _orientation(data[at + 10 : at + 2 + length])
         at += 2 + length
@@ -121,7 +138,7 @@ _SEGMENT, _FRAME, _ODD = range(3)
 _KINDS = np.full(1 << 16, _ODD, np.uint8)  # by the two bytes of a marker
 _KINDS[0xFFC0:0xFFFF] = _SEGMENT
 _KINDS[0xFFD0:0xFFDA] = _ODD  # restart marks, and start of image, end of image
-_KINDS[0xFFE1] = _ODD  # EXIF, where the orientation stands
+_KINDS[0xFFE1] = _ODD  # EXIF, which holds the orientation
 _KINDS[[0xFF00 + frame for frame in sorted(FRAMES)]] = _FRAME
 _PNG_COMPONENTS = np.array([1, 0, 3, 3, 2, 0, 4, 0], np.uint8)
 _LONGEST_WALK = 40  # segments before the frame; more is left to the slow path

@@ -1,6 +1,6 @@
 """RecordIO in pieces: whole records out of any part of a file in S3, without the rest of it.
 
-The format is told in ``trainers.data.formats.recordio``, which reads files; here are bytes that begin and end anywhere.
+``trainers.data.formats.recordio`` reads the frames; here are bytes that begin and end anywhere.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from trainers.data.formats.image_record import ImageRecord, unpack_image
-from trainers.data.formats.recordio import FIRST, LAST, MAX_LENGTH, WHOLE
 from trainers.data.formats.recordio import MAGIC as MAGIC_NUMBER
+from trainers.data.formats.recordio import MAX_LENGTH, RecordBytes
 
 MAGIC = MAGIC_NUMBER.to_bytes(4, "little")
 _FRAME = struct.Struct("<II")
@@ -28,7 +28,7 @@ class NotRecords(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One record: where it lies and how much room it takes (bytes, frames and padding included), and its payload."""
+    """One record: its offset and size (bytes, frames and padding included), and its payload."""
 
     offset: int
     size: int
@@ -36,7 +36,7 @@ class Record:
 
     @cached_property
     def image(self) -> ImageRecord | None:
-        """Labels and encoded picture; None where no JPEG or PNG lies where MXNet expects it."""
+        """Labels and encoded picture; None without a JPEG or PNG where MXNet expects it."""
         image = unpack_image(self.payload)
         return image if image is not None and image.image.startswith(_PICTURES) else None
 
@@ -46,14 +46,16 @@ def parse(data: bytes, base: int = 0) -> tuple[list[Record], int]:
 
     ``base`` is the file offset of ``data``; all offsets are the file's. Raises NotRecords.
     """
-    found: list[Record] = []
-    at = 0
-    while True:
-        end, payload = _record(data, at, base)
-        if payload is None:
-            return found, base + at
-        found.append(Record(base + at, end - at, payload))
-        at = end
+    piece = RecordBytes(data)
+    frames = piece.scan()
+    fault = frames.fault
+    if fault is not None and (fault.kind in ("magic", "parts") or not MAGIC.startswith(data[fault.offset :][:4])):
+        raise NotRecords(base + fault.offset)
+    found, at = [], 0
+    for index, offset in enumerate(frames.offsets.tolist()):
+        at = piece.end(frames, index)
+        found.append(Record(base + offset, at - offset, piece.payload(frames, index)))
+    return found, base + at
 
 
 def first(data: bytes, base: int = 0) -> int | None:
@@ -64,12 +66,11 @@ def first(data: bytes, base: int = 0) -> int | None:
     at = data.find(MAGIC)
     while at >= 0:
         if at % 4 == 0:
-            try:
-                end, payload = _record(data, at, base)
-            except NotRecords:
-                pass
-            else:
-                if payload is not None and (end == len(data) or data[end : end + 4] == MAGIC):
+            piece = RecordBytes(data[at:])
+            frames = piece.scan()
+            if len(frames) > 0:
+                end = at + piece.end(frames, 0)
+                if end == len(data) or data[end : end + 4] == MAGIC:
                     return base + at
         at = data.find(MAGIC, at + 1)
     return None
@@ -79,26 +80,3 @@ def length_at(data: bytes) -> int:
     """How many bytes the first part of the record at the beginning of ``data`` takes, padding included."""
     _, word = _FRAME.unpack_from(data)
     return _FRAME.size + -(-(int(word) & MAX_LENGTH) // 4) * 4
-
-
-def _record(data: bytes, at: int, base: int) -> tuple[int, bytes | None]:
-    """End and payload of the record at ``at``; None when ``data`` ends inside it."""
-    start, parts = at, []
-    while True:
-        if at + _FRAME.size > len(data):
-            if data[at : at + 4] != MAGIC[: len(data) - at]:
-                raise NotRecords(base + at)
-            return at, None
-        if data[at : at + 4] != MAGIC:
-            raise NotRecords(base + at)
-        word = _FRAME.unpack_from(data, at)[1]
-        kind, length = word >> 29, word & MAX_LENGTH
-        if kind > LAST or (kind in (WHOLE, FIRST)) != (at == start):
-            raise NotRecords(base + at)
-        begin = at + _FRAME.size
-        at = begin + -(-length // 4) * 4
-        if at > len(data):
-            return at, None
-        parts.append(data[begin : begin + length])
-        if kind in (WHOLE, LAST):
-            return at, MAGIC.join(parts)

@@ -52,24 +52,14 @@ class Frames:
         return len(self.offsets)
 
 
-class RecordFile:
-    """A file of records, opened once and read by position, so that threads may share it. Holds no more than asked."""
+class Records:
+    """Records in ``size`` bytes that are read by position."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise BadData(f"{self.path}: cannot be read ({error.strerror})") from error
-        self.close = weakref.finalize(self, os.close, self._fd)
-        self.size = os.fstat(self._fd).st_size
+    size: int
 
     def at(self, offset: int, count: int) -> bytes:
-        """Up to ``count`` bytes from ``offset``; fewer at the end of the file."""
-        try:
-            return os.pread(self._fd, count, offset)
-        except OSError as error:
-            raise BadData(f"{self.path}: cannot be read at byte {offset:,} ({error.strerror})") from error
+        """Up to ``count`` bytes from ``offset``; fewer at the end."""
+        raise NotImplementedError
 
     def scan(self) -> Frames:
         """Walk all frame headers. Stops at the first fault, which it returns with the good records before it."""
@@ -100,13 +90,13 @@ class RecordFile:
             return position, Fault("trailing", position, f"{self.size - position} byte(s) after the last record")
         magic, word = _FRAME.unpack_from(window)
         if magic != MAGIC:
-            return position, Fault("magic", position, f"0x{magic:08x} stands where 0x{MAGIC:08x} must")
+            return position, Fault("magic", position, f"0x{magic:08x} instead of 0x{MAGIC:08x}")
         flag, length = word >> 29, word & MAX_LENGTH
         following = position + 8 + length + (-length & 3)
-        if following > self.size:
-            return position, _truncated((position, length), self.size)
         if flag > LAST or (split.start < 0) != (flag in (WHOLE, FIRST)):
             return position, Fault("parts", position, f"continuation flag {flag} out of turn")
+        if following > self.size:
+            return position, _truncated((position, length), self.size)
         if flag == FIRST:
             split.start, split.length, split.parts = position, length, 1
         else:
@@ -130,8 +120,16 @@ class RecordFile:
                 offset += 8 + size + (-size & 3)
             data = _MAGIC_BYTES.join(pieces)
         if len(data) != length:
-            raise BadData(f"{self.path}: record {index} shrank while it was read")
+            raise BadData(f"{self}: record {index} shrank while it was read")
         return data
+
+    def end(self, frames: Frames, index: int) -> int:
+        """The byte after one record, its padding included."""
+        offset = int(frames.offsets[index])
+        for _ in range(int(frames.parts[index])):
+            size = _FRAME.unpack(self.at(offset, 8))[1] & MAX_LENGTH
+            offset += 8 + size + (-size & 3)
+        return offset
 
     def windows(self, frames: Frames, head_bytes: int = 4096) -> Iterator[Window]:
         """All records in order, a few thousand at a time: whole runs of small ones, the first bytes of large ones."""
@@ -164,6 +162,40 @@ class RecordFile:
         if frames.parts[index] > 1:
             return self.payload(frames, index)[:head_bytes]
         return self.at(int(frames.offsets[index]) + 8, min(head_bytes, int(frames.lengths[index])))
+
+
+class RecordFile(Records):
+    """A file of records, opened once, so that threads may share it. Holds no more than asked."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise BadData(f"{self.path}: cannot be read ({error.strerror})") from error
+        self.close = weakref.finalize(self, os.close, self._fd)
+        self.size = os.fstat(self._fd).st_size
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def at(self, offset: int, count: int) -> bytes:
+        """As ``Records``. Raises BadData."""
+        try:
+            return os.pread(self._fd, count, offset)
+        except OSError as error:
+            raise BadData(f"{self.path}: cannot be read at byte {offset:,} ({error.strerror})") from error
+
+
+class RecordBytes(Records):
+    """Records in a piece of a file, which begins with one and ends anywhere."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.size = data, len(data)
+
+    def at(self, offset: int, count: int) -> bytes:
+        """As ``Records``."""
+        return self._data[offset : offset + count]
 
 
 def _whole_run(words: memoryview) -> list[int]:

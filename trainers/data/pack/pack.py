@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tracking.models.serving.pictures import shortest_side
 from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
 from trainers.data.dataset import WHOLE, Split, SplitsRead, stratified
@@ -20,7 +21,7 @@ from trainers.data.pack.writers import ListWriter, RecordWriter, Writer, clear_a
 from trainers.data.pictures import codec
 from trainers.data.pictures.codec import Pixels, encode
 from trainers.data.pictures.pictures import ArrayPictures, EncodedPictures, Indices
-from trainers.data.pictures.sizing import resized, shortest_side
+from trainers.data.pictures.sizing import resized
 from trainers.data.pictures.threads import in_order
 from trainers.data.source import read_source
 from trainers.errors import BadData
@@ -34,7 +35,7 @@ _JOB_BYTES = 1 << 19
 _WRITERS: dict[str, Callable[..., Writer]] = {"rec": RecordWriter, "lst": ListWriter}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """``shares`` of the splits, where the source has none. ``resize``: shortest side in px. ``quality``: JPEG, 1..100.
 
@@ -52,7 +53,7 @@ class Options:
     overwrite: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Packed:
     """What was written, pictures and bytes of each split; and what was not: ``skipped``, picture -> reason."""
 
@@ -75,7 +76,9 @@ def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int
     """Write ``out`` whole, or raise BadData or DiskFull and leave nothing. ``pictures`` of the result are per class."""
     clear_abandoned(out)
     found = read_source(spec, options.image_root, salvage=options.skip_bad)
-    packed = Packed(found.source, str(out), options.form, found.class_names, notes=found.notes)
+    packed = Packed(
+        source=found.source, out=str(out), form=options.form, class_names=found.class_names, notes=found.notes
+    )
     splits = _plan(found, options, packed.skipped)
     total, done = sum(len(split) for split in splits.values()), 0
     with staged(out, overwrite=options.overwrite) as stage:
@@ -203,7 +206,7 @@ def _prepare(split: Split, options: Options, index: int) -> _Ready:
         return _Ready(data, suffix, reencoded=True)
     except BadData as error:
         reason = str(error).removeprefix(f"{pictures.name(index)}: ").removeprefix(": ")
-        return _Ready(fault=reason.removesuffix("; mend it or take it out"))
+        return _Ready(fault=reason.removesuffix("; repair or remove it"))
 
 
 def _encoded(pixels: Pixels, options: Options, *, lossless: bool) -> tuple[bytes, str]:
@@ -213,13 +216,13 @@ def _encoded(pixels: Pixels, options: Options, *, lossless: bool) -> tuple[bytes
 
 
 def threads(options: Options) -> int:
-    """How many threads to use: as told, else one for each processor this process may use."""
+    """How many threads to use: as given, else one for each processor this process may use."""
     return options.num_thread if options.num_thread > 0 else len(os.sched_getaffinity(0))
 
 
 def _stopped(name: str, reason: str, count: int) -> str:
     more = f" ({count} such)" if count > 1 else ""
-    return f"{name}: {reason}{more}. Nothing was written; mend it, or leave such pictures out with --skip-bad"
+    return f"{name}: {reason}{more}. Nothing was written; repair it, or leave such pictures out with --skip-bad"
 
 
 def _demand_pictures(packed: Packed) -> None:
@@ -232,7 +235,7 @@ _SHOWN = 10  # skipped pictures
 
 
 def packed_text(packed: Packed, elapsed_s: float) -> str:
-    """A few lines: what lies where, how much was skipped and why, and what to do next."""
+    """A few lines: what is where, how much was skipped and why, and what to do next."""
     lines = [
         f"{packed.out}: {packed.num_pictures:,} pictures of {len(packed.class_names)} classes in {elapsed_s:.1f} s"
     ]

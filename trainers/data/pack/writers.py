@@ -123,7 +123,7 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise BadData(f"{out}: not empty; give another folder, or --overwrite to replace all of it")
     if out.exists() and not out.is_dir():
-        raise BadData(f"{out}: a file stands there; give a folder")
+        raise BadData(f"{out}: there is a file; give a folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=_prefix(out), dir=out.parent))
@@ -146,7 +146,7 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def clear_abandoned(out: Path) -> None:
-    """Remove what dead writers of ``out`` left: nobody holds their lock. What they had moved aside is put back."""
+    """Remove what dead writers of ``out`` left: no process holds their lock. What they had moved aside is put back."""
     out = Path(os.path.abspath(out))
     for place in out.parent.glob(f"{glob.escape(_prefix(out))}*"):
         with contextlib.suppress(OSError), open(place / _LOCK, "r+") as lock:

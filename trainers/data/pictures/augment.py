@@ -24,7 +24,7 @@ _TALLEST = 32_000  # OpenCV addresses rows with 16 bits when it samples
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Draws:
     """The chances of B pictures: ``y``, ``x`` in [0, 1) place the crop; ``flip`` (B,) bool; ``hls`` (B, 3) int16;
     ``inverse`` (B, 2, 2) maps an output offset from the centre to the source."""
@@ -49,7 +49,7 @@ def draw(rng: np.random.Generator, count: int, kind: str) -> Draws:
         shear = rng.uniform(-MAX_SHEAR, MAX_SHEAR, count)
         ratio = 1 + rng.uniform(-MAX_ASPECT, MAX_ASPECT, count)
         inverse = inverse_affine(angle, shear, ratio)
-    return Draws(y, x, flip, hls, inverse)
+    return Draws(y=y, x=x, flip=flip, hls=hls, inverse=inverse)
 
 
 def inverse_affine(
@@ -92,7 +92,9 @@ def centre_crop(images: Pixels | Sequence[Pixels], height: int, width: int) -> P
 
 def _one(draws: Draws, at: int) -> Draws:
     inverse = None if draws.inverse is None else draws.inverse[at : at + 1]
-    return Draws(draws.y[at : at + 1], draws.x[at : at + 1], draws.flip[at : at + 1], None, inverse)
+    return Draws(
+        y=draws.y[at : at + 1], x=draws.x[at : at + 1], flip=draws.flip[at : at + 1], hls=None, inverse=inverse
+    )
 
 
 def _place(images: Pixels, height: int, width: int, draws: Draws) -> Pixels:

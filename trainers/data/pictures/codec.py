@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracking.models.serving.pictures import MAX_PIXELS, MAX_SIDE_PX, is_too_large, is_trap
 from trainers.data.formats.headers import Header, probe
 from trainers.errors import BadData
 
-# A picture above these is refused before a byte of it is decoded: a few kB of PNG can ask for gigabytes.
-MAX_SIDE_PX = 32_000
 _PNG_CHUNK = struct.Struct(">I4s")
 # Never the formats that Pillow hands to another program, such as EPS.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
 
 
 @functools.cache
@@ -33,21 +31,17 @@ def opencv() -> Any | None:
     return cv2
 
 
-# More pixels than this per byte are an empty surface or a trap; below the first figure nobody minds.
-HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000
-
-
 def header(data: bytes, name: str) -> Header:
     """Size and channels without decoding. BadData names the picture when it is none or is absurdly large."""
     found = probe(data)
     if found is None:
         found = _pillow_header(data, name)
-    if max(found.height, found.width) > MAX_SIDE_PX or found.height * found.width > MAX_PIXELS:
+    if is_too_large(found.height, found.width):
         raise BadData(
             f"{name}: {found.width} x {found.height} px is more than this project decodes"
             f" ({MAX_SIDE_PX} px a side, {MAX_PIXELS:,} in all); scale it down or take it out"
         )
-    if found.height * found.width > max(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * len(data)):
+    if is_trap(found.height, found.width, len(data)):
         raise BadData(
             f"{name}: {found.width} x {found.height} px in {len(data):,} bytes is a trap, not a picture; take it out"
         )
@@ -58,9 +52,8 @@ def header(data: bytes, name: str) -> Header:
 
 def too_large(height: NDArray[np.int32], width: NDArray[np.int32], num_bytes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(N,) which pictures ``header`` would refuse for their size in px."""
-    pixels = height.astype(np.int64) * width
-    trap = pixels > np.maximum(HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE * num_bytes)
-    return (pixels > MAX_PIXELS) | (np.maximum(height, width) > MAX_SIDE_PX) | trap
+    high, wide = height.astype(np.int64), width.astype(np.int64)
+    return np.asarray(is_too_large(high, wide) | is_trap(high, wide, num_bytes), np.bool_)
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
@@ -122,7 +115,7 @@ def decodes(data: NDArray[np.uint8]) -> bool:
 def _is_whole(data: memoryview) -> bool:
     """False for a JPEG or PNG without its end mark, and for a PNG with a broken chunk.
 
-    Some OpenCV builds fill the rest of such a JPEG with grey, without a word; and OpenCV believes a PNG's chunk
+    Some OpenCV builds silently fill the rest of such a JPEG with grey; and OpenCV trusts a PNG's chunk
     lengths: a hundred bytes made it busy for a quarter of a minute.
     """
     start = bytes(data[:4])
@@ -170,14 +163,21 @@ def _pillow_header(data: bytes, name: str) -> Header:
             bands = len(image.getbands())
             moves = bool(getattr(image, "is_animated", False))
             form = str(image.format).lower()
-            return Header(form, image.height, image.width, 1 if bands < 3 else 3, bands, animated=moves)
+            return Header(
+                format=form,
+                height=image.height,
+                width=image.width,
+                channels=1 if bands < 3 else 3,
+                components=bands,
+                animated=moves,
+            )
     except Exception as error:
         raise BadData(_corrupt(name, error)) from error
 
 
 def _corrupt(name: str, error: Exception) -> str:
     reason = str(error).split(" <_io", 1)[0]
-    return f"{name}: not a readable picture ({reason}); mend it or take it out"
+    return f"{name}: not a readable picture ({reason}); repair or remove it"
 
 
 Pixels = NDArray[np.uint8]

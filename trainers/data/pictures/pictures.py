@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tracking.models.serving.pictures import to_channels
 from trainers.data.pictures import digest
 from trainers.data.pictures.codec import Pixels, decode, header
 from trainers.errors import BadData
@@ -178,7 +179,7 @@ class Files:
             finally:
                 os.close(file)
         except OSError as error:
-            raise BadData(f"{path}: cannot be read ({error.strerror}); mend it or take it out") from error
+            raise BadData(f"{path}: cannot be read ({error.strerror}); repair or remove it") from error
         return data
 
     def name(self, index: int) -> str:
@@ -225,15 +226,3 @@ class RotatedPictures:
     def load(self, index: int, channels: int) -> Pixels:
         row = int(self.rows[index])
         return np.ascontiguousarray(np.rot90(self.base.load(row // 4, channels), row % 4))
-
-
-def to_channels(pixels: Pixels, channels: int) -> Pixels:
-    """(…, C) uint8 to ``channels`` 1 (luma, ITU-R 601, as OpenCV rounds it) or 3 (grey repeated)."""
-    have = pixels.shape[-1]
-    if have == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, axis=-1)
-    weights = np.array([9798, 19235, 3735], np.uint32)  # 0.299, 0.587, 0.114 in 1/32768
-    grey = (pixels.astype(np.uint32) @ weights + 16384) >> 15
-    return np.asarray(grey, np.uint8)[..., None]

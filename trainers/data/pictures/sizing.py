@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tracking.models.serving.pictures import shortest_side
 from trainers.data.pictures.codec import Pixels, opencv
 from trainers.errors import BadData
 
 Fit = Literal["crop", "squash"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizing:
     """How pictures come to (height, width) px. All sizes in px.
 
@@ -70,13 +71,6 @@ class Sizing:
         else:
             advice = f"--resize {self.resize} must be at least {max(self.height, self.width)}"
         raise BadData(f"{name(first)}{more}: {width} x {height} px (w x h) is smaller than {wants}; {advice}")
-
-
-def shortest_side(height: int, width: int, resize: int) -> tuple[int, int]:
-    """(height, width) in px with the shortest side at ``resize``; the long one rounded down, as MXNet does."""
-    if height > width:
-        return resize * height // width, resize
-    return resize, resize * width // height
 
 
 def resized(pixels: Pixels, height: int, width: int, *, area: bool = False) -> Pixels:

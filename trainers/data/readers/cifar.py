@@ -37,7 +37,12 @@ def read_named(name: str, folder: Path | None) -> SplitsRead:
         if home is None:
             raise BadData(f"--dataset {name}: MXNet's download left no {every[0]} in {fetched}; give {name}:DIR")
     splits = {split: _read_split(name, home, files) for split, files in _FILES[name].items()}
-    return SplitsRead(name, SOURCES[name].class_names, {s: part for s, part in splits.items() if part}, str(home))
+    return SplitsRead(
+        name=name,
+        class_names=SOURCES[name].class_names,
+        splits={s: part for s, part in splits.items() if part},
+        source=str(home),
+    )
 
 
 def _home(name: str, folder: Path) -> Path | None:

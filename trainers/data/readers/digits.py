@@ -22,4 +22,9 @@ def read() -> SplitsRead:
     # 16 steps to 0..255 by whole numbers, so that the digest does not hang on a rounding rule.
     pixels = (values.astype(np.uint16) * 255 // 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     split = Split(ArrayPictures(pixels, "digits"), labels.astype(np.int64), [str(i) for i in range(len(labels))])
-    return SplitsRead("digits", SOURCES["digits"].class_names, {WHOLE: split}, "sklearn.datasets.load_digits")
+    return SplitsRead(
+        name="digits",
+        class_names=SOURCES["digits"].class_names,
+        splits={WHOLE: split},
+        source="sklearn.datasets.load_digits",
+    )

@@ -27,7 +27,7 @@ def folder(name: str) -> Path:
 def fetch(name: str, files: Sequence[str]) -> Path:
     """Let MXNet download ``name``; returns the folder that then holds ``files``.
 
-    Whatever goes wrong becomes a BadData that says how to supply the files by hand.
+    Whatever goes wrong becomes a BadData that says how to supply the files.
     """
     target = folder(name)
     try:
@@ -46,7 +46,7 @@ def fetch(name: str, files: Sequence[str]) -> Path:
 
 
 def _demand_server() -> None:
-    """Raise OSError within 10 s where the server cannot be reached; MXNet's own request waits for ever."""
+    """Raise OSError within 10 s where the server cannot be reached; MXNet's own request has no time limit."""
     import urllib.parse  # together they take as long to import as a thousand pictures to pack
     import urllib.request
 

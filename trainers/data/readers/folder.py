@@ -69,7 +69,9 @@ def _read(roots: Mapping[str, Path], source: Path) -> SplitsRead:
         start = len(os.path.join(source, ""))
         keys = [path[start:].replace(os.sep, "/") for path in paths]
         splits[split] = Split(EncodedPictures(Files(paths)), np.array(labels, np.int64), keys)
-    return SplitsRead(source.resolve().name, tuple(names), splits, str(source), tuple(notes))
+    return SplitsRead(
+        name=source.resolve().name, class_names=tuple(names), splits=splits, source=str(source), notes=tuple(notes)
+    )
 
 
 def _demand_classes(source: Path, listed: Mapping[str, Mapping[str, object]], names: list[str]) -> None:

@@ -55,7 +55,7 @@ def read_folder(folder: Path, name: str = "", class_names: tuple[str, ...] = ())
     names = class_names or tuple(str(label) for label in range(highest + 1))
     if highest >= len(names):
         raise BadData(f"{folder}: label {highest}, but {name} has the classes 0..{len(names) - 1}")
-    return SplitsRead(name or folder.name, names, splits, str(folder))
+    return SplitsRead(name=name or folder.name, class_names=names, splits=splits, source=str(folder))
 
 
 def _find(folder: Path, split: str, kind: str) -> Path | None:

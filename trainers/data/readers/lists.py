@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from trainers.errors import BadData
 
 _SPACED = re.compile(r"\s*(\d+)\s+(-?\d+(?:\.\d+)?)\s+(\S.*?)\s*")
 MAX_LINE_BYTES = 1 << 16
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no row: ``kind`` is a stable word, ``text`` (at most 120 characters) what stands there."""
+    """A line that is no row: ``kind`` is a stable word, ``text`` its first 120 characters."""
 
     line: int
     kind: str
@@ -46,6 +48,11 @@ class ListRules:
     bom: bool
     crlf: bool
 
+    @classmethod
+    def of(cls, head: bytes) -> ListRules:
+        """As the bytes at the beginning of a list show them."""
+        return cls(head.startswith(_BOM), b"\r\n" in head)
+
 
 def parse(path: Path) -> tuple[ListRules, Iterator[Row | BadLine]]:
     """Read a list line by line; empty lines are skipped. BadData when it cannot be opened."""
@@ -54,22 +61,27 @@ def parse(path: Path) -> tuple[ListRules, Iterator[Row | BadLine]]:
             head = file.read(MAX_LINE_BYTES)
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
-    return ListRules(head.startswith(b"\xef\xbb\xbf"), b"\r\n" in head), _rows(path)
+    return ListRules.of(head), _rows_of(path)
 
 
-def _rows(path: Path) -> Iterator[Row | BadLine]:
+def _rows_of(path: Path) -> Iterator[Row | BadLine]:
     with open(path, "rb") as file:
-        number = 0
-        while raw := file.readline(MAX_LINE_BYTES):
-            number += 1
-            if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                yield BadLine(number, "long", f"{raw[:40]!r} … no end within {MAX_LINE_BYTES:,} bytes")
-                return
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            raw = raw.rstrip(b"\r\n")
-            if raw.strip():
-                yield _row(number, raw)
+        yield from rows(file)
+
+
+def rows(file: BinaryIO) -> Iterator[Row | BadLine]:
+    """The lines of a list from any source of bytes; empty lines are skipped."""
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            yield BadLine(number, "long", f"{raw[:40]!r} … no end within {MAX_LINE_BYTES:,} bytes")
+            return
+        if number == 1:
+            raw = raw.removeprefix(_BOM)
+        raw = raw.rstrip(b"\r\n")
+        if raw.strip():
+            yield _row(number, raw)
 
 
 def _row(number: int, raw: bytes) -> Row | BadLine:
@@ -93,7 +105,7 @@ def _row(number: int, raw: bytes) -> Row | BadLine:
 
 
 def read_file(path: Path, root: Path | None) -> SplitsRead:
-    """A list and the folder its paths start from (by default the folder the list lies in), as one set."""
+    """A list and the folder its paths start from (by default the folder of the list), as one set."""
     return read_files({WHOLE: (path, root if root is not None else path.parent)}, path)
 
 
@@ -103,7 +115,7 @@ def read_files(lists: Mapping[str, tuple[Path, Path]], source: Path) -> SplitsRe
     some = next(path for path, _ in lists.values())
     labels = np.concatenate([split.labels for split in splits.values()])
     names = dataset.named(labels, dataset.find(some.parent, some.parent.parent), str(source))
-    return SplitsRead(source.stem, names, splits, str(source))
+    return SplitsRead(name=source.stem, class_names=names, splits=splits, source=str(source))
 
 
 def _read_split(path: Path, root: Path) -> Split:
@@ -166,7 +178,7 @@ class Root:
         return None
 
     def path(self, relative: str) -> str:
-        """Where ``relative`` lies; ask ``escapes`` first."""
+        """The full path of ``relative``; ask ``escapes`` first."""
         return os.path.join(self.folder, relative)
 
     def _holds(self, real: str) -> bool:

@@ -37,7 +37,9 @@ def read_file(path: Path, root: Path | None) -> SplitsRead:
     numbers = {name: number for number, name in enumerate(names)}
     files = rooted_files(path, root if root is not None else path.parent, paths)
     whole = Split(EncodedPictures(files), np.array([numbers[label] for label in labels], np.int64), paths)
-    return SplitsRead(path.stem, names, _splits(path, whole, columns.get("split")), str(path))
+    return SplitsRead(
+        name=path.stem, class_names=names, splits=_splits(path, whole, columns.get("split")), source=str(path)
+    )
 
 
 def _class_names(path: Path, labels: Sequence[str]) -> tuple[str, ...]:

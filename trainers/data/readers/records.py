@@ -58,7 +58,7 @@ def read_files(paths: Mapping[str, Path], source: Path, *, salvage: bool = False
     known = dataset.find(some.parent, some.parent.parent)
     labels = np.concatenate([split.labels for split in splits.values()])
     names = dataset.named(labels, known, str(source))
-    return SplitsRead(source.stem, names, splits, str(source), tuple(notes))
+    return SplitsRead(name=source.stem, class_names=names, splits=splits, source=str(source), notes=tuple(notes))
 
 
 def _read_split(path: Path, notes: list[str] | None) -> Split:

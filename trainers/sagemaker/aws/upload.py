@@ -56,8 +56,10 @@ class Uploads:
         A list or manifest takes the pictures of ``image_root`` (its own folder) along. Raises BadData when something
         cannot be read.
         """
+        from trainers.data.readers.layouts import SUFFIXES, Form
+
         files = list(_files(path))
-        if path.is_file() and path.suffix.lower() in (".lst", ".csv", ".parquet"):
+        if path.is_file() and path.suffix.lower() in (*SUFFIXES[Form.LIST], *SUFFIXES[Form.MANIFEST]):
             root = image_root if image_root is not None else path.parent
             files += [(name, file) for name, file in _files(root) if not file.samefile(path)]
         elif path.is_file() and (path.parent / "classes.json").is_file():

@@ -41,7 +41,7 @@ def faults(config: Config, *, num_gpus: int | None = None, num_instances: int = 
 
 
 def agrees(accuracy: float, reported: float, *, mini_batch_size: int, num_images: int) -> bool:
-    """Whether an accuracy computed on exactly ``num_images`` is the one in the log, as far as that can be told.
+    """Whether an accuracy computed on exactly ``num_images`` is the one in the log, as far as that can be known.
 
     The log's runs over whole batches, the last one filled up from the set's beginning, so that up to a batch of
     pictures counts twice.

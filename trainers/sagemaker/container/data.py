@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -83,25 +82,24 @@ def _with_folder(config: Config, folder: Path) -> Config:
 
 
 def extract(archive: Path, target: Path) -> None:
-    """Unpack plain files and folders; BadData for anything that would land elsewhere or is no file."""
+    """Unpack plain files and folders; BadData for anything that would be placed elsewhere or is no file."""
+    from tracking.errors import ModelError
+    from tracking.models.archive import plain_members
     from trainers.errors import BadData
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     with tarfile.open(archive) as tar:
-        for member in tar:
-            path = target / member.name
-            inside = not os.path.isabs(member.name) and ".." not in Path(member.name).parts
-            if not inside or not (member.isfile() or member.isdir()):
-                raise BadData(f"{archive}: {member.name!r} is no plain file inside the archive; pack it anew")
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = tar.extractfile(member)
-            assert content is not None
-            with path.open("wb") as out:
-                shutil.copyfileobj(content, out)
+        try:
+            for name, member in plain_members(tar, archive):
+                path = target / name
+                folder = path if member.isdir() else path.parent
+                folder.mkdir(parents=True, exist_ok=True)
+                if content := tar.extractfile(member):
+                    with content, path.open("wb") as out:
+                        shutil.copyfileobj(content, out)
+        except ModelError as error:
+            raise BadData(f"{error} Pack it anew.") from error
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The preflight of the account: who asks, the role, the buckets, the image, the name, the quotas.
 
-Enters: the request and the door to AWS. Leaves: findings. What may not be asked is said to be unchecked, never assumed;
-nothing is changed.
+Enters: the request and the client of AWS. Leaves: findings. What may not be asked is said to be unchecked, never
+assumed; nothing is changed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws import images
@@ -19,7 +20,7 @@ from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.preflight import permissions
 from trainers.sagemaker.preflight.data.facts import channels
-from trainers.sagemaker.preflight.findings import Finding, finding, short, unasked
+from trainers.sagemaker.preflight.findings import finding, short, unasked
 from trainers.sagemaker.preflight.permissions import PATIENCE_S, SERVICE
 
 

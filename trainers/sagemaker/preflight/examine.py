@@ -1,6 +1,6 @@
 """The preflight: everything that would make a job fail or cost too much, found in seconds, before a machine is rented.
 
-Enters: a request, its config and options, the door to AWS. Leaves: findings with stable codes, worst first, each with
+Enters: a request, its config and options, the client of AWS. Leaves: findings with stable codes, worst first, each with
 the moment it would strike and the money gone by then. It reads and never changes anything.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
@@ -23,7 +24,7 @@ from trainers.sagemaker.preflight import request as preflight_request
 from trainers.sagemaker.preflight.data import channels as preflight_data
 from trainers.sagemaker.preflight.data import local as preflight_local
 from trainers.sagemaker.preflight.data.facts import Facts, channels
-from trainers.sagemaker.preflight.findings import Finding, finding, priced
+from trainers.sagemaker.preflight.findings import finding, priced
 from trainers.sagemaker.preflight.report import Report
 
 _COUNTED = ("train", "validation")
@@ -40,9 +41,9 @@ def run(
     local: Sequence[Path] = (),
     counts: Mapping[str, int] | None = None,
 ) -> list[Finding]:
-    """Every finding, worst first. See ``examine`` for what else may be told."""
-    told: dict[str, Any] = {"num_jobs": num_jobs, "pending": pending, "local": local, "counts": counts}
-    return examine(request, config, options, aws, **told).findings
+    """Every finding, worst first. See ``examine`` for the other arguments."""
+    given: dict[str, Any] = {"num_jobs": num_jobs, "pending": pending, "local": local, "counts": counts}
+    return examine(request, config, options, aws, **given).findings
 
 
 def examine(
@@ -96,18 +97,18 @@ def examine(
     guess = _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})
     findings += money.disk(request, config, facts, kind, is_listed)
     report = Report(
-        [],
-        facts,
-        price,
-        guess,
-        count,
-        objects.num_reads,
-        objects.num_lists,
-        objects.num_bytes_read,
-        int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
-        objects,
-        of_account,
-        sizes,
+        findings=[],
+        facts=facts,
+        price=price,
+        estimate=guess,
+        num_instances=count,
+        num_reads=objects.num_reads,
+        num_lists=objects.num_lists,
+        num_bytes_read=objects.num_bytes_read,
+        kept_s=int(request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)),
+        objects=objects,
+        account=of_account,
+        local_sizes=sizes,
     )
     if not is_builtin:
         findings += money.idle(kind, count, report)
@@ -121,7 +122,7 @@ def examine(
 
 
 def _informed(finding: Finding, train: Facts) -> Finding:
-    """What the data say of a number that is missing, as the way to mend it."""
+    """What the data say of a number that is missing, as the way to correct it."""
     if finding.code == "num-training-samples-missing" and train.num_images is not None:
         about = "" if not train.error else " (about; count them)"
         return replace(finding, mend=f"Give --num-training-samples {train.num_images}{about}.")

@@ -1,4 +1,4 @@
-"""What the preflight can find: stable codes, what each means, when a job would fail of it and how it is mended.
+"""What the preflight can find: stable codes, what each means, when a job would fail of it and how it is repaired.
 
 Enters: a code and what was seen. Leaves: a ``Finding``; ``priced`` adds what the job would have cost by then, and
 ``render`` makes the list a person reads. ``docs/sagemaker.md`` lists every code.
@@ -7,17 +7,12 @@ Enters: a code and what was seen. Leaves: a ``Finding``; ``priced`` adds what th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
+from trainers.data.check.rules import SEVERITIES, Finding, Rule, Severity, When
 from trainers.sagemaker.cost.pricing import dollars
 from trainers.sagemaker.errors import Unreachable
 
-Severity = Literal["error", "warning", "unchecked", "note"]
-# When a job fails: refused when it is made (free), while data come in, when the algorithm starts to read, in an epoch,
-# when the model is saved; or not at all, but its result is not what was wanted.
-When = Literal["create", "download", "start", "training", "end", "result", ""]
-_ORDER = ("error", "warning", "unchecked", "note")
 _WHEN_SAID = {
     "create": "refused at once",
     "download": "fails while data is downloaded",
@@ -29,36 +24,17 @@ _WHEN_SAID = {
 }
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a code stands for. ``why`` and ``mend`` are sentences; a finding adds what was seen."""
-
-    severity: Severity
-    when: When
-    why: str
-    mend: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found: ``what`` was seen, where it leads and what to do.
-
-    ``cost_usd`` is what the job would have cost by the time it failed, None while that is unknown.
-    """
-
-    code: str
-    what: str
-    severity: Severity
-    when: When
-    why: str
-    mend: str
-    cost_usd: float | None = None
-
-
 def finding(code: str, what: str, *, mend: str = "", why: str = "", severity: Severity | None = None) -> Finding:
     """A finding of a known code; ``mend`` and ``why`` replace the rule's where more is known."""
     rule = RULES[code]
-    return Finding(code, what, severity or rule.severity, rule.when, why or rule.why, mend or rule.mend)
+    return Finding(
+        code=code,
+        what=what,
+        severity=severity or rule.severity,
+        when=rule.when,
+        why=why or rule.why,
+        mend=mend or rule.mend,
+    )
 
 
 def unasked(code: str, what: str, error: Exception) -> Finding:
@@ -79,7 +55,7 @@ def priced(findings: Iterable[Finding], usd_by: Mapping[str, float]) -> list[Fin
         replace(f, cost_usd=usd_by.get(f.when)) if f.severity in ("error", "warning") and f.when else f
         for f in findings
     ]
-    return sorted(with_cost, key=lambda f: _ORDER.index(f.severity))
+    return sorted(with_cost, key=lambda f: SEVERITIES.index(f.severity))
 
 
 def merge(by_job: Mapping[str, Iterable[Finding]]) -> list[Finding]:
@@ -95,7 +71,7 @@ def merge(by_job: Mapping[str, Iterable[Finding]]) -> list[Finding]:
         jobs = whose[key]
         more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
         out.append(finding if len(jobs) == len(by_job) else replace(finding, what=f"{jobs[0]}{more}: {finding.what}"))
-    return sorted(out, key=lambda f: _ORDER.index(f.severity))
+    return sorted(out, key=lambda f: SEVERITIES.index(f.severity))
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
@@ -109,14 +85,14 @@ def render(findings: Iterable[Finding]) -> str:
     lines = []
     for f in findings:
         lines.append(f"{f.severity:9}  {f.code}: {f.what}")
-        told = [_WHEN_SAID[f.when]]
+        parts = [_WHEN_SAID[f.when]]
         if f.cost_usd is not None and f.when not in ("create", "result", ""):
-            told[0] += f", {dollars(f.cost_usd)} spent by then"
-        told += [f.why]
-        for text in (": ".join(part for part in told if part), f"→ {f.mend}" if f.mend else ""):
+            parts[0] += f", {dollars(f.cost_usd)} spent by then"
+        parts += [f.why]
+        for text in (": ".join(part for part in parts if part), f"→ {f.mend}" if f.mend else ""):
             if text:
                 lines.append(f"           {text}")
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in _ORDER}
+    counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
     verdict = "ready to launch" if not counts["error"] else "not launched; --force goes on all the same"
     lines.append(
         f"preflight: {_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')},"
@@ -130,15 +106,19 @@ def _count(number: int, word: str) -> str:
 
 
 def _error(when: When, why: str, mend: str) -> Rule:
-    return Rule("error", when, why, mend)
+    return Rule(severity="error", when=when, why=why, mend=mend)
 
 
 def _warning(when: When, why: str, mend: str) -> Rule:
-    return Rule("warning", when, why, mend)
+    return Rule(severity="warning", when=when, why=why, mend=mend)
 
 
 def _unchecked(why: str, mend: str) -> Rule:
-    return Rule("unchecked", "", why, mend)
+    return Rule(severity="unchecked", when="", why=why, mend=mend)
+
+
+def _note(why: str = "") -> Rule:
+    return Rule(severity="note", when="", why=why, mend="")
 
 
 _NO_LEAVE = "the credentials here may not ask"
@@ -209,7 +189,7 @@ _ACCOUNT: dict[str, Rule] = {
     "instance-cpu": _error("create", "the built-in runs on GPUs only", "Take ml.g4dn.xlarge or another GPU."),
     "instance-family": _error("create", "AWS lists P2, P3, G4dn and G5 for the built-in", "Take one of those."),
     "instance-cuda": _error("start", "none of MXNet's code runs on it", "Take a g4dn, g5, p3 or p4d machine."),
-    "instance-untried": Rule("note", "", "code for 8.6 runs on 8.7 to 8.9 by NVIDIA's rule; it has not been tried", ""),
+    "instance-untried": _note("code for 8.6 runs on 8.7 to 8.9 by NVIDIA's rule; it has not been tried"),
     "instance-no-driver": _error(
         "start", "MXNet for CUDA does not load without a GPU's driver", "Take a GPU machine, or an --image for CPUs."
     ),
@@ -218,7 +198,9 @@ _ACCOUNT: dict[str, Rule] = {
     "machines-idle": _error(
         "result", "each machine would train the whole run, over the other's checkpoints", "Give --instance-count 1."
     ),
-    "instance-unknown": _unchecked("no facts about the type ship with this project", "Check its GPU and disk by hand."),
+    "instance-unknown": _unchecked(
+        "no facts about the type ship with this project", "Check its GPU and disk yourself."
+    ),
     "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),
     "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:ListServiceQuotas, or look in the console."),
     "warm-pool-quota": _warning("result", "the machine is not kept", "Ask AWS for a warm pool quota."),
@@ -255,7 +237,7 @@ _DATA: dict[str, Rule] = {
     "distribution": _error("start", "the algorithm wants all data on each machine", "Take FullyReplicated."),
     "rec-count": _error("start", "the algorithm takes one record file a channel", "Keep one, move the others."),
     "rec-stray": _warning("", "it is downloaded, billed and not used", "Move it out of the prefix."),
-    "rec-empty": _error("start", "packing failed upstream without a word", "Pack again and look at its messages."),
+    "rec-empty": _error("start", "packing failed silently", "Pack again and look at its messages."),
     "rec-format": _error("start", "the file is not MXNet's RecordIO", "Pack with im2rec, or give a folder to pack."),
     "rec-protobuf": _error("start", "SageMaker's protobuf records only share the magic number", "Pack with im2rec."),
     "rec-truncated": _error("training", "the file ends inside a record", "Pack or upload it again."),
@@ -301,11 +283,11 @@ _DATA: dict[str, Rule] = {
     ),
     "manifest-mode": _error("start", "a manifest is read through a pipe", "Set InputMode Pipe."),
     "manifest-format": _error("start", "each line is one JSON object with the attributes", "Correct the manifest."),
-    "upload-pending": Rule("note", "", "", ""),
-    "data-unchecked": _unchecked("the object was not there or could not be read", "Look at it by hand."),
+    "upload-pending": _note(),
+    "data-unchecked": _unchecked("the object was not there or could not be read", "Look at it yourself."),
 }
 _BUDGET: dict[str, Rule] = {
-    "estimate": Rule("note", "", "", ""),
+    "estimate": _note(),
     "price-unknown": _unchecked("no price of the type is known", "Look it up before launching."),
     "max-cost": _error("training", "the job would be stopped long before it is done", "Raise it, or shorten the run."),
     "max-cost-tight": _warning("training", "the estimate is rough; the job may be stopped", "Raise it to be safe."),

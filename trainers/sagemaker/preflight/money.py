@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.cost import estimate, instances, pricing
 from trainers.sagemaker.options import JobOptions
 from trainers.sagemaker.preflight.data.facts import Facts
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report

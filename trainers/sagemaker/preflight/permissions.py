@@ -1,7 +1,7 @@
 """The preflight of permissions: what IAM itself says the job's role and the caller may do, by its policy simulator.
 
-Enters: the request, the caller, the door to AWS. Leaves: findings. The simulator knows a request's circumstances only
-where it is told them (``ContextEntries``); a denial that rests on others is said to be unchecked.
+Enters: the request, the caller, the client of AWS. Leaves: findings. The simulator knows a request's circumstances only
+where they are given (``ContextEntries``); a denial that rests on others is said to be unchecked.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.preflight.data.facts import channels, some
-from trainers.sagemaker.preflight.findings import Finding, finding, unasked
+from trainers.sagemaker.preflight.findings import finding, unasked
 
 PATIENCE_S = 5.0
 SERVICE = "sagemaker.amazonaws.com"
@@ -30,9 +31,9 @@ class _Question:
     context: dict[str, str | list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """IAM's decision on one resource; ``missing`` are context keys its policies ask about and nobody told."""
+    """IAM's decision on one resource; ``missing`` are context keys its policies ask about and that were not given."""
 
     action: str
     resource: str
@@ -69,7 +70,7 @@ def check(request: Mapping[str, Any], caller: str, account: str, region: str, aw
 def _of_role(request: Mapping[str, Any], region: str) -> list[_Question]:
     s3 = f"arn:{_partition(request)}:s3:::"
     given, here = channels(request), {"aws:RequestedRegion": region}
-    # A key that names a file is asked about as it is; other prefixes stand for whatever begins so.
+    # A key that names a file is asked about as it is; other prefixes mean every key that begins so.
     read = {f"{s3}{c.bucket}/{c.prefix}{'' if _is_key(c.prefix) else '*'}" for c in given}
     questions = [_Question("s3:GetObject", sorted(read), {**here})]
     for bucket, prefix in sorted({(c.bucket, c.prefix) for c in given}):
@@ -136,11 +137,11 @@ def _decisions(result: Mapping[str, Any], action: str) -> Iterator[_Answer]:
     for one in result.get("ResourceSpecificResults") or [whole]:
         missing = tuple(one.get("MissingContextValues") or result.get("MissingContextValues") or ())
         yield _Answer(
-            action,
-            str(one.get("EvalResourceName", "*")),
-            str(one.get("EvalResourceDecision")),
-            missing,
-            by_organization,
+            action=action,
+            resource=str(one.get("EvalResourceName", "*")),
+            decision=str(one.get("EvalResourceDecision")),
+            missing=missing,
+            by_organization=by_organization,
         )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
 from trainers.sagemaker.preflight.data.facts import Facts
-from trainers.sagemaker.preflight.findings import Finding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the preflight found and learnt. ``price`` is None where nobody knows it, ``estimate`` without a size.
+    """What the preflight found and learnt. ``price`` is None where it is not known, ``estimate`` without a size.
 
     ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
     ``objects`` is what was read of S3, ``account`` what was found of account and price, ``local_sizes`` how many

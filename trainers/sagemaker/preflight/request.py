@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding, Severity
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.builtin import limits as builtin
 from trainers.sagemaker.cost import instances
 from trainers.sagemaker.job.request import INIT_CHANNEL
-from trainers.sagemaker.preflight.findings import Finding, Severity, finding
+from trainers.sagemaker.preflight.findings import finding
 
 _OUR_CODE = (
     "MXNet's wheel for CUDA 11.7 holds code for "

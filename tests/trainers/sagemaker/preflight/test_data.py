@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.aws.account import BUILTIN, OPTIONS, World, build, codes, picture, records, world
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.formats import image_record, recordio
 from trainers.sagemaker.command import consent
 from trainers.sagemaker.job import ledger, request
@@ -20,7 +21,6 @@ from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import CHANNELS, JobOptions
 from trainers.sagemaker.preflight import examine
 from trainers.sagemaker.preflight.data import local
-from trainers.sagemaker.preflight.findings import Finding
 
 LISTED = replace(BUILTIN, resize=32)
 OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)
@@ -63,7 +63,7 @@ def test_an_empty_record_file(account: World) -> None:
 def test_an_invalid_list(account: World) -> None:
     channels = account.put_listed(lists={"train": "0 0 a/0.png\n1\t1\tb/1.png\n"})
     finding = _one(_run(account, channels, LISTED), "lst-format")
-    assert "1 of 2 lines have not 3 columns; line 1: '0 0 a/0.png'" in finding.what
+    assert "1 of 2 lines are not index, 1 label(s) and path; line 1: '0 0 a/0.png'" in finding.what
 
 
 def test_fewer_pictures_than_a_batch_since_paths_are_wrong(account: World) -> None:
@@ -257,6 +257,9 @@ def test_output_inside_the_data(account: World) -> None:
         ("12\t0.5\ta/0.png\n", "lst-label"),
         ("12\tcat\ta/0.png\n", "lst-format"),
         ("12\t0\n", "lst-format"),
+        ("12\tinf\ta/0.png\n", "lst-label"),
+        ("12\t0\ta/\udcff.png\n", "lst-format"),
+        ("12\t0\ta/0.png\r\n", "lst-format"),
         ("12\t0\ta/none.png\n", "lst-path"),
         ("12\t0\tempty.png\n", "picture-empty"),
         ("12\t0\t./a/0.png\n", "samples"),

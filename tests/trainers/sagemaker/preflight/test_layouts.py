@@ -11,10 +11,10 @@ from botocore.awsrequest import AWSResponse
 
 from tests.support.aws.account import BUILTIN, ROLE, World, build, codes, picture, records, trust, world
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.sagemaker.job import request
 from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.preflight import examine
-from trainers.sagemaker.preflight.findings import Finding
 
 LISTED = replace(BUILTIN, num_classes=2, num_training_samples=8, resize=32)
 OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)

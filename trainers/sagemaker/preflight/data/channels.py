@@ -11,15 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
-from trainers.sagemaker.aws.objects import Objects, ReadsSpent
+from trainers.sagemaker.aws.objects import Object, Objects, ReadsSpent
 from trainers.sagemaker.job.request import CODE_CHANNEL, INIT_CHANNEL, RECORDIO
-from trainers.sagemaker.preflight.data import keys, records
 from trainers.sagemaker.preflight.data import lists as lint_lists
 from trainers.sagemaker.preflight.data import pictures as lint_pictures
+from trainers.sagemaker.preflight.data import records
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, channels, some
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")
@@ -44,7 +45,7 @@ def check(
     findings = _demanded(given, config, is_builtin)
     findings += [finding("upload-pending", f"{name}: goes to {given[name].uri}") for name in pending if name in given]
     for name in pending:
-        findings += keys.check_uri(given[name]) if name in given else []
+        findings += _check_uri(given[name]) if name in given else []
     given = {name: channel for name, channel in given.items() if name not in pending}
     pictures = [channel for channel in given.values() if channel.name not in LISTS]
     lists = [channel for channel in given.values() if channel.name in LISTS]
@@ -108,8 +109,8 @@ def _listed(channel: Channel, objects: Objects) -> tuple[list[Finding], Facts]:
     except TrainerError as error:
         return [_not_read(channel, error)], facts
     if not facts.objects:
-        return [finding("channel-empty", f"{channel.name}: nothing lies under {channel.uri}")], facts
-    return _neighbours(channel, facts) + keys.check(channel, facts.objects), facts
+        return [finding("channel-empty", f"{channel.name}: there is nothing under {channel.uri}")], facts
+    return _neighbours(channel, facts) + _check_keys(channel, facts.objects), facts
 
 
 def _channel(
@@ -207,6 +208,38 @@ def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
     ]
 
 
+def _check_keys(channel: Channel, listed: Sequence[Object]) -> list[Finding]:
+    """Archived objects, keys with ``//``, keys that are a file and a folder."""
+    by_uri = _check_uri(channel)
+    findings = list(by_uri)
+    archived = [o for o in listed if o.archive]
+    if archived:
+        kinds, names = sorted({o.archive for o in archived}), [o.key for o in archived]
+        what = f"{len(archived):,} of {len(listed):,} objects are in {' and '.join(kinds)}: {some(names)}"
+        findings.append(finding("object-archived", f"{channel.name}: {what}"))
+    doubled = [o.key for o in listed if "//" in o.key] if not by_uri else []
+    if doubled:
+        findings.append(finding("key-double-slash", f"{channel.name}: {len(doubled):,} keys: {some(doubled)}"))
+    folders: set[str] = set()
+    for item in listed:
+        folder = item.key.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    both = [o.key for o in listed if o.key in folders]
+    if both:
+        what = f"{some(both)} {'is an object' if len(both) == 1 else 'are objects'} and the beginning of others"
+        findings.append(finding("key-file-and-folder", f"{channel.name}: {what}"))
+    return findings
+
+
+def _check_uri(channel: Channel) -> list[Finding]:
+    """A channel whose very prefix has ``//`` in it."""
+    if "//" not in f"/{channel.prefix}":
+        return []
+    return [finding("key-double-slash", f"{channel.name}: {channel.uri}")]
+
+
 def _between(
     request: Mapping[str, Any], given: Mapping[str, Channel], facts: Mapping[str, Facts], *, stops_at_overlap: bool
 ) -> list[Finding]:
@@ -217,7 +250,7 @@ def _between(
         for other in splits[number + 1 :]:
             by_list = all(f"{name}_lst" in given for name in (one.name, other.name))
             if by_list and any(facts[name].listed is None for name in (one.name, other.name)):
-                continue  # a list could not be read: it is said, and nothing can be told
+                continue  # a list could not be read: that is a finding of its own, and nothing can be compared
             if not by_list and _overlap(one, other):
                 findings.append(finding("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
             else:
@@ -226,7 +259,7 @@ def _between(
     output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
     for channel in given.values():
         if channel.kind == "S3Prefix" and output and _is_inside(output + "/", channel.uri):
-            findings.append(finding("output-in-input", f"--output {output} lies inside {channel.name}, {channel.uri}"))
+            findings.append(finding("output-in-input", f"--output {output} is inside {channel.name}, {channel.uri}"))
     train, validation = (facts.get(name, Facts()).classes for name in ("train", "validation"))
     differing = [name for name in sorted(train.keys() & validation.keys()) if train[name] != validation[name]]
     if differing:
@@ -242,7 +275,7 @@ def _between(
 
 
 def _shared(one: str, other: str, facts: Mapping[str, Facts], code: str) -> list[Finding]:
-    """Equal contents in two splits, as far as they can be told."""
+    """Equal contents in two splits, as far as they are known."""
     first, second = facts[one].contents, facts[other].contents
     twice = [content for content in second if content in first]
     if not twice:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.errors import BadData
 from trainers.sagemaker.aws.objects import Object
 from trainers.sagemaker.aws.uri import split_s3
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 PICTURES = (".jpg", ".jpeg", ".png")
 # A picture is read whole up to here; of a larger one the header alone.
@@ -20,7 +22,7 @@ HEADER_BYTES = 2**16
 SAMPLED = 6  # pictures a channel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Channel:
     """A channel of the request, with its bucket and key prefix."""
 
@@ -44,9 +46,9 @@ class Channel:
         return split_s3(self.uri)[1]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Facts:
-    """What the check learnt of a channel. ``num_images`` is None where it can't be told, ``error`` its uncertainty.
+    """What the check learnt of a channel. ``num_images`` is None where it is not known, ``error`` its uncertainty.
 
     ``labels`` are those that were seen; ``all_labels`` says that there are no others. ``classes`` maps a folder's name
     to the labels its pictures have. ``listed`` are the keys that the split's list names, None without a list.
@@ -87,14 +89,14 @@ def channels(request: Mapping[str, Any]) -> list[Channel]:
             continue
         out.append(
             Channel(
-                item["ChannelName"],
-                source["S3Uri"],
-                item.get("ContentType", ""),
-                item.get("InputMode", default_mode),
-                item.get("RecordWrapperType", "None"),
-                source.get("S3DataType", "S3Prefix"),
-                tuple(source.get("AttributeNames", ())),
-                source.get("S3DataDistributionType", "FullyReplicated"),
+                name=item["ChannelName"],
+                uri=source["S3Uri"],
+                content_type=item.get("ContentType", ""),
+                mode=item.get("InputMode", default_mode),
+                wrapper=item.get("RecordWrapperType", "None"),
+                kind=source.get("S3DataType", "S3Prefix"),
+                attributes=tuple(source.get("AttributeNames", ())),
+                distribution=source.get("S3DataDistributionType", "FullyReplicated"),
             )
         )
     return out
@@ -102,7 +104,7 @@ def channels(request: Mapping[str, Any]) -> list[Channel]:
 
 def label_fault(label: float, config: Config) -> str:
     """What is wrong with a label, or nothing."""
-    if label != label or label != int(label):
+    if not math.isfinite(label) or label != int(label):
         return f"{label:g} is no whole number"
     if label < 0:
         return f"{label:g} is below 0"

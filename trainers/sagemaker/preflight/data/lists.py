@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
+from trainers.data.readers import lists
+from trainers.data.readers.lists import ListRules, Row
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, label_fault, label_findings, some
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 _LONGEST_LIST_BYTES = 128 * 2**20
 _MANIFEST_BYTES = 2**20
@@ -35,21 +39,29 @@ def check_list(
         return []
     if file.size > _LONGEST_LIST_BYTES:
         return [finding("data-unchecked", f"{channel.name}: {file.key} is too large to read here")]
-    text = objects.read(channel.bucket, file.key).decode("utf-8", "replace")
+    data = objects.read(channel.bucket, file.key)
     name = f"{channel.name}: {file.key}"
-    if "\r" in text:
-        return [finding("lst-format", f"{name}: lines end as on Windows: each path ends in a carriage return")]
-    rows = [line.split("\t") for line in text.split("\n") if line.strip()]
-    columns = 2 + config.num_classes if config.multi_label and config.num_classes is not None else 3
-    numbered = list(enumerate(rows, start=1))
-    bad = [(number, row) for number, row in numbered if len(row) != columns or not _are_numbers(row[:-1])]
-    if bad or not rows:
-        shown = f"line {bad[0][0]}: {chr(9).join(bad[0][1])[:80]!r}" if bad else "it is empty"
-        return [
-            finding("lst-format", f"{name}: {len(bad):,} of {len(rows):,} lines have not {columns} columns; {shown}")
-        ]
+    written = ListRules.of(data)
+    if written.crlf or written.bom:
+        fault = (
+            "lines end as on Windows: each path ends in a carriage return"
+            if written.crlf
+            else ("a byte order mark before the first index")
+        )
+        return [finding("lst-format", f"{name}: {fault}")]
+    num_labels = config.num_classes if config.multi_label and config.num_classes is not None else 1
+    lines = list(lists.rows(io.BytesIO(data)))
+    rows = [row for row in lines if isinstance(row, Row) and len(row.labels) == num_labels]
+    if len(rows) < len(lines) or not lines:
+        first = next((line for line in lines if not isinstance(line, Row) or len(line.labels) != num_labels), None)
+        shown = "it is empty"
+        if first is not None:
+            seen = f"{len(first.labels)} labels" if isinstance(first, Row) else repr(first.text[:80])
+            shown = f"line {first.line}: {seen}"
+        bad = f"{len(lines) - len(rows):,} of {len(lines):,} lines are not index, {num_labels} label(s) and path"
+        return [finding("lst-format", f"{name}: {bad}; {shown}")]
     findings = []
-    repeated = [index for index, times in Counter(row[0] for row in rows).items() if times > 1]
+    repeated = [index for index, times in Counter(row.index for row in rows).items() if times > 1]
     if repeated:
         findings.append(finding("lst-index", f"{name}: {len(repeated):,} numbers come twice, such as {repeated[0]}"))
     if not config.multi_label:
@@ -115,25 +127,25 @@ def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[
     return findings, facts
 
 
-def _labels(name: str, rows: list[list[str]], config: Config, facts: Facts) -> list[Finding]:
-    labels = [float(row[1]) for row in rows]
-    faults = [(f"line {n}", fault) for n, label in enumerate(labels, start=1) if (fault := label_fault(label, config))]
-    facts.labels = frozenset(int(label) for label in labels if label == label and abs(label) < 2**31)
+def _labels(name: str, rows: list[Row], config: Config, facts: Facts) -> list[Finding]:
+    labels = [row.labels[0] for row in rows]
+    faults = [(f"line {row.line}", fault) for row in rows if (fault := label_fault(row.labels[0], config))]
+    facts.labels = frozenset(int(label) for label in labels if abs(label) < 2**31)
     facts.all_labels = True
     folders: dict[str, set[int]] = {}
     for row, label in zip(rows, labels, strict=True):
-        folder = row[-1].rpartition("/")[0].rpartition("/")[2]
-        if folder and label == label and abs(label) < 2**31:
+        folder = row.path.rpartition("/")[0].rpartition("/")[2]
+        if folder and abs(label) < 2**31:
             folders.setdefault(folder, set()).add(int(label))
     facts.classes = {folder: frozenset(values) for folder, values in folders.items()}
     return label_findings("lst-label", name, faults, len(labels))
 
 
-def _paths(name: str, rows: list[list[str]], pictures: Channel, facts: Facts) -> list[Finding]:
+def _paths(name: str, rows: list[Row], pictures: Channel, facts: Facts) -> list[Finding]:
     """Listed pictures that are not there, and the other way round; what is there counts."""
     sizes = {o.key: o.size for o in facts.objects}
     folder = pictures.prefix if pictures.prefix.endswith("/") or not pictures.prefix else pictures.prefix + "/"
-    wanted = [folder + row[-1].removeprefix("./") for row in rows]
+    wanted = [folder + row.path.removeprefix("./") for row in rows]
     missing = [path for path in wanted if path not in sizes]
     empty = [path for path in wanted if sizes.get(path) == 0]
     facts.num_images = len(wanted) - len(missing) - len(empty)
@@ -166,15 +178,6 @@ def unlisted(given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[F
                 what = f"{len(others):,} objects are in no list: {some(sorted(others))}"
                 findings.append(finding("lst-unlisted", f"{split}: {what}"))
     return findings
-
-
-def _are_numbers(texts: list[str]) -> bool:
-    try:
-        for text in texts:
-            float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _number(value: Any) -> float:

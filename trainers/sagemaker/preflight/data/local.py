@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.errors import BadData
 from trainers.sagemaker.aws.uri import is_s3
 from trainers.sagemaker.options import CHANNELS, JobOptions
-from trainers.sagemaker.preflight.findings import Finding, Severity, When, finding
+from trainers.sagemaker.preflight.findings import finding
 
 if TYPE_CHECKING:
-    from trainers.data.check import findings as data_findings
     from trainers.data.check.findings import CheckedSplit
 
 PREFIX = "local-"
-_SEVERITY: dict[str, tuple[Severity, When]] = {
-    "refused": ("error", "start"),
-    "wrong": ("warning", "result"),
-    "advice": ("note", ""),
-}
 # What is packed anew before it is sent may have a form that the built-in itself does not read, and each channel gets a
 # prefix of its own.
 _MENDED_BY_SENDING = ("not-for-the-job", "unknown-form", "channel-neighbour")
@@ -42,7 +38,7 @@ def named(paths: Sequence[Path], options: JobOptions) -> list[tuple[str, Path]]:
 def check(
     given: Sequence[tuple[str, Path]], config: Config, *, is_builtin: bool
 ) -> tuple[list[Finding], dict[str, int]]:
-    """Findings about what lies under the paths, and how many readable pictures each split has.
+    """Findings about what is under the paths, and how many readable pictures each split has.
 
     ``given`` are channels and paths, the one trained on first. The built-in is not sent the test split.
     """
@@ -72,14 +68,10 @@ def check(
         findings += [finding("channel-overlap", f"{path} is given for two channels") for path in same]
     for item in checked.findings:
         file = Path(item.file)
-        if item.rule.code in _MENDED_BY_SENDING or any(one == file or one in file.parents for one in unused):
+        if item.code in _MENDED_BY_SENDING or any(one == file or one in file.parents for one in unused):
             continue
-        severity, when = _SEVERITY[item.rule.level]
-        example = f", such as {item.examples[0]}" if item.examples else ""
-        times = f" ({item.count:,} times{example})" if item.count > 1 or example else ""
-        what = _real(f"{item.file}: {item.rule.title}{times}", shown)
-        mend = _real(item.mend, shown)
-        findings.append(Finding(PREFIX + item.rule.code, what, severity, when, item.rule.why.rstrip("."), mend))
+        what, mend = _real(item.what, shown), _real(item.mend, shown)
+        findings.append(replace(item, code=PREFIX + item.code, what=what, mend=mend, why=item.why.rstrip(".")))
     if "validation" in parts and _is_all_copied(parts["validation"], checked.findings):
         what = f"all {len(parts['validation']):,} pictures of {parts['validation'].path} are in train"
         findings.append(finding("validation-seen", _real(what, shown)))
@@ -87,7 +79,7 @@ def check(
 
 
 def _beside(given: Sequence[tuple[str, Path]], folder: Path) -> dict[str, str]:
-    """Links to the paths, as the built-in's channels lie beside one another; a link's name → the path it stands for."""
+    """Links to the paths, side by side as the built-in's channels are; a link's name → the path behind it."""
     shown = {}
     for name, path in given:
         link = folder / name
@@ -106,7 +98,7 @@ def _real(text: str, shown: Mapping[str, str]) -> str:
 
 
 def _folders_of_test(parts: Sequence[CheckedSplit]) -> list[Path]:
-    """Where the test split lies, if that is a place of its own."""
+    """Where the test split is, if that is a place of its own."""
     from trainers.data.readers.folder import SPLIT_FOLDERS
 
     places = [part.path for part in parts if part.name == "test"]
@@ -115,9 +107,9 @@ def _folders_of_test(parts: Sequence[CheckedSplit]) -> list[Path]:
     return [path.parent if path.is_file() and path.parent.name in named else path for path in places]
 
 
-def _is_all_copied(part: CheckedSplit, findings: Sequence[data_findings.Finding]) -> bool:
+def _is_all_copied(part: CheckedSplit, findings: Sequence[Finding]) -> bool:
     """Whether each of a split's pictures is one of an earlier split: the first of several copies is said to be across
     splits, the others are said to be within."""
     codes = ("duplicate-across", "duplicate-within")
-    copies = sum(item.count for item in findings if item.rule.code in codes and item.file == str(part.path))
+    copies = sum(item.count for item in findings if item.code in codes and item.file == str(part.path))
     return 0 < len(part) == copies

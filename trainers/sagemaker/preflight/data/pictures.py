@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.preflight.data.facts import (
@@ -16,7 +17,7 @@ from trainers.sagemaker.preflight.data.facts import (
     picture_findings,
     some,
 )
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 
 def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Finding]:

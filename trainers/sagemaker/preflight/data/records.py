@@ -1,7 +1,7 @@
 """A channel of one RecordIO file: its frames, labels and pictures, out of a few pieces of it.
 
 Up to ``WHOLE_BYTES`` the file is read in one go and counted; of a larger one pieces are read at its head, at its end
-and between, and the count is an estimate, or the index's where one lies beside it. A gigabyte is never downloaded.
+and between, and the count is an estimate, or the index's where there is one beside it. A gigabyte is never downloaded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 from dataclasses import replace
 
 from trainers.config import Config
+from trainers.data.check.rules import Finding
 from trainers.data.formats import record_pieces
 from trainers.data.formats.image_record import ImageRecord, is_protobuf_record
 from trainers.sagemaker.aws.objects import Object, Objects
@@ -24,7 +25,7 @@ from trainers.sagemaker.preflight.data.facts import (
     picture_findings,
     some,
 )
-from trainers.sagemaker.preflight.findings import Finding, finding
+from trainers.sagemaker.preflight.findings import finding
 
 WHOLE_BYTES = 8 * 2**20
 PIECE_BYTES = 2**20
@@ -36,7 +37,7 @@ _DECODED = 8  # pictures decoded of a file; of the others in the pieces the head
 
 def check(channel: Channel, listed: list[Object], objects: Objects, config: Config) -> tuple[list[Finding], Facts]:
     """Findings and facts of a channel whose content type says RecordIO. Raises AwsError."""
-    facts = Facts(listed)
+    facts = Facts(objects=listed)
     files = [o for o in listed if o.suffix == ".rec"]
     strays = [o.key for o in listed if o.suffix != ".rec"]
     findings = []
@@ -60,8 +61,8 @@ def check(channel: Channel, listed: list[Object], objects: Objects, config: Conf
 def check_own(
     channel: Channel, listed: list[Object], objects: Objects, config: Config, *, several: bool
 ) -> tuple[list[Finding], Facts]:
-    """The same for our own trainer, which uses what lies beside a record file. ``several``: a file for each split."""
-    facts = Facts(listed)
+    """The same for our own trainer, which uses the files beside a record file. ``several``: a file for each split."""
+    facts = Facts(objects=listed)
     files = [o for o in listed if o.suffix == ".rec"]
     if not several and len(files) != 1:
         return check(channel, files, objects, config)

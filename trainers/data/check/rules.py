@@ -1,0 +1,209 @@
+"""What can be wrong with data: a rule for each stable code, and a ``Finding`` where one is broken.
+
+The preflight of a job has the same two classes, with rules of its own for requests, accounts and data in S3. Standard
+library only. ``docs/data.md`` lists the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "unchecked", "note"]
+# When a job fails: refused when it is made (free), while data come in, when the algorithm starts to read, in an epoch,
+# when the model is saved; or not at all, but its result is not what was wanted.
+When = Literal["create", "download", "start", "training", "end", "result", ""]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "unchecked", "note")
+# What the check of data calls them: the job refuses the data, learns wrongly from it, or could do better.
+_LEVELS = {"error": "refused", "warning": "wrong", "unchecked": "unchecked", "note": "advice"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a code means. In ``mend``, ``{file}`` is where it was found and ``{source}`` the data set that it is part
+    of."""
+
+    severity: Severity
+    when: When
+    why: str
+    mend: str
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing found: ``what`` was seen, where it leads and what to do.
+
+    Of data on this machine: broken in one ``file``, ``count`` times; ``examples`` are the first places with what is
+    there. ``cost_usd`` is what the job would have cost by the time it failed, None while that is unknown.
+    """
+
+    code: str
+    what: str
+    severity: Severity
+    when: When
+    why: str
+    mend: str
+    title: str = ""
+    file: str = ""
+    count: int = 1
+    examples: tuple[str, ...] = ()
+    cost_usd: float | None = None
+
+    @property
+    def level(self) -> str:
+        """The severity as ``check`` names it: refused, wrong, advice."""
+        return _LEVELS[self.severity]
+
+
+PACK = "python -m trainers.data pack"
+_REPACK = f"{PACK} SRC OUT --format rec"
+_FROM_FILE = f"{PACK} {{source}} OUT --format rec"
+_SALVAGE = f"{PACK} {{source}} OUT --format rec --skip-bad"
+_REENCODE = f"{PACK} {{source}} OUT --format rec --quality 95"
+_TAKE_OUT = "take out or replace the pictures named"
+
+
+def _rules(severity: Severity, when: When, *rows: tuple[str, str, str, str]) -> dict[str, Rule]:
+    return {
+        code: Rule(severity=severity, when=when, title=title, why=why, mend=mend) for code, title, why, mend in rows
+    }
+
+
+RULES: dict[str, Rule] = {
+    **_rules(
+        "error",
+        "start",
+        ("unknown-form", "neither records, nor a list, nor a folder of pictures",
+         "The job knows three forms: .rec, .lst with pictures, augmented manifest.", _REPACK),
+        ("archive", "an archive, not unpacked", "The job does not unpack archives.", "tar -xf {file}"),
+        ("not-for-the-job", "a form that only this project reads",
+         "The built-in takes records or a list with pictures.", _FROM_FILE),
+        ("rec-empty", "no record at all",
+         "The job stops with 'Empty .rec file in train channel'. im2rec leaves such a file when every picture failed,"
+         " mostly because its root argument was wrong.", _REPACK),
+        ("rec-not-recordio", "does not begin as RecordIO does",
+         "The job stops with 'The Record IO header does not start with the magic number'.", _REPACK),
+        ("rec-magic", "damaged: no record begins where one should", "Reading stops there, or the job fails.", _SALVAGE),
+        ("rec-truncated", "cut off inside a record",
+         "The reader fails at the end of the file. A packer that died, or a broken upload, leaves this.", _SALVAGE),
+        ("rec-trailing", "bytes after the last record", "The reader takes them for a broken record.", _SALVAGE),
+        ("rec-parts", "a split record is incomplete", "The reader cannot join its parts.", _SALVAGE),
+        ("rec-protobuf", "protobuf records, not images",
+         "Same framing, another content: this job reads application/x-recordio, these are"
+         " application/x-recordio-protobuf.", _REPACK),
+        ("rec-header", "record too short for its header and a picture", "There is nothing to decode.", _SALVAGE),
+        ("rec-multi-label", "several labels in a record (flag above 0)",
+         "The job reads one label from records with flag 0; im2rec --pack-label with more columns writes others.",
+         f"cut the list to index, label, path and pack it: {PACK} LIST OUT --image-root DIR"),
+        ("rec-extension", "records under a name that does not end in .rec",
+         "The container searches its channel for *.rec files.", "mv {file} {file}.rec"),
+        ("channel-several-rec", "more than one .rec in a channel", "The job wants exactly one.",
+         f"cat {{file}}/*.rec > all.rec; {PACK} all.rec OUT --format rec"),
+        ("channel-stray-file", "files in a channel that are no part of it",
+         "The prefix is copied as a whole; an index or a list beside the records has confused readers.",
+         "move them out of {file}"),
+        ("channel-prefix", "a prefix that also matches its neighbours",
+         "A channel's S3 prefix is a plain beginning of a key: without a closing slash it takes in the neighbours too.",
+         "rename the neighbours, or give the prefix with a closing slash"),
+        ("channel-missing", "no validation channel", "The built-in needs both, train and validation.",
+         f"{PACK} {{source}} OUT --format rec"),
+        ("content-type", "the content type does not fit the data",
+         "Records want application/x-recordio; a list with pictures application/x-image.",
+         "give the content type named"),
+        ("list-empty", "a list without a line", "The job stops with 'Invalid lst file'.", _REPACK),
+        ("list-encoding", "a line that is not UTF-8", "Its path matches no picture.", "iconv -t UTF-8 {file}"),
+        ("list-bom", "a byte order mark before the first index", "The first index is no number then.",
+         "sed -i '1s/^\\xEF\\xBB\\xBF//' {file}"),
+        ("list-crlf", "Windows line ends", "The path ends in a carriage return and matches no picture.",
+         "sed -i 's/\\r$//' {file}"),
+        ("list-spaces", "spaces where tabs must be", "The line has too few fields and is dropped.",
+         "sed -Ei 's/^ *([0-9]+) +([0-9.]+) +/\\1\\t\\2\\t/' {file}"),
+        ("list-fields", "fewer than three fields", "The line is dropped, with no more than a word in the log.",
+         "write index, label, path, separated by tabs"),
+        ("list-values", "an index or a label that is no number", "The packer in the container fails.",
+         "write index, label, path, separated by tabs"),
+        ("list-multi-label", "several labels in a line", "With multi_label=0 the job reads the second for a path.",
+         "keep one label a line"),
+        ("list-path-escapes", "a path that leaves the root",
+         "Paths are relative to the channel; whatever they reach outside is not there in the container.",
+         "write paths that start from the root, without / or .. at the front"),
+        ("list-path-missing", "a path with no file behind it",
+         "The picture is dropped; with few left the job stops with 'The number of input images must be bigger or equal"
+         " to the mini_batch_size'.", "give the folder the paths start from: --image-root DIR"),
+        ("list-path-case", "a path that differs from the file's name in case",
+         "S3 and Linux tell .jpg from .JPG; the file is not found there.", "write the path as the file is called"),
+        ("label-not-integral", "a label that is no whole number", "Classes are counted from 0.", "write whole numbers"),
+        ("label-out-of-range", "a label outside 0 .. num_classes - 1",
+         "The loss has no such class; the job fails or learns nonsense.", "fix the labels, or --num-classes"),
+        ("picture-unreadable", "a picture that cannot be decoded",
+         "im2rec drops it silently with several threads and dies on it with one; the job fails at it.",
+         f"{_TAKE_OUT}, or: {_SALVAGE}"),
+        ("picture-format", "neither JPEG nor PNG", "The job takes these two, whatever the name ends in.", _FROM_FILE),
+        ("picture-huge", "a picture too large to decode safely", "It would take gigabytes of memory.", _TAKE_OUT),
+        ("picture-small", "a picture smaller than image_shape", "Training fails: nothing is left to crop.",
+         f"{PACK} {{source}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
+        ("picture-channels", "grey where colour is wanted, or the reverse",
+         "image_shape's channels must be those of the pictures.", "give the other --image-shape, or convert them"),
+        ("resize-small", "resize below image_shape", "resize must reach both sides of the crop.",
+         "raise resize to the larger side of image_shape"),
+        ("fewer-than-batch", "fewer pictures than mini_batch_size",
+         "The job stops with 'The number of input images must be bigger or equal to the mini_batch_size'.",
+         "lower mini_batch_size, or add pictures"),
+        ("one-class", "a single class", "There is nothing to tell apart.", "add pictures of a second class"),
+        ("no-pictures", "no picture at all", "There is nothing to learn from.",
+         "give the folder that holds the classes"),
+    ),
+    **_rules(
+        "warning",
+        "result",
+        ("rec-fewer-than-list", "fewer records than lines in the list beside",
+         "im2rec with several threads silently drops pictures that fail.", _REPACK),
+        ("rec-duplicate-id", "two records with one id", "Readers that go by index return one of them for both.",
+         _FROM_FILE),
+        ("idx-mismatch", "an .idx that does not point at the records",
+         "Readers that go by index land in the middle of records. It belongs to another file.", _FROM_FILE),
+        ("list-duplicate-index", "an index that occurs twice", "Indexes must be unique; one of the two is lost.",
+         "awk -F'\\t' -v OFS='\\t' '{{$1=NR-1; print}}' {file}"),
+        ("list-duplicate-path", "a picture listed twice", "It counts twice, and may have two labels.",
+         "keep one of the lines"),
+        ("label-gap", "labels that are not contiguous",
+         "A class without pictures widens the network and shifts what the numbers mean.",
+         f"number the classes 0, 1, 2 … without gaps: {PACK} does, from folders"),
+        ("label-sets-differ", "labels that training never sees",
+         "Every such picture counts as an error. Listing train and validation separately numbers the classes anew.",
+         f"make one class map for all: {PACK} SRC OUT"),
+        ("class-map-differs", "one folder, different labels in two lists",
+         "Validation is scored against the wrong classes. Listing each split separately numbers the classes anew.",
+         f"make one class map for all: {PACK} SRC OUT"),
+        ("duplicate-across", "the same picture in two splits",
+         "The score on the second one is partly memory, not skill.", _TAKE_OUT),
+        ("duplicate-labels", "the same picture under two labels", "One of them is wrong.", _TAKE_OUT),
+        ("picture-cmyk", "a CMYK JPEG", "Readers differ on it: many see inverted colours.", _REENCODE),
+        ("picture-16-bit", "16 bits a channel", "Readers keep the high byte, or refuse.", _REENCODE),
+        ("picture-rotated", "upright only by its EXIF tag",
+         "MXNet's ImageRecordIter turns it, mx.image does not: training and inference may see it differently.",
+         _REENCODE),
+        ("picture-alpha", "a transparent PNG", "Transparency is dropped: what lay hidden under it shows.", _REENCODE),
+        ("class-single", "a class with one picture", "It cannot be both learned and tested.", "add pictures"),
+        ("picture-animated", "an animation", "At best its first frame is used.", _REENCODE),
+    ),
+    **_rules(
+        "note",
+        "",
+        ("picture-misnamed", "the name says another format than the bytes",
+         "Readers go by the bytes; people and content types go by the name.", "rename the files named"),
+        ("duplicate-within", "the same picture more than once in a split", "It weighs double.", _TAKE_OUT),
+        ("class-missing", "a class of the training split that another split lacks",
+         "Its score says nothing of that class.", "add pictures of it"),
+        ("folder-other-files", "files that are no pictures by their name", "They are left out.", "take them out"),
+        ("channel-neighbour", "train also begins the name train_lst",
+         "Right for the four channels, but only with a closing slash on each prefix.",
+         "end each S3 prefix with a slash"),
+        ("class-names-missing", "no names for the classes",
+         "im2rec prints them once; without a classes.json the model's answers cannot be read later.",
+         f"{_FROM_FILE}, or write classes.json: {{{{\"class_names\": [...]}}}}"),
+        ("resize-missing", "no resize for image content types", "The documentation asks for it.",
+         "give the job a resize of at least the larger side of image_shape"),
+    ),
+}  # fmt: skip
