@@ -13,6 +13,7 @@ from reports.board.board import Board
 from reports.board.runs import BoardQuery
 from reports.document import Document, json_text, text
 from reports.document.document import Code, Column, Paragraph, Table, Text
+from reports.document.report import Report
 from reports.errors import ReportError
 
 MOST = 20
@@ -36,25 +37,19 @@ class Change:
         return ""
 
 
-def render(board: Board, saved: Path, format: str) -> str:
-    """The changes since the leaderboard saved as JSON at ``saved``, as ``md``, ``html`` or ``json``."""
+def report(board: Board, saved: Path) -> Report:
+    """The changes since the leaderboard saved as JSON at ``saved``. Raises ReportError where it does not compare."""
     before, now = load(saved, board.ask), export.as_dict(board)
-    if format == "json":
-        found = [
-            {"digest": c.digest, "change": c.kind(board.ask.metric), "before": c.before, "now": c.now}
-            for c in changes(before, now)
-        ]
-        return json_text.dumps({"format": json_text.FORMAT, "metric": board.ask.metric, "changes": found})
-    page = document(before, now, board.ask)
-    if format == "html":
-        from reports.document.html import render as as_html
+    return Report(lambda _: document(before, now, board.ask), lambda: as_dict(before, now))
 
-        return as_html(page)
-    if format == "md":
-        from reports.document.markdown import render as as_markdown
 
-        return as_markdown(page)
-    raise ReportError(f"format {format!r} with --against: legal are md, html, json")
+def as_dict(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The changes as plain values."""
+    metric = now["metric"]
+    found = [
+        {"digest": c.digest, "change": c.kind(metric), "before": c.before, "now": c.now} for c in changes(before, now)
+    ]
+    return {"format": json_text.FORMAT, "metric": metric, "changes": found}
 
 
 def load(path: Path, ask: BoardQuery) -> dict[str, Any]:
@@ -116,13 +111,12 @@ def _rows(saved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _columns(found: list[Change], ask: BoardQuery, many: bool) -> tuple[Column, ...]:
-    words = {"new": "new", "gone": "gone", "score": "score", "rank": "rank", "runs": "runs"}
     labels: list[Text] = [str((c.now or c.before or {}).get("label", "")) for c in found]
     columns = [Column("configuration", False, labels)]
     if many:
         columns.append(Column("test data", False, [(Code(text.short(c.digest)),) for c in found]))
     columns += [
-        Column("change", False, [words[c.kind(ask.metric)] for c in found]),
+        Column("change", False, [c.kind(ask.metric) for c in found]),
         Column("before", True, [_score(c.before, ask) for c in found]),
         Column("now", True, [_score(c.now, ask) for c in found]),
         Column("difference", True, [_difference(c, ask) for c in found]),

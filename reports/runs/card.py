@@ -45,7 +45,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
         paper.add(*_by_class(opened, run, test), *_calibration(test))
     paper.add(*_effort(run), *_settings(run), *reuse.environment_of(environment))
     paper.add(*reuse.rerun_blocks(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
-    return Report(paper, _as_data(run, data, test))
+    return Report(lambda _: paper, lambda: _as_data(run, data, test))
 
 
 def _answer(run: Run) -> Text:

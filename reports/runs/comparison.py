@@ -53,7 +53,7 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report
         a, b = predicted[i], predicted[j]
         if len(runs) == 2 and a is not None and b is not None:
             paper.add(*disagreements(runs, calls, a, b, opened))
-    return Report(paper, _data(runs, pairs))
+    return Report(lambda _: paper, lambda: _data(runs, pairs))
 
 
 def display_names(runs: Sequence[Run]) -> list[str]:

@@ -22,7 +22,7 @@ def filler() -> Filler:
     return empty_store()
 
 
-def headings(paper: reports.Paper) -> list[str]:
+def headings(paper: reports.Report) -> list[str]:
     return [plain(b.text) for b in paper.document.blocks if isinstance(b, Heading)]
 
 

@@ -191,3 +191,14 @@ def test_log_keeps_the_page_in_mlflow_and_out_of_the_ranking(
     assert run.info.status == "FINISHED" and run.data.tags["report"] == "leaderboard"
     assert main(["leaderboard"]) == 0
     assert capsys.readouterr().out == before
+
+
+def test_changes_have_no_csv_and_a_report_says_what_it_can_be(
+    filler: Filler, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = filler.run(**trained(44))
+    assert main(["leaderboard", "--out", "main.json"]) == 0
+    assert main(["leaderboard", "--against", "main.json", "--format", "csv"]) == 2
+    assert "format 'csv': legal are md, html, json" in capsys.readouterr().err
+    assert main(["run", run_id, "--out", "card.csv"]) == 2
+    assert "card.csv: no format is called 'csv'; legal are md, html, json" in capsys.readouterr().err

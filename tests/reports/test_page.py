@@ -432,9 +432,7 @@ def test_figures_say_what_they_show(full: tuple[Filler, dict[str, list[str]]]) -
 
 
 def test_markdown_on_disk_has_its_figures_beside_it(full: tuple[Filler, dict[str, list[str]]], tmp_path: Path) -> None:
-    from reports.board import export
-
-    export.write(reports.leaderboard(full[0].uri).board, tmp_path / "out" / "board.md", "md")
+    reports.leaderboard(full[0].uri).save(tmp_path / "out" / "board.md")
     text = (tmp_path / "out" / "board.md").read_text(encoding="utf-8")
     names = sorted(p.name for p in (tmp_path / "out" / "board-figures").iterdir())
     assert names == ["confusion-1.svg", "confusion-2.svg", "cost.svg", "curves.svg"]
