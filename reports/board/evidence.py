@@ -12,7 +12,6 @@ from reports import metrics
 from reports.board.board import Board, Page
 from reports.charts import figures
 from reports.charts.curves import curves_for
-from reports.charts.labels import Point
 from reports.document.document import Figure
 from reports.runs.predictions import Predictions, class_names
 from reports.significance import Verdict, compare, of_row
@@ -68,7 +67,14 @@ def pareto(page: Page, board: Board, name: str) -> list[Figure]:
             continue
         front = on_front(known[column].to_numpy(), known[board.ask.metric].to_numpy())
         points = [
-            Point(label, float(cost), float(score), float(low), float(high), bool(best))
+            figures.Point(
+                label=label,
+                cost=float(cost),
+                score=float(score),
+                low=float(low),
+                high=float(high),
+                front=bool(best),
+            )
             for label, cost, score, low, high, best in zip(
                 known["label"], known[column], known[board.ask.metric], known["low"], known["high"], front, strict=True
             )

@@ -87,17 +87,24 @@ class Drawing:
 
     def text(
         self, x: float, y: float, said: str, paint: str = "soft", size: float = 12, anchor: str = "start",
-        bold: bool = False, turn: float = 0, halo: bool = False,
+        bold: bool = False, turn: float = 0,
     ) -> None:  # fmt: skip
         weight = ' font-weight="600"' if bold else ""
-        if halo:
-            # What lies under the words shows through beside them, not within them.
-            weight += f' paint-order="stroke" stroke="{colour("paper")}" stroke-width="4" stroke-linejoin="round"'
         turned = f' transform="rotate({n(turn)} {n(x)} {n(y)})"' if turn else ""
         self.parts.append(
             f'<text x="{n(x)}" y="{n(y)}" fill="{colour(paint)}" font-size="{n(size)}" text-anchor="{anchor}"'
             f"{weight}{turned}>{words(said)}</text>"
         )
+
+    def titled(self, title: str) -> Drawing:
+        """The drawing on paper of its own under a title: for a file that is looked at alone."""
+        title, margin, head = truncated(title, 110), 16.0, 44.0
+        # At most 8 px a column of the title; the drawing stays at the left.
+        whole = Drawing(2 * margin + max(self.width, 8 * width(title)), self.height + head + margin)
+        whole.box(0, 0, whole.width, whole.height, "paper")
+        whole.text(margin, 24, title, "ink", 14, bold=True)
+        whole.parts += [f'<g transform="translate({n(margin)} {n(head)})">', *self.parts, "</g>"]
+        return whole
 
     def svg(self, alt: str) -> str:
         """The drawing as an element that also stands alone as a file."""
@@ -134,7 +141,7 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """Maps values between ``low`` and ``high`` to pixels between ``start`` and ``end``; ``log`` by ratio."""
 
@@ -172,8 +179,8 @@ def axes(
 ) -> Frame:
     """Draw grid, ticks and titles in ``area`` (left, top, right, bottom); the scales run from first to last tick."""
     left, top, right, bottom = area
-    x = Scale(x_ticks[0], x_ticks[-1], left, right, log_x)
-    y = Scale(y_ticks[0], y_ticks[-1], bottom, top)
+    x = Scale(low=x_ticks[0], high=x_ticks[-1], start=left, end=right, log=log_x)
+    y = Scale(low=y_ticks[0], high=y_ticks[-1], start=bottom, end=top)
     for tick in y_ticks:
         drawing.line(left, y(tick), right, y(tick), "grid")
         drawing.text(left - 8, y(tick) + 4, y_text(tick), anchor="end")
@@ -182,7 +189,7 @@ def axes(
         drawing.line(x(tick), bottom, x(tick), bottom + 4, "faint")
         drawing.text(x(tick), bottom + 18, x_text(tick), anchor="middle")
     drawing.text(right, bottom + 36, x_title, anchor="end")
-    drawing.text(0, top - 16, y_title)
+    drawing.text(left - 46, top - 16, y_title)
     return Frame(drawing, x, y)
 
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 import reports
 from reports.board import answer as summary
 from reports.board import checks, evidence, missing, page
-from reports.charts import figures, labels
+from reports.charts import figures
 from reports.document.document import Figure, Paragraph, Table, plain
 from tests.support import GOLDEN
 from tests.support.runs import Filler, demo, empty_store, new_store, predictions, trained
@@ -364,9 +364,15 @@ def test_csv_is_a_line_a_configuration(filler: Filler) -> None:
 
 
 def test_points_close_together_are_all_named() -> None:
-    near = [labels.Point(f"network {i}", 45 + i / 4, 0.90 + i / 100, 0.85, 0.99, i == 2) for i in range(3)]
+    near = [
+        figures.Point(label=f"network {i}", cost=45 + i / 4, score=0.90 + i / 100, low=0.85, high=0.99, front=i == 2)
+        for i in range(3)
+    ]
     drawn = figures.cost_against_score("cost", near, "time a run", "s", "test accuracy")
     assert all(drawn.svg.count(f">network {i}<") == 1 for i in range(3)) and "faster" in drawn.caption
+    # A number in the point and in the legend, the best first.
+    assert [drawn.svg.count(f">{number}</text>") >= 2 for number in (1, 2, 3)] == [True] * 3
+    assert drawn.svg.index(">network 2<") < drawn.svg.index(">network 1<") < drawn.svg.index(">network 0<")
 
 
 def test_columns_by_metric_and_top(filler: Filler) -> None:
