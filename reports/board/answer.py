@@ -7,12 +7,10 @@ from typing import Any
 import pandas as pd
 
 from reports import metrics, stats
-from reports.board import columns
 from reports.board import columns as cells
 from reports.board.runs import BoardQuery
 from reports.document import text
 from reports.document.document import Column, Paragraph, Span, Strong, Table
-from reports.metrics import higher_is_better
 from reports.significance import LEVEL, Verdict
 from tracking import names
 
@@ -25,7 +23,7 @@ def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdic
     on = f" on {dataset}" if dataset else ""
     if ranked.empty:
         return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
-    places = columns.decimals(table, ask)
+    places = cells.decimals(table, ask)
     first = ranked.iloc[0]
     score = Strong(metrics.value_text(ask.metric, first[ask.metric], places))
     if len(ranked) == 1:
@@ -66,7 +64,7 @@ def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, places
     if ahead == 0:
         return "level with"
     if not metrics.is_share(ask.metric):
-        return f"{text.number(ahead, 2)} {'above' if higher_is_better(ask.metric) else 'below'}"
+        return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'}"
     points = text.points(ahead, places).lstrip("+")
     if float(points) == 0:
         return "less than a tenth of a point ahead of" if places == 1 else "less than 0.01 points ahead of"
@@ -163,7 +161,7 @@ def _words(
 ) -> str:
     """What the table allows to be said, and what it does not."""
     head = "Each cell is the best configuration of its kind. "
-    sign = 1 if higher_is_better(ask.metric) else -1
+    sign = 1 if metrics.higher_is_better(ask.metric) else -1
 
     def difference(a: float, b: float) -> str:
         if metrics.is_share(ask.metric):

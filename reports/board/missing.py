@@ -20,7 +20,6 @@ class Gap:
     """A run without a test accuracy."""
 
     run_id: str
-    run_name: str
     why: str
     command: str
 
@@ -56,7 +55,7 @@ def gaps(page: Page) -> Gaps:
     found = []
     for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
         why, command = _why(run, float(score))
-        found.append(Gap(str(run["run_id"]), text.one_line(run["run_name"] or ""), why, command))
+        found.append(Gap(str(run["run_id"]), why, command))
     return Gaps(found, len(lacking), foreign)
 
 

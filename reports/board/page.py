@@ -7,14 +7,13 @@ import shlex
 import pandas as pd
 
 from reports.board import answer, missing
-from reports.board import answer as summary
 from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather
 from reports.board.runs import column
 from reports.document import Document, text
 from reports.document.document import Bullets, Code, Column, Heading, Listing, Paragraph, Span, Table, joined
-from reports.store import experiments_in
+from reports.store import export_lines
 from tracking import names
 from tracking.frame import load
 from tracking.store import connection
@@ -93,7 +92,7 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
         Table(cells.ranking(table, ask, connection.public(board.store.tracking_uri)), leader, more),
         Paragraph(_legend(whole, board), "note"),
     ]
-    both = summary.depth_by_start(whole, ask)
+    both = answer.depth_by_start(whole, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
     took = cells.effort(table)
@@ -146,7 +145,7 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
     blocks: list[Heading | Table | Paragraph | Listing] = [Heading("What is missing", 3)]
     if lacking.found:
         commands = list(dict.fromkeys(gap.command for gap in lacking.found))
-        lines = [*experiments_in(board.store), *commands[:MOST_COMMANDS]]
+        lines = [*export_lines(board.store), *commands[:MOST_COMMANDS]]
         fills = f"What fills {'it' if lacking.total == 1 else 'them'}:"
         blocks += [_gaps(lacking, page, board), Paragraph(fills), Listing("\n".join(lines))]
         if any("--dataset PATH" in command for command in commands):
@@ -257,7 +256,7 @@ def _failed(board: Board) -> list[Heading | Paragraph | Table | Listing]:
         it = "it" if len(stopped) == 1 else "them"
         blocks += [
             Paragraph(f"What was stopped on this machine trains on from its last whole epoch; what resumes {it}:"),
-            Listing("\n".join([*experiments_in(board.store), *lines])),
+            Listing("\n".join([*export_lines(board.store), *lines])),
         ]
     return blocks
 

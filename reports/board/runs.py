@@ -45,7 +45,7 @@ _TAGS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoardQuery:
     """What a leaderboard is asked for.
 
@@ -62,6 +62,10 @@ class BoardQuery:
     best: str = ""
     at_step: int | None = None
     top: int = 100
+
+    def __post_init__(self) -> None:
+        if self.best and self.at_step is not None:
+            raise ReportError(f"best {self.best!r} and step {self.at_step}: choose one of the two")
 
     @property
     def split(self) -> str:
@@ -89,7 +93,7 @@ METRICS = (
 
 
 def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
-    """The runs asked for. Raises ReportError when there are none."""
+    """The runs asked for. Raises ReportError when there are none, or none has a metric that is asked for."""
     named = [c for word in (*ask.by, *ask.columns) for c in _candidates(word)]
     columns = [
         *SETTING_COLUMNS,
@@ -114,6 +118,8 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
+    if ask.metric != names.TEST_ACCURACY:
+        _demand_metric(runs, ask.metric)
     runs["seed"] = _seeds(runs)
     runs["init"] = _init(runs)
     runs["dataset"] = column(runs, "params.dataset")
@@ -167,13 +173,15 @@ def _seed(value: Any) -> int | None:
         return None
 
 
-def _at_step(store: HasUri, runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
-
-    if ask.best and f"metrics.{ask.best}" not in runs.columns:
+def _demand_metric(runs: pd.DataFrame, metric: str, use: str = "") -> None:
+    if f"metrics.{metric}" not in runs.columns:
         known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
-        raise ReportError(
-            f"no run has a metric {ask.best!r} to take the best of; there are: {', '.join(known) or 'none'}"
-        )
+        raise ReportError(f"no run has a metric {metric!r}{use}; there are: {', '.join(known) or 'none'}")
+
+
+def _at_step(store: HasUri, runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
+    if ask.best:
+        _demand_metric(runs, ask.best, " to take the best of")
     curves = [names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, ask.metric]
     changed = at_step(store, runs, curves, best=ask.best, step=ask.at_step)
     # The score of the kept checkpoint is no longer what the column shows.

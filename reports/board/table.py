@@ -19,7 +19,7 @@ import pandas as pd
 from reports import stats
 from reports.board.runs import METRICS, BoardQuery, column, is_seed, resolve_name
 from reports.document import text
-from reports.metrics import _legal, higher_is_better
+from reports.metrics import higher_is_better, is_legal
 from tracking import names
 
 LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
@@ -89,7 +89,7 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     wanted = [*METRICS, ask.metric, *(c[8:] for c in settings if c.startswith("metrics."))]
     for metric in dict.fromkeys(wanted):
         values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
-        legal = _legal(metric, values)
+        legal = is_legal(metric, values)
         data.update(_aggregate(metric, values.where(legal & ~repeat).to_numpy(), codes, num_rows))
         data[f"{metric}_bad"] = np.bincount(codes[(~legal & values.notna()).to_numpy()], minlength=num_rows) > 0
     data.update(_aggregate("time_s", runs["time_s"].to_numpy(), codes, num_rows))
@@ -135,7 +135,7 @@ def _seeded(runs: pd.DataFrame, codes: Any, num_rows: int, repeat: Any, ask: Boa
     """``(num_rows,)`` booleans: whether a row's runs are seeds of one configuration; of those scored where any is."""
     values = column(runs, f"metrics.{ask.metric}").astype("float64")
     frame = pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy(), "config": runs["config"].to_numpy()})
-    frame["scored"] = (_legal(ask.metric, values) & values.notna()).to_numpy()
+    frame["scored"] = (is_legal(ask.metric, values) & values.notna()).to_numpy()
     frame = frame.loc[~repeat]
     frame = frame.loc[frame["scored"] | ~frame.groupby("row")["scored"].transform("any")]
     rows = frame.groupby("row")

@@ -20,7 +20,7 @@ from tracking.frame.query import HasUri
 from tracking.store import connection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """A split as the run logged it: ``num_images`` and ``source`` as far as they were written down."""
 
@@ -32,7 +32,7 @@ class Data:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A tracked run; ``params``, ``metrics`` and ``tags`` hold what is there, in the vocabulary's types."""
 
@@ -41,8 +41,6 @@ class Run:
     experiment: str
     experiment_id: str
     status: str
-    start_time: Any
-    end_time: Any
     artifact_uri: str | None
     params: dict[str, Any]
     metrics: dict[str, float]
@@ -96,18 +94,16 @@ def _run(frame: pd.DataFrame) -> Run:
 
     logged = {c[8:]: float(row[c]) for c in frame.columns if c.startswith("metrics.")}
     return Run(
-        str(row["run_id"]),
-        str(row["run_name"] or ""),
-        str(row["experiment"]),
-        str(row["experiment_id"]),
-        str(row["status"]),
-        row["start_time"],
-        row["end_time"],
-        row["artifact_uri"],
-        {k: v.item() if hasattr(v, "item") else v for k, v in of("params").items()},
-        logged,
-        {k: str(v) for k, v in of("tags").items()},
-        tuple((metric, value) for _, metric, value in impossible(frame)),
+        run_id=str(row["run_id"]),
+        name=str(row["run_name"] or ""),
+        experiment=str(row["experiment"]),
+        experiment_id=str(row["experiment_id"]),
+        status=str(row["status"]),
+        artifact_uri=row["artifact_uri"],
+        params={k: v.item() if hasattr(v, "item") else v for k, v in of("params").items()},
+        metrics=logged,
+        tags={k: str(v) for k, v in of("tags").items()},
+        impossible=tuple((metric, value) for _, metric, value in impossible(frame)),
     )
 
 
@@ -118,7 +114,14 @@ def data_of(run: Run, store: HasUri) -> list[Data]:
         profile = _parsed(one.profile)
         num_images = profile.get("num_images", profile.get("num_rows"))
         found.append(
-            Data(one.context, one.name, one.digest, num_images, profile.get("num_classes"), _place(one.source))
+            Data(
+                context=one.context,
+                name=one.name,
+                digest=one.digest,
+                num_images=num_images,
+                num_classes=profile.get("num_classes"),
+                source=_place(one.source),
+            )
         )
     order = {name: i for i, name in enumerate(names.SPLITS)}
     return sorted(found, key=lambda d: (order.get(d.context, 9), d.context, d.digest))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 import reports
-from reports.document.document import Figure, Heading, Paragraph, plain
+from reports.document.document import Figure, Heading, plain
 from reports.runs import card
-from reports.runs import card as perclass
 from reports.runs.predictions import Predictions
 from tests.support.runs import Filler, empty_store, predictions, trained
 from tracking.store.artifacts import local_folder
@@ -132,13 +133,19 @@ def test_a_run_without_a_score_says_what_fills_it(filler: Filler) -> None:
     ("right", "sure", "word"),
     [(0.9, 0.99, "surer than it is right"), (0.9, 0.5, "less sure"), (0.9, 0.91, "about as sure as it is right")],
 )
-def test_calibration_is_judged_within_what_so_many_pictures_can_tell(right: float, sure: float, word: str) -> None:
-    label = np.zeros(100, dtype=np.int64)
-    said = (np.arange(100) >= 100 * right).astype(np.int64)
-    none = np.array([""] * 100, dtype=object)
-    blocks = card._calibration(Predictions(none, none, label, said, np.full(100, sure)))
-    [paragraph] = [b for b in blocks if isinstance(b, Paragraph)]
-    assert word in plain(paragraph.text)
+def test_calibration_is_judged_within_what_so_many_pictures_can_tell(
+    filler: Filler, tmp_path: Path, right: float, sure: float, word: str
+) -> None:
+    pictures = [str(i) for i in range(100)]
+    predicted = (np.arange(100) >= 100 * right).astype(np.int32)
+    frame = pd.DataFrame(
+        {"image_digest": pictures, "key": pictures, "label": 0, "predicted": predicted, "probability": sure}
+    )
+    frame.to_parquet(tmp_path / "test.parquet")
+    run_id = filler.run(**trained(44, test=right, images=100))
+    filler.client.log_artifact(run_id, str(tmp_path / "test.parquet"), "predictions")
+    _, _, calibration = reports.run_card(run_id, filler.uri).to_text().partition("## Calibration")
+    assert word in calibration.replace("\u00a0", " ")
 
 
 def test_what_is_wrong_comes_first(filler: Filler) -> None:
@@ -176,9 +183,9 @@ def test_per_class_numbers_by_hand() -> None:
     # Labels 0 0 0 1 1, predicted 0 0 1 1 0: of class 0 two of three are found, two of three claims are true.
     none = np.array([""] * 5, dtype=object)
     one = Predictions(none, none, np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0]), np.ones(5))
-    counts = perclass.confusion(one, 3)
+    counts = card.confusion(one, 3)
     assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
-    table = perclass.table(counts, ["a", "b", "c"])
+    table = card.table(counts, ["a", "b", "c"])
     assert [list(c.cells) for c in table.columns] == [
         ["a", "b", "c"],
         ["3", "2", "0"],

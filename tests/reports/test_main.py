@@ -77,6 +77,7 @@ def test_bad_input_is_one_line_and_two(filler: Filler, workdir: Path, capsys: py
         (["leaderboard", "--metric", "speed"], "no run has a metric 'speed'"),
         (["leaderboard", "--by", "colour"], "no run has a parameter, metric or tag 'colour'"),
         (["leaderboard", "--best", "speed"], "no run has a metric 'speed' to take the best of"),
+        (["leaderboard", "--best", "test_accuracy", "--metric", "speed"], "no run has a metric 'speed'; there are: "),
         (["leaderboard", "--out", "x.pdf"], "no format is called 'pdf'; legal are md, html, csv, json"),
         (["leaderboard", "--out", "file/x.md"], "cannot write file/x.md: "),
         (["leaderboard", "--against", "none.json"], "--against none.json: No such file or directory; save one with"),

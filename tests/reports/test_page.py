@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import reports
-from reports.board import answer as summary
+from reports.board import answer as answers
 from reports.board import checks, evidence, missing, page
 from reports.charts import figures
 from reports.document.document import Figure, Paragraph, Table, plain
@@ -162,11 +162,11 @@ def test_depth_and_start_told_apart_or_not(filler: Filler) -> None:
     filler.run(**trained(44, "scratch", test=0.95))
     filler.run(**trained(34, "imagenet", test=0.97))
     board = reports.leaderboard(filler.uri).board
-    found = summary.depth_by_start(board.pages[0].table, board.ask)
+    found = answers.depth_by_start(board.pages[0].table, board.ask)
     assert found is not None and "depth and start cannot be told apart" in plain(found[1].text)
     filler.run(**trained(34, "scratch", test=0.94))
     board = reports.leaderboard(filler.uri).board
-    found = summary.depth_by_start(board.pages[0].table, board.ask)
+    found = answers.depth_by_start(board.pages[0].table, board.ask)
     assert found is not None
     assert [c.title for c in found[0].columns] == ["layers", "scratch", "transfer: imagenet"]
     said = plain(found[1].text)
