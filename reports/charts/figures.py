@@ -1,7 +1,7 @@
 """Every chart of the project, as SVG: learning curves, score against cost, confusion matrix, calibration, differences.
 
-Each takes plain numbers and gives a ``Figure`` whose alternative text says what a reader would see. A ``title`` makes a
-figure for a file of its own, such as a run's artifact; within a page the caption says it.
+Each takes plain numbers and gives a ``Figure`` whose alternative text describes it. A ``title`` is drawn into a figure
+that is a file of its own, such as a run's artifact; within a page there is the caption.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def training(name: str, history: Sequence[Mapping[str, float]], title: str = "")
     epochs = [int(row["epoch"]) for row in history]
     best = max(history, key=lambda row: (row["validation_accuracy"], -row["epoch"]))
     at_best = f"best validation {text.percent(best['validation_accuracy'])} at epoch {int(best['epoch'])}"
-    for what, left in (("loss", 46.0), ("accuracy", _WIDTH / 2 + 46)):
-        area = (left, 62.0, left + _WIDTH / 2 - 66, 256.0)
+    for what, left in (("loss", 60.0), ("accuracy", _WIDTH / 2 + 60)):
+        area = (left, 62.0, left + _WIDTH / 2 - 80, 256.0)
         lines = {split: _finite(epochs, [row[f"{split}_{what}"] for row in history]) for split in _SPLITS}
         values = [value for points in lines.values() for _, value in points] or [0.0]
         y_ticks = (_share_ticks if what == "accuracy" else svg.nice_ticks)(min(values), max(values))
@@ -72,7 +72,7 @@ def training(name: str, history: Sequence[Mapping[str, float]], title: str = "")
                 drawing.path(placed, paint, thick, dash)
             for x, y in placed if len(placed) <= 30 else ():
                 drawing.dot(x, y, 2.2, paint)
-    for x, (split, (paint, thick, dash)) in zip((46.0, 128.0), _SPLITS.items(), strict=True):
+    for x, (split, (paint, thick, dash)) in zip((60.0, 142.0), _SPLITS.items(), strict=True):
         drawing.line(x, 12, x + 22, 12, paint, thick, dash)
         drawing.text(x + 28, 16, split)
     ends = "; ".join(
@@ -102,7 +102,7 @@ def learning_curves(
 ) -> Figure:
     """Scores (fractions) over epochs, a colour a network, each curve named where it ends.
 
-    The first steep fifth of training may run out of the picture, so that the ends can be told apart.
+    The first steep fifth of training may be cut off, so that the ends can be distinguished.
     """
     curves = list(curves)[: len(svg.COLOURS)]
     lines = [points for c in curves for points in (c.first, c.second) if points]
@@ -111,7 +111,7 @@ def learning_curves(
     drawing = svg.Drawing(_WIDTH, 340)
     y_ticks = _share_ticks(min(values), max(values))
     x_ticks = _epoch_ticks(start, last)
-    area = (52.0, 40.0, _WIDTH - 236, 290.0)
+    area = (60.0, 40.0, _WIDTH - 304, 290.0)
     frame = svg.axes(
         drawing, area, x_ticks, y_ticks, text.number, _percent_tick(y_ticks), x_title="epoch", y_title="accuracy"
     )
@@ -130,7 +130,7 @@ def learning_curves(
     for curve, paint, at, end in zip(curves, svg.COLOURS, places, ends, strict=False):
         x_end = frame.x((curve.first or curve.second)[-1][0])
         drawing.path([(x_end + 4, end), (area[2] + 6, end), (area[2] + 16, at)], paint, 0.8, "1 3")
-        drawing.text(area[2] + 20, at + 4, svg.truncated(curve.label, 30), paint, 12, bold=True)
+        drawing.text(area[2] + 20, at + 4, svg.truncated(curve.label, 44), paint)
     if any(c.second for c in curves):
         for x, said, dash, thick in ((area[2] - 170, first, "", 2.2), (area[2] - 72, second, "2 4", 1.2)):
             drawing.line(x, area[1] - 20, x + 22, area[1] - 20, "soft", thick, dash)
@@ -146,7 +146,7 @@ def learning_curves(
 
 
 def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit: str, score_title: str) -> Figure:
-    """Score (fraction) over cost in ``unit`` (``s`` or ``USD``), each with its interval; what nothing beats in both is
+    """Score (fraction) over cost in ``unit`` (``s`` or ``USD``), each with its interval; the Pareto front is
     joined by a line. The points are numbered from the best score down and named in a legend at the right."""
     points = sorted(points, key=lambda p: (p.cost, -p.score, p.label))
     named = sorted((p for p in points if p.front or len(points) <= 12), key=lambda p: (-p.score, p.cost, p.label))
@@ -161,7 +161,7 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
     ]
     ends = [v for p in points for v in (p.score, p.low, p.high) if math.isfinite(v)]
     y_ticks = _share_ticks(min(ends), max(ends))
-    area = (52.0, 40.0, _WIDTH - 304, drawing.height - 52)
+    area = (60.0, 40.0, _WIDTH - 304, drawing.height - 52)
     frame = svg.axes(
         drawing,
         area,
@@ -194,7 +194,7 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
     best = ", ".join(f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front)
     alt = f"{score_title} against {cost_title} of {text.plural(len(points), 'configuration')}. On the front: {best}."
     less = "faster" if unit == "s" else "cheaper"
-    caption = f"Filled and joined: nothing else is both {less} and better. Bars are 95 % intervals."
+    caption = f"Filled and joined: no other is both {less} and better. Bars are 95 % intervals."
     return Figure(name, drawing.svg(alt), alt, caption)
 
 
@@ -268,12 +268,12 @@ def confusion(
 
 
 def reliability(name: str, bins: Sequence[tuple[float, float, int]], error: float) -> Figure:
-    """How often the network is right against how sure it is; on the diagonal it is as right as it is sure."""
+    """Accuracy against confidence, in bins of confidence; on the diagonal the network is calibrated."""
     drawing = svg.Drawing(400, 360)
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     area = (52.0, 34.0, 376.0, 300.0)
     percent = _percent_tick(ticks)
-    frame = svg.axes(drawing, area, ticks, ticks, percent, percent, x_title="probability it gives", y_title="right")
+    frame = svg.axes(drawing, area, ticks, ticks, percent, percent, x_title="confidence", y_title="accuracy")
     drawing.line(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "faint", 1.2, "4 4")
     most = max((count for *_, count in bins), default=1)
     placed = [(frame.x(sure), frame.y(right)) for sure, right, _ in bins]
@@ -282,12 +282,10 @@ def reliability(name: str, bins: Sequence[tuple[float, float, int]], error: floa
     for (sure, right, count), (x, y) in zip(bins, placed, strict=True):
         low, high = (float(end) for end in stats.wilson(right, count))
         drawing.line(x, frame.y(low), x, frame.y(high), "soft", 1.2)
-        said = f"{text.percent(sure)} sure, {text.percent(right)} right, {text.plural(count, 'picture')}"
+        said = f"confidence {text.percent(sure)}, accuracy {text.percent(right)}, {text.plural(count, 'picture')}"
         drawing.dot(x, y, 2.5 + 5 * math.sqrt(count / most), "c1", title=said)
-    alt = f"Reliability: expected calibration error {text.percent(error)} over {len(bins)} bins of probability."
-    return Figure(
-        name, drawing.svg(alt), alt, "On the dashed line it is as right as it is sure. Bars are 95 % intervals."
-    )
+    alt = f"Reliability: expected calibration error {text.percent(error)} over {len(bins)} bins of confidence."
+    return Figure(name, drawing.svg(alt), alt, "The dashed line is perfect calibration. Bars are 95 % intervals.")
 
 
 def differences(name: str, rows: Sequence[tuple[str, float, float, float]], title: str) -> Figure:
