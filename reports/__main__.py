@@ -52,9 +52,9 @@ def parser() -> argparse.ArgumentParser:
         "--top", type=_top, default=100, metavar="N", help="rows a page, 0 for all (default: %(default)s)"
     )
     board.add_argument("--against", type=Path, metavar="FILE.json", help="show what changed since a saved leaderboard")
-    board.add_argument("--log", action="store_true", help="keep the page in MLflow too, in the experiment 'reports'")
+    board.add_argument("--log", action="store_true", help="also keep the page in MLflow, in the experiment 'reports'")
 
-    compare = commands.add_parser("compare", help="two runs or more side by side, on the same pictures")
+    compare = commands.add_parser("compare", help="compare two runs or more, on the same pictures")
     compare.set_defaults(make=_compare)
     _common(compare, WITHOUT_CSV)
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run id, or its beginning")
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"python -m reports: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read the page, such as head, has seen enough.
+        # The reader of the page, such as head, has closed the pipe.
         sys.stderr.close()
     except KeyboardInterrupt:
         return 130

@@ -1,7 +1,7 @@
-"""The reports package's one error: a report that cannot be made from what was asked."""
+"""The reports package's one error: a report that cannot be made."""
 
 from __future__ import annotations
 
 
 class ReportError(ValueError):
-    """The message says what was asked, what there is and what to do."""
+    """The message says what is wrong, what is legal and what to do."""

@@ -22,7 +22,7 @@ _NO_DIGEST = " "
 class Page:
     """Scores that compare with one another: the same split of the same pictures.
 
-    ``digest`` is empty where the runs do not say which pictures their score is from; ``runs`` are the finished
+    ``digest`` is empty where the runs did not log which pictures their score is from; ``runs`` are the finished
     candidates, ``table`` has a row for each of their configurations.
     """
 

@@ -21,7 +21,7 @@ MOST = 20
 
 @dataclass(frozen=True)
 class Change:
-    """One configuration on one page: its rows then and now, None where it was not or is no more."""
+    """One configuration on one page: its rows before and now, None where it has none."""
 
     digest: str
     before: dict[str, Any] | None
@@ -53,16 +53,16 @@ def as_dict(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(path: Path, ask: BoardQuery) -> dict[str, Any]:
-    """A leaderboard saved with ``--format json``. Raises ReportError for all else, and for rows of another kind."""
+    """A leaderboard saved with ``--format json``. Raises ReportError for another file, metric or grouping."""
     how = "save one with: python -m reports leaderboard --format json --out main.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"--against {path}: {error.strerror or error}; {how}") from error
     except ValueError as error:
-        raise ReportError(f"--against {path}: this is no JSON ({error}); {how}") from error
+        raise ReportError(f"--against {path}: this is not JSON ({error}); {how}") from error
     if not isinstance(saved, dict) or saved.get("format") != json_text.FORMAT or "pages" not in saved:
-        raise ReportError(f"--against {path}: this is no leaderboard of format {json_text.FORMAT}; {how}")
+        raise ReportError(f"--against {path}: this is not a leaderboard of format {json_text.FORMAT}; {how}")
     if saved.get("metric") != ask.metric:
         raise ReportError(
             f"--against {path}: it ranks by {saved.get('metric')!r}, this one by {ask.metric!r}; give --metric"
@@ -89,7 +89,9 @@ def document(before: dict[str, Any], now: dict[str, Any], ask: BoardQuery) -> Do
     answers = [page["answer"] for page in now["pages"]]
     former = {page["digest"]: page["rows"][0]["config"] for page in before["pages"] if page["rows"]}
     if not found:
-        paper.add(Paragraph("Nothing: every configuration has the score, the rank and the runs that it had.", "answer"))
+        paper.add(
+            Paragraph("Nothing changed: every configuration has the same score, rank and runs as before.", "answer")
+        )
     for page, said in zip(now["pages"], answers, strict=True):
         leader = page["rows"][0]["config"] if page["rows"] else None
         if any(c.digest == page["digest"] for c in found):

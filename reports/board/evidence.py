@@ -1,4 +1,4 @@
-"""What stands behind a page's claims: paired predictions of its leaders, learning curves, confusion matrices."""
+"""The evidence for a page's claims: paired predictions of its leaders, learning curves, confusion matrices."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def pareto(page: Page, board: Board, name: str) -> list[Figure]:
 
 
 def on_front(cost: Any, score: Any) -> list[bool]:
-    """Which points nothing beats: none is at most as dear and at least as good, and better in one. ``(n,)`` each."""
+    """Which points are on the Pareto front of lowest cost and highest score. ``(n,)`` each."""
     order = np.lexsort((-score, cost))
     best, last_cost = -np.inf, np.nan
     front = [False] * len(cost)

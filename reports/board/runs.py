@@ -1,4 +1,4 @@
-"""From the store to the runs a report is about: reads the frame and adds what the vocabulary leaves implicit.
+"""The runs of a leaderboard: the frame of the store, with the columns that have to be derived.
 
 Out: one row a run, the frame's columns plus ``dataset``, ``digest`` (of the split the metric was computed on), ``init``
 (in words), ``seed``, ``time_s`` and ``config`` (the group key over seeds). A parameter that cannot be read as the
@@ -25,7 +25,7 @@ from tracking.store import connection
 
 _SEEDS = {"seed", "random_seed", "random_state", "data_seed", "seed_everything"}
 SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
-# On the runs that hold reports themselves (``--log``): they are nobody's candidates.
+# On the runs that hold reports themselves (``--log``): they are not candidates.
 REPORT = "report"
 _TAGS = (
     names.FINGERPRINT,
@@ -111,7 +111,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
     attrs = dict(runs.attrs)
     if (fingerprint.isna() & (runs["status"] == "FINISHED")).any():
-        # A foreign store: every parameter but the seed makes the configuration.
+        # Runs of another tool: all parameters but the seed make the configuration.
         runs = as_written(load(store, ask.experiments, ask.filter, [*columns, "params.*"]))
         fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
         attrs = dict(runs.attrs)
@@ -134,7 +134,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
 
 
 def is_seed(param: str) -> bool:
-    """Whether a parameter is the seed by its name, or by the last part of it: ``clf__random_state``, ``data/seed``."""
+    """Whether a parameter is a seed by its name or the last part of it: ``clf__random_state``, ``data/seed``."""
     return re.split(r"__|[./]", param)[-1] in _SEEDS
 
 
@@ -146,7 +146,7 @@ class _Shared(list[tuple[str, str, str]]):
 
 
 def as_written(runs: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the text of every parameter that could not be read: it is a setting all the same."""
+    """The frame with the text of every parameter that could not be read: it is still a setting."""
     texts: dict[str, dict[str, str]] = {}
     runs.attrs["unreadable"] = _Shared(runs.attrs.get("unreadable", []))
     for run_id, name, said in runs.attrs["unreadable"]:
@@ -166,7 +166,7 @@ def _seeds(runs: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _seed(value: Any) -> int | None:
-    """A seed as a number; None for ``None``, for a generator in words and the like, which name no seed."""
+    """A seed as a number; None for text that is not a number."""
     try:
         return None if pd.isna(value) else int(names.parse(names.PARAMS["seed"], str(value)))
     except (ValueError, OverflowError):
@@ -234,7 +234,7 @@ def _init(runs: pd.DataFrame) -> pd.Series[Any]:
 def _time(runs: pd.DataFrame) -> pd.Series[Any]:
     """Seconds: the logged total, else training alone, else from start to end."""
     seconds = (runs["end_time"] - runs["start_time"]).dt.total_seconds()
-    # A run from notes that tell no times begins and ends at once.
+    # A run from notes without times begins and ends at once.
     seconds = seconds.where(seconds > 0)
     for name in (names.TRAINING_TIME_S, names.TOTAL_TIME_S):
         logged = pd.to_numeric(column(runs, f"metrics.{name}"))
@@ -245,7 +245,7 @@ def _time(runs: pd.DataFrame) -> pd.Series[Any]:
 def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
     """A hash of every parameter but the seed, for the runs that carry no fingerprint.
 
-    A run that tells nothing of its settings is like no other: its id is its key.
+    A run without settings is a configuration of its own: its id is the key.
     """
     if not which.any():
         return column(runs, "")

@@ -3,7 +3,7 @@
 The result is a plain frame. Per metric ``m``: ``m`` (mean), ``m_spread`` (sample standard deviation), ``m_n`` (runs
 that have it); for the ranking metric also ``low``, ``high`` and ``interval`` (``Wilson`` or ``t``). A value the
 vocabulary calls impossible takes part in nothing and is listed by ``impossible``. ``repeats`` are the runs that repeat
-another of the row with the same seed, to the last digit: they are no draw of their own and take part in nothing.
+another of the row with the same seed, to the last digit: they are not independent and take part in nothing.
 ``seeded`` says that the runs the ranking metric is the mean of have a seed each, all different, and differ in no
 setting: only those are seeds.
 """
@@ -94,19 +94,19 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
         data[f"{metric}_bad"] = np.bincount(codes[(~legal & values.notna()).to_numpy()], minlength=num_rows) > 0
     data.update(_aggregate("time_s", runs["time_s"].to_numpy(), codes, num_rows))
     table = pd.DataFrame(data)
-    # The kept checkpoint is the best by validation: its score stands beside the test score of the same weights.
+    # The kept checkpoint is the best by validation: its score belongs to the same weights as the test score.
     best = table[names.BEST_VALIDATION_ACCURACY].notna()
     for suffix in ("", "_spread", "_n", "_bad"):
         kept = table[names.BEST_VALIDATION_ACCURACY + suffix]
         table["validation" + suffix] = kept.where(best, table[names.VALIDATION_ACCURACY + suffix])
     table["gap"] = table[names.TRAIN_ACCURACY] - table[names.TEST_ACCURACY]
     if ask.at_step is not None:
-        # Training of one epoch against the test of another tells nothing.
+        # The train accuracy of one epoch and the test accuracy of another do not compare.
         table["gap"] = np.nan
     _interval(table, ask)
     alike = [table[_setting_name(c)] for c in telling if not c.startswith("metrics.")]
     same, _ = _codes([table["page"], *alike])
-    # Rows that nothing else tells apart come from several experiments: that is said as a setting is.
+    # Rows that differ in nothing else come from several experiments: the experiment is shown as a setting.
     more = ["experiment"] if not by and (table["experiment"].groupby(same).nunique() > 1).any() else []
     table.attrs["settings"] = [*(_setting_name(c) for c in settings if not c.startswith("metrics.")), *more]
     table.attrs["telling"] = [*(_setting_name(c) for c in telling if not c.startswith("metrics.")), *more]

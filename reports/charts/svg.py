@@ -1,7 +1,7 @@
 """Small drawings without a plotting library: scales, ticks and marks as SVG text, the same bytes on every machine.
 
-Colours are the page's variables with fallbacks of their own, so that a drawing looks right inside the page, in dark and
-in light, and as a file beside a markdown text.
+Colours are the page's variables with fallbacks, so that a drawing looks right within the page, dark or light, and as a
+file of its own.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Drawing:
         )
 
     def titled(self, title: str) -> Drawing:
-        """The drawing on paper of its own under a title: for a file that is looked at alone."""
+        """The drawing with a background and a title: for a file that is not part of a page."""
         title, margin, head = truncated(title, 110), 16.0, 44.0
         # At most 8 px a column of the title; the drawing stays at the left.
         whole = Drawing(2 * margin + max(self.width, 8 * width(title)), self.height + head + margin)
@@ -107,7 +107,7 @@ class Drawing:
         return whole
 
     def svg(self, alt: str) -> str:
-        """The drawing as an element that also stands alone as a file."""
+        """The drawing as an element that is also a whole SVG file."""
         return (
             f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {n(self.width)} {n(self.height)}"'
             f' width="{n(self.width)}" height="{n(self.height)}" role="img" aria-label="{words(alt)}"'
@@ -194,7 +194,7 @@ def axes(
 
 
 def above(points: Sequence[tuple[float, float]], bottom: float) -> list[list[tuple[float, float]]]:
-    """The pieces of a line that lie above the pixel row ``bottom``, cut where they cross it."""
+    """The pieces of a line above the pixel row ``bottom``, cut where they cross it."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for i, (x, y) in enumerate(points):
         if i and (points[i - 1][1] > bottom) != (y > bottom):

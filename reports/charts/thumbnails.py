@@ -1,6 +1,6 @@
-"""The pictures themselves, where they are files on this machine: found by the key a run logged, known by their digest.
+"""The pictures themselves, where they are files on this machine: found by the key that a run logged.
 
-A file whose content is not what was scored is not shown; neither are pictures out of IDX, RecordIO and other archives.
+A file is shown only if its digest is the logged one. Pictures in IDX, RecordIO and other containers are not shown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLUMNS = 8
 def contact_sheet(
     name: str, pictures: Sequence[tuple[str, str, str]], source: str, caption: str, most: int = 24
 ) -> Figure | None:
-    """Pictures in rows: each ``(digest, key, words below it)``; None where none is at hand."""
+    """Pictures in rows: each ``(digest, key, words below it)``; None where none was found."""
     shown = []
     for digest, key, said in pictures:
         found = picture(source, key, digest)

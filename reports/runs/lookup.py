@@ -59,25 +59,25 @@ class Run:
         return any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
 
     def metric(self, key: str) -> float | None:
-        """A metric's value; None where it is missing or cannot be."""
+        """A metric's value; None where it is missing or impossible."""
         value = self.metrics.get(key)
         return None if value is None or value != value or key in dict(self.impossible) else value
 
 
 def find(ids: list[str], store: HasUri | str | None) -> tuple[HasUri, list[Run]]:
-    """The store and the runs, in the order asked. Raises ReportError for an id that is none, or several."""
+    """The store and the runs, in the order asked. Raises ReportError for an id that matches none or several."""
     opened = open_store(store)
     return opened, [_find(run_id, opened) for run_id in ids]
 
 
 def _find(run_id: str, store: HasUri) -> Run:
     if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", run_id):
-        raise ReportError(f"{run_id!r} is no run id: give at least 4 of its characters")
+        raise ReportError(f"{run_id!r} is not a run id: give at least its first 4 characters")
     for where in ("attributes.run_id", f"tags.{names.JOURNAL_ID}"):
         found = load(store, filter=f"{where} LIKE '{run_id}%'")
         if len(found) > 1:
             listed = ", ".join(sorted(found["run_id"])[:5])
-            raise ReportError(f"{run_id!r} could be {len(found)} runs: {listed}; give more of the id")
+            raise ReportError(f"{run_id!r} matches {len(found)} runs: {listed}; give more of the id")
         if len(found) == 1:
             return _run(found)
     raise ReportError(

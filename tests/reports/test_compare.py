@@ -60,7 +60,7 @@ def test_the_pair_by_hand(filler: Filler, tmp_path: Path) -> None:
     text = paper.to_text()
     assert "30.0 points above 34 layers, scratch, seed 0 (50.0 %); the difference is not significant" in text
     assert "8 that only the first gets right, 2 only the second, p = 0.11)" in text
-    assert "They say the same about 50.0 % of 20 pictures." in text
+    assert "They agree on 50.0 % of 20 pictures." in text
     assert "| num_layers | 44" in text and "epochs" not in text.partition("## Scores")[0].partition("## Settings")[2]
     turned = reports.compare([second, first], filler.uri)
     assert "8 that only the first gets right, 2 only the second" in turned.to_text().partition("## Settings")[0]
@@ -105,10 +105,10 @@ def test_other_pictures_and_no_predictions_are_said(filler: Filler) -> None:
     a, b = filler.run(**trained(44, digest="one")), filler.run(**trained(34, digest="two", test=0.9))
     text = reports.compare([a, b], filler.uri).to_text()
     assert "> **Warning:** These runs were tested on 2 different sets of pictures." in text
-    assert "nobody can say whether that is chance" in text and "No paired test is possible: 44 layers" in text
+    assert "whether that is chance is unknown" in text and "No paired test is possible: 44 layers" in text
     c = filler.run(**trained(34, digest="two", test=None))
     text = reports.compare([b, c], filler.uri).to_text()
-    assert f"({c[:8]}) has no test accuracy, so which run is better is unknown. What fills it: " in text
+    assert f"({c[:8]}) has no test accuracy, so which run is better is unknown. To compute it: " in text
     assert f"`python -m trainers.evaluate {c}`" in text and b not in text
 
 
@@ -125,7 +125,7 @@ FOREIGN = [("a", 0.1, 0.9), ("b", 0.2, 0.8125)]
 def test_equal_scores_and_equal_names(filler: Filler) -> None:
     a, b = (filler.run(**(trained(44, test=0.9) | {"name": "twin"})) for _ in range(2))
     text = reports.compare([a, b], filler.uri).to_text()
-    assert f"twin ({a[:8]})" in text and f"twin ({b[:8]})" in text and "score alike: 90.0 %" in text
+    assert f"twin ({a[:8]})" in text and f"twin ({b[:8]})" in text and "have equal scores: 90.0 %" in text
 
 
 def with_source(filler: Filler, run_id: str, source: Path | str) -> None:

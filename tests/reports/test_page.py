@@ -103,7 +103,7 @@ def test_what_holds_for_these_networks_need_not_hold_for_their_recipes(filler: F
     said = answer(filler)
     assert "between these networks the difference is significant (paired bootstrap over the same 360 pictures" in said
     # 0.9525 ± 0.0601 against 0.875 ± 0.0354: t = 1.571, freedom 1.62.
-    assert "but training anew may undo it (Welch's t-test over the seeds, p = 0.28)" in said
+    assert "but it may not hold when both are trained again (Welch's t-test over the seeds, p = 0.28)" in said
 
 
 def test_seeds_alone_are_judged_by_welchs_test(filler: Filler) -> None:
@@ -119,7 +119,8 @@ def test_without_predictions_the_answer_does_not_claim(filler: Filler) -> None:
     filler.run(**trained(44, test=0.99))
     filler.run(**trained(34, test=0.80))
     said = answer(filler)
-    assert "whether that is more than chance cannot be tested" in said and "their intervals do not overlap" in said
+    assert "whether the difference is more than chance cannot be tested" in said
+    assert "their intervals do not overlap" in said
 
 
 def test_the_answer_of_one_of_none_and_of_equals(filler: Filler) -> None:
@@ -130,7 +131,7 @@ def test_the_answer_of_one_of_none_and_of_equals(filler: Filler) -> None:
         "34 layers, scratch, 30 epochs is the only one of 2 with a test accuracy on digits"
     )
     filler.run(**trained(20, test=0.95))
-    assert "level with" in answer(filler)
+    assert "tied with" in answer(filler)
     board = reports.leaderboard(filler.uri)
     assert board["rank"].tolist()[:2] == [1, 1] and board["layers"].tolist()[:2] == [20, 34]
 
@@ -163,15 +164,15 @@ def test_depth_and_start_told_apart_or_not(filler: Filler) -> None:
     filler.run(**trained(34, "imagenet", test=0.97))
     board = reports.leaderboard(filler.uri).board
     found = answers.depth_by_start(board.pages[0].table, board.ask)
-    assert found is not None and "depth and start cannot be told apart" in plain(found[1].text)
+    assert found is not None and "the effects of depth and start cannot be separated" in plain(found[1].text)
     filler.run(**trained(34, "scratch", test=0.94))
     board = reports.leaderboard(filler.uri).board
     found = answers.depth_by_start(board.pages[0].table, board.ask)
     assert found is not None
     assert [c.title for c in found[0].columns] == ["layers", "scratch", "transfer: imagenet"]
     said = plain(found[1].text)
-    assert "With 34 layers transfer makes +3.0 points" in said
-    assert "from scratch 44 against 34 layers make +1.0 points" in said
+    assert "With 34 layers, transfer changes the score by +3.0 points" in said
+    assert "from scratch, 44 layers instead of 34 change the score by +1.0 points" in said
 
 
 def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> None:
@@ -187,10 +188,10 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
     filler.run("source", params={"num_layers": 34}, tags={"pretext": "rotation"})
     board = reports.leaderboard(filler.uri).board
     gaps = {g.run_id: g for one in board.pages for g in missing.gaps(one).found}
-    assert gaps[left_out].why == "it has a test split, which was left out (--no-test)"
+    assert gaps[left_out].why == "testing was skipped (--no-test)"
     assert gaps[left_out].command == f"python -m trainers.evaluate {left_out}"
     assert gaps[nowhere].why == "no test score was logged"
-    assert gaps[wrong].why == "the value that was logged, 994, cannot be an accuracy"
+    assert gaps[wrong].why == "the logged value 994 is not an accuracy"
     assert gaps[notes].why.startswith("imported without a test score and without a model")
     assert gaps[notes].command == ("python -m trainers.run --epochs 50 --num-layers 34 --init imagenet --dataset PATH")
     assert gaps[job].why == "the built-in algorithm takes no test pictures"
@@ -225,7 +226,7 @@ def test_what_another_tool_logged_gets_no_column_and_no_command_that_cannot_help
     assert [c.strip() for c in head.split("|")[1:-1]] == ["#", "lr", "test", "run"]
     assert "trainers.evaluate" not in text
     assert "2 runs were logged by another tool, without a metric test_accuracy." in text
-    assert "There is `accuracy` and `loss`; this ranks by one: `python -m reports leaderboard --metric acc" in text
+    assert "Other metrics: `accuracy` and `loss`; to rank by one: `python -m reports leaderboard --metric acc" in text
     ranked = board_text(filler, metric="accuracy")
     head = next(line for line in ranked.splitlines() if line.startswith("|"))
     assert [c.strip() for c in head.split("|")[1:-1]] == ["#", "lr", "accuracy", "run"]
@@ -239,7 +240,7 @@ def test_impossible_values_are_flagged_and_marked(filler: Filler) -> None:
     settings["metrics"] |= {"train_accuracy": 994.0, "test_loss": -1.0, "validation_accuracy": float("inf")}
     filler.run(**settings)
     found = findings(filler)
-    assert "train_accuracy is 994, but can only be at least 0 and at most 1; the value is left out." in found
+    assert "train_accuracy is 994, but must be at least 0 and at most 1; the value is ignored." in found
     assert any(f.startswith("validation_accuracy is ∞") for f in found)
     assert "| ! |" in " ".join(board_text(filler).split())
 
@@ -260,8 +261,8 @@ def test_far_apart_overlapping_and_unequal_scores_are_flagged(filler: Filler) ->
     filler.run(**trained(20, test=0.95))
     found = findings(filler)
     assert "44 layers, scratch, 30 epochs: training accuracy is 19.0 points above test accuracy." in found
-    assert "3 test pictures were trained on, so the test score flatters." in found
-    assert "test data d1 was scored on 100 and 360 pictures, although it is the same set." in found
+    assert "3 test pictures were trained on, so the test score is too optimistic." in found
+    assert "test data d1 was scored on 100 and 360 pictures, although they are the same set." in found
 
 
 def test_one_configuration_on_two_test_sets_is_flagged(filler: Filler) -> None:
@@ -276,7 +277,7 @@ def test_seeds_that_are_none_are_flagged(filler: Filler) -> None:
         filler.run(**trained(44, seed=7, num_threads=threads) | {"tags": {"config_fingerprint": "same"}})
     found = findings(filler)
     assert "44 layers, scratch, 30 epochs: seed 7 was run more than once, so n counts runs, not seeds." in found
-    assert any("its runs differ in num_threads, not in the seed alone" in f for f in found)
+    assert any("its runs differ in num_threads, not only in the seed" in f for f in found)
 
 
 def test_a_grouping_that_mixes_says_what_it_mixes(filler: Filler) -> None:
@@ -292,12 +293,12 @@ def test_unreadable_running_and_unrecorded_are_said(filler: Filler) -> None:
     filler.run(**trained(44, digest=None) | {"params": {"num_layers": "deep", "dataset": "digits"}})
     filler.run("going", status="RUNNING")
     found = findings(filler)
-    assert "num_layers is written 'deep', which cannot be read as such; it is taken as text." in found
-    assert "the test pictures were not recorded, so whether these scores compare is unknown." in found
-    assert any(f.startswith("still RUNNING, begun 2023-11-14 22:14 UTC") for f in found)
+    assert "num_layers is 'deep', which is not of its type; it is used as text." in found
+    assert "the test pictures were not recorded, so it is unknown whether these scores are comparable." in found
+    assert any(f.startswith("still RUNNING, started 2023-11-14 22:14 UTC") for f in found)
 
 
-def test_what_mends_is_said_with_what_is_wrong(filler: Filler) -> None:
+def test_the_command_that_helps_is_shown_with_what_is_wrong(filler: Filler) -> None:
     leaking = trained(44, dataset="my photos")
     leaking["tags"] |= {"test_overlap_images": "1"}
     filler.run(**leaking)
@@ -306,10 +307,10 @@ def test_what_mends_is_said_with_what_is_wrong(filler: Filler) -> None:
     stopped = filler.run(**trained(34) | {"status": "KILLED"})
     filler.run("stopped at once", status="KILLED", tags={"launcher": "local"})
     text = board_text(filler)
-    assert "1 test picture was trained on, so the test score flatters. What names them: " in text
+    assert "1 test picture was trained on, so the test score is too optimistic. To list them: " in text
     assert "`python -m trainers.data check 'my photos'`." in text
-    assert "If its program is gone, what closes it: `python -m tracking repair`." in text
-    assert "What catches up with its job: `python -m trainers.jobs watch`." in text
+    assert "If its program has ended, close it with: `python -m tracking repair`." in text
+    assert "To follow its job: `python -m trainers.jobs watch`." in text
     assert f"```sh\nexport MLFLOW_TRACKING_URI={filler.uri}\npython -m trainers.run --resume {stopped}\n```" in text
 
 
@@ -332,7 +333,7 @@ def test_failed_runs_with_reason_advice_and_cost(filler: Filler) -> None:
     )
     filler.run("stopped", status="KILLED", seconds=5)
     text = board_text(filler)
-    assert "2 runs ended without a result, after 2 min 10 s and 0.31 USD in all." in text
+    assert "2 runs ended without a result, after 2 min 10 s and 0.31 USD in total." in text
     assert "data: ClientError: no rows (look at the manifest)" in text
 
 
@@ -352,7 +353,7 @@ def test_epoch_chosen_by_best_or_step_and_never_quietly_by_test(filler: Filler) 
     assert "**Warning:** The epoch was chosen by test_accuracy, so" in by_test.to_text()
     # It was logged once, at the end: there is no epoch to choose.
     assert by_test[["train_accuracy", "validation"]].values.tolist() == [[0.9, 0.8]]
-    assert "which leaves no epoch to choose: train and validation are the last" in by_test.to_text()
+    assert "so there is no epoch to choose: train and validation are the last" in by_test.to_text()
     assert first["gap"].isna().all() and best["gap"].notna().all()
 
 
