@@ -180,10 +180,11 @@ def _words(
         ]
     for one in starts:
         there = [d for d in depths if (d, one) in scores]
-        steps = [
-            f"{high} layers instead of {low} change the score by {difference(scores[high, one], scores[low, one])}"
-            for low, high in zip(there, there[1:], strict=False)
-        ]
+        steps: list[str] = []
+        for low, high in zip(there, there[1:], strict=False):
+            change = difference(scores[high, one], scores[low, one])
+            more = f"{high} instead of {low} by {change}"
+            steps.append(more if steps else f"{high} layers instead of {low} change the score by {change}")
         if steps:
             parts.append(f"{'from scratch' if one == SCRATCH else 'with transfer'}, {text.join(steps)}")
     if parts:
