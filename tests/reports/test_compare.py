@@ -67,7 +67,7 @@ def test_the_pair_by_hand(filler: Filler, tmp_path: Path) -> None:
     assert json.loads(paper.to_text("json"))["tests"][0]["only_first"] == 8
 
 
-def test_pictures_pair_by_content_even_when_one_stands_twice() -> None:
+def test_pictures_pair_by_content_even_when_one_is_there_twice() -> None:
     def of(digests: list[str], predicted: list[int]) -> Predictions:
         keys = np.array([f"k{i}" for i in range(len(digests))], dtype=object)
         labels = np.zeros(len(digests), dtype=np.int64)

@@ -122,7 +122,7 @@ def column(page: Browser, title: str) -> list[str]:
 
 
 def click(page: Browser, title: str) -> None:
-    """Press the head where it stands, as a finger would."""
+    """Press the head at its place, as a finger would."""
     x, y = page.run(
         "(() => { const b = [...document.querySelector('table').querySelectorAll('th button')]"
         f".find(b => b.innerText === {title!r}); b.scrollIntoView({{block: 'center', inline: 'center'}});"
@@ -139,7 +139,7 @@ def test_clicking_a_head_sorts_with_the_missing_last(pages: Path, page: Browser)
     assert column(page, "#") == ["1", "2", "3", "4", "–"]
     click(page, "test")
     assert column(page, "#") == ["4", "3", "2", "1", "–"]
-    # Numbers as numbers: 1 min 00 s stands after 42 s, 1 min 46 s after 1 min 11 s.
+    # Numbers as numbers: 1 min 00 s comes after 42 s, 1 min 46 s after 1 min 11 s.
     click(page, "time")
     click(page, "time")
     assert column(page, "time") == ["42 s", "1 min 00 s", "1 min 04 s", "1 min 11 s", "1 min 46 s"]

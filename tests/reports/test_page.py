@@ -208,7 +208,7 @@ def test_the_front_by_hand() -> None:
     assert evidence.on_front(cost, score) == [True, True, True, False, False]
 
 
-def test_depth_and_start_told_apart_or_not(filler: Filler) -> None:
+def test_depth_and_start_are_separated_where_possible(filler: Filler) -> None:
     filler.run(**trained(44, "scratch", test=0.95))
     filler.run(**trained(34, "imagenet", test=0.97))
     board = reports.leaderboard(filler.uri).board

@@ -94,7 +94,7 @@ def test_many_runs_with_one_unreadable_value_are_one_finding(filler: Filler) -> 
     assert set(found.run_ids) == set(ids) and "'optimal'" in found.text
 
 
-def test_a_depth_in_words_stands_beside_depths_in_numbers(filler: Filler) -> None:
+def test_a_depth_in_words_is_listed_with_depths_in_numbers(filler: Filler) -> None:
     for layers in ("resnet18", 34, 44):
         filler.run(**trained(44) | {"params": {"num_layers": layers, "init": "scratch"}, "tags": {}})
     said = reports.leaderboard_text(filler.uri)

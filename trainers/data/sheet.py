@@ -161,7 +161,7 @@ def _composed(found: SplitsRead, pictures: Pixels, counts: dict[str, list[int]],
 
 
 def _draw_bars(canvas: Pixels, left: int, counts: dict[str, list[int]], shown: int) -> None:
-    """Stacked horizontal bars, a row a class, in line with the pictures; the sum stands at the end."""
+    """Stacked horizontal bars, a row a class, in line with the pictures, with the sum at the end."""
     step = _CELL_PX + _GAP_PX
     sums = np.sum([split[:shown] for split in counts.values()], axis=0)
     scale = _LONGEST_BAR_PX / max(int(sums.max()), 1)
