@@ -6,7 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reports.document.report import Report
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
@@ -24,6 +27,8 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; imports nothing heavy."""
+    from reports.document.report import FORMATS, WITHOUT_CSV
+
     top = program_parser(
         "reports",
         __version__,
@@ -34,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     board = commands.add_parser("leaderboard", help="rank configurations over their seeds by test accuracy")
     board.set_defaults(make=_leaderboard)
-    _common(board, ("md", "html", "csv", "json"))
+    _common(board, FORMATS)
     board.add_argument(
         "--experiment", action="append", metavar="NAME", help="name or id; may be repeated (default: all)"
     )
@@ -51,16 +56,16 @@ def parser() -> argparse.ArgumentParser:
         "--top", type=_top, default=100, metavar="N", help="rows a page, 0 for all (default: %(default)s)"
     )
     board.add_argument("--against", type=Path, metavar="FILE.json", help="show what changed since a saved leaderboard")
-    board.add_argument("--log", action="store_true", help="keep the page in MLflow too, in the experiment 'reports'")
+    board.add_argument("--log", action="store_true", help="also keep the page in MLflow, in the experiment 'reports'")
 
-    compare = commands.add_parser("compare", help="two runs or more side by side, on the same pictures")
+    compare = commands.add_parser("compare", help="compare two runs or more, on the same pictures")
     compare.set_defaults(make=_compare)
-    _common(compare, ("md", "html", "json"))
+    _common(compare, WITHOUT_CSV)
     compare.add_argument("runs", nargs="+", metavar="RUN", help="run id, or its beginning")
 
     run = commands.add_parser("run", help="one run's card")
     run.set_defaults(make=_run)
-    _common(run, ("md", "html", "json"))
+    _common(run, WITHOUT_CSV)
     run.add_argument("run", metavar="RUN", help="run id, or its beginning")
     return top
 
@@ -91,24 +96,12 @@ def _top(text: str) -> int:
     return value
 
 
-def _format(asked: argparse.Namespace) -> str:
-    """What --format says, else --out's ending, else markdown."""
-    from reports.errors import ReportError
-
-    if asked.format:
-        return str(asked.format)
-    ending = asked.out.suffix.lstrip(".").lower() if asked.out else ""
-    if ending and ending not in asked.formats:
-        raise ReportError(f"--out {asked.out}: no format is called {ending!r}; legal are {', '.join(asked.formats)}")
-    return ending or "md"
-
-
 def _leaderboard(asked: argparse.Namespace) -> None:
-    from reports.board import export as render
+    from reports.board import changes, export
     from reports.board.frame import leaderboard
 
     format = _format(asked)
-    board = leaderboard(
+    frame = leaderboard(
         asked.store,
         asked.experiment,
         filter=asked.filter,
@@ -118,60 +111,38 @@ def _leaderboard(asked: argparse.Namespace) -> None:
         best=asked.best,
         at_step=asked.at_step,
         top=asked.top,
-    ).board
+    )
     if asked.log:
-        from reports.board.export import keep
-
-        print(f"kept as run {keep(board)[:8]} in the experiment 'reports'", file=sys.stderr)
-    if asked.against is not None:
-        from reports.board import changes
-
-        _emit(changes.render(board, asked.against, format), asked.out)
-    elif asked.out is not None:
-        render.write(board, asked.out, format)
-    else:
-        _emit(render.render(board, format), None)
+        print(f"kept as run {export.keep(frame.board)[:8]} in the experiment 'reports'", file=sys.stderr)
+    _show(asked, frame.report if asked.against is None else changes.report(frame.board, asked.against), format)
 
 
 def _compare(asked: argparse.Namespace) -> None:
-    from reports.runs import comparison
+    from reports.runs.comparison import compare
 
-    _document(asked, comparison.compare(asked.runs, asked.store))
+    format = _format(asked)
+    _show(asked, compare(asked.runs, asked.store), format)
 
 
 def _run(asked: argparse.Namespace) -> None:
-    from reports.runs import card
-
-    _document(asked, card.run_card(asked.run, asked.store))
-
-
-def _document(asked: argparse.Namespace, made: Any) -> None:
-    """Show a page that has a ``document`` and a ``data``."""
-    from reports.board import export as render
-    from reports.document import json_text
+    from reports.runs.card import run_card
 
     format = _format(asked)
-    if format == "json":
-        _emit(json_text.dumps(made.data), asked.out)
-    elif asked.out is not None:
-        render.write_document(made.document, asked.out, format)
-    elif format == "html":
-        from reports.document.html import render as as_html
+    _show(asked, run_card(asked.run, asked.store), format)
 
-        _emit(as_html(made.document), None)
+
+def _format(asked: argparse.Namespace) -> str:
+    """What --format says, else --out's ending; decided before a large store is read."""
+    from reports.document.report import format_of
+
+    return asked.format or format_of(asked.out, asked.formats)
+
+
+def _show(asked: argparse.Namespace, report: Report, format: str) -> None:
+    if asked.out is not None:
+        report.save(asked.out, format)
     else:
-        from reports.document.markdown import render as as_markdown
-
-        _emit(as_markdown(made.document), None)
-
-
-def _emit(page: str, out: Path | None) -> None:
-    from reports.board.export import save
-
-    if out is not None:
-        save(out, page)
-    else:
-        sys.stdout.write(page)
+        sys.stdout.write(report.to_text(format))
         sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""The reports package's one error: a report that cannot be made from what was asked."""
+"""The reports package's one error: a report that cannot be made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from tracking.errors.errors import UserError
 
 
 class ReportError(UserError, ValueError):
-    """The message says what was asked, what there is and what to do."""
+    """The message says what is wrong, what is legal and what to do."""
 
     exit_code = 2

@@ -56,12 +56,13 @@ def impossible(runs: pd.DataFrame) -> list[tuple[str, str, float]]:
     for c in runs.columns:
         if not c.startswith("metrics."):
             continue
-        bad = runs.loc[~_legal(c, runs[c]) & runs[c].notna()]
+        bad = runs.loc[~is_legal(c, runs[c]) & runs[c].notna()]
         found += [(str(r), c[8:], float(v)) for r, v in zip(bad["run_id"], bad[c], strict=True)]
     return sorted(found)
 
 
-def _legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+def is_legal(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Which of a metric's values are finite and within the vocabulary's bounds; NaN is not."""
     known = names.ALL.get(("metric", name.removeprefix("metrics.")))
     low = -np.inf if known is None or known.low is None else known.low
     high = np.inf if known is None or known.high is None else known.high

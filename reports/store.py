@@ -32,8 +32,8 @@ def open_store(store: HasUri | str | None) -> HasUri:
     return Uri(store) if isinstance(store, str) else store
 
 
-def experiments_in(store: HasUri) -> list[str]:
-    """The line of shell that leads other commands to a store that was named, not found by its place; else none."""
+def export_lines(store: HasUri) -> list[str]:
+    """The shell line that points other commands at a store given by its URI; none for the default store."""
     if not isinstance(store, Uri):
         return []
     return [f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}"]

@@ -10,7 +10,6 @@ import pytest
 
 # Before any import of MXNet: tests share two cores, and results depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 _STEERING = (

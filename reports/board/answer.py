@@ -1,4 +1,4 @@
-"""The answer in one sentence: what leads, by how much, whether the difference is more than chance, what it took."""
+"""The answer in one sentence: what leads, by how much, whether by more than chance, and the time and cost."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 import pandas as pd
 
 from reports import metrics, stats
-from reports.board import columns
 from reports.board import columns as cells
 from reports.board.runs import BoardQuery
 from reports.document import text
 from reports.document.document import Column, Paragraph, Span, Strong, Table
-from reports.metrics import higher_is_better
 from reports.significance import LEVEL, Verdict
 from tracking import names
 
@@ -25,7 +23,7 @@ def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdic
     on = f" on {dataset}" if dataset else ""
     if ranked.empty:
         return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
-    places = columns.decimals(table, ask)
+    places = cells.decimals(table, ask)
     first = ranked.iloc[0]
     score = Strong(metrics.value_text(ask.metric, first[ask.metric], places))
     if len(ranked) == 1:
@@ -49,7 +47,7 @@ def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdic
 
 
 def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
-    """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``; what has no seed, or not one of its own, is a run."""
+    """`` (95 % interval 95.7–98.9 %, one seed, 360 pictures)``; without seeds that differ, it counts runs."""
     parts = []
     if not text.is_missing(row["low"]):
         parts.append(f"95 % interval {metrics.interval_text(row['low'], row['high'], ask.metric, places)}")
@@ -64,9 +62,9 @@ def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
 def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, places: int) -> str:
     ahead = abs(float(first[ask.metric]) - float(second[ask.metric]))
     if ahead == 0:
-        return "level with"
+        return "tied with"
     if not metrics.is_share(ask.metric):
-        return f"{text.number(ahead, 2)} {'above' if higher_is_better(ask.metric) else 'below'}"
+        return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'}"
     points = text.points(ahead, places).lstrip("+")
     if float(points) == 0:
         return "less than a tenth of a point ahead of" if places == 1 else "less than 0.01 points ahead of"
@@ -80,7 +78,7 @@ def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery
 
 
 def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, verdict: Verdict | None) -> str:
-    """More than chance? On the pictures, for the networks that were trained, and over the seeds, for their recipes."""
+    """Whether the difference is more than chance: by the pictures for the networks, by the seeds for the settings."""
     seeds = between_seeds(first, second, ask)
     what = "seeds" if first["seeded"] and second["seeded"] else "runs"
     over_seeds = f"Welch's t-test over the {what}, {text.p_value(seeds)}"
@@ -89,18 +87,21 @@ def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, verd
         return f"the difference is not significant ({words})"
     if verdict is not None and seeds >= LEVEL:
         return (
-            f"between these networks the difference is significant ({words}), but training anew may undo it"
-            f" ({over_seeds})"
+            f"between these networks the difference is significant ({words}), but it may not hold when both are trained"
+            f" again ({over_seeds})"
         )
     if verdict is not None:
         return f"the difference is significant ({words}{'' if seeds != seeds else f'; {over_seeds}'})"
     if seeds == seeds:
         return f"the difference is {'' if seeds < LEVEL else 'not '}significant ({over_seeds})"
-    said = "whether that is more than chance cannot be tested without predictions of both on the same pictures"
+    said = (
+        "whether the difference is more than chance cannot be tested, which needs predictions of both on the same"
+        " pictures"
+    )
     if any(text.is_missing(row[c]) for row in (first, second) for c in ("low", "high")):
         return said
     apart = first["low"] > second["high"] or second["low"] > first["high"]
-    return f"{said}, but their intervals {'do not ' if apart else ''}overlap"
+    return f"{said}; their intervals {'do not ' if apart else ''}overlap"
 
 
 def _took(row: pd.Series[Any]) -> str:
@@ -108,7 +109,7 @@ def _took(row: pd.Series[Any]) -> str:
     each = "" if len(row["run_ids"]) == 1 else " a run"
     time, cost = row["time_s"], row[names.COST_USD]
     if text.is_missing(time) and text.is_missing(cost):
-        return "What it cost was not recorded."
+        return "Its time and cost were not recorded."
     if text.is_missing(cost):
         return f"It took {text.duration(time)}{each}; no cost was recorded."
     if text.is_missing(time):
@@ -151,7 +152,7 @@ def depth_by_start(table: pd.DataFrame, ask: BoardQuery) -> tuple[Table, Paragra
 
 
 def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
-    """``transfer: imagenet`` where all transfers began alike."""
+    """``transfer: imagenet`` where every transfer has the same source."""
     kinds = sorted({text.one_line(i) for i in ranked.loc[start == one, "init"]})
     if one == SCRATCH or len(kinds) != 1:
         return one
@@ -161,9 +162,9 @@ def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
 def _words(
     scores: dict[tuple[int, str], float], depths: list[int], starts: list[str], ask: BoardQuery, places: int
 ) -> str:
-    """What the table allows to be said, and what it does not."""
+    """What can be concluded from the table, and what cannot."""
     head = "Each cell is the best configuration of its kind. "
-    sign = 1 if higher_is_better(ask.metric) else -1
+    sign = 1 if metrics.higher_is_better(ask.metric) else -1
 
     def difference(a: float, b: float) -> str:
         if metrics.is_share(ask.metric):
@@ -173,21 +174,25 @@ def _words(
     parts = []
     if len(starts) == 2:
         both = [d for d in depths if all((d, s) in scores for s in starts)]
-        parts += [f"with {d} layers transfer makes {difference(scores[d, TRANSFER], scores[d, SCRATCH])}" for d in both]
+        parts += [
+            f"with {d} layers, transfer changes the score by {difference(scores[d, TRANSFER], scores[d, SCRATCH])}"
+            for d in both
+        ]
     for one in starts:
         there = [d for d in depths if (d, one) in scores]
-        steps = [
-            f"{high} against {low} layers make {difference(scores[high, one], scores[low, one])}"
-            for low, high in zip(there, there[1:], strict=False)
-        ]
+        steps: list[str] = []
+        for low, high in zip(there, there[1:], strict=False):
+            change = difference(scores[high, one], scores[low, one])
+            more = f"{high} instead of {low} by {change}"
+            steps.append(more if steps else f"{high} layers instead of {low} change the score by {change}")
         if steps:
-            parts.append(f"{'from scratch' if one == SCRATCH else 'by transfer'} {text.join(steps)}")
+            parts.append(f"{'from scratch' if one == SCRATCH else 'with transfer'}, {text.join(steps)}")
     if parts:
         joined = "; ".join(parts)
         return f"{head}{joined[0].upper()}{joined[1:]}{'' if sign > 0 else ' (lower is better)'}."
     if len(starts) == 2 and len(depths) > 1:
         return (
-            f"{head}No depth was trained both ways, so depth and start cannot be told apart here: a difference may come"
-            " from either."
+            f"{head}No depth was trained both ways, so the effects of depth and start cannot be separated: a difference"
+            " may come from either."
         )
     return head.strip()

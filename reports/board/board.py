@@ -1,7 +1,4 @@
-"""The leaderboard as data: runs sorted into candidates, sources and the failed; a page for each test digest.
-
-``leaderboard(...)`` is the public door; what it returns is the table as a pandas frame that knows how to show itself.
-"""
+"""The leaderboard as data: runs sorted into candidates, sources and the failed; a page for each test digest."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from reports.board.checks import Finding, findings
 from reports.board.runs import REPORT, BoardQuery, column, read
 from reports.board.table import tabulate
 from reports.document import text
-from reports.errors import ReportError
 from tracking import names
 from tracking.frame.query import HasUri
 
@@ -26,7 +22,7 @@ _NO_DIGEST = " "
 class Page:
     """Scores that compare with one another: the same split of the same pictures.
 
-    ``digest`` is empty where the runs do not say which pictures their score is from; ``runs`` are the finished
+    ``digest`` is empty where the runs did not log which pictures their score is from; ``runs`` are the finished
     candidates, ``table`` has a row for each of their configurations.
     """
 
@@ -40,7 +36,7 @@ class Page:
         return self.digest or self.dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """Everything a leaderboard says; of ``runs``, all that were read, the next four are parts."""
 
@@ -63,12 +59,7 @@ class Board:
 
 def build(store: HasUri, ask: BoardQuery) -> Board:
     """Read, sort into pages, tabulate, look for what is wrong."""
-    if ask.best and ask.at_step is not None:
-        raise ReportError(f"best {ask.best!r} and step {ask.at_step}: choose one of the two")
     runs = read(store, ask)
-    if f"metrics.{ask.metric}" not in runs.columns and ask.metric != names.TEST_ACCURACY:
-        known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
-        raise ReportError(f"no run has a metric {ask.metric!r}; there are: {', '.join(known) or 'none'}")
     pretext = column(runs, f"tags.{names.PRETEXT}").notna()
     status = runs["status"]
     ended_badly = status.isin(["FAILED", "KILLED"])

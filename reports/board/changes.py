@@ -13,6 +13,7 @@ from reports.board.board import Board
 from reports.board.runs import BoardQuery
 from reports.document import Document, json_text, text
 from reports.document.document import Code, Column, Paragraph, Table, Text
+from reports.document.report import Report
 from reports.errors import ReportError
 
 MOST = 20
@@ -20,7 +21,7 @@ MOST = 20
 
 @dataclass(frozen=True)
 class Change:
-    """One configuration on one page: its rows then and now, None where it was not or is no more."""
+    """One configuration on one page: its rows before and now, None where it has none."""
 
     digest: str
     before: dict[str, Any] | None
@@ -36,38 +37,32 @@ class Change:
         return ""
 
 
-def render(board: Board, saved: Path, format: str) -> str:
-    """The changes since the leaderboard saved as JSON at ``saved``, as ``md``, ``html`` or ``json``."""
+def report(board: Board, saved: Path) -> Report:
+    """The changes since the leaderboard saved as JSON at ``saved``. Raises ReportError where it does not compare."""
     before, now = load(saved, board.ask), export.as_dict(board)
-    if format == "json":
-        found = [
-            {"digest": c.digest, "change": c.kind(board.ask.metric), "before": c.before, "now": c.now}
-            for c in changes(before, now)
-        ]
-        return json_text.dumps({"format": json_text.FORMAT, "metric": board.ask.metric, "changes": found})
-    page = document(before, now, board.ask)
-    if format == "html":
-        from reports.document.html import render as as_html
+    return Report(lambda _: document(before, now, board.ask), lambda: as_dict(before, now))
 
-        return as_html(page)
-    if format == "md":
-        from reports.document.markdown import render as as_markdown
 
-        return as_markdown(page)
-    raise ReportError(f"format {format!r} with --against: legal are md, html, json")
+def as_dict(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The changes as plain values."""
+    metric = now["metric"]
+    found = [
+        {"digest": c.digest, "change": c.kind(metric), "before": c.before, "now": c.now} for c in changes(before, now)
+    ]
+    return {"format": json_text.FORMAT, "metric": metric, "changes": found}
 
 
 def load(path: Path, ask: BoardQuery) -> dict[str, Any]:
-    """A leaderboard saved with ``--format json``. Raises ReportError for all else, and for rows of another kind."""
+    """A leaderboard saved with ``--format json``. Raises ReportError for another file, metric or grouping."""
     how = "save one with: python -m reports leaderboard --format json --out main.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"--against {path}: {error.strerror or error}; {how}") from error
     except ValueError as error:
-        raise ReportError(f"--against {path}: this is no JSON ({error}); {how}") from error
+        raise ReportError(f"--against {path}: this is not JSON ({error}); {how}") from error
     if not isinstance(saved, dict) or saved.get("format") != json_text.FORMAT or "pages" not in saved:
-        raise ReportError(f"--against {path}: this is no leaderboard of format {json_text.FORMAT}; {how}")
+        raise ReportError(f"--against {path}: this is not a leaderboard of format {json_text.FORMAT}; {how}")
     if saved.get("metric") != ask.metric:
         raise ReportError(
             f"--against {path}: it ranks by {saved.get('metric')!r}, this one by {ask.metric!r}; give --metric"
@@ -94,7 +89,9 @@ def document(before: dict[str, Any], now: dict[str, Any], ask: BoardQuery) -> Do
     answers = [page["answer"] for page in now["pages"]]
     former = {page["digest"]: page["rows"][0]["config"] for page in before["pages"] if page["rows"]}
     if not found:
-        paper.add(Paragraph("Nothing: every configuration has the score, the rank and the runs that it had.", "answer"))
+        paper.add(
+            Paragraph("Nothing changed: every configuration has the same score, rank and runs as before.", "answer")
+        )
     for page, said in zip(now["pages"], answers, strict=True):
         leader = page["rows"][0]["config"] if page["rows"] else None
         if any(c.digest == page["digest"] for c in found):
@@ -116,13 +113,12 @@ def _rows(saved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _columns(found: list[Change], ask: BoardQuery, many: bool) -> tuple[Column, ...]:
-    words = {"new": "new", "gone": "gone", "score": "score", "rank": "rank", "runs": "runs"}
     labels: list[Text] = [str((c.now or c.before or {}).get("label", "")) for c in found]
     columns = [Column("configuration", False, labels)]
     if many:
         columns.append(Column("test data", False, [(Code(text.short(c.digest)),) for c in found]))
     columns += [
-        Column("change", False, [words[c.kind(ask.metric)] for c in found]),
+        Column("change", False, [c.kind(ask.metric) for c in found]),
         Column("before", True, [_score(c.before, ask) for c in found]),
         Column("now", True, [_score(c.now, ask) for c in found]),
         Column("difference", True, [_difference(c, ask) for c in found]),

@@ -1,4 +1,4 @@
-"""What looks wrong: values that cannot be, scores that do not fit together, seeds that are none, runs that never ended.
+"""What looks wrong: impossible values, scores that contradict each other, seeds that are not, runs that never ended.
 
 Each finding is one sentence and the runs it is about; nothing is corrected here.
 """
@@ -17,18 +17,18 @@ from reports.document import text
 from reports.metrics import impossible
 from tracking import names
 
-# Training far above test: the network knows the training pictures rather than the task.
+# Training accuracy this far above test accuracy means overfitting.
 GAP = 0.10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that looks wrong: in words, the runs concerned, and the command that ``mends`` it where one does."""
+    """One thing that looks wrong: its text, the runs concerned, and a command with its ``purpose`` where one helps."""
 
     text: str
     run_ids: tuple[str, ...] = ()
     command: str = ""
-    mends: str = "What mends it"
+    purpose: str = "Fix"
 
 
 def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
@@ -57,17 +57,17 @@ def _impossible(runs: pd.DataFrame) -> list[Finding]:
         if known is not None and (known.low is not None or known.high is not None):
             low = "" if known.low is None else f"at least {text.number(known.low)}"
             high = "" if known.high is None else f"at most {text.number(known.high)}"
-            legal = f", but can only be {text.join([w for w in (low, high) if w])}"
-        found.append(Finding(f"{metric} is {text.number(value, 6)}{legal}; the value is left out.", (run_id,)))
+            legal = f", but must be {text.join([w for w in (low, high) if w])}"
+        found.append(Finding(f"{metric} is {text.number(value, 6)}{legal}; the value is ignored.", (run_id,)))
     return found
 
 
 def _flagged(runs: pd.DataFrame) -> list[Finding]:
-    """Scores from notes that cannot be meant as they were written: as written, and as read."""
-    told = column(runs, f"tags.{names.FLAGGED}")
+    """Scores from notes that were corrected when they were read: as written, and as read."""
+    flagged = column(runs, f"tags.{names.FLAGGED}")
     return [
         Finding(f"{text.one_line(said)}.", (str(run),))
-        for run, said in zip(runs["run_id"], told, strict=True)
+        for run, said in zip(runs["run_id"], flagged, strict=True)
         if isinstance(said, str)
     ]
 
@@ -77,7 +77,7 @@ def _unreadable(runs: pd.DataFrame) -> list[Finding]:
     for run, name, said in runs.attrs.get("unreadable", []):
         runs_of.setdefault((name.partition(".")[2], said), []).append(run)
     return [
-        Finding(f"{name} is written {said!r}, which cannot be read as such; it is taken as text.", tuple(ids))
+        Finding(f"{name} is {said!r}, which is not of its type; it is used as text.", tuple(ids))
         for (name, said), ids in sorted(runs_of.items())
     ]
 
@@ -92,7 +92,7 @@ def _digests(finished: pd.DataFrame) -> list[Finding]:
         found.append(
             Finding(
                 f"one configuration was tested on {here['digest'].nunique()} different sets of pictures, so its runs"
-                " stand on different pages.",
+                " are on different pages.",
                 tuple(here["run_id"]),
             )
         )
@@ -100,7 +100,7 @@ def _digests(finished: pd.DataFrame) -> list[Finding]:
 
 
 def _pictures(finished: pd.DataFrame) -> list[Finding]:
-    """Equal digests, different numbers of pictures: one of the two is not true."""
+    """Equal digests, different numbers of pictures: one of the two is wrong."""
     name = f"metrics.{names.num_images('test')}"
     if name not in finished.columns:
         return []
@@ -111,7 +111,7 @@ def _pictures(finished: pd.DataFrame) -> list[Finding]:
             said = text.join([text.count(c) for c in counts])
             ids = tuple(here.loc[here[name] != here[name].mode().iloc[0], "run_id"])
             found.append(
-                Finding(f"test data {digest} was scored on {said} pictures, although it is the same set.", ids)
+                Finding(f"test data {digest} was scored on {said} pictures, although they are the same set.", ids)
             )
     return found
 
@@ -124,7 +124,7 @@ def _overlap(finished: pd.DataFrame) -> list[Finding]:
         data = sorted({str(d) for d in here["dataset"].dropna()})
         command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
         ids = tuple(here["run_id"])
-        found.append(Finding(f"{said}, so the test score flatters.", ids, command, "What names them"))
+        found.append(Finding(f"{said}, so the test score is too optimistic.", ids, command, "To list them"))
     return found
 
 
@@ -140,15 +140,13 @@ def _gaps(table: pd.DataFrame) -> list[Finding]:
 
 
 def _same_seed(table: pd.DataFrame) -> list[Finding]:
-    """Two runs of one seed: where they came out otherwise both count towards n; a mere repetition does not."""
+    """Two runs of one seed: both count towards n where their scores differ; an exact repetition does not."""
     found = []
     columns = (table[c] for c in ("label", "run_ids", "seeds", "repeats"))
     for label, run_ids, seeds, repeats in zip(*columns, strict=True):
         if repeats:
             runs = "1 run repeats" if len(repeats) == 1 else f"{len(repeats)} runs repeat"
-            found.append(
-                Finding(f"{label}: {runs} another of the same seed to the last digit; each seed counts once.", repeats)
-            )
+            found.append(Finding(f"{label}: {runs} another of the same seed exactly; each seed counts once.", repeats))
         known = [s for s, run in zip(seeds, run_ids, strict=True) if not text.is_missing(s) and run not in repeats]
         twice = sorted({str(s) for s in known if known.count(s) > 1})
         if twice:
@@ -181,7 +179,7 @@ def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery)
         return [Finding(f"grouped by {text.join(ask.by)}, rows mix runs that differ in {text.join(most)} as well.")]
     return [
         Finding(
-            f"{table['label'][row]}: its runs differ in {text.join(listed)}, not in the seed alone.",
+            f"{table['label'][row]}: its runs differ in {text.join(listed)}, not only in the seed.",
             table["run_ids"][row],
         )
         for row, listed in sorted(differing.items())
@@ -189,13 +187,17 @@ def _not_only_seed(finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery)
 
 
 def _unrecorded(finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
-    """Ranked scores without a digest: nobody can say that they are of the same pictures."""
+    """Ranked scores without a digest: whether they are of the same pictures is unknown."""
     scored = finished.loc[finished["digest"].isna() & column(finished, f"metrics.{ask.metric}").notna()]
     ranked = {run for ids in table.loc[table["rank"].notna(), "run_ids"] for run in ids}
     loose = tuple(run for run in scored["run_id"] if run in ranked)
     if not loose or not metrics.is_share(ask.metric):
         return []
-    return [Finding(f"the {ask.split} pictures were not recorded, so whether these scores compare is unknown.", loose)]
+    return [
+        Finding(
+            f"the {ask.split} pictures were not recorded, so it is unknown whether these scores are comparable.", loose
+        )
+    ]
 
 
 def _running(runs: pd.DataFrame) -> list[Finding]:
@@ -205,12 +207,12 @@ def _running(runs: pd.DataFrame) -> list[Finding]:
     for run, status, start, launcher in zip(
         going["run_id"], going["status"], going["start_time"], launchers, strict=True
     ):
-        command, mends = "", ""
+        command, purpose = "", ""
         if launcher == "local":
-            command, mends = "python -m tracking repair", "If its program is gone, what closes it"
+            command, purpose = "python -m tracking repair", "If its program has ended, close it with"
         elif isinstance(launcher, str) and launcher.startswith("sagemaker"):
-            command, mends = "python -m trainers.jobs watch", "What catches up with its job"
-        found.append(Finding(f"still {status}, begun {_minute(start)}; it is not ranked.", (run,), command, mends))
+            command, purpose = "python -m trainers.jobs watch", "To follow its job"
+        found.append(Finding(f"still {status}, started {_minute(start)}; not ranked.", (run,), command, purpose))
     return found
 
 
@@ -219,9 +221,9 @@ def _minute(moment: Any) -> str:
 
 
 def _problems(runs: pd.DataFrame) -> list[Finding]:
-    told = column(runs, f"tags.{names.REPLAY_PROBLEMS}")
-    here: Any = runs.loc[told.notna(), "run_id"]
+    problems = column(runs, f"tags.{names.REPLAY_PROBLEMS}")
+    here: Any = runs.loc[problems.notna(), "run_id"]
     return [
-        Finding(f"not all of it reached MLflow: {text.one_line(said)}", (run,))
-        for run, said in zip(here, told[told.notna()], strict=True)
+        Finding(f"not everything reached MLflow: {text.one_line(said)}", (run,))
+        for run, said in zip(here, problems[problems.notna()], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Which columns a leaderboard's tables show and what stands in their cells; the renderers only lay them out."""
+"""The columns of a leaderboard's tables and the text of their cells; the renderers only lay them out."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _intervals(table: pd.DataFrame, ask: BoardQuery, places: int) -> list[str]:
 
 
 def _score(table: pd.DataFrame, title: str, name: str, places: int) -> Column:
-    """Mean and spread; a value that cannot be is a mark of its own, not a missing one."""
+    """Mean and spread; an impossible value has a mark of its own, it is not missing."""
     bad = table[f"{name}_bad"]
     cells = [
         IMPOSSIBLE if wrong and text.is_missing(m) else text.score(m, s, n, places)

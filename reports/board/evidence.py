@@ -1,4 +1,4 @@
-"""What stands behind a page's claims: paired predictions of its leaders, learning curves, confusion matrices."""
+"""The evidence for a page's claims: paired predictions of its leaders, learning curves, confusion matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from reports import metrics
 from reports.board.board import Board, Page
 from reports.charts import figures
 from reports.charts.curves import curves_for
-from reports.charts.labels import Point
 from reports.document.document import Figure
 from reports.significance import Verdict, compare, of_row
 from reports.store import class_names
@@ -69,7 +68,14 @@ def pareto(page: Page, board: Board, name: str) -> list[Figure]:
             continue
         front = on_front(known[column].to_numpy(), known[board.ask.metric].to_numpy())
         points = [
-            Point(label, float(cost), float(score), float(low), float(high), bool(best))
+            figures.Point(
+                label=label,
+                cost=float(cost),
+                score=float(score),
+                low=float(low),
+                high=float(high),
+                front=bool(best),
+            )
             for label, cost, score, low, high, best in zip(
                 known["label"], known[column], known[board.ask.metric], known["low"], known["high"], front, strict=True
             )
@@ -80,7 +86,7 @@ def pareto(page: Page, board: Board, name: str) -> list[Figure]:
 
 
 def on_front(cost: Any, score: Any) -> list[bool]:
-    """Which points nothing beats: none is at most as dear and at least as good, and better in one. ``(n,)`` each."""
+    """Which points are on the Pareto front of lowest cost and highest score. ``(n,)`` each."""
     order = np.lexsort((-score, cost))
     best, last_cost = -np.inf, np.nan
     front = [False] * len(cost)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from reports.board.board import Board, build
+from reports.board.export import report
 from reports.board.runs import BoardQuery, split_words
+from reports.document.report import Report
 from reports.store import open_store
 from tracking import names
 from tracking.frame.query import HasUri
@@ -21,21 +24,25 @@ class LeaderboardFrame(pd.DataFrame):
     board: Board
 
     @property
+    def report(self) -> Report:
+        """The whole page, ready to be written in any format."""
+        return report(self.board)
+
+    @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
 
     def to_text(self, format: str = "md") -> str:
         """The whole page as ``md``, ``html``, ``csv`` or ``json``."""
-        from reports.board.export import render
+        return self.report.to_text(format)
 
-        return render(self.board, format)
+    def save(self, path: Path | str, format: str = "") -> None:
+        """Write the whole page to a file, in the format of its ending where none is given."""
+        self.report.save(path, format)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the answer, the tables, the figures."""
-        from reports.board.page import document
-        from reports.document.html import fragment
-
-        return fragment(document(self.board))
+        return self.report._repr_html_()
 
 
 def leaderboard(
@@ -60,14 +67,14 @@ def leaderboard(
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments
     ask = BoardQuery(
-        None if named is None else tuple(named),
-        filter,
-        metric,
-        split_words(by),
-        split_words(columns),
-        best,
-        at_step,
-        top,
+        experiments=None if named is None else tuple(named),
+        filter=filter,
+        metric=metric,
+        by=split_words(by),
+        columns=split_words(columns),
+        best=best,
+        at_step=at_step,
+        top=top,
     )
     board = build(open_store(store), ask)
     frame = LeaderboardFrame(board.table)

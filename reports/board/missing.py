@@ -20,7 +20,6 @@ class Gap:
     """A run without a test accuracy."""
 
     run_id: str
-    run_name: str
     why: str
     command: str
 
@@ -49,14 +48,14 @@ def gaps(page: Page) -> Gaps:
     marks = [f"tags.{t}" for t in (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)]
     marks.append(f"metrics.{names.MODEL_SIZE_BYTES}")
     ours = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
-    # A network of somebody else's code has a model like ours, and no settings to score it by.
+    # A network from other code has a model like ours, but no settings to score it by.
     ours &= column(lacking, f"params.{names.NETWORK}").isna()
     foreign, lacking = int((~ours).sum()), lacking.loc[ours]
     lacking = lacking.loc[lacking["run_id"].map(row_of).sort_values(kind="stable").index]
     found = []
     for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
         why, command = _why(run, float(score))
-        found.append(Gap(str(run["run_id"]), text.one_line(run["run_name"] or ""), why, command))
+        found.append(Gap(str(run["run_id"]), why, command))
     return Gaps(found, len(lacking), foreign)
 
 
@@ -67,7 +66,7 @@ def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
     )
     imported = str(run.get(f"tags.{names.LAUNCHER}")) == "import"
     if score == score:
-        why = f"the value that was logged, {text.number(score)}, cannot be an accuracy"
+        why = f"the logged value {text.number(score)} is not an accuracy"
         return why, evaluate if has_model or not imported else retrain(_settings(run))
     if imported and not has_model:
         return "imported without a test score and without a model, so it has to be trained again", retrain(
@@ -77,7 +76,7 @@ def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
         where = " --dataset PATH" if text.is_missing(run.get("params.dataset")) else ""
         return "the built-in algorithm takes no test pictures", evaluate + where
     if not text.is_missing(run.get("digest")):
-        return "it has a test split, which was left out (--no-test)", evaluate
+        return "testing was skipped (--no-test)", evaluate
     return "no test score was logged", evaluate
 
 
@@ -87,7 +86,7 @@ def _settings(run: pd.Series[Any]) -> dict[str, Any]:
 
 
 def retrain(params: Mapping[str, Any]) -> str:
-    """The command that trains the same configuration anew."""
+    """The command that trains the same configuration again."""
     words = ["python", "-m", "trainers.run"]
     for key, name in names.PARAMS.items():
         if key not in params or key in ("num_classes", "num_training_samples", "num_threads"):

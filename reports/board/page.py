@@ -1,4 +1,4 @@
-"""The leaderboard's page: the answer, the table and what stands behind it, what is missing, what looks wrong."""
+"""The leaderboard's page: the answer, the table and its evidence, what is missing, what looks wrong."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import shlex
 import pandas as pd
 
 from reports.board import answer, missing
-from reports.board import answer as summary
 from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather
 from reports.board.runs import column
 from reports.document import Document, text
 from reports.document.document import Bullets, Code, Column, Heading, Listing, Paragraph, Span, Table, joined
-from reports.store import experiments_in
+from reports.store import export_lines
 from tracking import names
 from tracking.frame import load
 from tracking.store import connection
@@ -38,8 +37,8 @@ def document(board: Board, *, with_figures: bool = True) -> Document:
             paper.add(
                 said,
                 Paragraph(
-                    f"There are {len(board.pages)} sets of {board.ask.split} pictures. Scores compare within one, never"
-                    " across, so each has a ranking of its own.",
+                    f"There are {len(board.pages)} sets of {board.ask.split} pictures. Scores are only"
+                    " comparable within one set, so each has its own ranking.",
                     "note",
                 ),
             )
@@ -49,7 +48,7 @@ def document(board: Board, *, with_figures: bool = True) -> Document:
             paper.add(said)
         paper.add(*_ranking(page, board))
         if evidence.figures:
-            paper.add(Heading("Pictures", 3), *evidence.figures)
+            paper.add(Heading("Figures", 3), *evidence.figures)
         paper.add(*_missing(page, board))
     paper.add(*_findings(board), *_failed(board), *_sources(board))
     if board.note:
@@ -62,8 +61,8 @@ def _warnings(board: Board) -> list[Paragraph]:
     if ask.best.startswith("test_"):
         return [
             Paragraph(
-                f"The epoch was chosen by {ask.best}, so these scores flatter: the test split may only be looked at"
-                " once, after validation has chosen.",
+                f"The epoch was chosen by {ask.best}, so these scores are too optimistic: the test split may only"
+                " be used once, after validation has chosen.",
                 "warning",
             )
         ]
@@ -77,7 +76,7 @@ def _title(page: Page, board: Board) -> tuple[Span, ...]:
     count = f"{text.count(images.max())} " if len(images) else ""
     data = f"{page.dataset}: " if page.dataset else ""
     if not page.digest:
-        said = f"{data}{count}{split} pictures, not recorded which"
+        said = f"{data}{count}{split} pictures (which ones was not recorded)"
         return (said if data or count else f"{split.capitalize()} data not recorded",)
     return (f"{data}{count}{split} pictures ", Code(page.digest))
 
@@ -93,7 +92,7 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
         Table(cells.ranking(table, ask, connection.public(board.store.tracking_uri)), leader, more),
         Paragraph(_legend(whole, board), "note"),
     ]
-    both = summary.depth_by_start(whole, ask)
+    both = answer.depth_by_start(whole, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
     took = cells.effort(table)
@@ -114,12 +113,16 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
         alone = wilson[f"{ask.metric}_n"] == 1
         one = "one seed" if wilson.loc[alone, "seeded"].all() else "one run"
         kinds = ([one] if alone.any() else []) + ([f"{what} that agree"] if not alone.all() else [])
-        parts.append(f"the interval of {text.join(kinds, 'or')} is Wilson's and covers other pictures of the kind")
+        parts.append(f"the interval of {text.join(kinds, 'or')} is Wilson's: it covers the choice of test pictures")
     if (table["interval"] == "t").any():
-        parts.append(f"the interval of several {what} is Student's t and covers training anew, not other pictures")
+        parts.append(
+            f"the interval of several {what} is Student's t: it covers repeated training, not the choice of test"
+            " pictures"
+        )
     if ask.best and board.finished["at_step"].isna().all():
         parts.append(
-            f"{ask.best} was logged once a run, which leaves no epoch to choose: train and validation are the last"
+            f"{ask.best} was logged once a run, so there is no epoch to choose: train and validation are the last"
+            " values"
         )
     elif ask.best:
         parts.append(f"train and validation are those of the epoch with the best {ask.best}")
@@ -130,7 +133,7 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
     if table["gap"].notna().any():
         parts.append("gap is train minus test in points")
     if any(table[f"{m}_bad"].any() for m in (names.TRAIN_ACCURACY, "validation", names.TEST_ACCURACY)):
-        parts.append(f"{cells.IMPOSSIBLE} marks a value that cannot be")
+        parts.append(f"{cells.IMPOSSIBLE} marks an impossible value")
     if not parts:
         return "Each row is one run."
     said = "; ".join(parts)
@@ -146,16 +149,18 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
     blocks: list[Heading | Table | Paragraph | Listing] = [Heading("What is missing", 3)]
     if lacking.found:
         commands = list(dict.fromkeys(gap.command for gap in lacking.found))
-        lines = [*experiments_in(board.store), *commands[:MOST_COMMANDS]]
-        fills = f"What fills {'it' if lacking.total == 1 else 'them'}:"
+        lines = [*export_lines(board.store), *commands[:MOST_COMMANDS]]
+        fills = f"To fill the {'gap' if lacking.total == 1 else 'gaps'}:"
         blocks += [_gaps(lacking, page, board), Paragraph(fills), Listing("\n".join(lines))]
         if any("--dataset PATH" in command for command in commands):
             said = (
-                "PATH is test pictures for these runs, of the same classes; a folder without splits counts as a whole."
+                "PATH: test pictures for these runs, of the same classes; a folder without splits is used as a whole."
             )
             blocks.append(Paragraph(said, "note"))
         if len(commands) > MOST_COMMANDS:
-            blocks.append(Paragraph(("All of them at once: ", Code("python -m trainers.evaluate --missing"), ".")))
+            blocks.append(
+                Paragraph(("To fill all of them at once: ", Code("python -m trainers.evaluate --missing"), "."))
+            )
     if lacking.foreign:
         blocks.append(_other_metrics(lacking.foreign, board))
     return blocks
@@ -180,7 +185,7 @@ def _gaps(lacking: missing.Gaps, page: Page, board: Board) -> Table:
 
 
 def _other_metrics(num_runs: int, board: Board) -> Paragraph:
-    """What the runs of another tool can be ranked by."""
+    """The metrics that the runs of another tool can be ranked by."""
     were = "was" if num_runs == 1 else "were"
     said = f"{text.plural(num_runs, 'run')} {were} logged by another tool, without a metric test_accuracy."
     newest = load(board.store, board.ask.experiments, board.ask.filter, ["metrics.*"], limit=200)
@@ -191,7 +196,7 @@ def _other_metrics(num_runs: int, board: Board) -> Paragraph:
     listed = joined([(Code(m),) for m in other])
     best = next((m for m in other if "acc" in m.lower()), other[0])
     command = shlex.join(["python", "-m", "reports", "leaderboard", "--metric", best])
-    return Paragraph((f"{said} There is ", *listed, "; this ranks by one: ", Code(command), "."))
+    return Paragraph((f"{said} Other metrics: ", *listed, "; to rank by one: ", Code(command), "."))
 
 
 def _findings(board: Board) -> list[Heading | Bullets]:
@@ -203,7 +208,7 @@ def _findings(board: Board) -> list[Heading | Bullets]:
     for finding in board.findings:
         said: tuple[Span, ...] = (_sentence(finding.text),)
         if finding.command:
-            said = (*said, f" {finding.mends}: ", Code(finding.command), ".")
+            said = (*said, f" {finding.purpose}: ", Code(finding.command), ".")
         if not finding.run_ids:
             items.append(said)
             continue
@@ -214,7 +219,7 @@ def _findings(board: Board) -> list[Heading | Bullets]:
 
 
 def _sentence(said: str) -> str:
-    """With a capital, unless it begins with a name as it is typed."""
+    """With a capital, unless it begins with the name of a setting or metric."""
     return said if "_" in said.split(" ", 1)[0] else said[0].upper() + said[1:]
 
 
@@ -246,7 +251,7 @@ def _failed(board: Board) -> list[Heading | Paragraph | Table | Listing]:
         columns.append(Column("cost", True, [text.money(c) for c in costs], costs.tolist()))
     blocks: list[Heading | Paragraph | Table | Listing] = [
         Heading("Failed runs"),
-        Paragraph(f"{text.plural(len(runs), 'run')} ended without a result, after {took}{spent} in all."),
+        Paragraph(f"{text.plural(len(runs), 'run')} ended without a result, after {took}{spent} in total."),
         Table(tuple(columns), (), len(runs) - len(here)),
     ]
     begun = column(here, f"metrics.{names.TRAIN_ACCURACY}").notna()
@@ -254,10 +259,9 @@ def _failed(board: Board) -> list[Heading | Paragraph | Table | Listing]:
     stopped = here.loc[(here["status"] == "KILLED") & begun & own, "run_id"]
     if len(stopped):
         lines = [f"python -m trainers.run --resume {run}" for run in stopped.tail(MOST_COMMANDS)]
-        it = "it" if len(stopped) == 1 else "them"
         blocks += [
-            Paragraph(f"What was stopped on this machine trains on from its last whole epoch; what resumes {it}:"),
-            Listing("\n".join([*experiments_in(board.store), *lines])),
+            Paragraph("Stopped on this machine; to continue from the last complete epoch:"),
+            Listing("\n".join([*export_lines(board.store), *lines])),
         ]
     return blocks
 
@@ -286,7 +290,11 @@ def _sources(board: Board) -> list[Paragraph]:
     kinds = text.join(sorted({text.one_line(t) for t in column(runs, f"tags.{names.PRETEXT}")}))
     return [
         Paragraph(
-            (f"Trained on a made-up task ({kinds}), as sources for transfer and no candidates: ", *joined(listed), "."),
+            (
+                f"Trained on a pretext task ({kinds}), as sources for transfer, not as candidates: ",
+                *joined(listed),
+                ".",
+            ),
             "note",
         )
     ]

@@ -1,4 +1,4 @@
-"""From the store to the runs a report is about: reads the frame and adds what the vocabulary leaves implicit.
+"""The runs of a leaderboard: the frame of the store, with the columns that have to be derived.
 
 Out: one row a run, the frame's columns plus ``dataset``, ``digest`` (of the split the metric was computed on), ``init``
 (in words), ``seed``, ``time_s`` and ``config`` (the group key over seeds). A parameter that cannot be read as the
@@ -25,7 +25,7 @@ from tracking.store import connection
 
 _SEEDS = {"seed", "random_seed", "random_state", "data_seed", "seed_everything"}
 SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
-# On the runs that hold reports themselves (``--log``): they are nobody's candidates.
+# On the runs that hold reports themselves (``--log``): they are not candidates.
 REPORT = "report"
 _TAGS = (
     names.FINGERPRINT,
@@ -45,7 +45,7 @@ _TAGS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoardQuery:
     """What a leaderboard is asked for.
 
@@ -62,6 +62,10 @@ class BoardQuery:
     best: str = ""
     at_step: int | None = None
     top: int = 100
+
+    def __post_init__(self) -> None:
+        if self.best and self.at_step is not None:
+            raise ReportError(f"best {self.best!r} and step {self.at_step}: choose one of the two")
 
     @property
     def split(self) -> str:
@@ -89,7 +93,7 @@ METRICS = (
 
 
 def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
-    """The runs asked for. Raises ReportError when there are none."""
+    """The runs asked for. Raises ReportError when there are none, or none has a metric that is asked for."""
     named = [c for word in (*ask.by, *ask.columns) for c in _candidates(word)]
     columns = [
         *SETTING_COLUMNS,
@@ -107,13 +111,15 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
     attrs = dict(runs.attrs)
     if (fingerprint.isna() & (runs["status"] == "FINISHED")).any():
-        # A foreign store: every parameter but the seed makes the configuration.
+        # Runs of another tool: all parameters but the seed make the configuration.
         runs = as_written(load(store, ask.experiments, ask.filter, [*columns, "params.*"]))
         fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
         attrs = dict(runs.attrs)
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
+    if ask.metric != names.TEST_ACCURACY:
+        _demand_metric(runs, ask.metric)
     runs["seed"] = _seeds(runs)
     runs["init"] = _init(runs)
     runs["dataset"] = column(runs, "params.dataset")
@@ -128,7 +134,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
 
 
 def is_seed(param: str) -> bool:
-    """Whether a parameter is the seed by its name, or by the last part of it: ``clf__random_state``, ``data/seed``."""
+    """Whether a parameter is a seed by its name or the last part of it: ``clf__random_state``, ``data/seed``."""
     return re.split(r"__|[./]", param)[-1] in _SEEDS
 
 
@@ -140,7 +146,7 @@ class _Shared(list[tuple[str, str, str]]):
 
 
 def as_written(runs: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the text of every parameter that could not be read: it is a setting all the same."""
+    """The frame with the text of every parameter that could not be read: it is still a setting."""
     texts: dict[str, dict[str, str]] = {}
     runs.attrs["unreadable"] = _Shared(runs.attrs.get("unreadable", []))
     for run_id, name, said in runs.attrs["unreadable"]:
@@ -160,20 +166,22 @@ def _seeds(runs: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _seed(value: Any) -> int | None:
-    """A seed as a number; None for ``None``, for a generator in words and the like, which name no seed."""
+    """A seed as a number; None for text that is not a number."""
     try:
         return None if pd.isna(value) else int(names.parse(names.PARAMS["seed"], str(value)))
     except (ValueError, OverflowError):
         return None
 
 
-def _at_step(store: HasUri, runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
-
-    if ask.best and f"metrics.{ask.best}" not in runs.columns:
+def _demand_metric(runs: pd.DataFrame, metric: str, use: str = "") -> None:
+    if f"metrics.{metric}" not in runs.columns:
         known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
-        raise ReportError(
-            f"no run has a metric {ask.best!r} to take the best of; there are: {', '.join(known) or 'none'}"
-        )
+        raise ReportError(f"no run has a metric {metric!r}{use}; there are: {', '.join(known) or 'none'}")
+
+
+def _at_step(store: HasUri, runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
+    if ask.best:
+        _demand_metric(runs, ask.best, " to take the best of")
     curves = [names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, ask.metric]
     changed = at_step(store, runs, curves, best=ask.best, step=ask.at_step)
     # The score of the kept checkpoint is no longer what the column shows.
@@ -226,7 +234,7 @@ def _init(runs: pd.DataFrame) -> pd.Series[Any]:
 def _time(runs: pd.DataFrame) -> pd.Series[Any]:
     """Seconds: the logged total, else training alone, else from start to end."""
     seconds = (runs["end_time"] - runs["start_time"]).dt.total_seconds()
-    # A run from notes that tell no times begins and ends at once.
+    # A run from notes without times begins and ends at once.
     seconds = seconds.where(seconds > 0)
     for name in (names.TRAINING_TIME_S, names.TOTAL_TIME_S):
         logged = pd.to_numeric(column(runs, f"metrics.{name}"))
@@ -237,7 +245,7 @@ def _time(runs: pd.DataFrame) -> pd.Series[Any]:
 def _params_key(runs: pd.DataFrame, which: pd.Series[Any]) -> pd.Series[Any]:
     """A hash of every parameter but the seed, for the runs that carry no fingerprint.
 
-    A run that tells nothing of its settings is like no other: its id is its key.
+    A run without settings is a configuration of its own: its id is the key.
     """
     if not which.any():
         return column(runs, "")

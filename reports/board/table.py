@@ -3,7 +3,7 @@
 The result is a plain frame. Per metric ``m``: ``m`` (mean), ``m_spread`` (sample standard deviation), ``m_n`` (runs
 that have it); for the ranking metric also ``low``, ``high`` and ``interval`` (``Wilson`` or ``t``). A value the
 vocabulary calls impossible takes part in nothing and is listed by ``impossible``. ``repeats`` are the runs that repeat
-another of the row with the same seed, to the last digit: they are no draw of their own and take part in nothing.
+another of the row with the same seed, to the last digit: they are not independent and take part in nothing.
 ``seeded`` says that the runs the ranking metric is the mean of have a seed each, all different, and differ in no
 setting: only those are seeds.
 """
@@ -19,7 +19,7 @@ import pandas as pd
 from reports import stats
 from reports.board.runs import METRICS, BoardQuery, column, is_seed, resolve_name
 from reports.document import text
-from reports.metrics import _legal, higher_is_better
+from reports.metrics import higher_is_better, is_legal
 from tracking import names
 
 LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
@@ -89,24 +89,24 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     wanted = [*METRICS, ask.metric, *(c[8:] for c in settings if c.startswith("metrics."))]
     for metric in dict.fromkeys(wanted):
         values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
-        legal = _legal(metric, values)
+        legal = is_legal(metric, values)
         data.update(_aggregate(metric, values.where(legal & ~repeat).to_numpy(), codes, num_rows))
         data[f"{metric}_bad"] = np.bincount(codes[(~legal & values.notna()).to_numpy()], minlength=num_rows) > 0
     data.update(_aggregate("time_s", runs["time_s"].to_numpy(), codes, num_rows))
     table = pd.DataFrame(data)
-    # The kept checkpoint is the best by validation: its score stands beside the test score of the same weights.
+    # The kept checkpoint is the best by validation: its score belongs to the same weights as the test score.
     best = table[names.BEST_VALIDATION_ACCURACY].notna()
     for suffix in ("", "_spread", "_n", "_bad"):
         kept = table[names.BEST_VALIDATION_ACCURACY + suffix]
         table["validation" + suffix] = kept.where(best, table[names.VALIDATION_ACCURACY + suffix])
     table["gap"] = table[names.TRAIN_ACCURACY] - table[names.TEST_ACCURACY]
     if ask.at_step is not None:
-        # Training of one epoch against the test of another tells nothing.
+        # The train accuracy of one epoch and the test accuracy of another do not compare.
         table["gap"] = np.nan
     _interval(table, ask)
     alike = [table[_setting_name(c)] for c in telling if not c.startswith("metrics.")]
     same, _ = _codes([table["page"], *alike])
-    # Rows that nothing else tells apart come from several experiments: that is said as a setting is.
+    # Rows that differ in nothing else come from several experiments: the experiment is shown as a setting.
     more = ["experiment"] if not by and (table["experiment"].groupby(same).nunique() > 1).any() else []
     table.attrs["settings"] = [*(_setting_name(c) for c in settings if not c.startswith("metrics.")), *more]
     table.attrs["telling"] = [*(_setting_name(c) for c in telling if not c.startswith("metrics.")), *more]
@@ -135,7 +135,7 @@ def _seeded(runs: pd.DataFrame, codes: Any, num_rows: int, repeat: Any, ask: Boa
     """``(num_rows,)`` booleans: whether a row's runs are seeds of one configuration; of those scored where any is."""
     values = column(runs, f"metrics.{ask.metric}").astype("float64")
     frame = pd.DataFrame({"row": codes, "seed": runs["seed"].to_numpy(), "config": runs["config"].to_numpy()})
-    frame["scored"] = (_legal(ask.metric, values) & values.notna()).to_numpy()
+    frame["scored"] = (is_legal(ask.metric, values) & values.notna()).to_numpy()
     frame = frame.loc[~repeat]
     frame = frame.loc[frame["scored"] | ~frame.groupby("row")["scored"].transform("any")]
     rows = frame.groupby("row")

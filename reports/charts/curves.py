@@ -1,4 +1,4 @@
-"""Metric histories: the learning curves of configurations, and values at the best or at a given step."""
+"""Metric histories as the learning curves of configurations."""
 
 from __future__ import annotations
 

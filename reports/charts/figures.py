@@ -1,17 +1,17 @@
-"""The reports' charts as SVG: learning curves, accuracy against cost, confusion matrix, reliability, differences.
+"""Every chart of the project, as SVG: learning curves, score against cost, confusion matrix, calibration, differences.
 
-Each takes plain numbers and gives a ``Figure`` whose alternative text says what a reader would see.
+Each takes plain numbers and gives a ``Figure`` whose alternative text describes it. A ``title`` is drawn into a figure
+that is a file of its own, such as a run's artifact; within a page there is the caption.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports import stats
 from reports.charts import svg
-from reports.charts.labels import Point, place_names
 from reports.document import text
 from reports.document.document import Figure
 
@@ -27,6 +27,72 @@ class Curve:
     second: tuple[tuple[int, float], ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A configuration by its cost and its score, with the score's interval; NaN where there is none.
+
+    ``front``: nothing else is both cheaper and better.
+    """
+
+    label: str
+    cost: float
+    score: float
+    low: float
+    high: float
+    front: bool
+
+
+def training(name: str, history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
+    """One run's loss and accuracy (fractions) over its epochs, train and validation.
+
+    ``history``: one mapping an epoch with ``epoch``, ``train_loss``, ``validation_loss``, ``train_accuracy`` and
+    ``validation_accuracy``.
+    """
+    drawing = svg.Drawing(_WIDTH, 300)
+    epochs = [int(row["epoch"]) for row in history]
+    best = max(history, key=lambda row: (row["validation_accuracy"], -row["epoch"]))
+    at_best = f"best validation {text.percent(best['validation_accuracy'])} at epoch {int(best['epoch'])}"
+    for what, left in (("loss", 60.0), ("accuracy", _WIDTH / 2 + 60)):
+        area = (left, 62.0, left + _WIDTH / 2 - 80, 256.0)
+        lines = {split: _finite(epochs, [row[f"{split}_{what}"] for row in history]) for split in _SPLITS}
+        values = [value for points in lines.values() for _, value in points] or [0.0]
+        y_ticks = (_share_ticks if what == "accuracy" else svg.nice_ticks)(min(values), max(values))
+        y_text = _percent_tick(y_ticks) if what == "accuracy" else text.number
+        frame = svg.axes(
+            drawing, area, _epoch_ticks(epochs[0], epochs[-1]), y_ticks, text.number, y_text, x_title="epoch",
+            y_title=what,
+        )  # fmt: skip
+        if what == "accuracy":
+            x = frame.x(best["epoch"])
+            drawing.line(x, area[1], x, area[3], "c1", 1, "2 4")
+            drawing.text(area[2], area[1] - 16, at_best, anchor="end")
+        for split, (paint, thick, dash) in _SPLITS.items():
+            placed = [(frame.x(epoch), frame.y(value)) for epoch, value in lines[split]]
+            if len(placed) > 1:
+                drawing.path(placed, paint, thick, dash)
+            for x, y in placed if len(placed) <= 30 else ():
+                drawing.dot(x, y, 2.2, paint)
+    for x, (split, (paint, thick, dash)) in zip((60.0, 142.0), _SPLITS.items(), strict=True):
+        drawing.line(x, 12, x + 22, 12, paint, thick, dash)
+        drawing.text(x + 28, 16, split)
+    ends = "; ".join(
+        f"{split} {what} {number(history[0][f'{split}_{what}'])} after epoch {epochs[0]},"
+        f" {number(history[-1][f'{split}_{what}'])} after epoch {epochs[-1]}"
+        for what, number in (("loss", text.number), ("accuracy", text.percent))
+        for split in _SPLITS
+    )
+    alt = f"{f'{title}. ' if title else ''}Learning curves, {at_best}. {ends}."
+    return Figure(name, (drawing.titled(title) if title else drawing).svg(alt), alt)
+
+
+# Paint, thickness and dashes of a split's line.
+_SPLITS = {"train": ("soft", 1.4, "2 4"), "validation": ("c1", 2.2, "")}
+
+
+def _finite(epochs: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
+    return [(e, float(v)) for e, v in zip(epochs, values, strict=True) if math.isfinite(v)]
+
+
 def learning_curves(
     name: str,
     curves: Sequence[Curve],
@@ -36,7 +102,7 @@ def learning_curves(
 ) -> Figure:
     """Scores (fractions) over epochs, a colour a network, each curve named where it ends.
 
-    The first steep fifth of training may run out of the picture, so that the ends can be told apart.
+    The first steep fifth of training may be cut off, so that the ends can be distinguished.
     """
     curves = list(curves)[: len(svg.COLOURS)]
     lines = [points for c in curves for points in (c.first, c.second) if points]
@@ -45,7 +111,7 @@ def learning_curves(
     drawing = svg.Drawing(_WIDTH, 340)
     y_ticks = _share_ticks(min(values), max(values))
     x_ticks = _epoch_ticks(start, last)
-    area = (46.0, 40.0, _WIDTH - 236, 290.0)
+    area = (60.0, 40.0, _WIDTH - 304, 290.0)
     frame = svg.axes(
         drawing, area, x_ticks, y_ticks, text.number, _percent_tick(y_ticks), x_title="epoch", y_title="accuracy"
     )
@@ -64,7 +130,7 @@ def learning_curves(
     for curve, paint, at, end in zip(curves, svg.COLOURS, places, ends, strict=False):
         x_end = frame.x((curve.first or curve.second)[-1][0])
         drawing.path([(x_end + 4, end), (area[2] + 6, end), (area[2] + 16, at)], paint, 0.8, "1 3")
-        drawing.text(area[2] + 20, at + 4, svg.truncated(curve.label, 30), paint, 12, bold=True)
+        drawing.text(area[2] + 20, at + 4, svg.truncated(curve.label, 44), paint)
     if any(c.second for c in curves):
         for x, said, dash, thick in ((area[2] - 170, first, "", 2.2), (area[2] - 72, second, "2 4", 1.2)):
             drawing.line(x, area[1] - 20, x + 22, area[1] - 20, "soft", thick, dash)
@@ -80,10 +146,11 @@ def learning_curves(
 
 
 def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit: str, score_title: str) -> Figure:
-    """Score (fraction) over cost in ``unit`` (``s`` or ``USD``), each with its interval; what nothing beats in both is
-    joined by a line."""
+    """Score (fraction) over cost in ``unit`` (``s`` or ``USD``), each with its interval; the Pareto front is
+    joined by a line. The points are numbered from the best score down and named in a legend at the right."""
     points = sorted(points, key=lambda p: (p.cost, -p.score, p.label))
-    drawing = svg.Drawing(_WIDTH, 360)
+    named = sorted((p for p in points if p.front or len(points) <= 12), key=lambda p: (-p.score, p.cost, p.label))
+    drawing = svg.Drawing(_WIDTH, max(360.0, 80 + 18.0 * len(named)))
     costs = [p.cost for p in points]
     cost_text = text.duration if unit == "s" else text.money
     tick_unit, scale = _time_unit(max(costs)) if unit == "s" else (unit, 1.0)
@@ -94,7 +161,7 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
     ]
     ends = [v for p in points for v in (p.score, p.low, p.high) if math.isfinite(v)]
     y_ticks = _share_ticks(min(ends), max(ends))
-    area = (46.0, 40.0, _WIDTH - 24, 308.0)
+    area = (60.0, 40.0, _WIDTH - 304, drawing.height - 52)
     frame = svg.axes(
         drawing,
         area,
@@ -110,18 +177,35 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
     if len(front) > 1:
         drawing.path(front, "good", 1.2, "1 4")
     for p in points:
-        x = frame.x(p.cost)
-        paint = "good" if p.front else "soft"
         if math.isfinite(p.low) and math.isfinite(p.high):
-            drawing.line(x, frame.y(p.low), x, frame.y(p.high), paint, 1.2)
+            x = frame.x(p.cost)
+            drawing.line(x, frame.y(p.low), x, frame.y(p.high), _paint(p), 1.2)
+    # The best is drawn last, so that no other point covers it.
+    for p in [*(p for p in points if p not in named), *reversed(named)]:
         said = f"{p.label}: {text.percent(p.score)}, {cost_text(p.cost)}"
-        drawing.dot(x, frame.y(p.score), 4.5, paint, hollow=not p.front, title=said)
-    place_names(frame, [p for p in points if p.front or len(points) <= 12], points, area)
+        if p in named:
+            _numbered(drawing, frame.x(p.cost), frame.y(p.score), named.index(p) + 1, p, said)
+        else:
+            drawing.dot(frame.x(p.cost), frame.y(p.score), 4.5, "soft", hollow=True, title=said)
+    for i, p in enumerate(named):
+        y = area[1] + 4 + 18 * i
+        _numbered(drawing, area[2] + 24, y, i + 1, p)
+        drawing.text(area[2] + 38, y + 4, svg.truncated(p.label, 44), "ink" if p.front else "soft")
     best = ", ".join(f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front)
     alt = f"{score_title} against {cost_title} of {text.plural(len(points), 'configuration')}. On the front: {best}."
     less = "faster" if unit == "s" else "cheaper"
-    caption = f"Filled and joined: nothing else is both {less} and better. Bars are 95 % intervals."
+    caption = f"Filled and joined: no other is both {less} and better. Bars are 95 % intervals."
     return Figure(name, drawing.svg(alt), alt, caption)
+
+
+def _paint(point: Point) -> str:
+    return "good" if point.front else "soft"
+
+
+def _numbered(drawing: svg.Drawing, x: float, y: float, number: int, point: Point, title: str = "") -> None:
+    """A dot with its number in it: filled on the front, hollow elsewhere."""
+    drawing.dot(x, y, 8, _paint(point), hollow=not point.front, title=title)
+    drawing.text(x, y + 3.5, str(number), "paper" if point.front else "ink", 10, "middle", bold=point.front)
 
 
 def _time_unit(most_s: float) -> tuple[str, float]:
@@ -129,57 +213,67 @@ def _time_unit(most_s: float) -> tuple[str, float]:
     return ("h", 3600.0) if most_s >= 3 * 3600 else ("min", 60.0) if most_s >= 180 else ("s", 1.0)
 
 
-def confusion(name: str, counts: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
-    """Rows: the label; columns: what the network said; a cell's colour is its share of the row."""
-    size = len(classes)
-    cell = max(6.0, min(38.0, 460.0 / size))
-    longest = max(text.width(svg.truncated(c, 14)) for c in classes)
+def confusion(
+    name: str, counts: Sequence[Sequence[int]], classes: Sequence[str], caption: str, title: str = ""
+) -> Figure:
+    """Rows: the label; columns: what was predicted; a cell's colour is its share of the row.
+
+    With more than about 40 classes there is no room for their names.
+    """
+    size, sums = len(classes), [sum(row) for row in counts]
+    cell = max(6.0 if size <= 100 else 2.0, min(38.0, 460.0 / size))
+    named = cell >= 11
+    longest = max(text.width(svg.truncated(c, 20)) for c in classes) if named else 0
     left, top = max(58.0, 22 + 6.6 * longest), 30 + (6.6 * longest + 4 if longest > 3 else 16.0)
-    drawing = svg.Drawing(left + size * cell + 8, top + size * cell + 8)
+    side = size * cell
+    drawing = svg.Drawing(left + side + 8, top + side + 8)
     drawing.text(left, 14, "predicted →")
     drawing.text(left - 7, 14, "label ↓", anchor="end")
-    for i, said in enumerate(classes):
-        shown = svg.truncated(said, 14)
-        middle = top + (i + 0.5) * cell
-        if cell >= 11:
-            drawing.text(left - 7, middle + 4, shown, size=min(12.0, cell), anchor="end")
+    drawing.box(left, top, side, side, "grid", 0.55)
+    for i in range(1, size if named else 0):
+        drawing.line(left, top + i * cell, left + side, top + i * cell, "paper")
+        drawing.line(left + i * cell, top, left + i * cell, top + side, "paper")
+    gap = 0.5 if named else 0.0
+    for i, class_name in enumerate(classes):
+        shown = svg.truncated(class_name, 20)
+        y = top + i * cell
+        if named:
+            drawing.text(left - 7, y + cell / 2 + 4, shown, size=min(12.0, cell), anchor="end")
             x = left + (i + 0.5) * cell
             if longest > 3:
                 drawing.text(x + 4, top - 6, shown, size=min(12.0, cell), turn=-90)
             else:
                 drawing.text(x, top - 7, shown, anchor="middle")
-        whole = max(sum(counts[i]), 1)
         for j, count in enumerate(counts[i]):
-            said_of = f"{classes[i]} taken for {classes[j]}: {count} of {sum(counts[i])}"
             if count == 0:
-                drawing.box(left + j * cell + 0.5, middle - cell / 2 + 0.5, cell - 1, cell - 1, "grid", 0.55)
                 continue
-            paint, share = ("good" if i == j else "bad"), count / whole
+            paint, share = ("good" if i == j else "bad"), count / sums[i]
             opacity = 0.15 + 0.75 * share if i == j else min(0.2 + 2.0 * share, 0.95)
-            drawing.box(left + j * cell + 0.5, middle - cell / 2 + 0.5, cell - 1, cell - 1, paint, opacity, said_of)
+            said = f"{class_name} predicted as {classes[j]}: {count} of {sums[i]}" if size <= 100 else ""
+            x = left + j * cell
+            drawing.box(x + gap, y + gap, cell - 2 * gap, cell - 2 * gap, paint, opacity, said)
             if cell >= 22:
                 ink = "paper" if opacity > 0.55 else "ink"
-                drawing.text(left + (j + 0.5) * cell, middle + 4, str(count), ink, min(12.0, cell * 0.42), "middle")
+                drawing.text(x + cell / 2, y + cell / 2 + 4, str(count), ink, min(12.0, cell * 0.42), "middle")
     right = sum(counts[i][i] for i in range(size))
-    total = sum(map(sum, counts))
     wrong = sorted(
-        ((counts[i][j], classes[i], classes[j]) for i in range(size) for j in range(size) if i != j and counts[i][j]),
+        ((count, classes[i], classes[j]) for i, row in enumerate(counts) for j, count in enumerate(row) if i != j),
         key=lambda w: (-w[0], w[1], w[2]),
     )[:3]
-    said = "; ".join(f"{a} taken for {b} {k} times" if k > 1 else f"{a} taken for {b} once" for k, a, b in wrong)
-    alt = f"Confusion matrix, {title}: {right} of {total} right. " + (
-        f"Most frequent: {said}." if said else "No error."
+    most = "; ".join(f"{a} predicted as {b} {'once' if k == 1 else f'{k} times'}" for k, a, b in wrong if k)
+    alt = f"Confusion matrix, {title or caption}: {right} of {sum(sums)} right. " + (
+        f"Most frequent: {most}." if most else "No error."
     )
-    return Figure(name, drawing.svg(alt), alt, title)
+    return Figure(name, (drawing.titled(title) if title else drawing).svg(alt), alt, caption)
 
 
 def reliability(name: str, bins: Sequence[tuple[float, float, int]], error: float) -> Figure:
-    """How often the network is right against how sure it is; on the diagonal it is as right as it is sure."""
+    """Accuracy against confidence, in bins of confidence; on the diagonal the network is calibrated."""
     drawing = svg.Drawing(400, 360)
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     area = (52.0, 34.0, 376.0, 300.0)
     percent = _percent_tick(ticks)
-    frame = svg.axes(drawing, area, ticks, ticks, percent, percent, x_title="probability it gives", y_title="right")
+    frame = svg.axes(drawing, area, ticks, ticks, percent, percent, x_title="confidence", y_title="accuracy")
     drawing.line(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "faint", 1.2, "4 4")
     most = max((count for *_, count in bins), default=1)
     placed = [(frame.x(sure), frame.y(right)) for sure, right, _ in bins]
@@ -188,12 +282,10 @@ def reliability(name: str, bins: Sequence[tuple[float, float, int]], error: floa
     for (sure, right, count), (x, y) in zip(bins, placed, strict=True):
         low, high = (float(end) for end in stats.wilson(right, count))
         drawing.line(x, frame.y(low), x, frame.y(high), "soft", 1.2)
-        said = f"{text.percent(sure)} sure, {text.percent(right)} right, {text.plural(count, 'picture')}"
+        said = f"confidence {text.percent(sure)}, accuracy {text.percent(right)}, {text.plural(count, 'picture')}"
         drawing.dot(x, y, 2.5 + 5 * math.sqrt(count / most), "c1", title=said)
-    alt = f"Reliability: expected calibration error {text.percent(error)} over {len(bins)} bins of probability."
-    return Figure(
-        name, drawing.svg(alt), alt, "On the dashed line it is as right as it is sure. Bars are 95 % intervals."
-    )
+    alt = f"Reliability: expected calibration error {text.percent(error)} over {len(bins)} bins of confidence."
+    return Figure(name, drawing.svg(alt), alt, "The dashed line is perfect calibration. Bars are 95 % intervals.")
 
 
 def differences(name: str, rows: Sequence[tuple[str, float, float, float]], title: str) -> Figure:
@@ -203,7 +295,7 @@ def differences(name: str, rows: Sequence[tuple[str, float, float, float]], titl
     ticks = [t / 100 for t in svg.nice_ticks(100 * min(ends), 100 * max(ends))]
     bottom = 30.0 + 30 * len(rows)
     left = 16 + 6.6 * max(text.width(svg.truncated(label, 56)) for label, *_ in rows)
-    x = svg.Scale(ticks[0], ticks[-1], left, _WIDTH - 20)
+    x = svg.Scale(low=ticks[0], high=ticks[-1], start=left, end=_WIDTH - 20)
     for tick in ticks:
         drawing.line(x(tick), 16, x(tick), bottom, "soft" if tick == 0 else "grid")
         drawing.text(x(tick), bottom + 18, text.points(tick), anchor="middle")

@@ -1,7 +1,7 @@
 """Small drawings without a plotting library: scales, ticks and marks as SVG text, the same bytes on every machine.
 
-Colours are the page's variables with fallbacks of their own, so that a drawing looks right inside the page, in dark and
-in light, and as a file beside a markdown text.
+Colours are the page's variables with fallbacks, so that a drawing looks right within the page, dark or light, and as a
+file of its own.
 """
 
 from __future__ import annotations
@@ -87,20 +87,27 @@ class Drawing:
 
     def text(
         self, x: float, y: float, said: str, paint: str = "soft", size: float = 12, anchor: str = "start",
-        bold: bool = False, turn: float = 0, halo: bool = False,
+        bold: bool = False, turn: float = 0,
     ) -> None:  # fmt: skip
         weight = ' font-weight="600"' if bold else ""
-        if halo:
-            # What lies under the words shows through beside them, not within them.
-            weight += f' paint-order="stroke" stroke="{colour("paper")}" stroke-width="4" stroke-linejoin="round"'
         turned = f' transform="rotate({n(turn)} {n(x)} {n(y)})"' if turn else ""
         self.parts.append(
             f'<text x="{n(x)}" y="{n(y)}" fill="{colour(paint)}" font-size="{n(size)}" text-anchor="{anchor}"'
             f"{weight}{turned}>{words(said)}</text>"
         )
 
+    def titled(self, title: str) -> Drawing:
+        """The drawing with a background and a title: for a file that is not part of a page."""
+        title, margin, head = truncated(title, 110), 16.0, 44.0
+        # At most 8 px a column of the title; the drawing stays at the left.
+        whole = Drawing(2 * margin + max(self.width, 8 * width(title)), self.height + head + margin)
+        whole.box(0, 0, whole.width, whole.height, "paper")
+        whole.text(margin, 24, title, "ink", 14, bold=True)
+        whole.parts += [f'<g transform="translate({n(margin)} {n(head)})">', *self.parts, "</g>"]
+        return whole
+
     def svg(self, alt: str) -> str:
-        """The drawing as an element that also stands alone as a file."""
+        """The drawing as an element that is also a whole SVG file."""
         return (
             f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {n(self.width)} {n(self.height)}"'
             f' width="{n(self.width)}" height="{n(self.height)}" role="img" aria-label="{words(alt)}"'
@@ -134,7 +141,7 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """Maps values between ``low`` and ``high`` to pixels between ``start`` and ``end``; ``log`` by ratio."""
 
@@ -172,8 +179,8 @@ def axes(
 ) -> Frame:
     """Draw grid, ticks and titles in ``area`` (left, top, right, bottom); the scales run from first to last tick."""
     left, top, right, bottom = area
-    x = Scale(x_ticks[0], x_ticks[-1], left, right, log_x)
-    y = Scale(y_ticks[0], y_ticks[-1], bottom, top)
+    x = Scale(low=x_ticks[0], high=x_ticks[-1], start=left, end=right, log=log_x)
+    y = Scale(low=y_ticks[0], high=y_ticks[-1], start=bottom, end=top)
     for tick in y_ticks:
         drawing.line(left, y(tick), right, y(tick), "grid")
         drawing.text(left - 8, y(tick) + 4, y_text(tick), anchor="end")
@@ -182,12 +189,12 @@ def axes(
         drawing.line(x(tick), bottom, x(tick), bottom + 4, "faint")
         drawing.text(x(tick), bottom + 18, x_text(tick), anchor="middle")
     drawing.text(right, bottom + 36, x_title, anchor="end")
-    drawing.text(0, top - 16, y_title)
+    drawing.text(left - 46, top - 16, y_title)
     return Frame(drawing, x, y)
 
 
 def above(points: Sequence[tuple[float, float]], bottom: float) -> list[list[tuple[float, float]]]:
-    """The pieces of a line that lie above the pixel row ``bottom``, cut where they cross it."""
+    """The pieces of a line above the pixel row ``bottom``, cut where they cross it."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for i, (x, y) in enumerate(points):
         if i and (points[i - 1][1] > bottom) != (y > bottom):

@@ -79,7 +79,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length. ``marked``: rows that stand out; ``more``: rows left out, so that the page says so."""
+    """Columns of equal length. ``marked``: rows that stand out; ``more``: rows left out, which the page mentions."""
 
     columns: tuple[Column, ...]
     marked: tuple[int, ...] = ()
@@ -92,7 +92,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing: ``name`` is the file's without its ending, ``svg`` stands alone, ``alt`` says what it shows."""
+    """A drawing: ``name`` is the file's without its ending, ``svg`` also works as a file, ``alt`` describes it."""
 
     name: str
     svg: str

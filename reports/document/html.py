@@ -1,6 +1,6 @@
 """A document as one HTML file: no network, dark and light, sortable tables, readable on a phone.
 
-The template escapes every text; a content security policy that allows this page's own script alone stands behind it.
+The template escapes every text; a content security policy also allows only this page's own script.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def render(document: Document) -> str:
 
 
 def fragment(document: Document) -> str:
-    """The blocks alone, in a ``div`` that brings its style along: what a notebook shows."""
+    """The blocks alone, in a ``div`` with its style: what a notebook shows."""
     return _template("fragment.html.j2").render(document=document, style=Markup(_asset("page.css")))
 
 
@@ -65,7 +65,7 @@ def sort_key(column: Column, row: int) -> str:
 
 
 def is_long(column: Column) -> bool:
-    """Whether it has a cell too long to stand on one line."""
+    """Whether it has a cell too long for one line."""
     return any(width(plain(cell)) > _SHORT for cell in column.cells)
 
 

@@ -1,6 +1,6 @@
 """A document as CommonMark with GitHub's tables, aligned so that it reads well in a terminal too.
 
-Whatever stands in a run's name or tag is shown and never acted upon: every text is escaped here, and only here.
+Any text in a run's name or tag is shown as it is and never interpreted: it is escaped here, and only here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from reports.document.text import one_line, pad, plural, width
 
 def render(document: Document, figures: Mapping[str, str] | None = None) -> str:
     """The document as text ending in one newline. ``figures``: figure's name -> path beside the text; others are left
-    out, with headings that would stand over nothing."""
+    out, with headings that would have nothing below them."""
     blocks = [b for b in document.blocks if not (isinstance(b, Figure) and b.name not in (figures or {}))]
     parts = [f"# {escaped(document.title)}"]
     for i, block in enumerate(blocks):
@@ -72,7 +72,7 @@ def table(block: Table) -> str:
 
 
 def _unbroken(number: str) -> str:
-    """A number with its unit and spread, which no narrow table may tear apart."""
+    """A number with its unit and spread, which a narrow table must not break."""
     return number.replace(" ", "\u00a0")
 
 
@@ -122,5 +122,5 @@ def _code(text: str, in_table: bool) -> str:
 
 
 def _at_line_start(text: str) -> str:
-    """Text that cannot be taken for a heading, list, quote or rule."""
+    """Text that cannot be read as a heading, list, quote or rule."""
     return re.sub(r"^(\d+)([.)])", r"\1\\\2", re.sub(r"^([#>+=-])", r"\\\1", text))

@@ -1,4 +1,4 @@
-"""Numbers as words: the only place where a value becomes the text a reader sees.
+"""Values as text: the only place where a value becomes what a reader sees.
 
 Everything takes Python or numpy scalars and gives plain text; a missing value gives ``MISSING``. Nothing here knows
 markdown or HTML beyond the escaping of markdown cells.
@@ -178,7 +178,7 @@ def markdown(value: Any) -> str:
         return text
     text = _ALWAYS.sub(r"\\\1", text)
     text = _UNDERSCORE.sub(r"\\_", text)
-    # GitHub turns bare addresses into links and tells the people behind @names, however the sign is written.
+    # GitHub turns bare addresses into links and notifies the people named by @, however the sign is written.
     return _SCHEME.sub(lambda m: m.group().replace(":", "&#58;").replace(".", "&#46;").replace("@", "@\u2060"), text)
 
 

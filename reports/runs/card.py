@@ -1,4 +1,4 @@
-"""One run's card: what it learned from, how it was set, how well it does, what it took, how to repeat it."""
+"""One run's card: its data, settings, scores, time and cost, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
         paper.add(*_by_class(opened, run, test), *_calibration(test))
     paper.add(*_effort(run), *_settings(run), *reuse.environment_of(environment))
     paper.add(*reuse.rerun_blocks(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
-    return Report(paper, _as_data(run, data, test))
+    return Report(lambda _: paper, lambda: _as_data(run, data, test))
 
 
 def _answer(run: Run) -> Text:
@@ -58,7 +58,7 @@ def _answer(run: Run) -> Text:
     on = [f"on {text.one_line(run.params['dataset'])}"] if "dataset" in run.params else []
     head = f"{' '.join([*([', '.join(words)] if words else []), *on])}: " if words or on else ""
     if names.PRETEXT in run.tags:
-        return f"{head}learned a made-up task ({run.tags[names.PRETEXT]}), a source for transfer and no candidate."
+        return f"{head}trained on a pretext task ({run.tags[names.PRETEXT]}): a source for transfer, not a candidate."
     accuracy = run.metric(names.TEST_ACCURACY)
     if accuracy is None:
         said = f"{head}no test accuracy" if head else "No test accuracy"
@@ -66,11 +66,11 @@ def _answer(run: Run) -> Text:
             return f"{said}: another tool logged this run."
         if run.metric(names.MODEL_SIZE_BYTES) is None and run.tags.get(names.LAUNCHER) == "import":
             return (
-                f"{said}, and no model that could be tested. What trains it again: ",
+                f"{said}, and no model that could be tested. To train it again: ",
                 Code(retrain(run.params)),
                 ".",
             )
-        return (f"{said}. What fills it: ", Code(f"python -m trainers.evaluate {run.run_id}"), ".")
+        return (f"{said}. To compute it: ", Code(f"python -m trainers.evaluate {run.run_id}"), ".")
     images = run.metric(names.num_images("test"))
     tested = f" on {text.count(images)} pictures" if images is not None else ""
     if tested and run.tags.get(names.TEST_OVERLAP) == "0":
@@ -79,7 +79,7 @@ def _answer(run: Run) -> Text:
 
 
 def _state(run: Run) -> list[Block]:
-    """How it ended, where that was not well, and what cannot be true."""
+    """How it ended where it did not finish, and what looks wrong."""
     blocks: list[Block] = []
     if run.status != "FINISHED":
         reason = run.tags.get(names.STATUS_REASON) or run.tags.get(names.ERROR_TYPE) or "no reason was recorded"
@@ -87,17 +87,21 @@ def _state(run: Run) -> list[Block]:
         said = f"{run.status}: {text.one_line(reason)}{f' ({text.one_line(advice)})' if advice else ''}"
         blocks.append(Paragraph(said, "warning"))
     blocks += [
-        Paragraph(f"{metric} is {text.number(value, 6)}, which it cannot be; the value is left out.", "warning")
+        Paragraph(f"{metric} is {text.number(value, 6)}, which is impossible; the value is ignored.", "warning")
         for metric, value in run.impossible
     ]
     if names.FLAGGED in run.tags:
         blocks.append(Paragraph(f"{text.one_line(run.tags[names.FLAGGED])}.", "warning"))
     overlap = run.tags.get(names.TEST_OVERLAP)
     if overlap == "unknown":
-        said = "Whether it was trained on some of the test pictures is not known; if so, the test score flatters."
+        said = (
+            "Whether it was trained on some of the test pictures is not known; if so, the test score is too optimistic."
+        )
         blocks.append(Paragraph(said, "warning"))
     elif overlap and overlap != "0":
-        blocks.append(Paragraph(f"{overlap} test pictures were trained on, so the test score flatters.", "warning"))
+        blocks.append(
+            Paragraph(f"{overlap} test pictures were trained on, so the test score is too optimistic.", "warning")
+        )
     return blocks
 
 
@@ -130,12 +134,12 @@ def _settings(run: Run) -> list[Block]:
     )
     blocks: list[Block] = [Heading("Settings"), Table(columns)]
     if idle:
-        blocks.append(Paragraph(f"Without effect beside these: {text.join(idle)}.", "note"))
+        blocks.append(Paragraph(f"Without effect with these settings: {text.join(idle)}.", "note"))
     return blocks
 
 
 def _has_effect(key: str, run: Run) -> bool:
-    """Whether a setting does anything beside the run's others, such as momentum beside adam."""
+    """Whether a setting has an effect with the run's others: momentum has none with adam."""
     used_with = names.PARAMS[key].used_with
     return used_with is None or used_with[0] not in run.params or run.params[used_with[0]] in used_with[1]
 
@@ -171,7 +175,7 @@ def _scores(run: Run, data: list[Data]) -> list[Block]:
 
 
 def _foreign(run: Run, level: int) -> list[Block]:
-    """The metrics that another tool logged, or somebody beside the vocabulary's."""
+    """The metrics that are not in the vocabulary, such as another tool's."""
     other = [m for m in foreign_metrics([run]) if m not in other_scores.metrics(run)]
     if not other:
         return []
@@ -203,12 +207,12 @@ def _calibration(test: Predictions) -> list[Block]:
     bins, error = stats.calibration(test.probability, test.hits)
     sure, right = float(test.probability.mean()), float(test.hits.mean())
     low, high = (float(end) for end in stats.wilson(right, len(test.hits)))
-    word = "about as sure as it is right, as far as so many pictures can tell"
+    word = "calibrated, as far as this number of pictures can show"
     if not low <= sure <= high:
-        word = "surer than it is right" if sure > right else "less sure than it is right"
+        word = "overconfident" if sure > right else "underconfident"
     said = (
-        f"On average it gives its answer {text.percent(sure)} and is right {text.percent(right)} of the time:"
-        f" {word}. Expected calibration error {text.percent(error)}."
+        f"Mean confidence {text.percent(sure)}, accuracy {text.percent(right)}: {word}."
+        f" Expected calibration error {text.percent(error)}."
     )
     return [Heading("Calibration"), Paragraph(said), figures.reliability("calibration", bins, error)]
 
@@ -261,26 +265,26 @@ def confusion(predicted: Predictions, num_classes: int) -> NDArray[np.int64]:
 
 
 def table(counts: NDArray[np.int64], classes: list[str]) -> Table:
-    """One row a class: pictures, share found (recall) with Wilson's interval, share of claims true (precision)."""
-    right, labelled, claimed = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    """One row a class: pictures, recall with Wilson's interval, precision, the class it is most often confused with."""
+    right, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        recall, precision = right / labelled, right / claimed
+        recall, precision = right / labelled, right / predicted
     low, high = stats.wilson(recall, labelled)
     names = [text.one_line(c) for c in classes[: len(counts)]]
     return Table(
         (
             Column("class", False, names),
             Column("pictures", True, [text.count(n) for n in labelled], labelled.tolist()),
-            Column("found", True, [text.percent(r) for r in recall], recall.tolist()),
+            Column("recall", True, [text.percent(r) for r in recall], recall.tolist()),
             Column("95 % interval", True, [text.interval(a, b) for a, b in zip(low, high, strict=True)], low.tolist()),
-            Column("true when claimed", True, [text.percent(p) for p in precision], precision.tolist()),
-            Column("mostly taken for", False, [_confused(row, i, names) for i, row in enumerate(counts)]),
+            Column("precision", True, [text.percent(p) for p in precision], precision.tolist()),
+            Column("most often confused with", False, [_confused(row, i, names) for i, row in enumerate(counts)]),
         )
     )
 
 
 def _confused(row: Any, own: int, names: list[str]) -> str:
-    """``3 (5)``: the class it is most often taken for, and how often."""
+    """``3 (5)``: the class it is most often confused with, and how often."""
     others = [(int(n), j) for j, n in enumerate(row) if j != own and n]
     if not others:
         return text.MISSING

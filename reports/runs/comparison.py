@@ -1,4 +1,4 @@
-"""Runs side by side: what was set differently, how they score, and whether one is better on the very same pictures."""
+"""Runs side by side: what was set differently, how they score, and whether one is better on the same pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _METRICS = (
 
 
 def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report:
-    """Compare two runs or more by id or the beginning of it. Raises ReportError for fewer, or one that is not there."""
+    """Compare two runs or more by id or the beginning of it. Raises ReportError for fewer, or an unknown one."""
     if len(run_ids) < 2:
         raise ReportError(f"compare needs two runs or more, {len(run_ids)} given")
     opened, runs = find(list(run_ids), store)
@@ -53,7 +53,7 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report
         a, b = predicted[i], predicted[j]
         if len(runs) == 2 and a is not None and b is not None:
             paper.add(*disagreements(runs, calls, a, b, opened))
-    return Report(paper, _data(runs, pairs))
+    return Report(lambda _: paper, lambda: _data(runs, pairs))
 
 
 def display_names(runs: Sequence[Run]) -> list[str]:
@@ -88,11 +88,11 @@ def _answer(runs: Sequence[Run], calls: Sequence[str], pairs: dict[tuple[int, in
         have = "has" if len(lacking) == 1 else "have"
         said = f"{text.join([calls[i] for i in lacking])} {have} no test accuracy, so which run is better is unknown."
         fill = [(Code(f"python -m trainers.evaluate {runs[i].run_id}"),) for i in lacking if runs[i].is_ours]
-        return (said, " What fills it: ", *joined(fill), ".") if fill else said
+        return (said, " To compute it: ", *joined(fill), ".") if fill else said
     (best, i), (next_best, j) = known[0], known[1]
     pair = pairs[min(i, j), max(i, j)]
     if best == next_best:
-        head: Text = (Strong(calls[i]), " and ", Strong(calls[j]), f" score alike: {text.percent(best)}")
+        head: Text = (Strong(calls[i]), " and ", Strong(calls[j]), f" have equal scores: {text.percent(best)}")
     else:
         ahead = text.points(best - next_best).lstrip("+")
         head = (
@@ -103,7 +103,7 @@ def _answer(runs: Sequence[Run], calls: Sequence[str], pairs: dict[tuple[int, in
             f" ({text.percent(next_best)})",
         )
     if pair is None:
-        tail = "; without predictions of both on the same pictures nobody can say whether that is chance."
+        tail = "; without predictions of both on the same pictures, whether that is chance is unknown."
     else:
         verdict, p = pair
         corrected = f", {text.p_value(p)} after Holm's correction for {len(pairs)} pairs" if len(pairs) > 1 else ""
@@ -124,8 +124,8 @@ def _warning(runs: Sequence[Run]) -> Paragraph | None:
     if len(digests) < 2:
         return None
     return Paragraph(
-        f"These runs were tested on {len(digests)} different sets of pictures. Their scores do not compare; only"
-        " pictures that stand in both sets are judged below.",
+        f"These runs were tested on {len(digests)} different sets of pictures. Their scores are not comparable;"
+        " only pictures in both sets are compared below.",
         "warning",
     )
 
@@ -184,7 +184,7 @@ def _scores(runs: Sequence[Run], calls: Sequence[str]) -> list[Heading | Table |
 
 
 def score_text(run: Run, key: str) -> str:
-    """A metric's value, an accuracy with its interval; a value that cannot be is marked."""
+    """A metric's value, an accuracy with its interval; an impossible value is marked."""
     value = run.metric(key)
     if value is None:
         raw = dict(run.impossible).get(key)
@@ -246,7 +246,7 @@ def _tests(
 
 
 def _agreement(several: Sequence[tuple[str, Predictions]]) -> Table:
-    """The share of pictures on which two runs say the same, right or wrong."""
+    """The share of pictures on which two runs predict the same, right or wrong."""
     same = common([p for _, p in several])
     calls = [call for call, _ in several]
     columns = [Column("", False, calls)]

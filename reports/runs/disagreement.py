@@ -1,4 +1,4 @@
-"""The pictures on which two runs differ: which one is right, how sure the other was, and the pictures where at hand."""
+"""The pictures on which two runs differ: which is right, how confident the other was, the picture files found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def disagreements(
     same = float((a.predicted == b.predicted).mean())
     blocks: list[Heading | Paragraph | Table | Figure] = [
         Heading("Where they differ"),
-        Paragraph(f"They say the same about {text.percent(same)} of {text.plural(len(a.digest), 'picture')}."),
+        Paragraph(f"They agree on {text.percent(same)} of {text.plural(len(a.digest), 'picture')}."),
     ]
     size = 1 + max(int(x.max()) for x in (a.label, a.predicted, b.predicted))
     classes = class_names(store, runs[0].run_id, runs[0].artifact_uri, size)
@@ -42,7 +42,7 @@ def disagreements(
             (str(a.digest[i]), str(a.key[i]), f"{classes[a.label[i]]}, not {classes[wrong.predicted[i]]}") for i in rows
         ]
         sheet = thumbnails.contact_sheet(
-            f"only-{number}", said, source, f"{calls[1 - who]} takes each for something else; most certain first"
+            f"only-{number}", said, source, f"{calls[1 - who]} is wrong on each; highest confidence first"
         )
         if sheet is not None:
             blocks.append(sheet)
@@ -51,10 +51,10 @@ def disagreements(
             Table(
                 (
                     Column("picture", False, [(Code(str(a.key[i])),) for i in shown]),
-                    Column("is", False, [classes[a.label[i]] for i in shown]),
-                    Column("taken for", False, [classes[wrong.predicted[i]] for i in shown]),
+                    Column("label", False, [classes[a.label[i]] for i in shown]),
+                    Column("predicted", False, [classes[wrong.predicted[i]] for i in shown]),
                     Column(
-                        "how sure",
+                        "confidence",
                         True,
                         [text.percent(wrong.probability[i]) for i in shown],
                         wrong.probability[shown].tolist(),

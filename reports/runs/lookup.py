@@ -20,7 +20,7 @@ from tracking.frame.query import HasUri
 from tracking.store import connection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """A split as the run logged it: ``num_images`` and ``source`` as far as they were written down."""
 
@@ -32,7 +32,7 @@ class Data:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A tracked run; ``params``, ``metrics`` and ``tags`` hold what is there, in the vocabulary's types."""
 
@@ -41,8 +41,6 @@ class Run:
     experiment: str
     experiment_id: str
     status: str
-    start_time: Any
-    end_time: Any
     artifact_uri: str | None
     params: dict[str, Any]
     metrics: dict[str, float]
@@ -61,25 +59,25 @@ class Run:
         return any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
 
     def metric(self, key: str) -> float | None:
-        """A metric's value; None where it is missing or cannot be."""
+        """A metric's value; None where it is missing or impossible."""
         value = self.metrics.get(key)
         return None if value is None or value != value or key in dict(self.impossible) else value
 
 
 def find(ids: list[str], store: HasUri | str | None) -> tuple[HasUri, list[Run]]:
-    """The store and the runs, in the order asked. Raises ReportError for an id that is none, or several."""
+    """The store and the runs, in the order asked. Raises ReportError for an id that matches none or several."""
     opened = open_store(store)
     return opened, [_find(run_id, opened) for run_id in ids]
 
 
 def _find(run_id: str, store: HasUri) -> Run:
     if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", run_id):
-        raise ReportError(f"{run_id!r} is no run id: give at least 4 of its characters")
+        raise ReportError(f"{run_id!r} is not a run id: give at least its first 4 characters")
     for where in ("attributes.run_id", f"tags.{names.JOURNAL_ID}"):
         found = load(store, filter=f"{where} LIKE '{run_id}%'")
         if len(found) > 1:
             listed = ", ".join(sorted(found["run_id"])[:5])
-            raise ReportError(f"{run_id!r} could be {len(found)} runs: {listed}; give more of the id")
+            raise ReportError(f"{run_id!r} matches {len(found)} runs: {listed}; give more of the id")
         if len(found) == 1:
             return _run(found)
     raise ReportError(
@@ -96,18 +94,16 @@ def _run(frame: pd.DataFrame) -> Run:
 
     logged = {c[8:]: float(row[c]) for c in frame.columns if c.startswith("metrics.")}
     return Run(
-        str(row["run_id"]),
-        str(row["run_name"] or ""),
-        str(row["experiment"]),
-        str(row["experiment_id"]),
-        str(row["status"]),
-        row["start_time"],
-        row["end_time"],
-        row["artifact_uri"],
-        {k: v.item() if hasattr(v, "item") else v for k, v in of("params").items()},
-        logged,
-        {k: str(v) for k, v in of("tags").items()},
-        tuple((metric, value) for _, metric, value in impossible(frame)),
+        run_id=str(row["run_id"]),
+        name=str(row["run_name"] or ""),
+        experiment=str(row["experiment"]),
+        experiment_id=str(row["experiment_id"]),
+        status=str(row["status"]),
+        artifact_uri=row["artifact_uri"],
+        params={k: v.item() if hasattr(v, "item") else v for k, v in of("params").items()},
+        metrics=logged,
+        tags={k: str(v) for k, v in of("tags").items()},
+        impossible=tuple((metric, value) for _, metric, value in impossible(frame)),
     )
 
 
@@ -118,7 +114,14 @@ def data_of(run: Run, store: HasUri) -> list[Data]:
         profile = _parsed(one.profile)
         num_images = profile.get("num_images", profile.get("num_rows"))
         found.append(
-            Data(one.context, one.name, one.digest, num_images, profile.get("num_classes"), _place(one.source))
+            Data(
+                context=one.context,
+                name=one.name,
+                digest=one.digest,
+                num_images=num_images,
+                num_classes=profile.get("num_classes"),
+                source=_place(one.source),
+            )
         )
     order = {name: i for i, name in enumerate(names.SPLITS)}
     return sorted(found, key=lambda d: (order.get(d.context, 9), d.context, d.digest))

@@ -22,7 +22,7 @@ def metrics(run: Run) -> set[str]:
 
 
 def blocks(run: Run) -> list[Block]:
-    """A table, and which of the scores flatter."""
+    """A table, and which of the scores are too optimistic."""
     named = data_sets(run)
     if not named:
         return []
@@ -38,14 +38,15 @@ def blocks(run: Run) -> list[Block]:
         Column("content digest", False, [(Code(run.tags[names.dataset_digest(name)]),) for name in named]),
         Column("from", False, [_source(run, name) for name in named]),
     ]
-    flatter = [
+    overlaps = [
         Paragraph(
-            f"{n} of the {text.count(k)} pictures of {name} are training pictures, so that score flatters.", "note"
+            f"{n} of the {text.count(k)} pictures of {name} are training pictures, so that score is too optimistic.",
+            "note",
         )
         for name, n, k in zip(named, learned, images, strict=True)
         if n not in ("0", "unknown")
     ]
-    return [Heading("On other pictures", 3), Table(tuple(columns)), *flatter]
+    return [Heading("On other pictures", 3), Table(tuple(columns)), *overlaps]
 
 
 def as_data(run: Run) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How one run is made use of: the environment it had, the lines that repeat it, the lines that load its model."""
+"""How to use a run: its environment, the commands that repeat it, the code that loads its model."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def rerun_blocks(run: Run, store: HasUri, has_config: bool, environment: Mapping
         return []
     blocks: list[Block] = [Heading("How to repeat it"), Listing("\n".join(lines))]
     if isinstance(git, dict) and git.get("dirty"):
-        blocks.append(
-            Paragraph("The code had changes that were not committed, so the commit alone is not all of it.", "note")
-        )
+        blocks.append(Paragraph("The code had changes that were not committed, so the commit is not complete.", "note"))
     return blocks
 
 
@@ -75,7 +73,7 @@ def how_to_load(run: Run, store: HasUri, flavor: bool) -> list[Block]:
     """How to use its network."""
     title = Heading("How to load the model")
     if names.MODEL_URI in run.tags:
-        return [title, Paragraph(("It lies at ", Code(run.tags[names.MODEL_URI]), "."))]
+        return [title, Paragraph(("It is at ", Code(run.tags[names.MODEL_URI]), "."))]
     if not flavor:
         has_model = run.metric(names.MODEL_SIZE_BYTES) is not None
         return [title, Listing("\n".join(_download(run, store, "model")))] if has_model else []
@@ -90,7 +88,7 @@ def how_to_load(run: Run, store: HasUri, flavor: bool) -> list[Block]:
 
 
 def _download(run: Run, store: HasUri, path: str) -> list[str]:
-    """The lines of shell that fetch an artifact; MLflow has to be told of the store, which is not its default."""
+    """The shell lines that fetch an artifact; MLflow needs the store's URI, which is not its default."""
     return [
         f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}",
         f"mlflow artifacts download --run-id {run.run_id} --artifact-path {path} --dst-path .",

@@ -43,7 +43,7 @@ TAGS = ("config_fingerprint", "test_dataset_digest", "launcher", "init_label", "
 
 _READERS = {
     "leaderboard": """
-import reports.board.board as b, reports.document.markdown, reports.board.page, reports.board.export
+import reports.board.frame as b, reports.document.markdown
 import tracking.frame.sql, tracking.frame.api
 def work(uri): return len(b.leaderboard(uri).to_text("md"))
 """,

@@ -1,17 +1,18 @@
-"""One run's card: what is there is told, what is not is left out, what is wrong is said first."""
+"""One run's card: shows what was logged, leaves out the rest, and begins with what is wrong."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 import reports
-from reports.document.document import Figure, Heading, Paragraph, plain
+from reports.document.document import Figure, Heading, plain
 from reports.runs import card
-from reports.runs import card as perclass
 from tests.support.runs import Filler, empty_store, predictions, trained
 from tracking.store.artifacts import local_folder
 from tracking.store.predictions import Predictions
@@ -22,7 +23,7 @@ def filler() -> Filler:
     return empty_store()
 
 
-def headings(paper: reports.Paper) -> list[str]:
+def headings(paper: reports.Report) -> list[str]:
     return [plain(b.text) for b in paper.document.blocks if isinstance(b, Heading)]
 
 
@@ -67,7 +68,7 @@ def test_a_full_run(filler: Filler) -> None:
     assert "44 layers, scratch, 30 epochs on digits: **97.5 % (95.3–98.7 %)** test accuracy on 360 pictures" in text
     assert "The kept checkpoint is that of epoch 2." in text
     assert "| train | digits |    1,257 |" in text and "`dd-test`" in text
-    assert "Without effect beside these: momentum." in text and "`beta_1`" in text
+    assert "Without effect with these settings: momentum." in text and "`beta_1`" in text
     assert "starting" in text and "ml.p3.2xlarge" in text and "0.0042 USD" in text
     assert "git checkout abc123" in text and "python -m trainers.run --config config.toml" in text
     assert "not committed" in text
@@ -120,27 +121,31 @@ def test_a_bare_foreign_run(filler: Filler) -> None:
 
 def test_a_run_without_a_score_says_what_fills_it(filler: Filler) -> None:
     run_id = filler.run(**trained(44, test=None))
-    said = "44 layers, scratch, 30 epochs on digits: no test accuracy. What fills it: "
+    said = "44 layers, scratch, 30 epochs on digits: no test accuracy. To compute it: "
     assert f"{said}`python -m trainers.evaluate {run_id}`." in reports.run_card(run_id, filler.uri).to_text()
     noted = filler.run("noted", params={"num_layers": 34, "epochs": 50}, tags={"launcher": "import"})
-    said = "34 layers, 50 epochs: no test accuracy, and no model that could be tested. What trains it again: "
+    said = "34 layers, 50 epochs: no test accuracy, and no model that could be tested. To train it again: "
     text = reports.run_card(noted, filler.uri).to_text()
     assert f"{said}`python -m trainers.run --epochs 50 --num-layers 34 --dataset PATH`." in text
 
 
 @pytest.mark.parametrize(
     ("right", "sure", "word"),
-    [(0.9, 0.99, "surer than it is right"), (0.9, 0.5, "less sure"), (0.9, 0.91, "about as sure as it is right")],
+    [(0.9, 0.99, "overconfident"), (0.9, 0.5, "underconfident"), (0.9, 0.91, ": calibrated")],
 )
-def test_calibration_is_judged_within_what_so_many_pictures_can_tell(right: float, sure: float, word: str) -> None:
-    label = np.zeros(100, dtype=np.int64)
-    said = (np.arange(100) >= 100 * right).astype(np.int64)
-    none = np.array([""] * 100, dtype=object)
-    blocks = card._calibration(
-        Predictions(digest=none, key=none, label=label, predicted=said, probability=np.full(100, sure))
+def test_calibration_is_judged_within_what_so_many_pictures_can_tell(
+    filler: Filler, tmp_path: Path, right: float, sure: float, word: str
+) -> None:
+    pictures = [str(i) for i in range(100)]
+    predicted = (np.arange(100) >= 100 * right).astype(np.int32)
+    frame = pd.DataFrame(
+        {"image_digest": pictures, "key": pictures, "label": 0, "predicted": predicted, "probability": sure}
     )
-    [paragraph] = [b for b in blocks if isinstance(b, Paragraph)]
-    assert word in plain(paragraph.text)
+    frame.to_parquet(tmp_path / "test.parquet")
+    run_id = filler.run(**trained(44, test=right, images=100))
+    filler.client.log_artifact(run_id, str(tmp_path / "test.parquet"), "predictions")
+    _, _, calibration = reports.run_card(run_id, filler.uri).to_text().partition("## Calibration")
+    assert word in calibration.replace("\u00a0", " ")
 
 
 def test_what_is_wrong_comes_first(filler: Filler) -> None:
@@ -154,7 +159,7 @@ def test_what_is_wrong_comes_first(filler: Filler) -> None:
     run_id = filler.run(**settings, status="FAILED")
     top = reports.run_card(run_id, filler.uri).to_text().partition("## ")[0]
     assert "> **Warning:** FAILED: the loss is not a number (lower the learning rate)" in top
-    assert "> **Warning:** test_accuracy is 994, which it cannot be; the value is left out." in top
+    assert "> **Warning:** test_accuracy is 994, which is impossible; the value is ignored." in top
     assert "2 test pictures were trained on" in top and "train_accuracy 994 was read as 0.994" in top
     assert "!\u00a0994" in reports.run_card(run_id, filler.uri).to_text()
 
@@ -164,7 +169,7 @@ def test_a_source_is_no_candidate(filler: Filler) -> None:
         "source", params={"num_layers": 34}, tags={"pretext": "rotation"}, metrics={"test_accuracy": 0.9}
     )
     assert (
-        "learned a made-up task (rotation), a source for transfer and no candidate"
+        "trained on a pretext task (rotation): a source for transfer, not a candidate"
         in reports.run_card(run_id, filler.uri).to_text()
     )
 
@@ -175,13 +180,13 @@ def test_a_run_is_found_by_its_journal_too(filler: Filler) -> None:
 
 
 def test_per_class_numbers_by_hand() -> None:
-    # Labels 0 0 0 1 1, predicted 0 0 1 1 0: of class 0 two of three are found, two of three claims are true.
+    # Labels 0 0 0 1 1, predicted 0 0 1 1 0: recall and precision of class 0 are two of three.
     none = np.array([""] * 5, dtype=object)
     label, said = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
     one = Predictions(digest=none, key=none, label=label, predicted=said, probability=np.ones(5))
-    counts = perclass.confusion(one, 3)
+    counts = card.confusion(one, 3)
     assert counts.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
-    table = perclass.table(counts, ["a", "b", "c"])
+    table = card.table(counts, ["a", "b", "c"])
     assert [list(c.cells) for c in table.columns] == [
         ["a", "b", "c"],
         ["3", "2", "0"],

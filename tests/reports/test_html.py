@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports.board import export
 from tests.support.browser import Browser, browser
 from tests.support.runs import Filler, demo, new_store, predictions, trained
 
@@ -26,22 +25,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     filler = new_store(folder / "demo")
     made = demo(filler)
-    export.write(reports.leaderboard(filler.uri).board, folder / "board.html", "html")
+    reports.leaderboard(filler.uri).save(folder / "board.html")
     best = made["transfer"][0]
     environment = {
         "git": {"commit": "0123456789abcdef" * 3},
         "machine": {"system": "Linux-6.1-x86_64-with-glibc2.36" * 2},
     }
     filler.client.log_text(best, json.dumps(environment), "environment.json")
-    export.write_document(reports.run_card(best, filler.uri).document, folder / "card.html", "html")
-    export.write_document(reports.compare([best, made["deep"][0]], filler.uri).document, folder / "pair.html", "html")
+    reports.run_card(best, filler.uri).save(folder / "card.html")
+    reports.compare([best, made["deep"][0]], filler.uri).save(folder / "pair.html")
     evil = new_store(folder / "evil")
     for seed, score in enumerate((0.9, 0.95)):
         settings = trained(44, init=EVIL, epochs=30 + seed, test=score, dataset=EVIL, digest="d1")
         settings["name"] = f"'\"><svg onload=alert(1)>{EVIL}"
         predictions(evil, evil.run(**settings), score, seed=seed)
     evil.run(EVIL, status="FAILED", tags={"status_reason": EVIL, "advice": EVIL})
-    export.write(reports.leaderboard(evil.uri).board, folder / "evil.html", "html")
+    reports.leaderboard(evil.uri).save(folder / "evil.html")
     return folder
 
 
@@ -123,7 +122,7 @@ def column(page: Browser, title: str) -> list[str]:
 
 
 def click(page: Browser, title: str) -> None:
-    """Press the head where it stands, as a finger would."""
+    """Press the head at its place, as a finger would."""
     x, y = page.run(
         "(() => { const b = [...document.querySelector('table').querySelectorAll('th button')]"
         f".find(b => b.innerText === {title!r}); b.scrollIntoView({{block: 'center', inline: 'center'}});"
@@ -140,7 +139,7 @@ def test_clicking_a_head_sorts_with_the_missing_last(pages: Path, page: Browser)
     assert column(page, "#") == ["1", "2", "3", "4", "–"]
     click(page, "test")
     assert column(page, "#") == ["4", "3", "2", "1", "–"]
-    # Numbers as numbers: 1 min 00 s stands after 42 s, 1 min 46 s after 1 min 11 s.
+    # Numbers as numbers: 1 min 00 s comes after 42 s, 1 min 46 s after 1 min 11 s.
     click(page, "time")
     click(page, "time")
     assert column(page, "time") == ["42 s", "1 min 00 s", "1 min 04 s", "1 min 11 s", "1 min 46 s"]
@@ -202,7 +201,7 @@ def test_dark_and_light_are_both_readable(pages: Path, page: Browser, scheme: st
 def test_a_figure_alone_is_an_image_in_both_schemes(pages: Path, page: Browser, tmp_path: Path) -> None:
     """As GitHub shows it beside the markdown: an ``img``, where only the file's own style counts."""
     filler = Filler(f"sqlite:///{pages}/demo/mlflow.db")
-    export.write(reports.leaderboard(filler.uri).board, tmp_path / "board.md", "md")
+    reports.leaderboard(filler.uri).save(tmp_path / "board.md")
     files = sorted((tmp_path / "board-figures").iterdir())
     shown = "".join(f"<img src='{f.as_uri()}'>" for f in files)
     (tmp_path / "images.html").write_text(f"<!doctype html><meta charset=utf-8><body>{shown}", encoding="utf-8")

@@ -77,17 +77,18 @@ def test_bad_input_is_one_line_and_two(filler: Filler, workdir: Path, capsys: py
         (["leaderboard", "--metric", "speed"], "no run has a metric 'speed'"),
         (["leaderboard", "--by", "colour"], "no run has a parameter, metric or tag 'colour'"),
         (["leaderboard", "--best", "speed"], "no run has a metric 'speed' to take the best of"),
+        (["leaderboard", "--best", "test_accuracy", "--metric", "speed"], "no run has a metric 'speed'; there are: "),
         (["leaderboard", "--out", "x.pdf"], "no format is called 'pdf'; legal are md, html, csv, json"),
         (["leaderboard", "--out", "file/x.md"], "cannot write file/x.md: "),
         (["leaderboard", "--against", "none.json"], "--against none.json: No such file or directory; save one with"),
-        (["leaderboard", "--against", "broken.json"], "this is no JSON"),
-        (["leaderboard", "--against", "other.json"], "this is no leaderboard of format 1"),
+        (["leaderboard", "--against", "broken.json"], "this is not JSON"),
+        (["leaderboard", "--against", "other.json"], "this is not a leaderboard of format 1"),
         (["leaderboard", "--store", "sqlite:///none.db"], "no store at none.db"),
         (["compare", run_id], "compare needs two runs or more, 1 given"),
         (["compare", run_id, run_id[:8]], "compare was given the same run twice"),
         (["compare", run_id, "ffffffff"], "no run 'ffffffff' in sqlite:///"),
-        (["run", "no"], "'no' is no run id: give at least 4"),
-        (["run", "%%%%"], "'%%%%' is no run id"),
+        (["run", "no"], "'no' is not a run id: give at least its first 4"),
+        (["run", "%%%%"], "'%%%%' is not a run id"),
     ):
         assert main(words) == 2, words
         out, err = capsys.readouterr()
@@ -106,7 +107,7 @@ def test_an_ambiguous_beginning_names_the_runs(filler: Filler, capsys: pytest.Ca
                 raw.execute(f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = ?", (f"abcd{i:028d}", run_id))
     raw.close()
     assert main(["run", "abcd"]) == 2
-    assert "'abcd' could be 2 runs: abcd0000" in capsys.readouterr().err
+    assert "'abcd' matches 2 runs: abcd0000" in capsys.readouterr().err
     assert main(["run", "abcd0000000000000000000000000001"]) == 0
 
 
@@ -148,7 +149,9 @@ def test_changes_since_a_saved_board(filler: Filler, workdir: Path, capsys: pyte
     missing = filler.run(**trained(56, test=None))
     assert main(["leaderboard", "--out", "main.json"]) == 0
     assert main(["leaderboard", "--against", "main.json"]) == 0
-    assert "Nothing: every configuration has the score, the rank and the runs that it had." in capsys.readouterr().out
+    assert (
+        "Nothing changed: every configuration has the same score, rank and runs as before." in capsys.readouterr().out
+    )
     filler.run(**trained(44, test=0.95))
     filler.run(**trained(20, seed=1, test=0.92))
     filler.client.log_metric(missing, "test_accuracy", 0.80)
@@ -191,3 +194,14 @@ def test_log_keeps_the_page_in_mlflow_and_out_of_the_ranking(
     assert run.info.status == "FINISHED" and run.data.tags["report"] == "leaderboard"
     assert main(["leaderboard"]) == 0
     assert capsys.readouterr().out == before
+
+
+def test_changes_have_no_csv_and_a_report_says_what_it_can_be(
+    filler: Filler, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = filler.run(**trained(44))
+    assert main(["leaderboard", "--out", "main.json"]) == 0
+    assert main(["leaderboard", "--against", "main.json", "--format", "csv"]) == 2
+    assert "format 'csv': legal are md, html, json" in capsys.readouterr().err
+    assert main(["run", run_id, "--out", "card.csv"]) == 2
+    assert "card.csv: no format is called 'csv'; legal are md, html, json" in capsys.readouterr().err

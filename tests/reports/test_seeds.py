@@ -85,20 +85,20 @@ def test_a_setting_that_cannot_be_read_is_a_setting_all_the_same(filler: Filler,
     said = text_of(filler)
     assert "mean of" not in said and "significant" not in said
     found = [f.text for f in rows.board.findings]
-    assert f"{name} is written '{values[0]}', which cannot be read as such; it is taken as text." in found
+    assert f"{name} is '{values[0]}', which is not of its type; it is used as text." in found
 
 
 def test_many_runs_with_one_unreadable_value_are_one_finding(filler: Filler) -> None:
     ids = [log(filler, SGD | {"random_state": seed}, 0.9) for seed in range(5)]
-    [found] = [f for f in board(filler).board.findings if "cannot be read" in f.text]
+    [found] = [f for f in board(filler).board.findings if "not of its type" in f.text]
     assert set(found.run_ids) == set(ids) and "'optimal'" in found.text
 
 
-def test_a_depth_in_words_stands_beside_depths_in_numbers(filler: Filler) -> None:
+def test_a_depth_in_words_is_listed_with_depths_in_numbers(filler: Filler) -> None:
     for layers in ("resnet18", 34, 44):
         filler.run(**trained(44) | {"params": {"num_layers": layers, "init": "scratch"}, "tags": {}})
     said = reports.leaderboard_text(filler.uri)
-    assert "resnet18 layers" in said and "44 against 34 layers" in said
+    assert "resnet18 layers" in said and "44 layers instead of 34" in said
 
 
 def test_the_card_and_the_comparison_show_it_too(filler: Filler) -> None:
@@ -181,7 +181,7 @@ def test_a_rerun_to_the_last_bit_is_not_another_seed(filler: Filler) -> None:
     assert row["n"] == 2 and row["acc_n"] == 2 and row["acc"] == pytest.approx(0.91)
     assert row["run_ids"] == tuple(ids) and row["repeats"] == (ids[1], ids[3])
     said = " ".join(f.text for f in board(filler).board.findings)
-    assert "2 runs repeat another of the same seed to the last digit; each seed counts once." in said
+    assert "2 runs repeat another of the same seed exactly; each seed counts once." in said
     assert "mean of 2 seeds" in answer(filler)
 
 

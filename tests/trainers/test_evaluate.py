@@ -52,7 +52,11 @@ def logged(folder: Path) -> Any:
 
 def artifacts(folder: Path) -> dict[str, str]:
     root = Path(logged(folder).info.artifact_uri.removeprefix("file://"))
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*.p*")}
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in root.rglob("*")
+        if p.is_file()
+    }
 
 
 def own_score(folder: Path) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
@@ -60,7 +64,7 @@ def own_score(folder: Path) -> tuple[dict[str, float], dict[str, str], dict[str,
     found = logged(folder)
     metrics = {k: v for k, v in found.data.metrics.items() if k.startswith("test_")}
     tags = {k: v for k, v in found.data.tags.items() if k.startswith("test_")}
-    files = {k: v for k, v in artifacts(folder).items() if k.endswith(("/test.parquet", "/confusion_matrix.png"))}
+    files = {k: v for k, v in artifacts(folder).items() if k.endswith(("/test.parquet", "/confusion_matrix.svg"))}
     assert len(metrics) >= 3 and len(files) == 2
     return metrics, tags, files
 

@@ -49,7 +49,7 @@ def best(
 
     Raises ModelError when none has a model and a score, or when their validation pictures differ.
     """
-    sign = 1 if higher_is_better(metric) else -1
+    sign = 1 if choosing_direction(metric) else -1
     client = store.client()
     found = []
     with translated(store.tracking_uri):
@@ -73,7 +73,7 @@ def best(
 def candidate_of(client: MlflowClient, run: Any, metric: str) -> Candidate:
     """As ``candidate``, for a run in hand."""
     known = names.ALL.get(("metric", metric))
-    higher_is_better(metric)
+    choosing_direction(metric)
     shown = f"run {run.info.run_id[:8]} ({run.info.run_name})"
     if names.PRETEXT in run.data.tags:
         raise ModelError(f"{shown} learned {run.data.tags[names.PRETEXT]}, not the labels; its model is a source only.")
@@ -113,7 +113,7 @@ def _score(client: MlflowClient, run: Any, model: Any, metric: str, step: int) -
     return float(max(known, key=lambda one: one.timestamp).value) if known else None
 
 
-def higher_is_better(metric: str) -> bool:
+def choosing_direction(metric: str) -> bool:
     """Which way a score is better. Raises ModelError for a metric that is no score."""
     known = names.ALL.get(("metric", metric))
     if known is None or not _can_choose(metric):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.errors import ModelError
 from tracking.registry import audit, rivals
-from tracking.registry.candidates import Candidate, candidate_of, higher_is_better
+from tracking.registry.candidates import Candidate, candidate_of, choosing_direction
 from tracking.store.connection import locked, translated
 from tracking.store.predictions import FOLDER, McNemar, Predictions, common, load, mcnemar
 
@@ -215,7 +215,7 @@ def _wins(client: MlflowClient, challenger: Candidate, version: str, rival: Any)
     known = _known(client, rival, challenger.metric)
     if known is None or known[1] != challenger.digest or known[0] == challenger.score:
         return int(version) < int(rival.version)
-    return (challenger.score > known[0]) == higher_is_better(challenger.metric)
+    return (challenger.score > known[0]) == choosing_direction(challenger.metric)
 
 
 def _number(version: Any) -> str | None:
@@ -234,7 +234,7 @@ def _judge(client: MlflowClient, challenger: Candidate, former: Any, significant
             " scores do not compare"
         )
     by = f"{challenger.metric} {challenger.score:.4f} against {score:.4f} of version {former.version}"
-    ahead = challenger.score - score if higher_is_better(challenger.metric) else score - challenger.score
+    ahead = challenger.score - score if choosing_direction(challenger.metric) else score - challenger.score
     if ahead <= 0:
         return False, f"{by} is not better"
     if not significant:

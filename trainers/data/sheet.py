@@ -1,27 +1,39 @@
-"""``inspect``: a contact sheet, one row a class: its label, a few pictures, and how many there are in each split."""
+"""``inspect``: a contact sheet, one row a class: its label, a few pictures, and how many there are in each split.
+
+OpenCV draws it. Its font has ASCII letters only: a class is always shown with its number, so no row is without a name.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainers.data.dataset import WHOLE, Split, SplitsRead
-from trainers.data.pictures.codec import Pixels
+from trainers.data.pictures.codec import Pixels, encode, opencv
 from trainers.data.pictures.sizing import resized
 from trainers.data.source import read_source
-from trainers.errors import BadData
+from trainers.errors import BadData, BadInput
 
 _CELL_PX, _GAP_PX = 96, 6
 _MOST_ROWS = 60
-_COLOURS = {"train": "#4c78a8", "validation": "#f58518", "test": "#54a24b", WHOLE: "#4c78a8"}
+Colour = tuple[int, int, int]
+_COLOURS: dict[str, Colour] = {  # RGB
+    "train": (76, 120, 168),
+    "validation": (245, 133, 24),
+    "test": (84, 162, 75),
+    WHOLE: (76, 120, 168),
+}
+_INK: Colour = (34, 34, 34)
+_SOFT: Colour = (85, 85, 85)
 _BLANK = 255
+_HEAD_PX, _FOOT_PX, _BARS_PX, _LONGEST_BAR_PX = 112, 24, 420, 310
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """What was drawn: ``counts`` pictures of each class by split, ``unreadable`` pictures that show as a cross."""
 
@@ -67,8 +79,20 @@ def draw_sheet(spec: str, out: Path, *, image_root: Path | None = None, per_clas
         name: np.bincount(split.labels, minlength=len(found.class_names)).tolist()
         for name, split in found.splits.items()
     }
-    _draw(found, np.concatenate(rows), counts, shown, per_class, out)
-    return Sheet(out, found.class_names, counts, shown, tuple(unreadable), found.notes)
+    png, _ = encode(_composed(found, np.concatenate(rows), counts, shown), None)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(png)
+    except OSError as error:
+        raise BadData(f"--out {out}: cannot be written ({error.strerror})") from error
+    return Sheet(
+        out=out,
+        class_names=found.class_names,
+        counts=counts,
+        shown_classes=shown,
+        unreadable=tuple(unreadable),
+        notes=found.notes,
+    )
 
 
 def _row(found: SplitsRead, label: int, per_class: int, seed: int, unreadable: list[str]) -> Pixels:
@@ -111,68 +135,77 @@ def _cross() -> Pixels:
     return cell
 
 
-def _draw(
-    found: SplitsRead, canvas: NDArray[np.uint8], counts: dict[str, list[int]], shown: int, per_class: int, out: Path
-) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    dpi, bar_px = 100, 420
+def _composed(found: SplitsRead, pictures: Pixels, counts: dict[str, list[int]], shown: int) -> Pixels:
+    """(H, W, 3) pixels of the sheet: its head, then a row a class of label, pictures and counts."""
+    titles = [_title(found, label) for label in range(shown)]
+    label_px = 32 + max(_width(title, 0.5) for title in titles)
     step = _CELL_PX + _GAP_PX
-    label_px = 60 + 9 * max(len(_title(found, label)) for label in range(shown))
-    head_px, foot_px = 96, 24
-    width, height = label_px + canvas.shape[1] + bar_px, head_px + canvas.shape[0] + foot_px
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
-    FigureCanvasAgg(figure)
-    bottom, tall = foot_px / height, canvas.shape[0] / height
-
-    pictures = figure.add_axes((label_px / width, bottom, canvas.shape[1] / width, tall))
-    pictures.imshow(canvas, interpolation="nearest", aspect="auto")
-    pictures.set_yticks([(row + 0.5) * step for row in range(shown)], [_title(found, row) for row in range(shown)])
-    pictures.set_xticks([])
-    pictures.tick_params(axis="y", length=0, labelsize=11)
-    pictures.spines[:].set_visible(False)
-
-    bars = figure.add_axes((1 - (bar_px - 24) / width, bottom, (bar_px - 110) / width, tall))
-    _draw_bars(bars, counts, shown)
     total = sum(sum(split) for split in counts.values())
-    sizes = " + ".join(f"{sum(split):,} {'' if name == WHOLE else name}".strip() for name, split in counts.items())
     title = f"{found.name}: {total:,} pictures, {len(found.class_names)} classes"
-    figure.text(16 / width, 1 - 30 / height, title, fontsize=15, fontweight="bold", va="center")
-    detail = sizes if len(counts) > 1 else "no splits of its own"
+    detail = " + ".join(f"{sum(split):,} {name}" for name, split in counts.items())
+    if len(counts) == 1:
+        detail = "no splits of its own"
     if shown < len(found.class_names):
         detail += f"; the first {shown} classes are shown"
-    figure.text(16 / width, 1 - 58 / height, detail, fontsize=11, color="#555555", va="center")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=dpi, metadata={"Software": None})
-    except OSError as error:
-        raise BadData(f"--out {out}: cannot be written ({error.strerror})") from error
+    bars_left = label_px + pictures.shape[1] + 24
+    width = max(bars_left + _BARS_PX, 32 + _width(title, 0.7), 32 + _width(detail, 0.5))
+    canvas = np.full((_HEAD_PX + len(pictures) + _FOOT_PX, width, 3), _BLANK, np.uint8)
+    canvas[_HEAD_PX : _HEAD_PX + len(pictures), label_px : label_px + pictures.shape[1]] = pictures
+    _write(canvas, 16, 34, title, 0.7, _INK, thick=2)
+    _write(canvas, 16, 62, detail, 0.5, _SOFT)
+    for row, name in enumerate(titles):
+        y = _HEAD_PX + row * step + step // 2
+        _write(canvas, label_px - 12 - _width(name, 0.5), y + 5, name, 0.5, _INK)
+    _draw_bars(canvas, bars_left, counts, shown)
+    return canvas
 
 
-def _draw_bars(axes: Any, counts: dict[str, list[int]], shown: int) -> None:
-    """Stacked horizontal bars, a row a class, in line with the pictures; the sum stands at the end."""
-    rows = np.arange(shown)
-    left = np.zeros(shown)
-    for name, split in counts.items():
-        values = np.array(split[:shown], float)
-        axes.barh(rows, values, 0.6, left=left, color=_COLOURS[name], label="pictures" if name == WHOLE else name)
-        left += values
-    for row, total in zip(rows, left, strict=True):
-        axes.annotate(f"{int(total):,}", (total, row), (5, 0), textcoords="offset points", va="center", fontsize=10)
-    axes.set_ylim(shown - 0.5, -0.5)
-    axes.set_xlim(0, max(left.max() * 1.02, 1))
-    axes.set_yticks([])
-    axes.set_xticks([])
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.set_title("pictures a class", fontsize=11, loc="left", pad=24 if len(counts) > 1 else 6)
-    if len(counts) > 1:
-        place = (0, 1.0)
-        axes.legend(loc="lower left", bbox_to_anchor=place, ncols=3, frameon=False, fontsize=10, borderpad=0,
-                    borderaxespad=0.2, handlelength=1, columnspacing=1)  # fmt: skip
+def _draw_bars(canvas: Pixels, left: int, counts: dict[str, list[int]], shown: int) -> None:
+    """Stacked horizontal bars, a row a class, in line with the pictures, with the sum at the end."""
+    step = _CELL_PX + _GAP_PX
+    sums = np.sum([split[:shown] for split in counts.values()], axis=0)
+    scale = _LONGEST_BAR_PX / max(int(sums.max()), 1)
+    _write(canvas, left, _HEAD_PX - 34, "pictures a class", 0.5, _INK)
+    x = left
+    for name in counts if len(counts) > 1 else ():
+        canvas[_HEAD_PX - 22 : _HEAD_PX - 10, x : x + 12] = _COLOURS[name]
+        _write(canvas, x + 18, _HEAD_PX - 11, name, 0.45, _SOFT)
+        x += 36 + _width(name, 0.45)
+    for row in range(shown):
+        top, before = _HEAD_PX + row * step + step // 5, 0
+        for name, split in counts.items():
+            start, end = (left + round(n * scale) for n in (before, before + split[row]))
+            canvas[top : top + 3 * step // 5, start:end] = _COLOURS[name]
+            before += split[row]
+        _write(canvas, left + round(before * scale) + 6, top + 3 * step // 10 + 5, f"{before:,}", 0.45, _INK)
+
+
+def _write(canvas: Pixels, x: int, y: int, said: str, size: float, colour: Colour, thick: int = 1) -> None:
+    """Text with its baseline's left end at (x, y) px."""
+    cv2 = _opencv()
+    cv2.putText(canvas, _ascii(said), (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, colour, thick, cv2.LINE_AA)
+
+
+def _width(said: str, size: float) -> int:
+    """The text's width in px."""
+    cv2 = _opencv()
+    return int(cv2.getTextSize(_ascii(said), cv2.FONT_HERSHEY_SIMPLEX, size, 2)[0][0])
+
+
+def _opencv() -> Any:
+    cv2 = opencv()
+    if cv2 is None:
+        raise BadInput("a contact sheet needs OpenCV: pip install opencv-python-headless")
+    return cv2
+
+
+def _ascii(said: str) -> str:
+    """Text in the letters that OpenCV's font has: accents are left out, other letters become a question mark."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", said) if not unicodedata.combining(c))
+    return plain.encode("ascii", "replace").decode()
 
 
 def _title(found: SplitsRead, label: int) -> str:
     name = found.class_names[label]
-    name = name if len(name) <= 24 else name[:23] + "…"
+    name = name if len(name) <= 24 else name[:22] + "..."
     return str(label) if name == str(label) else f"{label}  {name}"

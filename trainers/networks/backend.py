@@ -26,7 +26,7 @@ INSTALL = (
     " (in a checkout: make install)"
 )
 _SYSTEM_LIBRARIES = {"libgomp": "libgomp1", "libquadmath": "libquadmath0"}
-_GLUONCV_NEEDS = ("autocfg", "yacs", "portalocker", "yaml", "requests", "tqdm", "PIL", "matplotlib", "scipy", "pandas")
+_GLUONCV_NEEDS = ("autocfg", "yacs", "portalocker", "yaml", "requests", "tqdm", "PIL", "scipy", "pandas")
 # MXNet's own variable comes first, as it does inside the library.
 _VARIABLES = ("MXNET_OMP_MAX_THREADS", "OMP_NUM_THREADS")
 

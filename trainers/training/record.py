@@ -53,8 +53,8 @@ def record(
     )
     run.artifact(path, predictions.FOLDER)
     if context == "test":
-        figure = files / "figures" / "confusion_matrix.png"
-        title = f"{run_name}\ntest accuracy {scores.accuracy:.4f} on {scores.num_images:,} pictures"
+        figure = files / "figures" / "confusion_matrix.svg"
+        title = f"{run_name}: test accuracy {scores.accuracy:.4f} on {scores.num_images:,} pictures"
         figures.confusion_matrix(figure, scores.labels, scores.predicted, class_names, title)
         run.artifact(figure, "figures")
 

@@ -179,7 +179,7 @@ class Stages:
             step=epoch,
         )
         self._save_model(net, epoch)
-        figure = self.files / "figures" / "learning_curves.png"
+        figure = self.files / "figures" / "learning_curves.svg"
         figures.learning_curves(figure, history, str(config.run_name))
         run.artifact(figure, "figures")
         self._score(net, "validation", self.dataset.validation, epoch)

@@ -138,7 +138,7 @@ def test_a_job_in_our_image_is_a_run_like_any_other(fake: FakeSageMaker, tmp_pat
     assert found[names.FINGERPRINT] == tags(taken.directory)[names.FINGERPRINT]
     datasets = [event for event, _ in read(entry.directory) if event["event"] == "dataset"]
     assert {event["source"] for event in datasets} == {str(pets)}
-    for name in ("config.toml", "predictions/test.parquet", "model/model.json", "figures/learning_curves.png"):
+    for name in ("config.toml", "predictions/test.parquet", "model/model.json", "figures/learning_curves.svg"):
         assert (entry.directory / "files" / name).is_file(), name
     (run,) = [run for run in store.runs() if run.data.tags["mlflow.runName"] == "pets"]
     assert run.info.status == "FINISHED" and names.TEST_ACCURACY in run.data.metrics

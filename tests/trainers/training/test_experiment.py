@@ -91,8 +91,8 @@ def test_a_run_keeps_its_artifacts(finished: tuple[Path, str]) -> None:
         "config.toml",
         "environment.json",
         "log.txt",
-        "figures/confusion_matrix.png",
-        "figures/learning_curves.png",
+        "figures/confusion_matrix.svg",
+        "figures/learning_curves.svg",
         "predictions/validation.parquet",
         "predictions/test.parquet",
     ):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainers.data import Dataset, Split
 
 CODE_FILE, DATA_FILE = "code.tar.gz", "data.tar"
-PACKAGES = ("tracking", "trainers")
+PACKAGES = ("tracking", "trainers", "reports")  # reports: the charts of a run
 _PACKING = "1"  # goes into the hash: another way of packing makes other objects
 _CHUNK = 1 << 20
 _READABLE = (b"\xff\xd8\xff", b"\x89PNG")  # what the built-in decodes
@@ -136,7 +136,7 @@ class Uploads:
 
 
 def code_archive() -> bytes:
-    """``tracking`` and ``trainers`` as they are on this machine, sources alone, without times and owners."""
+    """The packages as they are on this machine, sources alone, without times and owners."""
     buffer = io.BytesIO()
     root = Path(__file__).resolve().parents[3]
     with tarfile.open(fileobj=buffer, mode="w:") as archive:
