@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,11 +96,11 @@ def import_without(names: list[str], blocked: tuple[str, ...]) -> None:
 
 
 def imports(path: Path) -> set[str]:
-    """The top-level packages a file names anywhere, also inside functions and in ``import_module("…")``."""
+    """The top-level packages a file names anywhere: inside functions, in ``import_module("…")``, ``find_spec("…")``."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
-            case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name))]):
+            case ast.Call(func=ast.Attribute(attr="import_module" | "find_spec"), args=[ast.Constant(value=str(name))]):
                 found.add(name.split(".")[0])
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
@@ -173,3 +174,22 @@ def test_the_block_blocks() -> None:
 def test_only_these_files_name(names: set[str], allowed: tuple[str, ...]) -> None:
     naming = [path.relative_to(ROOT).as_posix() for path in files().values() if imports(path) & names]
     assert naming and not [path for path in naming if not path.startswith(allowed)]
+
+
+def test_pyproject_names_every_package_and_truly_which_files_import_it() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = text[text.index("dependencies = [") : text.index("dev = [")]
+    module = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2", "pyyaml": "yaml", "Pillow": "PIL"}
+    declared = {module.get(name, name.replace("-", "_")) for name in re.findall(r'"([\w-]+)[^"]*"', needed)}
+    lines = re.findall(r'^  "([\w-]+)[^"]*", *# (.*)$', needed, re.MULTILINE)
+    said = [(name, path) for name, comment in lines for path in re.findall(r"[\w/]+\.py", comment)]
+    assert len(said) > len(lines)
+    assert not [
+        f"{path} does not import {name}"
+        for name, path in said
+        if not (ROOT / path).is_file() or module.get(name, name.replace("-", "_")) not in imports(ROOT / path)
+    ]
+    # gluoncv is installed without its list; distutils is setuptools'; the last two are used only where they are there.
+    others = {"botocore", "markupsafe", "gluoncv", "distutils", "torch", "pynvml"}
+    used = set().union(*(imports(path) for path in files().values())) - set(sys.stdlib_module_names)
+    assert not used - declared - others - set(_ORDER[""].split(" < "))
