@@ -51,7 +51,9 @@ def test_an_exported_name_resolves_and_is_documented_with_its_parameters(package
 
 
 def parts(member: type) -> set[str]:
-    """A class's public methods, properties and fields."""
+    """A class's public methods, properties and fields; an error's name and message say all."""
+    if issubclass(member, Exception):
+        return set()
     fields = {field.name for field in dataclasses.fields(member)} if dataclasses.is_dataclass(member) else set()
     return fields | {word for word in vars(member) if not word.startswith("_")}
 

@@ -131,6 +131,24 @@ def test_a_room_imports_only_rooms_below_it(package: str) -> None:
     ]
 
 
+def test_the_architecture_shows_the_same_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for package, order in list(_ORDER.items())[1:]:
+        path = package.replace(".", "/")
+        column = 2 if package == "trainers.sagemaker" else 1
+        (table,) = (part for part in text.split("\n\n") if re.match(rf"\|.*`{path}/`", part))
+        cells = [row.split("|")[column].partition(":")[0] for row in table.splitlines()[2:]]
+        levels = [re.findall(r"`(\w+)/?`", level) for level in " < ".join(cells).split(" < ")]
+        assert [set(level) for level in levels if level] == [set(level.split()) for level in order.split(" < ")], (
+            package
+        )
+
+
+def test_what_saved_models_carry_imports_nothing_else_of_the_project() -> None:
+    serving = {name: imported for name, imported in graph().items() if name.startswith("tracking.models.serving")}
+    assert not set().union(*serving.values()) - serving.keys()
+
+
 def test_the_front_doors_import_only_the_standard_library() -> None:
     import_without([*_ORDER[""].split(" < "), "tracking.gluon", "trainers.data"], _HEAVY)
 
@@ -150,7 +168,16 @@ def test_reports_work_without_the_trainers_mxnet_and_aws() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["trainers.config.config", "trainers.config.study", "trainers.jobs", "trainers.run", "tracking.__main__"],
+    [
+        "reports.__main__",
+        "tracking.__main__",
+        "trainers.config.config",
+        "trainers.config.study",
+        "trainers.data.__main__",
+        "trainers.evaluate",
+        "trainers.jobs",
+        "trainers.run",
+    ],
 )
 def test_the_command_line_answers_without_heavy_imports(module: str) -> None:
     import_without([module], ("mxnet", "gluoncv", "mlflow", "pandas", *_AWS))
