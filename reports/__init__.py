@@ -5,10 +5,10 @@ The names load at their first use, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from reports.errors import ReportError
-from tracking.lazy import lazy
 
 if TYPE_CHECKING:
     from reports.board.frame import LeaderboardFrame as LeaderboardFrame
@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["LeaderboardFrame", "Report", "ReportError", "compare", "leaderboard", "leaderboard_text", "run_card"]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    __all__,
-    {
-        "LeaderboardFrame": "reports.board.frame",
-        "Report": "reports.document.report",
-        "compare": "reports.runs.comparison",
-        "leaderboard": "reports.board.frame",
-        "leaderboard_text": "reports.board.frame",
-        "run_card": "reports.runs.card",
-    },
-)
+_HOMES = {
+    "LeaderboardFrame": "reports.board.frame",
+    "Report": "reports.document.report",
+    "compare": "reports.runs.comparison",
+    "leaderboard": "reports.board.frame",
+    "leaderboard_text": "reports.board.frame",
+    "run_card": "reports.runs.card",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

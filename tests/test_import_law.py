@@ -28,7 +28,7 @@ _LOADS_MXNET = (
 _ORDER = {
     "": "tracking < reports < trainers",
     "tracking": (
-        "names lazy < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
+        "names < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
     "reports": "errors stats store < document < metrics < charts significance < board < runs < __main__",
     "trainers": "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs",

@@ -12,11 +12,11 @@ what uses them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking.errors import JournalError, ModelError, RunNotFound, StoreError, StoreUnreachable, TrackingError
-from tracking.lazy import lazy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,20 +50,28 @@ __all__ = [
     "start_run",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    __all__,
-    {
-        "Run": "tracking.run",
-        "Store": "tracking.store",
-        "attach_run": "tracking.run:attach",
-        "gluon": "tracking.gluon",
-        "open_store": "tracking.store:resolve",
-        "resume_run": "tracking.run:resume",
-        "save_model": "tracking.models.gluon",
-        "start_run": "tracking.run:start",
-    },
-)
+_HOMES = {
+    "Run": "tracking.run",
+    "Store": "tracking.store",
+    "attach_run": "tracking.run:attach",
+    "gluon": "tracking.gluon",
+    "open_store": "tracking.store:resolve",
+    "resume_run": "tracking.run:resume",
+    "save_model": "tracking.models.gluon",
+    "start_run": "tracking.run:start",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, _, other = _HOMES[name].partition(":")
+    module = import_module(home)
+    return module if name == "gluon" else getattr(module, other or name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def runs(

@@ -8,10 +8,10 @@ The names load at their first use; ``python -m trainers.run`` is the same on the
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tracking.lazy import lazy
 from trainers.errors import BadConfig, BadData, BadInput, DiskFull, TrainerError, TrainingDiverged
 
 if TYPE_CHECKING:
@@ -43,16 +43,22 @@ __all__ = [
     "train",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    __all__,
-    {
-        "Config": "trainers.config",
-        "JobOptions": "trainers.sagemaker.options",
-        "open_dataset": "trainers.data.source",
-        "submit": "trainers.sagemaker.command.launch",
-    },
-)
+_HOMES = {
+    "Config": "trainers.config",
+    "JobOptions": "trainers.sagemaker.options",
+    "open_dataset": "trainers.data.source",
+    "submit": "trainers.sagemaker.command.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def train(config: Config, *, store: Store | None = None) -> Outcome:

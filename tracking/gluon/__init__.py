@@ -7,9 +7,8 @@ The names load at their first use; MXNet when one of them is called.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tracking.lazy import lazy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracking.gluon.estimator import TrackingHandler as TrackingHandler
@@ -21,15 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackingHandler", "autolog", "load_model", "log_model", "save_model", "track"]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    __all__,
-    {
-        "TrackingHandler": "tracking.gluon.estimator",
-        "autolog": "tracking.gluon.estimator",
-        "load_model": "tracking.models.gluon",
-        "log_model": "tracking.models.gluon",
-        "save_model": "tracking.models.gluon",
-        "track": "tracking.gluon.training",
-    },
-)
+_HOMES = {
+    "TrackingHandler": "tracking.gluon.estimator",
+    "autolog": "tracking.gluon.estimator",
+    "load_model": "tracking.models.gluon",
+    "log_model": "tracking.models.gluon",
+    "save_model": "tracking.models.gluon",
+    "track": "tracking.gluon.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

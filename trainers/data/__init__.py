@@ -5,9 +5,8 @@ The names load at their first use, so that ``trainers.data.catalog`` costs a com
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tracking.lazy import lazy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainers.data.batches import Batches as Batches
@@ -20,16 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Batches", "DataFacts", "Dataset", "Overlap", "Split", "find_overlap", "open_dataset"]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    __all__,
-    {
-        "Batches": "trainers.data.batches",
-        "DataFacts": "trainers.data.dataset",
-        "Dataset": "trainers.data.dataset",
-        "Overlap": "trainers.data.dataset",
-        "Split": "trainers.data.dataset",
-        "find_overlap": "trainers.data.dataset",
-        "open_dataset": "trainers.data.source",
-    },
-)
+_HOMES = {
+    "Batches": "trainers.data.batches",
+    "DataFacts": "trainers.data.dataset",
+    "Dataset": "trainers.data.dataset",
+    "Overlap": "trainers.data.dataset",
+    "Split": "trainers.data.dataset",
+    "find_overlap": "trainers.data.dataset",
+    "open_dataset": "trainers.data.source",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
