@@ -11,7 +11,7 @@ REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
 install: $(STAMP)
 
-# gluoncv comes without its dependencies (they stand in the extra "train"): its own list asks for opencv-python, which
+# gluoncv comes without its dependencies (they are in the extra "train"): its own list asks for opencv-python, which
 # needs libGL and would overwrite the headless build.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }

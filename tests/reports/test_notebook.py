@@ -10,15 +10,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import reports
+import tracking
 from tests.support import ROOT
 from tests.support.runs import demo, new_store
 
 NOTEBOOK = ROOT / "docs" / "leaderboard.ipynb"
 
 
-def run(cells: list[str]) -> list[Any]:
+def code_cells() -> list[str]:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def run(cells: list[str], **names: Any) -> list[Any]:
     """Execute cells one after another as a notebook does; the value of each one's last line."""
-    names: dict[str, Any] = {"__name__": "__main__"}
     shown = []
     for number, source in enumerate(cells):
         tree = ast.parse(source, f"cell {number}")
@@ -40,11 +46,21 @@ def test_it_is_kept_without_outputs() -> None:
         )
 
 
+@pytest.mark.mxnet
+@pytest.mark.slow
+def test_ten_lines_train_look_and_compare(workdir: Path) -> None:
+    pytest.importorskip("mxnet")
+    first = code_cells()[0]
+    assert all(first in (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/api.md"))
+    assert len([line for line in first.splitlines() if line]) <= 10
+    (board,) = run([first])
+    assert sorted(board["epochs"]) == [1, 2] and "leads on digits" in board._repr_html_()
+
+
 def test_it_runs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workdir / "mlruns").mkdir()
     demo(new_store(workdir / "mlruns"))
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    shown = run(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
+    shown = run(code_cells()[1:], reports=reports, tracking=tracking)
     board, columns, by_depth, grouped, pair, card, runs = shown
     html = board._repr_html_()
     assert "leads on digits" in html and "<svg" in html and "<script" not in html

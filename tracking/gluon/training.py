@@ -249,6 +249,17 @@ class Training:
         self.run.artifact(saved.folder)
 
 
+def track(
+    net: Any, trainer: Any, loss: Any, *, epochs: int | None = None, batch_size: int | None = None, **options: Any
+) -> Training:
+    """A training with a loop of its own: ``with track(...) as training``, and ``training.epoch(...)`` after each epoch.
+
+    trainer: a ``gluon.Trainer``, or None. loss: the loss function or its name; by it a classifier is known. batch_size:
+    where it is not that of the first batch the network is trained on. The rest is as in ``autolog``.
+    """
+    return Training(net, trainer, loss, Options(**options), epochs=epochs, batch_size=batch_size)
+
+
 def _steps(run: Run) -> Iterator[int]:
     """The epochs that a run has logged."""
     for event, _ in read(run.dir):

@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking.errors import ModelError
 from tracking.journal.checks import CONTEXTS, MAX_STEP
 from tracking.models.facts import META, MLMODEL
-from tracking.store import artifacts
+from tracking.store import artifacts, connection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+    from tracking.store.store import Store
 
 MODEL_TYPE = "image-classifier"
 _MAX_PARAM_CHARACTERS = 500
@@ -42,6 +46,51 @@ def fetch(client: MlflowClient, run: Any, name: str, folder: Path) -> Path | Non
     if location is None:
         return artifacts.fetch(client.tracking_uri, run.info.artifact_uri, name, folder)
     return artifacts.fetch(client.tracking_uri, location, "", folder)
+
+
+@contextmanager
+def folder_of(store: Store, model_uri: str) -> Iterator[Path]:
+    """A model's folder: where it is, if that is on this machine, else a copy that lives as long as the block.
+
+    ``model_uri``: ``runs:/RUN/NAME``, ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/MODEL_ID``, all of
+    ``store``, or any artifact URI. Raises ModelError, RunNotFound, and StoreError.
+    """
+    from mlflow import artifacts as mlflow_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        try:
+            with connection.translated(store.tracking_uri):
+                client, location = store.client(), model_uri
+                while location.startswith(("runs:/", "models:/")):
+                    location = _location(store, client, location)
+            folder = artifacts.local_folder(location)
+            if folder is None or not folder.is_dir():
+                folder = Path(
+                    mlflow_artifacts.download_artifacts(
+                        artifact_uri=location, dst_path=scratch, tracking_uri=store.tracking_uri
+                    )
+                )
+        except (MlflowException, OSError) as error:
+            raise ModelError(f"{model_uri} cannot be loaded from {store.public_uri}: {error}") from error
+        yield folder
+
+
+def _location(store: Store, client: MlflowClient, uri: str) -> str:
+    """One step from the name of a model to where its files are."""
+    scheme, _, rest = uri.partition(":/")
+    name, _, last = rest.rpartition("@" if "@" in rest else "/")
+    if scheme == "runs":
+        run_id, _, name = rest.partition("/")
+        run = store.find_run(run_id)
+        outputs = run.outputs.model_outputs if run.outputs else []
+        models = [client.get_logged_model(output.model_id) for output in outputs]
+        found = [model.artifact_location for model in models if model.name == name]
+        return str(found[-1] if found else f"{run.info.artifact_uri}/{name}")
+    if not name:
+        return str(client.get_logged_model(rest).artifact_location)
+    version = client.get_model_version_by_alias(name, last).version if "@" in rest else last
+    return str(client.get_model_version_download_uri(name, version))
 
 
 class LoggedModels:

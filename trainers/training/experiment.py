@@ -31,13 +31,17 @@ LOCAL = {names.LAUNCHER: "local"}
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a run ended. ``run_id`` is MLflow's, None while the tracking server has not been reached."""
+    """How a run ended. ``run_id`` is MLflow's, None while the tracking server has not been reached.
+
+    ``scores`` by their names in MLflow; ``reason`` says why a run did not finish.
+    """
 
     journal_id: str
     run_id: str | None
     status: str
     exit_code: int
     scores: Mapping[str, float]
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,7 @@ def _recorded(
     """Everything that happens between the opening and the closing of a run's journal."""
     from trainers.training.stages import Stages
 
-    code, scores = 0, dict[str, float]()
+    code, reason, scores = 0, "", dict[str, float]()
     try:
         with opened as run:
             log = run.dir / "files" / "log.txt"
@@ -231,18 +235,23 @@ def _recorded(
             finally:
                 run.artifact(log)
     except Interrupted as error:
-        code = error.exit_code
+        code, reason = error.exit_code, str(error)
         print(f"{error}. Go on from the last whole epoch with: python -m trainers.run --resume {_short(run)}")
     except BadInput as error:  # found only now, such as weights that don't fit
-        code = 2
+        code, reason = 2, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
     except TrainerError as error:
-        code = 1
+        code, reason = 1, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
     if not code:
         _say_end(run, scores)
     return Outcome(
-        journal_id=run.journal_id, run_id=run.mlflow_run_id, status=run.status, exit_code=code, scores=scores
+        journal_id=run.journal_id,
+        run_id=run.mlflow_run_id,
+        status=run.status,
+        exit_code=code,
+        scores=scores,
+        reason=reason,
     )
 
 

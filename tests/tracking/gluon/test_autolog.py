@@ -18,8 +18,7 @@ import pytest
 
 from tests.support import ROOT
 from tracking import run as tracked
-from tracking.gluon import network
-from tracking.gluon.autolog import TrackingHandler, autolog, track
+from tracking.gluon import TrackingHandler, autolog, network, track
 from tracking.journal.events import journals, read
 from tracking.models.serving import runtime
 from tracking.run import Run
@@ -307,7 +306,7 @@ def test_a_call_that_fit_refuses_makes_no_run(store: Store) -> None:
 
 
 _ALONE = """
-from tracking.gluon.autolog import TrackingHandler
+from tracking.gluon import TrackingHandler
 from tests.tracking.gluon.test_autolog import classifier, estimator, estimators, loader
 
 class Breaking(estimators.EpochEnd):

@@ -1,7 +1,7 @@
-"""Tracking for other people's Gluon code: ``autolog``, ``TrackingHandler`` for an ``Estimator``, ``track`` for a loop.
+"""Tracking for an ``Estimator`` of Gluon's: ``autolog`` for every ``fit``, ``TrackingHandler`` for one.
 
-Failures in here are logged by ``tracking`` and never raised: tracking does not stop a training. MXNet is
-imported when one of the three is called.
+What fails in here is logged by the logger ``tracking`` and never raised: tracking does not stop a training. MXNet is
+imported when one of the two is called.
 """
 
 from __future__ import annotations
@@ -18,17 +18,6 @@ from tracking.models.serving import runtime
 
 # After the handlers that validate and stop (-2000 to 0), before the one that prints (infinity).
 _PRIORITY = 1000
-
-
-def track(
-    net: Any, trainer: Any, loss: Any, *, epochs: int | None = None, batch_size: int | None = None, **options: Any
-) -> Training:
-    """A training with a loop of its own: ``with track(...) as training``, and ``training.epoch(...)`` after each epoch.
-
-    trainer: a ``gluon.Trainer``, or None. loss: the loss function or its name; by it a classifier is known. batch_size:
-    where it is not that of the first batch the network is trained on. The rest is as in ``autolog``.
-    """
-    return Training(net, trainer, loss, Options(**options), epochs=epochs, batch_size=batch_size)
 
 
 def TrackingHandler(**options: Any) -> Any:

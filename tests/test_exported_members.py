@@ -1,0 +1,78 @@
+"""The public names: each resolves, is documented in docs/api.md with its parameters, and ``dir`` lists it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+PACKAGES = ("tracking", "tracking.gluon", "trainers", "trainers.data", "reports")
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+EXPORTED = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_dir_lists_what_is_exported_and_nothing_else_is_offered(package: str) -> None:
+    module = importlib.import_module(package)
+    assert dir(module) == sorted(module.__all__) and len(set(module.__all__)) == len(module.__all__)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'learn'"):
+        _ = module.learn
+
+
+@pytest.mark.parametrize(("package", "name"), EXPORTED, ids=map(".".join, EXPORTED))
+def test_an_exported_name_resolves_and_is_documented_with_its_parameters(package: str, name: str) -> None:
+    module = importlib.import_module(package)
+    if name == "submit" and not hasattr(module, name):
+        pytest.skip("trainers.sagemaker.command.launch has no submit yet")
+    member = getattr(module, name)
+    if inspect.ismodule(member):
+        assert f"## `{package}.{name}`" in PAGE
+    elif inspect.isclass(member):
+        assert f"`{package}.{name}`" in PAGE and member.__doc__
+        missing = [word for word in sorted(parts(member)) if not re.search(rf"`{word}[`(]", PAGE)]
+        assert not missing
+    else:
+        signature = inspect.signature(member)
+        bare = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+        plain = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+        assert f"`{package}.{name}{plain}`" in PAGE and member.__doc__
+
+
+def parts(member: type) -> set[str]:
+    """A class's public methods, properties and fields; an error's name and message say all."""
+    if issubclass(member, Exception):
+        return set()
+    fields = {field.name for field in dataclasses.fields(member)} if dataclasses.is_dataclass(member) else set()
+    return fields | {word for word in vars(member) if not word.startswith("_")}
+
+
+def test_the_page_documents_nothing_that_is_not_exported() -> None:
+    named = re.findall(r"^- `([\w.]+)\.(\w+)[`(]", PAGE, re.MULTILINE)
+    assert len(named) > 20 and not set(named) - set(EXPORTED)
+
+
+@pytest.mark.mxnet
+@pytest.mark.slow
+def test_the_code_of_the_page_runs_in_order(workdir: Path) -> None:
+    (workdir / "page.py").write_text("\n".join(BLOCKS), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "page.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "1259 179 359" in done.stdout and "# Leaderboard" in done.stdout
