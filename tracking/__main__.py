@@ -47,7 +47,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     top = program_parser(
         "tracking",
         __version__,
-        description="Bring journals into MLflow, mend what was left behind, promote models, open MLflow's pages.",
+        description="Bring journals into MLflow, repair what was left behind, promote models, open MLflow's pages.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--image-shape", type=_shape, metavar="C,H,W", help="what the job is going to crop to")
     check.add_argument("--resize", type=_positive, metavar="PX", help="the job's resize, if it has one")
     check.add_argument(
-        "--content-type", metavar="T", help="what the job is going to be told, such as application/x-recordio"
+        "--content-type",
+        metavar="T",
+        help="the content type that the job will be given, such as application/x-recordio",
     )
     check.add_argument("--mini-batch-size", type=_positive, metavar="B")
     check.add_argument(

@@ -472,13 +472,13 @@ def test_scene(code: str, tmp_path: Path) -> None:
     finding = next(finding for finding in checked.findings if finding.code == code)
     assert finding.count >= 1
     assert str(tmp_path) in finding.file
-    assert "{file}" not in finding.mend and "{source}" not in finding.mend and "{{" not in finding.mend
+    assert "{file}" not in finding.fix and "{source}" not in finding.fix and "{{" not in finding.fix
     assert checked.exit_code == int(any(RULES[code].severity != "note" for code in found))
 
 
 def test_every_rule_says_why_and_how() -> None:
     for rule in RULES.values():
-        assert rule.why.endswith((".", "!")) and rule.mend and rule.title
+        assert rule.why.endswith((".", "!")) and rule.fix and rule.title
     severities = [rule.severity for rule in RULES.values()]
     assert severities == sorted(severities, key=SEVERITIES.index)
 
@@ -581,7 +581,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     assert "REFUSED  rec-header  " in text and "    record 20: 5 bytes" in text
     assert "REFUSED  picture-small  " in text and ", 20 times" in text
-    assert f"mend  python -m trainers.data pack {bad} OUT --format rec --skip-bad" in text
+    assert f"fix   python -m trainers.data pack {bad} OUT --format rec --skip-bad" in text
 
     assert main(["check", str(bad), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
@@ -618,10 +618,10 @@ def test_mending_names_the_whole_data_set(tmp_path: Path) -> None:
     class_folders(source / "test", 2, start=100)
     (finding, _) = check([source], Job(image_shape=(3, 20, 20))).findings
     assert finding.file == str(source / "test")
-    assert finding.mend.startswith(f"python -m trainers.data pack '{source}' OUT ")
+    assert finding.fix.startswith(f"python -m trainers.data pack '{source}' OUT ")
     path = listed_folder(tmp_path / "root")
     (finding, _) = check([path], Job(image_shape=(3, 20, 20)), image_root=tmp_path / "root").findings
-    assert f" pack {path} --image-root {tmp_path}/root OUT " in finding.mend
+    assert f" pack {path} --image-root {tmp_path}/root OUT " in finding.fix
 
 
 def test_mending_commands_mend(tmp_path: Path) -> None:
@@ -632,11 +632,11 @@ def test_mending_commands_mend(tmp_path: Path) -> None:
     )
     for code in ("list-bom", "list-crlf", "list-spaces"):
         finding = next(found for found in check([path], Job()).findings if found.code == code)
-        subprocess.run(finding.mend, shell=True, check=True)
+        subprocess.run(finding.fix, shell=True, check=True)
     assert check([path], Job()).findings == []
     changed(path, lambda data: data.replace(b"19\t", b"0\t"))
     (finding,) = check([path], Job()).findings
-    mended = subprocess.run(finding.mend, shell=True, check=True, capture_output=True).stdout
-    path.write_bytes(mended)
+    fixed = subprocess.run(finding.fix, shell=True, check=True, capture_output=True).stdout
+    path.write_bytes(fixed)
     assert check([path], Job()).findings == []
     assert cv2.imread(str(tmp_path / "cat" / "000.png")) is not None

@@ -48,14 +48,14 @@ class Findings:
         rule, count, examples = RULES[code], self._counts[code, file], self._examples[code, file]
         such = f", such as {examples[0]}" if examples else ""
         times = f" ({count:,} times{such})" if count > 1 or such else ""
-        mend = rule.mend.replace("{file}", shlex.quote(file)).replace("{source}", self._source or shlex.quote(file))
+        fix = rule.fix.replace("{file}", shlex.quote(file)).replace("{source}", self._source or shlex.quote(file))
         return Finding(
             code=code,
             what=f"{file}: {rule.title}{times}",
             severity=rule.severity,
             when=rule.when,
             why=rule.why,
-            mend=mend.replace("{{", "{").replace("}}", "}"),
+            fix=fix.replace("{{", "{").replace("}}", "}"),
             title=rule.title,
             file=file,
             count=count,

@@ -35,7 +35,7 @@ def checked_text(checked: Checked) -> str:
         lines += [f"    {example}" for example in finding.examples[:_EXAMPLES]]
         if finding.count > _EXAMPLES:
             lines.append(f"    … {finding.count - _EXAMPLES:,} more")
-        lines += [f"  why   {finding.why}", f"  mend  {finding.mend}"]
+        lines += [f"  why   {finding.why}", f"  fix   {finding.fix}"]
     return "\n".join(lines)
 
 
@@ -107,7 +107,7 @@ def checked_json(checked: Checked) -> dict[str, Any]:
                 "examples": list(finding.examples),
                 "title": finding.title,
                 "why": finding.why,
-                "mend": finding.mend,
+                "fix": finding.fix,
             }
             for finding in checked.findings
         ],

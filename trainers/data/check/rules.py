@@ -20,13 +20,13 @@ _LEVELS = {"error": "refused", "warning": "wrong", "unchecked": "unchecked", "no
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a code means. In ``mend``, ``{file}`` is where it was found and ``{source}`` the data set that it is part
+    """What a code means. In ``fix``, ``{file}`` is where it was found and ``{source}`` the data set that it is part
     of."""
 
     severity: Severity
     when: When
     why: str
-    mend: str
+    fix: str
     title: str = ""
 
 
@@ -43,7 +43,7 @@ class Finding:
     severity: Severity
     when: When
     why: str
-    mend: str
+    fix: str
     title: str = ""
     file: str = ""
     count: int = 1
@@ -65,9 +65,7 @@ _TAKE_OUT = "take out or replace the pictures named"
 
 
 def _rules(severity: Severity, when: When, *rows: tuple[str, str, str, str]) -> dict[str, Rule]:
-    return {
-        code: Rule(severity=severity, when=when, title=title, why=why, mend=mend) for code, title, why, mend in rows
-    }
+    return {code: Rule(severity=severity, when=when, title=title, why=why, fix=fix) for code, title, why, fix in rows}
 
 
 RULES: dict[str, Rule] = {

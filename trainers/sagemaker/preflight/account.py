@@ -157,7 +157,7 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Fin
                         code,
                         f"{quota['QuotaName']} is {quota['Value']:g}, for {num_jobs} jobs: {at_once} at a time",
                         severity="warning",
-                        mend="Nothing need be done: the others wait for their turn.",
+                        fix="Nothing need be done: the others wait for their turn.",
                         why="",
                     )
             if not wanted:

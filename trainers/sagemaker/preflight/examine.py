@@ -125,11 +125,11 @@ def _informed(finding: Finding, train: Facts) -> Finding:
     """What the data say of a number that is missing, as the way to correct it."""
     if finding.code == "num-training-samples-missing" and train.num_images is not None:
         about = "" if not train.error else " (about; count them)"
-        return replace(finding, mend=f"Give --num-training-samples {train.num_images}{about}.")
+        return replace(finding, fix=f"Give --num-training-samples {train.num_images}{about}.")
     if finding.code == "num-classes-missing" and train.labels:
         highest = max(train.labels)
         seen = "the labels" if train.all_labels else "the labels looked at"
-        return replace(finding, mend=f"Give --num-classes {highest + 1}: {seen} go up to {highest}.")
+        return replace(finding, fix=f"Give --num-classes {highest + 1}: {seen} go up to {highest}.")
     return finding
 
 

@@ -24,8 +24,8 @@ _WHEN_SAID = {
 }
 
 
-def finding(code: str, what: str, *, mend: str = "", why: str = "", severity: Severity | None = None) -> Finding:
-    """A finding of a known code; ``mend`` and ``why`` replace the rule's where more is known."""
+def finding(code: str, what: str, *, fix: str = "", why: str = "", severity: Severity | None = None) -> Finding:
+    """A finding of a known code; ``fix`` and ``why`` replace the rule's where more is known."""
     rule = RULES[code]
     return Finding(
         code=code,
@@ -33,14 +33,14 @@ def finding(code: str, what: str, *, mend: str = "", why: str = "", severity: Se
         severity=severity or rule.severity,
         when=rule.when,
         why=why or rule.why,
-        mend=mend or rule.mend,
+        fix=fix or rule.fix,
     )
 
 
 def unasked(code: str, what: str, error: Exception) -> Finding:
     """Something that could not be asked, for want of leave or of an answer."""
     why = "AWS gave no answer" if isinstance(error, Unreachable) else ""
-    return finding(code, f"{what}: {short(error)}", why=why, mend="Try again." if why else "")
+    return finding(code, f"{what}: {short(error)}", why=why, fix="Try again." if why else "")
 
 
 def short(error: Exception) -> str:
@@ -89,7 +89,7 @@ def render(findings: Iterable[Finding]) -> str:
         if f.cost_usd is not None and f.when not in ("create", "result", ""):
             parts[0] += f", {dollars(f.cost_usd)} spent by then"
         parts += [f.why]
-        for text in (": ".join(part for part in parts if part), f"→ {f.mend}" if f.mend else ""):
+        for text in (": ".join(part for part in parts if part), f"→ {f.fix}" if f.fix else ""):
             if text:
                 lines.append(f"           {text}")
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
@@ -105,20 +105,20 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _error(when: When, why: str, mend: str) -> Rule:
-    return Rule(severity="error", when=when, why=why, mend=mend)
+def _error(when: When, why: str, fix: str) -> Rule:
+    return Rule(severity="error", when=when, why=why, fix=fix)
 
 
-def _warning(when: When, why: str, mend: str) -> Rule:
-    return Rule(severity="warning", when=when, why=why, mend=mend)
+def _warning(when: When, why: str, fix: str) -> Rule:
+    return Rule(severity="warning", when=when, why=why, fix=fix)
 
 
-def _unchecked(why: str, mend: str) -> Rule:
-    return Rule(severity="unchecked", when="", why=why, mend=mend)
+def _unchecked(why: str, fix: str) -> Rule:
+    return Rule(severity="unchecked", when="", why=why, fix=fix)
 
 
 def _note(why: str = "") -> Rule:
-    return Rule(severity="note", when="", why=why, mend="")
+    return Rule(severity="note", when="", why=why, fix="")
 
 
 _NO_LEAVE = "the credentials here may not ask"

@@ -36,7 +36,7 @@ def idle(kind: str, count: int, report: Report) -> list[Finding]:
             finding(
                 "gpus-idle",
                 f"{kind} has {machine.num_gpus} GPUs, our trainer uses one{_wasted(report, share)}",
-                mend=f"Take {alone}, the same GPU alone."
+                fix=f"Take {alone}, the same GPU alone."
                 if alone
                 else "Take a machine with one GPU, such as ml.g5.xlarge.",
             )
@@ -71,12 +71,10 @@ def disk(
     room = room_gb * 1e9
     where = f"{kind}'s own disk" if own_gb is not None else "VolumeSizeInGB"
     what = f"{needed / 1e9:.1f} GB are needed ({num_bytes / 1e9:.1f} GB of data), {where} has {room_gb}"
-    mend = (
-        "Take a machine with a larger disk." if own_gb is not None else f"Give --volume-gb {int(needed / 0.8e9) + 1}."
-    )
+    fix = "Take a machine with a larger disk." if own_gb is not None else f"Give --volume-gb {int(needed / 0.8e9) + 1}."
     if needed > room:
-        return [finding("disk", what, mend=mend)]
-    return [finding("disk-tight", what, mend=mend)] if needed > 0.8 * room else []
+        return [finding("disk", what, fix=fix)]
+    return [finding("disk-tight", what, fix=fix)] if needed > 0.8 * room else []
 
 
 def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> list[Finding]:

@@ -116,7 +116,7 @@ def _ask(who: str, questions: list[_Question], aws: Aws) -> list[_Answer]:
             }
             for key, value in question.context.items()
         ]
-        told = aws.call(
+        answer = aws.call(
             "iam",
             "SimulatePrincipalPolicy",
             patience_s=PATIENCE_S,
@@ -125,7 +125,7 @@ def _ask(who: str, questions: list[_Question], aws: Aws) -> list[_Answer]:
             ResourceArns=question.resources,
             ContextEntries=entries,
         )
-        for result in told.get("EvaluationResults", []):
+        for result in answer.get("EvaluationResults", []):
             answers += _decisions(result, question.action)
     return answers
 
@@ -160,7 +160,7 @@ def _about_role(role: str, answers: list[_Answer]) -> Iterator[Finding]:
         yield finding(
             "role-permission",
             f"{role} has no permission in S3 at all: not {some([answer.what for answer in s3])}",
-            mend="Give the role s3:GetObject, s3:ListBucket and s3:PutObject on data and output;"
+            fix="Give the role s3:GetObject, s3:ListBucket and s3:PutObject on data and output;"
             " if the buckets' own policies let it, --force goes on.",
         )
         answers = [answer for answer in answers if answer not in s3]
@@ -181,7 +181,7 @@ def _about_caller(caller: str, answers: list[_Answer]) -> Iterator[Finding]:
             yield _unknown(caller, answer)
         else:
             why = f"launching needs {answer.action}" if answer.action != "iam:PassRole" else ""
-            yield finding("pass-role", f"{caller} may not {answer.what}", mend=f"Ask for {answer.action}.", why=why)
+            yield finding("pass-role", f"{caller} may not {answer.what}", fix=f"Ask for {answer.action}.", why=why)
 
 
 def _unknown(who: str, answer: _Answer) -> Finding:
@@ -189,7 +189,7 @@ def _unknown(who: str, answer: _Answer) -> Finding:
         "permissions-unchecked",
         f"whether {who} may {answer.what}: its policies ask about {some(answer.missing)}",
         why="IAM's simulator does not know what the real request will say",
-        mend="Be sure that the conditions of the policy hold.",
+        fix="Be sure that the conditions of the policy hold.",
     )
 
 

@@ -146,7 +146,7 @@ def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> It
     elif not is_builtin and gpu is None:
         yield finding("instance-unknown", f"nothing is known of {kind}")
     if config.precision_dtype == "float16" and not is_builtin and instances.is_cpu(kind):
-        yield finding("precision", "--precision-dtype float16 on a CPU", mend="Take float32 or bfloat16.")
+        yield finding("precision", "--precision-dtype float16 on a CPU", fix="Take float32 or bfloat16.")
 
 
 def _gpu(gpu: instances.Gpu) -> str:
@@ -161,7 +161,7 @@ def _image(request: Mapping[str, Any], region: str, is_builtin: bool) -> Iterato
     if registry is not None and registry.region != region:
         yield finding("image-region", f"{image} for a job in {region}")
     if registry is None and not is_builtin:
-        yield finding("image-unchecked", f"{image or 'no image'} is in no registry of AWS", mend="Push it to ECR.")
+        yield finding("image-unchecked", f"{image or 'no image'} is in no registry of AWS", fix="Push it to ECR.")
 
 
 def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:

@@ -67,8 +67,8 @@ def test_every_finding_has_a_rule_and_every_rule_is_documented() -> None:
     for code, rule in all_findings.RULES.items():
         why = rule.why or "what is known beforehand"
         said = rows[code].split(" | ")
-        assert (said[0], *said[2:]) == (f"| {rule.severity}", why, f"{rule.mend or '–'} |"), code
-        assert rule.severity == "note" or (rule.why and rule.mend), code
+        assert (said[0], *said[2:]) == (f"| {rule.severity}", why, f"{rule.fix or '–'} |"), code
+        assert rule.severity == "note" or (rule.why and rule.fix), code
         assert rule.severity not in ("unchecked", "note") or rule.when == "", code
 
 
@@ -112,7 +112,7 @@ def test_a_caller_who_may_not_hand_on_the_role_is_told(account: World) -> None:
     account.answers.decisions = {"iam:PassRole": "implicitDeny"}
     found = _run(account, account.put_records())
     assert codes(found) == ["pass-role"]
-    assert found[0].mend == "Ask for iam:PassRole."
+    assert found[0].fix == "Ask for iam:PassRole."
 
 
 S3 = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"], "Resource": "*"}
@@ -144,7 +144,7 @@ def test_a_denial_that_rests_on_what_the_simulator_is_not_told_is_unchecked(acco
     by_tag = {**PASS, "Condition": {"StringEquals": {"aws:PrincipalTag/team": "vision"}}}
     (found,) = _allowed(account, [S3], [by_tag, LAUNCH], channels)
     assert (found.severity, found.code) == ("unchecked", "permissions-unchecked")
-    assert "its policies ask about aws:PrincipalTag/team" in found.what and found.mend
+    assert "its policies ask about aws:PrincipalTag/team" in found.what and found.fix
     outside = {"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}
     guarded = [S3, {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "*", "Condition": outside}]
     (found,) = _allowed(account, guarded, [MANAGED, LAUNCH], channels)
@@ -173,7 +173,7 @@ def test_a_role_without_any_permission_in_s3_stops_the_launch(account: World) ->
     logs = {"Effect": "Allow", "Action": ["logs:*", "cloudwatch:*"], "Resource": "*"}
     (found,) = _allowed(account, [logs], [MANAGED, LAUNCH], channels)
     assert (found.severity, found.code) == ("error", "role-permission")
-    assert "no permission in S3 at all" in found.what and "s3:PutObject" in found.mend
+    assert "no permission in S3 at all" in found.what and "s3:PutObject" in found.fix
 
 
 def test_what_the_organization_forbids_no_bucket_s_policy_can_grant(account: World) -> None:
@@ -428,9 +428,9 @@ def test_the_algorithm_s_faults_are_among_the_findings(account: World) -> None:
 
 def test_what_the_data_say_mends_what_is_missing(account: World) -> None:
     config = replace(BUILTIN, num_classes=None, num_training_samples=None)
-    mend = {f.code: f.mend for f in _run(account, account.put_records(), config)}
-    assert mend["num-training-samples-missing"] == "Give --num-training-samples 12."
-    assert mend["num-classes-missing"] == "Give --num-classes 3: the labels go up to 2."
+    fix = {f.code: f.fix for f in _run(account, account.put_records(), config)}
+    assert fix["num-training-samples-missing"] == "Give --num-training-samples 12."
+    assert fix["num-classes-missing"] == "Give --num-classes 3: the labels go up to 2."
 
 
 def test_one_path_of_this_machine_for_two_channels_is_no_validation(tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account:
     report = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.12xlarge"), account.aws)
     (idle,) = (f for f in report.findings if f.code == "gpus-idle")
     assert report.usd is not None and f"{0.75 * report.usd:.2f} $ of the estimated {report.usd:.2f} $" in idle.what
-    assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.mend
+    assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.fix
     assert "gpus-idle" not in codes(_run(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
     # What is estimated is one GPU's speed.
     alone = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.16xlarge"), account.aws)
@@ -562,7 +562,7 @@ def test_the_disk_must_hold_data_and_every_checkpoint(account: World, volume_gb:
     found = _run(account, account.put_records(), config, instance_type="ml.p3.2xlarge", volume_gb=volume_gb)
     assert [c for c in codes(found) if c.startswith("disk")] == ([code] if code else [])
     if code:
-        assert f"--volume-gb {4}" in next(f.mend for f in found if f.code == code)
+        assert f"--volume-gb {4}" in next(f.fix for f in found if f.code == code)
 
 
 def test_the_price_of_a_region_that_is_not_shipped_is_said_to_be_another_s(account: World) -> None:

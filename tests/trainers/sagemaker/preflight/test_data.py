@@ -198,21 +198,21 @@ def test_a_prefix_without_its_slash_takes_in_its_neighbours(account: World) -> N
     source["S3Uri"] = source["S3Uri"].rstrip("/")
     finding = _one(examine.run(built, config, options, account.aws), "prefix-neighbours")
     assert "train_lst/train.lst" in finding.what
-    assert finding.mend == f"Say s3://bucket-one/{account.folder}/train/, with the slash."
+    assert finding.fix == f"Say s3://bucket-one/{account.folder}/train/, with the slash."
 
 
 @pytest.mark.parametrize("content_type", ["application/x-recordio-protobuf", "application/x-image", None])
 def test_records_under_another_content_type(account: World, content_type: str | None) -> None:
     channels = [replace(channel, content_type=content_type) for channel in account.put_records()]
     finding = _one(_run(account, channels), "content-type")
-    assert finding.mend == "Say application/x-recordio."
+    assert finding.fix == "Say application/x-recordio."
 
 
 def test_pictures_under_the_records_content_type(account: World) -> None:
     channels = [replace(channel, content_type=request.RECORDIO) for channel in account.put_listed()]
     found = _run(account, channels, LISTED)
     assert codes(found).count("content-type") == 4
-    assert all(f.mend == "Say application/x-image." for f in found if f.code == "content-type")
+    assert all(f.fix == "Say application/x-image." for f in found if f.code == "content-type")
 
 
 def test_channels_the_algorithm_demands(account: World) -> None:
@@ -503,7 +503,7 @@ def test_local_data_are_checked_before_they_are_sent(account: World, tmp_path: P
     (tmp_path / "pets" / "dog" / "3.png").write_bytes(picture(3)[:60])
     found = examine.run(*built, account.aws, **told)
     broken = [f for f in found if "3.png" in f.what and f.code.startswith("local-")]
-    assert broken and broken[0].severity in ("error", "warning") and broken[0].mend
+    assert broken and broken[0].severity in ("error", "warning") and broken[0].fix
     report = examine.examine(*built, account.aws, **told, counts={"train": 10_000, "validation": 1000})
     assert report.usd is not None and report.usd > 0
     assert examine.examine(*built, account.aws, **told).usd is None

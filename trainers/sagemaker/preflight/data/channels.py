@@ -160,7 +160,7 @@ def _by_layout(
 
 def _content_type(channel: Channel, seen: str, wanted: str) -> Finding:
     given = channel.content_type or "unset"
-    return finding("content-type", f"{channel.name}: ContentType is {given}, there lie {seen}", mend=f"Say {wanted}.")
+    return finding("content-type", f"{channel.name}: ContentType is {given}, there is {seen}", fix=f"Say {wanted}.")
 
 
 def _list(
@@ -203,7 +203,7 @@ def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
         finding(
             "prefix-neighbours",
             f"{channel.name}: {channel.uri} also takes in {some(beside)}",
-            mend=f"Say {channel.uri}/, with the slash.",
+            fix=f"Say {channel.uri}/, with the slash.",
         )
     ]
 
@@ -297,7 +297,7 @@ def _against(config: Config, facts: Mapping[str, Facts], *, is_cut: bool) -> lis
                 finding(
                     "samples",
                     f"--num-training-samples {asked:,}, the train channel has {train.num_images:,}",
-                    mend=f"Give --num-training-samples {train.num_images}.",
+                    fix=f"Give --num-training-samples {train.num_images}.",
                 )
             )
         elif abs(asked - train.num_images) > train.error:
@@ -330,7 +330,7 @@ def below_batch(config: Config, sizes: Mapping[str, float], *, is_builtin: bool)
         finding(
             "set-below-batch",
             f"{name} has {size:,}, --mini-batch-size {batch}",
-            mend=f"Lower --mini-batch-size to {size} or less{cut if name == 'validation' else ''}." if size else "",
+            fix=f"Lower --mini-batch-size to {size} or less{cut if name == 'validation' else ''}." if size else "",
         )
         for name, size in small.items()
     ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PREFIX = "local-"
 # What is packed anew before it is sent may have a form that the built-in itself does not read, and each channel gets a
 # prefix of its own.
-_MENDED_BY_SENDING = ("not-for-the-job", "unknown-form", "channel-neighbour")
+_FIXED_BY_SENDING = ("not-for-the-job", "unknown-form", "channel-neighbour")
 
 
 def named(paths: Sequence[Path], options: JobOptions) -> list[tuple[str, Path]]:
@@ -68,10 +68,10 @@ def check(
         findings += [finding("channel-overlap", f"{path} is given for two channels") for path in same]
     for item in checked.findings:
         file = Path(item.file)
-        if item.code in _MENDED_BY_SENDING or any(one == file or one in file.parents for one in unused):
+        if item.code in _FIXED_BY_SENDING or any(one == file or one in file.parents for one in unused):
             continue
-        what, mend = _real(item.what, shown), _real(item.mend, shown)
-        findings.append(replace(item, code=PREFIX + item.code, what=what, mend=mend, why=item.why.rstrip(".")))
+        what, fix = _real(item.what, shown), _real(item.fix, shown)
+        findings.append(replace(item, code=PREFIX + item.code, what=what, fix=fix, why=item.why.rstrip(".")))
     if "validation" in parts and _is_all_copied(parts["validation"], checked.findings):
         what = f"all {len(parts['validation']):,} pictures of {parts['validation'].path} are in train"
         findings.append(finding("validation-seen", _real(what, shown)))

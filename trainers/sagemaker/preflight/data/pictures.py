@@ -92,7 +92,7 @@ def check_folders(channel: Channel, facts: Facts, classes: list[str], config: Co
             finding(
                 "folder-classes",
                 f"{channel.name}: {len(classes)} folders ({some(classes)}), --num-classes {config.num_classes}",
-                mend="Leave --num-classes out; the data decides.",
+                fix="Leave --num-classes out; the data decides.",
             )
         )
     if loose:

@@ -168,7 +168,7 @@ def _labels(name: str, images: list[tuple[int, ImageRecord]], config: Config, fa
                 "rec-labels",
                 f"{name}: {len(packed)} of {len(images)} records looked at carry {len(image.labels)} packed labels,"
                 f" the first at byte {offset:,}; {expected} are expected",
-                mend="" if not wanted else "Pack as many labels a picture as there are classes (--pack-label).",
+                fix="" if not wanted else "Pack as many labels a picture as there are classes (--pack-label).",
             )
         ]
     if wanted:
