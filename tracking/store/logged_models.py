@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking.errors import ModelError
+from tracking.errors import ModelError, StoreError
 from tracking.journal.checks import CONTEXTS, MAX_STEP
 from tracking.models.facts import META, MLMODEL
 from tracking.store import artifacts, connection
@@ -55,24 +55,23 @@ def folder_of(store: Store, model_uri: str) -> Iterator[Path]:
     ``model_uri``: ``runs:/RUN/NAME``, ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/MODEL_ID``, all of
     ``store``, or any artifact URI. Raises ModelError, RunNotFound, and StoreError.
     """
-    from mlflow import artifacts as mlflow_artifacts
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        why = f"{model_uri} cannot be loaded from {store.public_uri}"
         try:
             with connection.translated(store.tracking_uri):
                 client, location = store.client(), model_uri
                 while location.startswith(("runs:/", "models:/")):
                     location = _location(store, client, location)
-            folder = artifacts.local_folder(location)
-            if folder is None or not folder.is_dir():
-                folder = Path(
-                    mlflow_artifacts.download_artifacts(
-                        artifact_uri=location, dst_path=scratch, tracking_uri=store.tracking_uri
-                    )
-                )
         except (MlflowException, OSError) as error:
-            raise ModelError(f"{model_uri} cannot be loaded from {store.public_uri}: {error}") from error
+            raise ModelError(f"{why}: {error}") from error
+        try:
+            folder = artifacts.fetch(store.tracking_uri, location, "", Path(scratch))
+        except StoreError as error:
+            raise ModelError(f"{why}: {error}") from error
+        if folder is None or not folder.is_dir():
+            raise ModelError(f"{why}: there is no folder {location}")
         yield folder
 
 
