@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m reports``: argv -> a page on standard output or in a file; exit code 0, 1 or 2."""
 
 from __future__ import annotations

@@ -28,10 +28,13 @@ _LOADS_MXNET = (
 _ORDER = {
     "": "tracking < reports < trainers",
     "tracking": (
-        "names < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
+        "names words < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
     "reports": "errors stats store < document < metrics < charts significance < board < runs < __main__",
-    "trainers": "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs",
+    "trainers": (
+        "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs"
+        " < __main__"
+    ),
     "trainers.data": ("catalog formats < pictures < dataset < batches readers < check source < pack sheet < __main__"),
     "trainers.sagemaker": (
         "errors < aws < cost builtin < options < job < preflight watch < rehearsal container < command"

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m tracking``: bring journals into MLflow, repair, promote models, open MLflow's pages.
 
 A subcommand is a module or class: ``NAME``, ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Score tracked runs, on their own test split or on other pictures: ``python -m trainers.evaluate RUN``, ``--missing``.
 
 Scores and predictions go to the same MLflow run, whose status and times stay as they were. A run's test score changes

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m trainers.jobs``: watch, list, logs, stop and wait for cloud jobs, launched from here or anywhere.
 
 Exit codes: 0 all went well, 1 a job did not finish, 2 bad input, 124 the time to wait is over, 130 interrupted.
@@ -52,7 +53,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from trainers.sagemaker.cost.pricing import dollars
+    from tracking.words import money
     from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
     from trainers.sagemaker.job import phases
     from trainers.sagemaker.job.launcher import SageMakerJob
@@ -70,7 +71,7 @@ def _list(arguments: argparse.Namespace) -> int:
         if outcome is not None:
             state = outcome.state
             billed = "" if outcome.billable_s is None else duration(outcome.billable_s)
-            cost = "" if outcome.cost_usd is None else dollars(outcome.cost_usd)
+            cost = "" if outcome.cost_usd is None else money(outcome.cost_usd)
         elif entry.submitted_ms is None:
             state, cost, phase = "waiting", "", "not launched yet"
         elif arguments.offline:
@@ -81,7 +82,7 @@ def _list(arguments: argparse.Namespace) -> int:
                 state, phase = watch.state, watch.phase
                 billed = duration(phases.billed_s(watch.description, watch.aws.clock.now()))
                 spent = watch.cost_usd()
-                cost = "" if spent is None else dollars(spent)
+                cost = "" if spent is None else money(spent)
             except (AwsError, NoCredentials) as error:
                 state, cost, phase = "?", "", str(error)[:60]
                 arguments.offline = isinstance(
@@ -255,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     watch = command("watch", _watch, "follow jobs to their end and log them to MLflow (default: all)", "*")
-    watch.add_argument("--quiet", action="store_true", help="phases, without the log's lines")
+    watch.add_argument("-q", "--quiet", action="store_true", help="phases, without the log's lines")
     listed = command("list", _list, "jobs launched from here, with their state and cost", None)
     listed.add_argument("--account", action="store_true", help="every job of the account instead")
     listed.add_argument("--offline", action="store_true", help="what is known here, without asking AWS")

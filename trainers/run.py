@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Train: ``python -m trainers.run``. The command line becomes a config or a study, a place to run it, an exit code.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 interrupted (Ctrl-C, SIGTERM).
@@ -13,15 +14,17 @@ from typing import Any
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
+from tracking.words import nearest, plural
 from trainers.config import Config
 from trainers.config import study as studies
-from trainers.config.checks import local_faults, nearest
+from trainers.config.checks import local_faults
 from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command import launch
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin")
+_BOARDS = (".md", ".html", ".csv", ".json")
 _EXAMPLES = """
 examples:
   python -m trainers.run --num-layers 44 --epochs 3 --dataset digits
@@ -54,6 +57,10 @@ def _main(argv: list[str]) -> int:
     file = _collect(faults, lambda: from_toml(Path(arguments.config)) if arguments.config else {})
     if arguments.parallel < 1:
         faults.append(f"--parallel {arguments.parallel} is out of range: 1 or more.")
+    if arguments.leaderboard and Path(arguments.leaderboard).suffix.lower() not in _BOARDS:
+        faults.append(f"--leaderboard {arguments.leaderboard}: the file's ending must be one of {', '.join(_BOARDS)}.")
+    if arguments.leaderboard and not arguments.study:
+        faults.append("--leaderboard is for --study; for all runs: python -m reports leaderboard --out FILE.")
     if arguments.study and (arguments.preset or arguments.config):
         faults.append("--study has its own presets and settings; give it without --preset and --config.")
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
@@ -68,36 +75,36 @@ def _main(argv: list[str]) -> int:
     if faults:
         raise BadConfig(faults)
     if arguments.resume:
-        return _resume(arguments.resume)
+        return _resume(arguments)
     work = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
     if arguments.on != "local":
         return launch.run(work, launch.options_of(arguments))
     if isinstance(work, Config):
-        return _one(work, dry_run=arguments.dry_run)
+        return _one(work, arguments)
     return _study(work, arguments)
 
 
-def _one(config: Config, *, dry_run: bool) -> int:
+def _one(config: Config, arguments: argparse.Namespace) -> int:
     _check_locally(config)
-    if dry_run:
+    if arguments.dry_run:
         print(_plan(config), end="")
         return 0
     from trainers.training import experiment
 
-    return experiment.run(config).exit_code
+    return experiment.run(config, quiet=arguments.quiet).exit_code
 
 
-def _resume(run_id: str) -> int:
+def _resume(arguments: argparse.Namespace) -> int:
     from trainers.training import experiment
 
-    return experiment.resume(run_id).exit_code
+    return experiment.resume(arguments.resume, quiet=arguments.quiet).exit_code
 
 
 def _study(study: Study, arguments: argparse.Namespace) -> int:
     for planned in study.runs:
         _check_locally(planned.config)
     if arguments.dry_run:
-        print(f"{study.title}\n{len(study.runs)} runs:")
+        print(f"{study.title}\n{plural(len(study.runs), 'run')}:")
         for planned in study.runs:
             after = f"  (after {planned.needs})" if planned.needs else ""
             print(f"  {planned.config.run_name}{after}")
@@ -109,6 +116,7 @@ def _study(study: Study, arguments: argparse.Namespace) -> int:
         parallel=arguments.parallel,
         again=arguments.again,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
+        quiet=arguments.quiet,
     )
 
 
@@ -218,7 +226,14 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--on", choices=PLACES, default="local", help="where (default local)")
     how.add_argument("--parallel", metavar="N", type=int, default=1, help="runs of a study at the same time")
     how.add_argument("--again", action="store_true", help="run a study's runs although they were done before")
-    how.add_argument("--leaderboard", metavar="FILE.md", help="write the study's leaderboard there as well")
+    how.add_argument(
+        "--leaderboard",
+        metavar="FILE",
+        help="write the study's leaderboard there as well: FILE.md, .html, .csv or .json",
+    )
+    how.add_argument(
+        "-q", "--quiet", action="store_true", help="print the result and errors only; the run's log has the rest"
+    )
     add_flags(parser)
     launch.add_flags(parser)
     return parser

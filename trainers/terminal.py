@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 _COLUMNS = ("epoch", "train", "loss", "validation", "loss", "lr", "images/s", "time")
-_WIDTHS = (7, 8, 8, 11, 8, 9, 9, 8)
+_WIDTHS = (7, 6, 6, 10, 6, 8, 8, 7)
+_BAR_AT_MOST, _BESIDE_BAR = 28, 66  # columns: the bar, and the widest text that stands beside it
 
 
 class Progress:
@@ -34,13 +35,15 @@ class Progress:
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
+            console = Console(file=self._terminal, force_terminal=True)
+            width = max(4, min(_BAR_AT_MOST, console.width - _BESIDE_BAR))  # a wrapped bar is not erased whole
             self._bar = Bar(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-                BarColumn(bar_width=28),
+                BarColumn(bar_width=width),
                 TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
                 TextColumn("[dim]{task.fields[rate]:.0f} images/s[/dim]"),
                 TimeRemainingColumn(compact=True),
-                console=Console(file=self._terminal, force_terminal=True),
+                console=console,
                 transient=True,
                 redirect_stdout=False,
                 redirect_stderr=False,
@@ -76,7 +79,7 @@ class Progress:
             self._bar.stop()
             self._bar.console.file.flush()
         if not self._headed:
-            print(_row(_COLUMNS))
+            print(_row(_COLUMNS) + "  * best so far")
             self._headed = True
         cells = (
             f"{row['epoch']}/{self.epochs}",
@@ -108,17 +111,19 @@ def duration(seconds: float) -> str:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return "".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+    return " ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
 class Tee:
     """``with Tee(path) as tee:`` copies standard output and error to ``path``; ``tee.terminal`` bypasses the copy.
 
     What is for eyes only (a progress bar that redraws itself) goes to ``terminal``, so that the file stays readable.
+    ``quiet`` keeps standard output for the file alone; errors are still shown.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, quiet: bool = False) -> None:
         self.path = path
+        self._quiet = quiet
         self.terminal: TextIO = sys.stdout
         self._saved: list[tuple[int, int]] = []
         self._threads: list[threading.Thread] = []
@@ -131,11 +136,13 @@ class Tee:
             reader, writer = os.pipe()
             os.dup2(writer, descriptor)
             os.close(writer)
-            thread = threading.Thread(target=self._copy, args=(reader, saved), name=f"tee-{descriptor}", daemon=True)
+            shown = None if self._quiet and descriptor == 1 else saved
+            thread = threading.Thread(target=self._copy, args=(reader, shown), name=f"tee-{descriptor}", daemon=True)
             thread.start()
             self._saved.append((descriptor, saved))
             self._threads.append(thread)
-        self.terminal = os.fdopen(os.dup(self._saved[0][1]), "w", encoding="utf-8", errors="replace")
+        to = os.open(os.devnull, os.O_WRONLY) if self._quiet else os.dup(self._saved[0][1])
+        self.terminal = os.fdopen(to, "w", encoding="utf-8", errors="replace")
         return self
 
     def __exit__(
@@ -151,10 +158,11 @@ class Tee:
             os.close(saved)
         self._file.close()
 
-    def _copy(self, reader: int, terminal: int) -> None:
+    def _copy(self, reader: int, terminal: int | None) -> None:
         with os.fdopen(reader, "rb", buffering=0) as pipe:
             while chunk := pipe.read(65536):
-                _write(terminal, chunk)
+                if terminal is not None:
+                    _write(terminal, chunk)
                 _write(self._file.fileno(), chunk)
 
 

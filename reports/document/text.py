@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from tracking.words import plural as plural
+
 MISSING = "–"
 _NARROW = re.compile("[ -~\u00a0±–−×∞…]*\\Z")
 
@@ -140,11 +142,6 @@ def size(num_bytes: Any) -> str:
 def short(value: Any, length: int = 8) -> str:
     """The first characters of an id."""
     return MISSING if is_missing(value) else str(value)[:length]
-
-
-def plural(n: int, noun: str) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def join(words: Sequence[str], last: str = "and") -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from trainers.training.interruption import Interrupted
 PROGRAMS = {
     "tracking": "tracking.__main__",
     "reports": "reports.__main__",
+    "trainers": "trainers.__main__",
     "trainers.run": "trainers.run",
     "trainers.evaluate": "trainers.evaluate",
     "trainers.jobs": "trainers.jobs",
@@ -117,3 +119,67 @@ def test_a_subcommand_s_errors_are_one_line_too(capsys: Captured) -> None:
     parser.add_subparsers(required=True, metavar="COMMAND").add_parser("sync").add_argument("--limit", type=int)
     assert run_program("tracking", lambda: int(parser.parse_args(["sync", "--limit", "x"]).limit)) == 2
     assert capsys.readouterr().err == "tracking: argument --limit: invalid int value: 'x'. See --help.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("tracking snyc", "Did you mean sync?"),
+        ("reports leaderbord", "Did you mean leaderboard?"),
+        ("trainers.data chek", "Did you mean check?"),
+        ("trainers.jobs lsit", "Did you mean list?"),
+        ("trainers evalute", "Did you mean evaluate?"),
+        ("reports compare a b --formt md", "Did you mean --format?"),
+        ("trainers.run --epocs 3", "Did you mean --epochs?"),
+        ("tracking sync --qiet", "unknown: --qiet. See --help."),  # nothing near among the flags of sync
+    ],
+)
+def test_a_misspelt_word_gets_the_nearest_legal_one(words: str, hint: str, capsys: Captured) -> None:
+    name, *rest = words.split()
+    assert importlib.import_module(PROGRAMS[name]).main(rest) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("tracking", "sync"), ("reports", "leaderboard"), ("trainers", "evaluate"), ("trainers.jobs", "list")],
+)
+def test_called_without_words_a_program_lists_its_commands(name: str, command: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module(PROGRAMS[name]).main([])
+    assert left.value.code == 2 and f"\n    {command} " in capsys.readouterr().out
+
+
+def test_the_package_runs_its_programs(capsys: Captured) -> None:
+    assert importlib.import_module("trainers.__main__").main(["run", "--list"]) == 0
+    assert "data sets (--dataset" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "module", "completed"),
+    [
+        ("ict-run --num-la", "trainers.run", {"--num-layers"}),
+        ("ict-run --on sage", "trainers.run", {"sagemaker", "sagemaker-builtin"}),
+        ("ict-tracking pro", "tracking.__main__", {"promote"}),
+        ("ict-reports leaderboard --fo", "reports.__main__", {"--format"}),
+    ],
+)
+def test_shells_complete(line: str, module: str, completed: set[str], tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete")
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
+    out = {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "completed")}
+    call = f"import sys; sys.argv = sys.argv[1:]; from {module} import main; main()"
+    subprocess.run(
+        [sys.executable, "-c", call, line.split()[0]], env={**os.environ, **asked, **out}, cwd=ROOT, check=True
+    )
+    assert {one.strip() for one in (tmp_path / "completed").read_text().split("\v")} == completed
+    assert "PYTHON_ARGCOMPLETE_OK" in Path(str(importlib.import_module(module).__file__)).read_text()[:1024]
+
+
+def test_verbose_shows_what_libraries_log() -> None:
+    call = (
+        "import logging; from tracking.errors.program import program_parser as p;"
+        " p('x', '1').parse_args(['-v']); logging.getLogger('botocore').info('found credentials')"
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "botocore: found credentials" in done.stderr

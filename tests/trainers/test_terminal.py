@@ -47,6 +47,13 @@ def test_the_tee_catches_python_children_and_raw_descriptors(tmp_path: Path) -> 
     assert {"from python", "from below", "from a child", "an error"} == set(text.splitlines())
     assert "for eyes only" in done.stdout and "after" in done.stdout and "from below" in done.stdout
     assert done.stderr == "an error\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("Tee(", "Tee(quiet=True, path="), str(log)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout == "after\n" and done.stderr == "an error\n"
 
 
 def test_progress_prints_a_line_an_epoch_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +73,27 @@ def test_the_bar_is_drawn_on_the_terminal_alone(capsys: pytest.CaptureFixture[st
         progress.epoch(row(1))
     assert "loss 1.500" in terminal.getvalue()
     assert "loss 1.500" not in capsys.readouterr().out
+
+
+def test_columns_never_run_together_and_fit_eighty(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = row(1, is_best=True) | {"epoch": 1000, "epoch_learning_rate": 1.25e-05, "images_per_s": 123456.0}
+    with Progress(1000) as progress:
+        progress.epoch(wide)
+    head, line = capsys.readouterr().out.splitlines()
+    assert line.split()[0] == "1000/1000" and len(line.split()) == 8
+    assert head.endswith("* best so far") and len(head) <= 80 and len(line) <= 80
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_bar_is_one_line_and_is_erased(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+    terminal = io.StringIO()
+    with Progress(100, terminal=terminal, bar=True) as progress:
+        progress.batch(SimpleNamespace(epoch=10, batch=1, num_batches=2, loss=12.5, accuracy=0.5, images_per_s=98765.0))
+    drawn = terminal.getvalue()
+    assert "\x1b[2K" in drawn  # erased, and
+    assert "\n" not in drawn.partition("epoch")[2].partition("\x1b[2K")[0].strip()  # never more than one line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0s"), (9.94, "9.9s"), (12.4, "12s"), (59.97, "1m00s"),

@@ -17,6 +17,7 @@ from tracking.journal.checks import text_from
 from tracking.journal.events import journals, strangers
 from tracking.journal.files import is_held
 from tracking.store import Store, resolve
+from tracking.words import plural
 
 NAME = "sync"
 HELP = "bring journals into MLflow"
@@ -82,7 +83,8 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
         status = outcome.status or "RUNNING"
         if outcome.num_events:
             num_new += 1
-            print(f"{text_from(directory.name[:8])}  ->  run {outcome.run_id}  {outcome.num_events} events  {status}")
+            count = plural(outcome.num_events, "event")
+            print(f"{text_from(directory.name[:8])}  ->  run {outcome.run_id}  {count}  {status}")
         else:
             num_done += 1
         num_failed += bool(outcome.problems)

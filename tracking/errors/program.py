@@ -6,27 +6,77 @@ Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 interrupted (Ctrl-C, SIGT
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tracking.errors.errors import UsageError, UserError
 from tracking.errors.redaction import guard
+from tracking.words import nearest
+
+# argparse's own sentences; newer Pythons write the choices without quotes.
+_CHOICE = re.compile(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)")
+_UNKNOWN = "unrecognized arguments: "
 
 
 class Parser(argparse.ArgumentParser):
     """A command line whose errors are one line instead of the usage of all flags; call it inside ``run_program``."""
 
+    _words: list[str] = []
+    _completing = False
+
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(f"{message}. See --help.")
+        """Raise UsageError; a misspelt word gets the nearest legal one."""
+        hint = ""
+        if choice := _CHOICE.fullmatch(message):
+            what, word, listed = choice.groups()
+            legal = [one.strip("'") for one in listed.split(", ")]
+            message, hint = f"{what} {word!r}: legal are {', '.join(legal)}", nearest(word, legal)
+        elif message.startswith(_UNKNOWN):
+            unknown = message.removeprefix(_UNKNOWN).split()
+            hint = next((near for word in unknown if (near := nearest(word.partition("=")[0], self._flags()))), "")
+            message = f"unknown: {' '.join(unknown)}"
+        raise UsageError(f"{message}.{hint} See --help.")
+
+    def _flags(self) -> list[str]:
+        """Those of this parser and of the command that was given."""
+        parsers = (self, *(parser for name, parser in self._commands().items() if name in self._words))
+        return [flag for parser in parsers for action in parser._actions for flag in action.option_strings]
+
+    def _commands(self) -> dict[str, argparse.ArgumentParser]:
+        return next((action.choices for action in self._actions if isinstance(action.choices, dict)), {})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does. A shell that completes is answered first; without any argument, the commands are listed."""
+        if "_ARGCOMPLETE" in os.environ and not Parser._completing:
+            import argcomplete
+
+            Parser._completing = True  # it parses once more to find out what is already there
+            argcomplete.autocomplete(self)
+        self._words = list(sys.argv[1:] if args is None else args)
+        if not self._words and self._commands() and not Parser._completing:
+            self.print_help()
+            self.exit(2)
+        return super().parse_known_args(args, namespace)
+
+
+class _Verbose(argparse.Action):
+    """``--verbose``: the log messages of the libraries beneath, on standard error."""
+
+    def __call__(self, *_: Any) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
 
 def program_parser(name: str, version: str, **options: Any) -> Parser:
     """The parser of ``python -m NAME``, with ``--version``; ``options`` are ``argparse.ArgumentParser``'s own."""
     parser = Parser(prog=f"python -m {name}", **options)
     parser.add_argument("--version", action="version", version=f"{name} {version}")
+    parser.add_argument(
+        "-v", "--verbose", action=_Verbose, nargs=0, help="also show the log messages of MLflow, boto3 and others"
+    )
     return parser
 
 

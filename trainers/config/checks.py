@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tracking import names
+from tracking.words import nearest
 
 SMALL_SIDES_PX = (8, 64)  # what the 3-stage networks of 20..110 layers are made for
 LARGE_LEAST_PX = 32  # the 5 halvings of the 18..200-layer networks leave one pixel
@@ -18,12 +18,6 @@ PRETRAINED_DEPTHS = (18, 34, 50, 101, 152)  # the GluonCV zoo has ImageNet weigh
 def flag(key: str) -> str:
     """The command line's spelling of a setting: ``mini_batch_size`` is ``--mini-batch-size``."""
     return "--tag" if key == "tags" else "--" + key.replace("_", "-")
-
-
-def nearest(word: str, legal: list[str]) -> str:
-    """`` Did you mean …?`` for a misspelt word, or nothing."""
-    close = difflib.get_close_matches(word, legal, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def faults(values: Mapping[str, Any]) -> list[str]:

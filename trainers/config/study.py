@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking import names
-from trainers.config.checks import nearest
+from tracking.words import nearest, plural
 from trainers.config.config import Config
 from trainers.config.text import build, cast, read_toml, to_toml
 from trainers.errors import BadConfig
@@ -126,7 +126,7 @@ def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict
 
 def _name(config: Config) -> str:
     depth = f"{config.num_layers} layers" if config.num_layers else "default depth"
-    return f"{depth}, {config.initial}, {config.epochs} epochs"
+    return f"{depth}, {config.initial}, {plural(config.epochs, 'epoch')}"
 
 
 def _name_faults(path: Path, planned: list[PlannedRun]) -> list[str]:

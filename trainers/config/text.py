@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tracking import names
-from trainers.config.checks import flag, nearest, quoted
+from tracking.words import nearest
+from trainers.config.checks import flag, quoted
 from trainers.config.config import Config
 from trainers.errors import BadConfig
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m trainers.data pack|check|inspect``: bring pictures into the form a job accepts; look at them first."""
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracking.words import nearest
 from trainers.errors import BadData
 
 _DIGITS = tuple("0123456789")
@@ -122,14 +122,9 @@ def split_spec(spec: str) -> tuple[str | None, Path | None]:
     if exists:
         return None, path
     raise BadData(
-        f"--dataset {_short(spec)!r} is neither a known data set nor an existing path.{_nearest(spec)}"
-        f" Known: {', '.join(SOURCES)}. Or a path to: {FORMS}."
+        f"--dataset {_short(spec)!r} is neither a known data set nor an existing path."
+        f"{nearest(spec.lower().replace('_', '-'), SOURCES)} Known: {', '.join(SOURCES)}. Or a path to: {FORMS}."
     )
-
-
-def _nearest(spec: str) -> str:
-    near = difflib.get_close_matches(spec.lower().replace("_", "-"), SOURCES, n=1, cutoff=0.6)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _short(spec: str) -> str:

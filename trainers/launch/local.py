@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tracking import names
 from tracking.errors import TrackingError
+from tracking.words import plural
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 
 
-def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Path | None = None) -> int:
+def run(
+    study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Path | None = None, quiet: bool = False
+) -> int:
     """Train what is left of the study and print its leaderboard; the exit code.
 
     A run that fails does not stop the others. Ctrl-C ends the run under way and the study; the same command goes on.
@@ -39,13 +42,13 @@ def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Pa
         plan.done = _ended(study, store, "FINISHED")
         plan.leave_out()
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
-    print(f"study {study.name}: {study.title}\n{len(study.runs)} runs, {len(plan.done)} already done")
+    print(f"study {study.name}: {study.title}\n{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
     code = 0
     try:
         if parallel > 1 or _needs_processes(plan.left):
             _in_processes(study, plan, store, parallel)
         else:
-            _in_this_process(plan, broken_off, store)
+            _in_this_process(plan, broken_off, store, quiet)
     except Interrupted as error:
         code = error.exit_code
         print(f"{error}: {len(plan.done)} of {len(study.runs)} runs are done; the same command goes on from here.")
@@ -59,7 +62,7 @@ def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Pa
     return code
 
 
-def _in_this_process(plan: StudyPlan, broken_off: Mapping[str, str], store: Store) -> None:
+def _in_this_process(plan: StudyPlan, broken_off: Mapping[str, str], store: Store, quiet: bool) -> None:
     """One run after the other; sources come before what starts from them."""
     from trainers.training import experiment
 
@@ -73,9 +76,9 @@ def _in_this_process(plan: StudyPlan, broken_off: Mapping[str, str], store: Stor
             try:
                 if former is not None:
                     print(f"goes on with run {former[:8]}")
-                    outcome = experiment.resume(former, store=store)
+                    outcome = experiment.resume(former, store=store, quiet=quiet)
                 else:
-                    outcome = experiment.run(plan.config(planned), store=store)
+                    outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)
             except TrainerError as error:
                 plan.fail(planned, str(error))
                 continue
@@ -167,7 +170,8 @@ def _report(study: Study, store: Store, path: Path | None) -> None:
     import reports
 
     only = f"tags.{names.STUDY} = '{study.name}'"
-    print(reports.leaderboard_text(store, filter=only))
+    board = reports.leaderboard(store, filter=only)
+    print(board.to_text())
     if path is not None:
-        path.write_text(reports.leaderboard_text(store, filter=only), encoding="utf-8")
+        board.save(path)
         print(f"written to {path}")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.config.checks import flag, nearest
+from tracking.words import nearest
+from trainers.config.checks import flag
 from trainers.config.text import read_toml
 from trainers.errors import BadConfig
 from trainers.sagemaker.aws.uri import is_legal, is_s3

@@ -61,12 +61,14 @@ def run(
     live: bool = True,
     tags: Mapping[str, str] = LOCAL,
     state_dir: Path | None = None,
+    quiet: bool = False,
 ) -> Outcome:
     """Train, evaluate and log one run.
 
     ``live`` False writes the journal only (a cloud job needs no tracking server). ``state_dir`` is where the resumable
-    state is kept (default: beside the journal); a state found there is picked up. Raises BadInput before a run is
-    recorded; afterwards failures are recorded and printed, and the Outcome has the exit code.
+    state is kept (default: beside the journal); a state found there is picked up. ``quiet`` prints the result and
+    errors alone; the run's log has the rest. Raises BadInput before a run is recorded; afterwards failures are recorded
+    and printed, and the Outcome has the exit code.
     """
     store = store or _default_store()
     store.check()
@@ -74,17 +76,18 @@ def run(
         prepared = prepare(config, store)
         asked.check()
         config = prepared.config
-        print(f"run     {config.run_name}  (experiment {config.experiment}, {store.public_uri})")
+        if not quiet:
+            print(f"run     {config.run_name}  (experiment {config.experiment}, {store.public_uri})")
         opened = tracked.start(
             root=store.journals,
             experiment=config.experiment,
             run_name=config.run_name,
             live=store if live else None,
         )
-        return _recorded(opened, prepared, asked, {**tags, **config.tags}, state_dir)
+        return _recorded(opened, prepared, asked, {**tags, **config.tags}, state_dir, quiet)
 
 
-def resume(run_id: str, *, store: Store | None = None, live: bool = True) -> Outcome:
+def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False) -> Outcome:
     """Go on with a run that was interrupted or killed, to the same weights as if it had not been.
 
     ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
@@ -100,7 +103,7 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True) -> Out
     with Interruption() as asked:
         prepared = prepare(build(from_toml(config_file)), store)
         asked.check()
-        return _recorded(tracked.resume(directory, live=store if live else None), prepared, asked, {}, None)
+        return _recorded(tracked.resume(directory, live=store if live else None), prepared, asked, {}, None, quiet)
 
 
 def prepare(config: Config, store: Store) -> Prepared:
@@ -212,6 +215,7 @@ def _recorded(
     asked: Interruption,
     tags: Mapping[str, str],
     state_dir: Path | None,
+    quiet: bool,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
     from trainers.training.stages import Stages
@@ -221,7 +225,7 @@ def _recorded(
         with opened as run:
             log = run.dir / "files" / "log.txt"
             try:
-                with Tee(log) as tee:
+                with Tee(log, quiet=quiet) as tee:
                     stages = Stages(
                         run,
                         prepared.config,

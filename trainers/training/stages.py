@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
 from tracking.journal.events import read
+from tracking.words import plural
 from trainers import terminal as progress
 from trainers.config import Config
 from trainers.config.text import to_toml
@@ -106,8 +107,8 @@ class Stages:
         depth = f"{config.num_layers} layers ({config.resnet_version})"
         print(f"net     {depth}, {label}, {num_parameters / 1e6:.2f} M weights")
         print(
-            f"train   {config.epochs} epochs in batches of {config.mini_batch_size}, {config.optimizer}, learning rate"
-            f" {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
+            f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
+            f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
         )
         for note in (*config.notes(), self._others.note(config.num_threads or 1)):
             if note:
@@ -242,4 +243,4 @@ def _say_overlaps(overlaps: list[Overlap]) -> str:
     for overlap in overlaps:
         pair = (overlap.split_a, overlap.split_b)
         pairs[pair] = pairs.get(pair, 0) + 1
-    return "; ".join(f"{count} picture(s) are in both {a} and {b}" for (a, b), count in pairs.items())
+    return "; ".join(f"{plural(count, 'picture')} in both {a} and {b}" for (a, b), count in pairs.items())

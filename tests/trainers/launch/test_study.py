@@ -53,7 +53,8 @@ def test_a_study_trains_sources_first_ranks_and_does_nothing_twice(stored: Path,
     expected = {"source": 1, "transfer": 1, "scratch, seed 0": 1, "scratch, seed 1": 1}
     assert {name: len(statuses) for name, statuses in by_name(stored).items()} == expected
     board = Path("board.md").read_text()
-    assert board.strip() in first and "rotation pretext" in board
+    assert board.splitlines()[2] in first and "rotation pretext" in board
+    assert "](board-figures/" in board and list(Path("board-figures").glob("*.svg"))
     assert run.main(["--study", "tiny.toml", "--leaderboard", "board.md"]) == 0
     assert "4 already done" in capsys.readouterr().out
     assert {name: len(statuses) for name, statuses in by_name(stored).items()} == expected

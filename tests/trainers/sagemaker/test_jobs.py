@@ -60,7 +60,7 @@ def test_watch_shows_phases_log_and_cost_and_fills_mlflow(
         "Epoch[2] Validation",
     ):
         assert words in said
-    assert "(starting took 20s)" in said and f"{entry.name}: finished, billed 1m26s, 0.02 $" in said
+    assert "(starting took 20s)" in said and f"{entry.name}: finished, billed 1m26s, $0.02" in said
     (run,) = resolve().runs()
     assert run.info.status == "FINISHED" and run.data.tags[names.JOB_NAME] == entry.name
     assert run.data.metrics[names.VALIDATION_ACCURACY] == fake.job(entry.name).truth[-1][2]
@@ -114,7 +114,7 @@ def test_list_tells_how_each_job_stands(fake: FakeSageMaker, capsys: pytest.Capt
         [stuck.name, "waiting", "starting"],
         [waiting.name, "waiting", "not launched yet"],
     ]
-    assert "1m26s" in lines[1] and "0.02 $" in lines[1]
+    assert "1m26s" in lines[1] and "$0.02" in lines[1]
     calls = len(fake.calls)
     assert main(["list", "--offline"]) == 0 and len(fake.calls) == calls
     assert stuck.name in capsys.readouterr().out
@@ -242,4 +242,4 @@ def test_the_table_of_many_jobs(tmp_path: Path, workdir: Path, monkeypatch: pyte
             Fleet(entries, lambda entry: where.aws, listener=view, poll_s=5, on_round=view.draw).run()
     said = out.getvalue()
     for name in ("cats-0", "cats-1"):
-        assert f"{name}: finished (0.02 $)" in said and f"{name}: training" in said and f"{name}: starting" in said
+        assert f"{name}: finished ($0.02)" in said and f"{name}: training" in said and f"{name}: starting" in said

@@ -109,7 +109,7 @@ def test_a_study_goes_on_where_it_was(fake: FakeSageMaker, capsys: pytest.Captur
     job = [word for word in JOB if not word.startswith(("--role", "--output", "--region"))]
     argv = [*job, "--yes", "--force", "--study=two.toml"]
     assert run.main([*argv, "--detach", "--max-cost=1"]) == 0
-    assert "each of the 2 jobs may cost 0.50 $ at most" in capsys.readouterr().err
+    assert "each of the 2 jobs may cost $0.50 at most" in capsys.readouterr().err
     # Half a dollar at 0.7364 an hour is 2444 s, less 180 s for all that is billed beside the training.
     assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 180}
     assert run.main(argv) == 0
@@ -130,12 +130,12 @@ def test_a_study_of_different_runs_is_priced_run_by_run(
     job = [word for word in JOB if not word.startswith(("--epochs", "--num-training"))]
     assert run.main([*job, "--num-training-samples=100000", "--force", "--study=two.toml", "--max-cost=2"]) == 2
     said = capsys.readouterr().err
-    (short,) = re.findall(r"short: about .* billed, ([\d.]+) \$", said)
-    (long,) = re.findall(r"long: about .* billed, ([\d.]+) \$", said)
+    (short,) = re.findall(r"short: about .* billed, \$([\d.]+)", said)
+    (long,) = re.findall(r"long: about .* billed, \$([\d.]+)", said)
     assert float(long) > 5 * float(short)
-    (total,) = re.findall(r"estimate .* billed, ([\d.]+) \$ in all", said)
+    (total,) = re.findall(r"estimate .* billed, \$([\d.]+) in all", said)
     assert float(total) == pytest.approx(float(short) + float(long), abs=0.02)
-    assert f"all 2 jobs are estimated at {total} $, --max-cost is 2.00 $" in said
+    assert f"all 2 jobs are estimated at ${total}, --max-cost is $2.00" in said
 
 
 def test_runs_that_start_from_another_wait_for_it_or_are_refused(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking.words import money, plural
 from trainers.config import Config
 from trainers.errors import BadInput
 from trainers.sagemaker.aws.uri import is_s3
@@ -35,7 +36,6 @@ class Checked:
 
 def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Checked:
     """Findings on standard error, so that standard output has a dry run's JSON alone."""
-    from trainers.sagemaker.cost.pricing import dollars
     from trainers.sagemaker.options import CHANNELS
     from trainers.sagemaker.preflight import examine as one_job
     from trainers.sagemaker.preflight import findings
@@ -72,7 +72,7 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
     jobs = [plan.name if None in names or len(set(names)) < len(names) else str(plan.config.run_name) for plan in plans]
     found = findings.merge({job: one.findings for job, one in zip(jobs, reports, strict=True)})
     if len(plans) > 1 and usd is not None and max_cost_usd is not None and usd > max_cost_usd:
-        what = f"all {len(plans)} jobs are estimated at {dollars(usd)}, --max-cost is {dollars(max_cost_usd)}"
+        what = f"all {len(plans)} jobs are estimated at {money(usd)}, --max-cost is {money(max_cost_usd)}"
         found = findings.priced([*found, findings.finding("max-cost-tight", what)], {})
     print(findings.render(found), file=sys.stderr)
     return Checked(
@@ -86,23 +86,22 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
 
 def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd: float | None) -> bool:
     """Ask once, with the price. Raises BadInput without a terminal to ask on."""
-    from trainers.sagemaker.cost.pricing import dollars
 
-    count = "1 job" if len(plans) == 1 else f"{len(plans)} jobs"
+    count = plural(len(plans), "job")
     lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]
     price, kept_usd = seen.reports[0].price, sum(one.kept_usd_at_most for one in seen.reports)
     if price is not None:
         lines.append(f"price     {price}")
     if seen.usd is not None and seen.usd_at_most is not None and seen.billed_s is not None:
         lines.append(
-            f"estimate  {duration(seen.billed_s)} billed, {dollars(seen.usd)} in all"
-            f" (at most {dollars(seen.usd_at_most)} if it is as far off as it may be)"
+            f"estimate  {duration(seen.billed_s)} billed, {money(seen.usd)} in all"
+            f" (at most {money(seen.usd_at_most)} if it is as far off as it may be)"
         )
     if kept_usd:
         lines.append(
-            f"kept      up to {dollars(kept_usd)} more for machines that wait {options.keep_alive_min} min for work"
+            f"kept      up to {money(kept_usd)} more for machines that wait {options.keep_alive_min} min for work"
         )
-    ceiling = "" if max_cost_usd is None else f", {dollars(max_cost_usd)} in all"
+    ceiling = "" if max_cost_usd is None else f", {money(max_cost_usd)} in all"
     limits_s = [plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans]
     lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
     print("\n".join(lines), file=sys.stderr)

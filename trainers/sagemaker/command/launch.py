@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tracking import names
 from tracking.errors import TrackingError
+from tracking.words import money, plural
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import flag
@@ -134,7 +135,10 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
     under_way: list[Entry] = []
     if isinstance(work, Study) and not options.again:
         under_way = leave_out_started(work, plan, store)
-        print(f"{len(work.runs)} runs, {len(plan.done)} already done, {len(under_way)} under way", file=sys.stderr)
+        print(
+            f"{plural(len(work.runs), 'run')}, {len(plan.done)} already done, {len(under_way)} under way",
+            file=sys.stderr,
+        )
     launcher = None
     if plan.left:
         launcher = _launcher(options.job, options.kind, store, count=len(plan.left) if options.detach else 1)
@@ -206,7 +210,6 @@ def _store(options: JobOptions) -> Store:
 
 def _launcher(options: JobOptions, kind: str, store: Store, count: int = 1) -> SageMakerLauncher:
     """``count``: detached jobs, whose costs no watcher adds up; each gets its share of ``max_cost_usd``."""
-    from trainers.sagemaker.cost.pricing import dollars
     from trainers.sagemaker.job.launcher import SageMakerLauncher
     from trainers.sagemaker.job.request import tracking_environment
 
@@ -216,7 +219,7 @@ def _launcher(options: JobOptions, kind: str, store: Store, count: int = 1) -> S
     max_cost_usd = options.max_cost_usd
     if max_cost_usd is not None and count > 1:
         options = replace(options, max_cost_usd=max_cost_usd / count)
-        share = f"each of the {count} jobs may cost {dollars(max_cost_usd / count)} at most"
+        share = f"each of the {count} jobs may cost {money(max_cost_usd / count)} at most"
         _news(f"note: detached jobs are not watched, so {share}")
     return SageMakerLauncher(
         options,
@@ -286,10 +289,10 @@ def _in_rounds(
     if plan.study is not None:
         import reports
 
-        text = reports.leaderboard_text(store, filter=f"tags.{names.STUDY} = '{plan.study.name}'")
-        print(f"\n{text}")
+        board = reports.leaderboard(store, filter=f"tags.{names.STUDY} = '{plan.study.name}'")
+        print(f"\n{board.to_text()}")
         if options.leaderboard is not None:
-            options.leaderboard.write_text(text, encoding="utf-8")
+            board.save(options.leaderboard)
     return 0 if good and not plan.left else 1
 
 

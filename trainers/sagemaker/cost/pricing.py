@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
+from tracking.words import money
 from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws.client import Aws
 
@@ -91,9 +92,9 @@ class Price:
     note: str = ""
 
     def __str__(self) -> str:
-        """``0.74 $/h (table of 2026-09, us-east-1)``."""
+        """``$0.74/h (table of 2026-09, us-east-1)``."""
         where = "AWS price list" if self.source == "live" else "table"
-        return f"{dollars(self.usd)}/h ({where} of {self.date}, {self.region})"
+        return f"{money(self.usd)}/h ({where} of {self.date}, {self.region})"
 
 
 class NoPrice(BadInput):
@@ -191,12 +192,6 @@ def job_cost(description: Mapping[str, Any], price: Price) -> Cost | None:
 def seconds_for(usd: float, num_instances: int, usd_per_hour: float) -> int:
     """How many whole seconds an amount buys."""
     return int(Decimal(str(usd)) * 3600 / (num_instances * Decimal(str(usd_per_hour))))
-
-
-def dollars(usd: float) -> str:
-    """An amount to the cent, ``0.31 $``; less than a cent is not called nothing."""
-    cents = Decimal(str(usd)).quantize(Decimal("0.01"), ROUND_HALF_UP)
-    return f"{cents} $" if cents or not usd else "under 0.01 $"
 
 
 def _live(aws: Aws, region: str, instance_type: str) -> Price | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from tracking.words import money
 from trainers.data.check.rules import SEVERITIES, Finding, Rule, Severity, When
-from trainers.sagemaker.cost.pricing import dollars
 from trainers.sagemaker.errors import Unreachable
 
 _WHEN_SAID = {
@@ -87,7 +87,7 @@ def render(findings: Iterable[Finding]) -> str:
         lines.append(f"{f.severity:9}  {f.code}: {f.what}")
         parts = [_WHEN_SAID[f.when]]
         if f.cost_usd is not None and f.when not in ("create", "result", ""):
-            parts[0] += f", {dollars(f.cost_usd)} spent by then"
+            parts[0] += f", {money(f.cost_usd)} spent by then"
         parts += [f.why]
         for text in (": ".join(part for part in parts if part), f"→ {f.fix}" if f.fix else ""):
             if text:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tracking.words import money
 from trainers.config import Config
 from trainers.data.check.rules import Finding
-from trainers.sagemaker.cost import estimate, instances, pricing
+from trainers.sagemaker.cost import estimate, instances
 from trainers.sagemaker.options import JobOptions
 from trainers.sagemaker.preflight.data.facts import Facts
 from trainers.sagemaker.preflight.findings import finding
@@ -45,15 +46,13 @@ def idle(kind: str, count: int, report: Report) -> list[Finding]:
 
 
 def _wasted(report: Report, share: float) -> str:
-    """`` (12.30 $ of the estimate)``; an hour's share where there is no estimate."""
+    """`` ($12.30 of the estimate)``; an hour's share where there is no estimate."""
     if report.price is None:
         return ""
     if report.usd is not None:
-        return (
-            f" ({pricing.dollars(report.usd * share)} of the estimated {pricing.dollars(report.usd)} are for nothing)"
-        )
+        return f" ({money(report.usd * share)} of the estimated {money(report.usd)} are for nothing)"
     hourly = report.price.usd * report.num_instances
-    return f" ({pricing.dollars(hourly * share)} of {pricing.dollars(hourly)} an hour are for nothing)"
+    return f" ({money(hourly * share)} of {money(hourly)} an hour are for nothing)"
 
 
 def disk(
@@ -87,19 +86,17 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
     usd = report.usd
     said = f"about {_time(guess.total_s)} billed"
     if usd is not None and report.price is not None:
-        said += f", {pricing.dollars(usd)} (anything up to {pricing.dollars(usd * estimate.SPREAD)}) at {report.price}"
+        said += f", {money(usd)} (anything up to {money(usd * estimate.SPREAD)}) at {report.price}"
         said += f" x {report.num_instances}" if report.num_instances > 1 else ""
     rest = f"download {_time(guess.download_s)}, start {_time(guess.start_s)}, training {_time(guess.training_s)}"
     note = f"; {report.price.note}" if report.price is not None and report.price.note else ""
     kept = ""
     if report.kept_s and report.price is not None:
-        kept = (
-            f"; the machine kept for {_time(report.kept_s)} costs up to {pricing.dollars(report.kept_usd_at_most)} more"
-        )
+        kept = f"; the machine kept for {_time(report.kept_s)} costs up to {money(report.kept_usd_at_most)} more"
     findings.append(finding("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{kept}{note}"))
     if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
         far = usd / estimate.SPREAD > options.max_cost_usd
-        what = f"the job is estimated at {pricing.dollars(usd)}, --max-cost is {pricing.dollars(options.max_cost_usd)}"
+        what = f"the job is estimated at {money(usd)}, --max-cost is {money(options.max_cost_usd)}"
         findings.append(finding("max-cost" if far else "max-cost-tight", what))
     elif limit_s is not None and guess.training_s > limit_s:
         far = guess.training_s / estimate.SPREAD > limit_s

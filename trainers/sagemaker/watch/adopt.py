@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import names
 from tracking.errors import JournalError
 from tracking.journal import Journal
+from tracking.words import money
 from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
@@ -190,7 +191,7 @@ def import_jobs(
                 say(f"{entry.name}: could not be read to its end; import again")
             else:
                 num_new += 1
-                cost = "" if outcome.cost_usd is None else f", {outcome.cost_usd:.2f} $"
+                cost = "" if outcome.cost_usd is None else f", {money(outcome.cost_usd)}"
                 say(f"{entry.name}: {outcome.state}{cost}")
     return Imported(num_found, num_new, num_known, num_failed)
 

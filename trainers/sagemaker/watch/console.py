@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
+from tracking.words import money
 from trainers.sagemaker.aws.logs import Line
-from trainers.sagemaker.cost.pricing import dollars
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry
 from trainers.sagemaker.job.phases import Phase
@@ -158,7 +158,7 @@ class ManyJobs:
         from rich.table import Table
 
         over = sum(job.is_over for job in fleet.jobs)
-        table = Table(title=f"{over} of {len(fleet.jobs)} jobs ended · {dollars(fleet.cost_usd())} so far")
+        table = Table(title=f"{over} of {len(fleet.jobs)} jobs ended · {money(fleet.cost_usd())} so far")
         for column in _COLUMNS:
             table.add_column(column, justify="right" if column in ("time", "epoch", "validation", "cost") else "left")
         for cells in rows:
@@ -185,7 +185,7 @@ def row(job: WatchedJob, said: str = "") -> tuple[str, ...]:
         duration(watch.billed_s()) if watch.billed_s() else "",
         f"{progress['epoch']}/{epochs}" if "epoch" in progress else "",
         f"{accuracy:.4f}" if accuracy is not None else "",
-        "" if cost is None else dollars(cost),
+        "" if cost is None else money(cost),
         note[:100],
     )
 
@@ -195,9 +195,9 @@ def ending(entry: Entry, outcome: Outcome | None) -> str:
     if outcome is None:
         return f"{entry.name}: not watched to its end. Go on with: python -m trainers.jobs watch {entry.name}"
     billed = "" if outcome.billable_s is None else f", billed {duration(outcome.billable_s)}"
-    cost = "" if outcome.cost_usd is None else f", {dollars(outcome.cost_usd)}"
+    cost = "" if outcome.cost_usd is None else f", {money(outcome.cost_usd)}"
     if outcome.kept_usd_at_most:
-        cost += f", and up to {dollars(outcome.kept_usd_at_most)} for the machine kept until the next job takes it"
+        cost += f", and up to {money(outcome.kept_usd_at_most)} for the machine kept until the next job takes it"
     lines = [f"{entry.name}: {outcome.state}{billed}{cost}"]
     if outcome.reason:
         lines.append(f"  why: {outcome.reason}")

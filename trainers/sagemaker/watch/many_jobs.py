@@ -237,7 +237,7 @@ class Fleet:
             self.stop(jobs)
             for job in jobs:
                 if job.cancelled:
-                    self.listener.say(job.entry, f"stopped: --max-cost {usd:g} $ would be passed")
+                    self.listener.say(job.entry, f"stopped: --max-cost ${usd:g} would be passed")
 
 
 def watch_many(

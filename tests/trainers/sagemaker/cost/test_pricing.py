@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.aws.answers import Answers, answering, product
 from tests.support.clock import ManualClock
+from tracking.words import money
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.cost import pricing
 
@@ -32,10 +33,10 @@ def _aws() -> Aws:
     return Aws(region="us-east-1", clock=ManualClock())
 
 
-# The public jobs whose logs show billed seconds, on one ml.p3.2xlarge at 3.825 $ an hour.
+# The public jobs whose logs show billed seconds, on one ml.p3.2xlarge at $3.825 an hour.
 @pytest.mark.parametrize(
     ("billed_s", "dollars"),
-    [(428, "0.45 $"), (294, "0.31 $"), (428, "0.45 $"), (782, "0.83 $"), (252, "0.27 $")],
+    [(428, "$0.45"), (294, "$0.31"), (428, "$0.45"), (782, "$0.83"), (252, "$0.27")],
 )
 def test_cost_of_the_five_public_jobs_to_the_cent(billed_s: int, dollars: str) -> None:
     price = pricing.price_per_hour("us-east-1", "ml.p3.2xlarge")
@@ -45,7 +46,7 @@ def test_cost_of_the_five_public_jobs_to_the_cent(billed_s: int, dollars: str) -
     }
     cost = pricing.job_cost(description, price)
     assert cost is not None
-    assert pricing.dollars(cost.usd) == dollars
+    assert money(cost.usd) == dollars
 
 
 def test_five_small_cpu_jobs_cost_what_the_account_shows() -> None:
@@ -89,7 +90,7 @@ def test_a_job_that_was_billed_nothing_yet_has_no_cost() -> None:
 def test_the_table_says_its_date_and_whose_price_it_is() -> None:
     here = pricing.price_per_hour("us-west-2", "ml.g4dn.xlarge")
     assert (here.usd, here.source, here.date, here.region, here.note) == (0.7364, "table", "2026-09", "us-west-2", "")
-    assert str(here) == "0.74 $/h (table of 2026-09, us-west-2)"
+    assert str(here) == "$0.74/h (table of 2026-09, us-west-2)"
     elsewhere = pricing.price_per_hour("sa-east-1", "ml.g4dn.xlarge")
     assert elsewhere.region == "us-east-1"
     assert "no price of sa-east-1" in elsewhere.note
@@ -150,13 +151,6 @@ def test_the_table_answers_where_the_price_list_has_nothing(answers: Answers) ->
 )
 def test_the_price_list_has_few_addresses(region: str, asked: str) -> None:
     assert pricing.pricing_region(region) == asked
-
-
-@pytest.mark.parametrize(
-    ("usd", "said"), [(0.0, "0.00 $"), (0.004, "under 0.01 $"), (0.005, "0.01 $"), (12.345, "12.35 $")]
-)
-def test_amounts_are_said_to_the_cent(usd: float, said: str) -> None:
-    assert pricing.dollars(usd) == said
 
 
 def test_seconds_that_an_amount_buys_are_never_more_than_it_pays_for() -> None:

@@ -145,7 +145,7 @@ def test_machines_with_a_disk_of_their_own_get_no_volume_and_no_key() -> None:
 
 
 def test_the_cost_ceiling_shortens_the_run_time() -> None:
-    # 1 $ buys 4888 s at 0.7364 $/h; 180 s are kept for what is billed beside the training.
+    # $1 buys 4888 s at $0.7364/h; 180 s are kept for what is billed beside the training.
     options = JobOptions(**BASE, max_cost_usd=1.0)
     built = request.build(TRANSFER, options, RECORDS, job_name="a")
     assert built["StoppingCondition"] == {"MaxRuntimeInSeconds": 4888 - 180}
@@ -158,7 +158,7 @@ def test_the_cost_ceiling_shortens_the_run_time() -> None:
 
 
 def test_a_ceiling_that_pays_for_no_minute_says_what_would() -> None:
-    with pytest.raises(BadConfig, match=r"--max-cost 0.02: at 0.74 \$/h .* Give at least 0.05"):
+    with pytest.raises(BadConfig, match=r"--max-cost 0.02: at \$0.74/h .* Give at least 0.05"):
         request.build(TRANSFER, JobOptions(**BASE, max_cost_usd=0.02), RECORDS, job_name="a")
     assert request.capped(JobOptions(**BASE, max_cost_usd=0.05)).max_runtime_s >= 60
 

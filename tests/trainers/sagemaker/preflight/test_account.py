@@ -474,7 +474,7 @@ def test_each_fault_says_what_the_job_would_have_cost_by_then(account: World) ->
     assert by_code["set-below-batch"].cost_usd == pytest.approx(started_s * 0.7364 / 3600)
     text = all_findings.render(report.findings)
     assert "set-below-batch: train has 1, --mini-batch-size 4" in text
-    assert "fails when the algorithm reads its input, 0.01 $ spent by then: " in text
+    assert "fails when the algorithm reads its input, $0.01 spent by then: " in text
     assert text.endswith("not launched; --force goes on all the same\n")
 
 
@@ -483,14 +483,14 @@ def test_the_estimate_is_said_with_its_price(account: World) -> None:
     report = examine.examine(*build(account.put_records()), account.aws)
     note = next(f for f in report.findings if f.code == "estimate")
     assert note.severity == "note"
-    assert "about 2 min billed, 0.12 $ (anything up to 0.36 $) at 3.60 $/h (AWS price list of 2026-11-02" in note.what
+    assert "about 2 min billed, $0.12 (anything up to $0.36) at $3.60/h (AWS price list of 2026-11-02" in note.what
 
 
 def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account: World) -> None:
     config = replace(BUILTIN, num_layers=152, image_shape="3,224,224", num_training_samples=100_000)
     report = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.12xlarge"), account.aws)
     (idle,) = (f for f in report.findings if f.code == "gpus-idle")
-    assert report.usd is not None and f"{0.75 * report.usd:.2f} $ of the estimated {report.usd:.2f} $" in idle.what
+    assert report.usd is not None and f"${0.75 * report.usd:.2f} of the estimated ${report.usd:.2f}" in idle.what
     assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.fix
     assert "gpus-idle" not in codes(_run(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
     # What is estimated is one GPU's speed.
@@ -501,16 +501,14 @@ def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account:
 
 def test_machines_that_would_train_the_same_run_twice_stop_the_launch(account: World) -> None:
     found = {f.code: f for f in _run(account, [], code_uri=CODE, instance_count=2)}
-    assert (
-        found["machines-idle"].severity == "error" and "0.02 $ of the estimated 0.05 $" in found["machines-idle"].what
-    )
+    assert found["machines-idle"].severity == "error" and "$0.02 of the estimated $0.05" in found["machines-idle"].what
 
 
 def test_a_machine_that_is_kept_is_in_the_price_before_the_launch(account: World) -> None:
     report = examine.examine(*build(account.put_records(), keep_alive_min=30), account.aws)
     assert report.kept_usd_at_most == pytest.approx(0.7364 / 2)
     note = next(f for f in report.findings if f.code == "estimate")
-    assert "the machine kept for 30 min costs up to 0.37 $ more" in note.what
+    assert "the machine kept for 30 min costs up to $0.37 more" in note.what
 
 
 def test_the_other_jobs_of_a_study_ask_nothing_twice(account: World) -> None:
@@ -537,7 +535,7 @@ def test_findings_of_many_jobs_are_said_once_and_whose_they_are() -> None:
 
 @pytest.mark.parametrize(("max_cost", "code"), [(0.8, "max-cost"), (2.0, "max-cost-tight"), (90.0, None)])
 def test_a_run_beyond_its_ceiling_is_found(account: World, max_cost: float, code: str | None) -> None:
-    # 12,000,000 pictures an epoch at 5,000 a second, five times, a bit for validation and 120 s beside: 2.56 $.
+    # 12,000,000 pictures an epoch at 5,000 a second, five times, a bit for validation and 120 s beside: $2.56.
     config = replace(BUILTIN, num_training_samples=12_000_000, mini_batch_size=4, epochs=5)
     channels = [Channel("train", "s3://bucket-two/t/", request.RECORDIO)]
     found = examine.run(*build(channels, config, max_cost_usd=max_cost, max_runtime_s=86_400), account.aws)

@@ -60,7 +60,7 @@ def test_a_job_that_goes_well(fake: FakeSageMaker, tmp_path: Path) -> None:
     entry, heard = launched(fake, tmp_path / "journals"), Heard()
     (outcome,) = watch_many([entry], aws=door(fake), listener=heard)
     assert outcome is not None and outcome.state == "finished"
-    # Downloading 30 + image 40 + 3 epochs of 60 + 1 + upload 15 seconds, at 0.7364 $ an hour.
+    # Downloading 30 + image 40 + 3 epochs of 60 + 1 + upload 15 seconds, at $0.7364 an hour.
     assert outcome.billable_s == 266 and outcome.cost_usd == pytest.approx(266 / 3600 * 0.7364)
     assert metrics(entry.directory, names.VALIDATION_ACCURACY) == validation(fake, entry.name)
     assert metrics(entry.directory, names.TRAIN_ACCURACY) == [(e, t) for e, t, _ in fake.job(entry.name).truth]
@@ -245,7 +245,7 @@ def test_expired_keys_are_waited_out_at_every_stage(
     for operation in stages:
         assert fake.count(operation, "ExpiredToken" if "S3" in operation else "ExpiredTokenException") == 3
     assert sum("renew them. It is not launched yet; trying again." in text for text in heard.said) == 1
-    assert [text for text in heard.said if "max-cost" in text] == ["stopped: --max-cost 0.5 $ would be passed"]
+    assert [text for text in heard.said if "max-cost" in text] == ["stopped: --max-cost $0.5 would be passed"]
 
 
 def test_a_job_that_another_process_gave_up_is_not_launched(fake: FakeSageMaker, tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""Words that every program says alike: ``1 epoch``, ``$0.31``, ``Did you mean …?``"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
+
+_IRREGULAR = {"class": "classes"}
+
+
+def plural(n: int, noun: str) -> str:
+    """``1 run``, ``3 runs``, ``1,797 pictures``."""
+    return f"{n:,} {noun if n == 1 else _IRREGULAR.get(noun, noun + 's')}"
+
+
+def money(usd: float) -> str:
+    """An amount of US dollars to the cent, ``$0.31``; less than a cent is not called nothing: ``under $0.01``.
+
+    For terminals: in markdown a dollar sign begins a formula, so reports write ``0.31 USD``.
+    """
+    cents = Decimal(str(usd)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+    return f"${cents:,}" if cents or not usd else "under $0.01"
+
+
+def nearest(word: str, legal: Iterable[str]) -> str:
+    """`` Did you mean …?`` for a misspelt word, or nothing."""
+    close = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""
