@@ -160,12 +160,12 @@ def test_changes_since_a_saved_board(filler: Filler, workdir: Path, capsys: pyte
     page = capsys.readouterr().out.replace("\u00a0", " ")
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        ["44 layers, scratch, 30 epochs", "new", "–", "95.0 %", "–", "– → 1"],
-        ["34 layers, scratch, 30 epochs", "rank", "93.0 %", "93.0 %", "0.00", "1 → 2"],
-        ["20 layers, scratch, 30 epochs", "score", "90.0 %", "91.0 ± 1.4 % (n=2)", "+1.00", "2 → 3"],
-        ["56 layers, scratch, 30 epochs", "score", "–", "80.0 %", "–", "– → 4"],
+        ["44 layers", "new", "–", "95.0 %", "–", "– → 1"],
+        ["34 layers", "rank", "93.0 %", "93.0 %", "0.00", "1 → 2"],
+        ["20 layers", "score", "90.0 %", "91.0 ± 1.4 % (n=2)", "+1.00", "2 → 3"],
+        ["56 layers", "score", "–", "80.0 %", "–", "– → 4"],
     ]
-    assert page.splitlines()[2].startswith("New leader. 44 layers, scratch, 30 epochs leads on digits with 95.0 %")
+    assert page.splitlines()[2].startswith("New leader. 44 layers leads on digits with 95.0 %")
     assert len(page) < 2500
     assert main(["leaderboard", "--against", "main.json", "--format", "json"]) == 0
     parsed = json.loads(capsys.readouterr().out)
