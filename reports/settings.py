@@ -30,7 +30,7 @@ _IDLE = re.compile(
     r"|verbose|verbosity|log_level|report_to|disable_tqdm|local_rank|n_jobs|(num|n)_workers|hub_(token|model_id)"
 )
 # A value this common in a page is not said in its rows' names.
-_COMMON = 0.8
+_COMMON = 0.7
 _LONGEST = 36
 
 
@@ -88,7 +88,7 @@ def name_rows(rows: pd.DataFrame, score: Any, only: Sequence[str] = ()) -> Namin
     same = _shared(rows, score) if len(rows) > 1 and chosen else []
     for s in rare:
         common = int(np.bincount(s.codes + 1).argmax()) - 1
-        same += [word for word in {s.words[i] for i in np.flatnonzero(s.codes == common)} if word]
+        same += [word for word in (s.words[np.flatnonzero(s.codes == common)[0]],) if word]
         for i in np.flatnonzero(s.codes != common):
             parts[i][s.column] = s.words[i] or f"no {_title(s.column)}"
     _separate(parts, [*found, *last])
@@ -100,7 +100,7 @@ def name_rows(rows: pd.DataFrame, score: Any, only: Sequence[str] = ()) -> Namin
         for i, row in enumerate(parts):
             if not row:
                 row.update({s.column: s.words[i] for s in head})
-    order = [*HEAD, *(s.column for s in every)]
+    order = [*HEAD, *(s.column for s in chosen), *(s.column for s in every)]
     said = [", ".join(row[c] for c in dict.fromkeys(order) if row.get(c)) for row in parts]
     return Naming(
         names=said,
@@ -113,7 +113,7 @@ def name_rows(rows: pd.DataFrame, score: Any, only: Sequence[str] = ()) -> Namin
 
 def _differing(rows: pd.DataFrame, score: Any) -> tuple[list[_Setting], list[_Setting]]:
     """The settings with two values or more that matter, most telling first; those that only may help as a last resort:
-    settings that some rows lack, that change no result, and the experiment."""
+    settings that some rows lack, that change no result or have no effect here, and the experiment."""
     known = [*HEAD, *(f"params.{name}" for name in (names.NETWORK, *names.PARAMS))]
     foreign = sorted(c for c in rows.columns if c.startswith("params.") and c not in known)
     found: list[_Setting] = []
@@ -122,14 +122,16 @@ def _differing(rows: pd.DataFrame, score: Any) -> tuple[list[_Setting], list[_Se
         if c not in rows.columns or c in _DERIVED or len(rows) < 2:
             continue
         values = _effective(rows, c)
-        present = values.dropna()
-        if present.empty or (len(present) == len(values) and (present == present.iloc[0]).all()):
+        if rows[c].nunique(dropna=False) < 2:
             continue
         one = _setting(rows, c, values, score)
-        if one.codes.max() == 0 or c == "experiment" or _IDLE.fullmatch(c[7:].rpartition("__")[2]):
+        idle = c == "experiment" or _IDLE.fullmatch(c[7:].rpartition("__")[2])
+        if one.codes.max() < 1 or not one.telling or max(map(len, one.words)) > 2 * _LONGEST or idle:
             last.append(one)
         elif c not in _DECIDED or not _decided(rows, one):
             found.append(one)
+        if values.isna().sum() > rows[c].isna().sum():
+            last.append(_setting(rows, c, rows[c], score))
     last.sort(key=lambda s: s.column != "experiment")
     return sorted(found, key=lambda s: -s.telling), last
 
@@ -195,7 +197,8 @@ def _separate(parts: list[dict[str, str]], settings: Sequence[_Setting]) -> None
     groups = [group for group in alike.values() if len(group) > 1]
     while groups:
         group = groups.pop()
-        codes = next((s for s in settings if s.column not in parts[group[0]] and np.ptp(s.codes[group]) > 0), None)
+        said = parts[group[0]]
+        codes = next((s for s in settings if not said.get(s.column) and np.ptp(s.codes[group]) > 0), None)
         if codes is None:
             continue
         split: dict[int, list[int]] = {}

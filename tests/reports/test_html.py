@@ -166,7 +166,10 @@ def test_a_phone_scrolls_tables_not_the_page(pages: Path, page: Browser, name: s
         assert page.run("parseFloat(getComputedStyle(document.querySelector('p')).fontSize)") >= 14
         # The first column in sight stays while the table is moved below it.
         page.run("document.querySelector('.scroll').scrollLeft = 200")
-        assert page.run("[...document.querySelector('tbody tr').cells].find(c => c.offsetWidth).getBoundingClientRect().x") < 30
+        assert (
+            page.run("[...document.querySelector('tbody tr').cells].find(c => c.offsetWidth).getBoundingClientRect().x")
+            < 30
+        )
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
 
