@@ -1,15 +1,17 @@
 # PYTHON_ARGCOMPLETE_OK
-"""``python -m reports``: argv -> a page on standard output or in a file; exit code 0, 1 or 2."""
+"""``python -m reports``: argv -> a page in the terminal, on standard output or in a file; exit code 0, 1 or 2."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reports.board.frame import LeaderboardFrame
     from reports.document.report import Report
 
 from tracking import __version__
@@ -21,6 +23,7 @@ examples:
   python -m reports leaderboard --filter "params.dataset = 'digits'" --by num_layers,init --out board.html
   python -m reports leaderboard --format json --out main.json
   python -m reports leaderboard --against main.json            what changed, for a pull request
+  python -m reports leaderboard --watch                        again and again while a study runs
   python -m reports compare 3f2a91c4 88d0e1b2
   python -m reports run 3f2a91c4 --out card.html
 """
@@ -57,6 +60,14 @@ def parser() -> argparse.ArgumentParser:
         "--top", type=_top, default=100, metavar="N", help="rows a page, 0 for all (default: %(default)s)"
     )
     board.add_argument("--against", type=Path, metavar="FILE.json", help="show what changed since a saved leaderboard")
+    board.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=10.0,
+        metavar="SECONDS",
+        help="draw it again every so many seconds (default: 10) until Ctrl-C",
+    )
     board.add_argument("--log", action="store_true", help="also keep the page in MLflow, in the experiment 'reports'")
 
     compare = commands.add_parser("compare", help="compare two runs or more, on the same pictures")
@@ -85,7 +96,9 @@ def _act(argv: Sequence[str] | None) -> int:
 
 def _common(command: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:
     command.add_argument("--store", metavar="URI", help="tracking URI (default: MLFLOW_TRACKING_URI, else ./mlruns)")
-    command.add_argument("--format", choices=formats, help="default: by --out's ending, else md")
+    command.add_argument(
+        "--format", choices=formats, help="default: by --out's ending; drawn in a terminal, md in a pipe or file"
+    )
     command.add_argument("--out", metavar="FILE", type=Path, help="write there instead of to standard output")
     command.set_defaults(formats=formats)
 
@@ -97,12 +110,30 @@ def _top(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value}: a number of seconds above 0")
+    return value
+
+
 def _leaderboard(asked: argparse.Namespace) -> None:
-    from reports.board import changes, export
+    from reports.board import export
+
+    if asked.watch is not None:
+        _watch(asked)
+        return
+    format = _format(asked)
+    frame = _frame(asked)
+    if asked.log:
+        print(f"kept as run {export.keep(frame.board)[:8]} in the experiment 'reports'", file=sys.stderr)
+    _show(asked, _report(frame, asked), format)
+
+
+def _frame(asked: argparse.Namespace) -> LeaderboardFrame:
     from reports.board.frame import leaderboard
 
-    format = _format(asked)
-    frame = leaderboard(
+    return leaderboard(
         asked.store,
         asked.experiment,
         filter=asked.filter,
@@ -113,9 +144,41 @@ def _leaderboard(asked: argparse.Namespace) -> None:
         at_step=asked.at_step,
         top=asked.top,
     )
-    if asked.log:
-        print(f"kept as run {export.keep(frame.board)[:8]} in the experiment 'reports'", file=sys.stderr)
-    _show(asked, frame.report if asked.against is None else changes.report(frame.board, asked.against), format)
+
+
+def _report(frame: LeaderboardFrame, asked: argparse.Namespace) -> Report:
+    from reports.board import changes
+
+    return frame.report if asked.against is None else changes.report(frame.board, asked.against)
+
+
+def _watch(asked: argparse.Namespace) -> None:
+    """Draw the page again and again on a screen of its own; after Ctrl-C the last one stays in the terminal."""
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from reports.document import terminal
+    from reports.document.document import Document, Paragraph
+    from tracking.errors.errors import UsageError, UserError
+
+    if asked.out or asked.format or asked.log or not sys.stdout.isatty():
+        raise UsageError("--watch draws in a terminal: give it without --out, --format and --log, and not into a pipe")
+    console = Console(highlight=False)
+    page = Document("Leaderboard", [Paragraph("Reading …")])
+    try:
+        with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                try:
+                    frame = _frame(asked)
+                    page = _report(frame, asked).make_document(False)
+                    running = f"; {len(frame.board.running)} running" if len(frame.board.running) else ""
+                except UserError as error:  # the first run may not have begun, a server may be back soon
+                    page, running = Document("Leaderboard", [Paragraph(str(error), "warning")]), ""
+                status = f"[dim]{time.strftime('%H:%M:%S')}, every {asked.watch:g} s{running}. Ctrl-C ends.[/dim]"
+                live.update(Group(status, terminal.draw(page, console.width)), refresh=True)
+                time.sleep(asked.watch)
+    except KeyboardInterrupt:
+        terminal.show(page, console)
 
 
 def _compare(asked: argparse.Namespace) -> None:
@@ -133,15 +196,20 @@ def _run(asked: argparse.Namespace) -> None:
 
 
 def _format(asked: argparse.Namespace) -> str:
-    """What --format says, else --out's ending; decided before a large store is read."""
+    """What --format says, else --out's ending, empty for a terminal; decided before a large store is read."""
     from reports.document.report import format_of
 
-    return asked.format or format_of(asked.out, asked.formats)
+    drawn = asked.out is None and sys.stdout.isatty()
+    return asked.format or ("" if drawn else format_of(asked.out, asked.formats))
 
 
 def _show(asked: argparse.Namespace, report: Report, format: str) -> None:
     if asked.out is not None:
         report.save(asked.out, format)
+    elif not format:
+        from reports.document import terminal
+
+        terminal.show(report.make_document(False))
     else:
         sys.stdout.write(report.to_text(format))
         sys.stdout.flush()

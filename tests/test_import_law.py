@@ -30,7 +30,7 @@ _ORDER = {
     "tracking": (
         "names words < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
-    "reports": "errors stats store < document < metrics < charts significance < board < runs < __main__",
+    "reports": "errors stats store < document < metrics < charts settings significance < board < runs < __main__",
     "trainers": (
         "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs"
         " < __main__"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,16 @@ class Page:
     def key(self) -> str:
         return self.digest or self.dataset
 
+    @property
+    def name(self) -> str:
+        """What to call the data: the last part of each path, with a folder where that says nothing (``test``)."""
+        parts = [re.split(r"[/\\]", data.rstrip("/\\")) for data in self.dataset.split(", ")]
+        called = [names.data_name(last, *reversed(folders)) if folders else last for *folders, last in parts]
+        return ", ".join(dict.fromkeys(called))
+
+    def __repr__(self) -> str:
+        return f"Page({self.dataset!r}, {self.digest!r}, {text.plural(len(self.table), 'configuration')})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
@@ -55,6 +66,9 @@ class Board:
     def note(self) -> str:
         """Why the store had to be read the slow way; empty where it was not."""
         return str(self.runs.attrs.get("note", ""))
+
+    def __repr__(self) -> str:
+        return f"Board({text.plural(len(self.runs), 'run')}, {self.pages})"
 
 
 def build(store: HasUri, ask: BoardQuery) -> Board:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports.board.runs import BoardQuery
 from reports.document import text
-from reports.document.document import Code, Column, Link, Span, Text
+from reports.document.document import Column, Link, Range, RunId, Span, Text, plain
 from reports.metrics import interval_text, is_plain, is_share, value_text
 from tracking import names
 from tracking.store import connection
 
 IMPOSSIBLE = "!"
-_CORE = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.TEST_ACCURACY)
 
 
 def decimals(table: pd.DataFrame, ask: BoardQuery) -> int:
@@ -24,32 +24,72 @@ def decimals(table: pd.DataFrame, ask: BoardQuery) -> int:
     return 2 if images is not None and images.min() >= 2000 else 1
 
 
-def ranking(table: pd.DataFrame, ask: BoardQuery, uri: str) -> tuple[Column, ...]:
-    """The ranking's columns; those no row has a value for are left out, the ranking metric never."""
+def ranking(table: pd.DataFrame, ask: BoardQuery, uri: str) -> tuple[tuple[Column, ...], list[str]]:
+    """The ranking's columns, what decides first; those no row has a value for are left out, the ranking metric never.
+
+    Settings that no name holds follow as far as a page's width takes them; the others' names are returned too.
+    """
     places = decimals(table, ask)
     columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
-    columns += _settings(table)
-    for name, title in ((names.TRAIN_ACCURACY, "train"), ("validation", "validation"), (names.TEST_ACCURACY, "test")):
-        if name == ask.metric or table[name].notna().any() or table[f"{name}_bad"].any():
+    columns.append(_names(table))
+    scores = {ask.metric: "", names.TEST_ACCURACY: "test", "validation": "validation", names.TRAIN_ACCURACY: "train"}
+    scores |= {ask.metric: scores[ask.metric]} if scores[ask.metric] else {}
+    if ask.metric == names.VALIDATION_ACCURACY:
+        scores = {ask.metric: "validation"} | {k: v for k, v in scores.items() if k not in (ask.metric, "validation")}
+    for name, title in scores.items():
+        if not title:
+            columns.append(_metric(table, name, places))
+        elif name == ask.metric or table[name].notna().any() or table[f"{name}_bad"].any():
             columns.append(_score(table, title, name, places))
-    if ask.metric not in _CORE:
-        columns.append(_metric(table, ask.metric, places))
-    if table["low"].notna().any():
-        columns.append(Column("95 % interval", True, _intervals(table, ask, places), table["low"].tolist()))
-    images = names.num_images(ask.split)
-    if table[images].notna().any():
-        columns.append(_column(table, "images", True, images, text.count))
-    if table["gap"].notna().any():
-        columns.append(_column(table, "gap", True, "gap", lambda v: text.points(v, places)))
+        if name == ask.metric and table["low"].notna().any():
+            columns.append(_intervals(table, ask, places))
     if (table["n"] > 1).any():
         columns.append(
             Column("n" if of_what(table) == "runs" else "seeds", True, _counts(table, ask), table["n"].tolist())
         )
+    for name, title, show in (
+        (names.num_images(ask.split), "images", text.count),
+        ("time_s", "time", text.duration),
+        (names.COST_USD, "cost", text.money),
+    ):
+        if table[name].notna().any():
+            columns.append(_column(table, title, True, name, show))
+    columns += [_setting(table, name) for name in table.attrs["extra"]]
     columns += [_metric(table, m, places) for m in table.attrs["extra_metrics"]]
-    if table["time_s"].notna().any():
-        columns.append(_column(table, "time", True, "time_s", text.duration))
-    columns.append(runs_column(table, uri))
-    return tuple(columns)
+    if table["gap"].notna().any():
+        columns.append(_column(table, "gap", True, "gap", lambda v: text.points(v, places)))
+    last = runs_column(table, uri)
+    room = _WIDTH - sum(map(_width, [*columns, last]))
+    others = [name for name in table.attrs["others"].get(_page(table), []) if name not in table.attrs["extra"]]
+    cut: list[str] = []
+    for name in others:
+        column = _setting(table, name)
+        if cut or room < _width(column):
+            cut.append(name)
+        else:
+            room -= _width(column)
+            columns.append(column)
+    return (*columns, last), cut
+
+
+# What is visible at 1280 pixels without scrolling, in characters of the table; a name is wrapped.
+_WIDTH, _NAME_WIDTH = 144, 30
+
+
+def _width(column: Column) -> int:
+    widest = max([text.width(plain(cell)) for cell in column.cells], default=0)
+    return 2 + max(text.width(column.title), min(widest, _NAME_WIDTH))
+
+
+def _page(table: pd.DataFrame) -> str:
+    return str(table["page"].iloc[0])
+
+
+def _names(table: pd.DataFrame) -> Column:
+    """What each row is called; it sorts by the settings in the name, not by its letters."""
+    labels = table["label"].tolist()
+    order = table.attrs["pages"][_page(table)]["order"]
+    return Column("configuration", False, labels, [order[label] for label in labels])
 
 
 def of_what(rows: pd.DataFrame) -> str:
@@ -58,37 +98,35 @@ def of_what(rows: pd.DataFrame) -> str:
 
 
 def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
-    """What each row took: time, speed, money, size, place; None where nothing but the time is known."""
+    """What else each row took: speed, billed time, size, place; None where none of it is known."""
     wanted: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-        ("time", "time_s", text.duration),
         ("images/s", names.IMAGES_PER_S, text.count),
         ("billable time", names.BILLABLE_TIME_S, text.duration),
-        ("cost", names.COST_USD, text.money),
         ("parameters", names.NUM_PARAMETERS, text.count),
         ("model size", names.MODEL_SIZE_BYTES, text.size),
     )
     columns = [
         _column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v))),
-        Column("configuration", False, table["label"].tolist(), table["label"].tolist()),
+        _names(table),
         *(_column(table, title, True, name, show) for title, name, show in wanted if table[name].notna().any()),
     ]
     if table["where"].notna().any():
         columns.append(
             _column(table, "where", False, "where", lambda v: text.MISSING if text.is_missing(v) else str(v))
         )
-    return tuple(columns) if len(columns) > 3 else None
+    return tuple(columns) if len(columns) > 2 else None
 
 
-def run_text(run_id: str, experiment_id: Any, uri: str) -> Link | Code:
-    """A run's short id, leading to the MLflow UI where the store is a server's."""
+def run_text(run_id: str, experiment_id: Any, uri: str) -> Link | RunId:
+    """A run's short id, leading to the MLflow UI where the store is a server's, else to its first place on the page."""
     if uri.startswith(("http://", "https://")) and "@" not in uri:
         return Link(
             text.short(run_id), f"{connection.public(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
         )
-    return Code(text.short(run_id))
+    return RunId(text.short(run_id), run_id)
 
 
-def runs_text(run_ids: Sequence[str], experiment_id: Any, uri: str, most: int = 3) -> Text:
+def runs_text(run_ids: Sequence[str], experiment_id: Any, uri: str, most: int = 1) -> Text:
     """The first few runs and how many more there are."""
     parts: list[Span] = []
     for run_id in run_ids[:most]:
@@ -112,13 +150,10 @@ def _counts(table: pd.DataFrame, ask: BoardQuery) -> list[str]:
     return [text.count(n) if k in (0, n) else f"{text.count(k)} of {text.count(n)}" for k, n in scored]
 
 
-def _settings(table: pd.DataFrame) -> list[Column]:
-    columns = []
-    for name in table.attrs["settings"]:
-        known = names.PARAMS.get(name)
-        right = pd.api.types.is_numeric_dtype(table[name].dtype)
-        columns.append(_column(table, known.title if known else name, right, name, text.number))
-    return columns
+def _setting(table: pd.DataFrame, name: str) -> Column:
+    known = names.PARAMS.get(name)
+    right = pd.api.types.is_numeric_dtype(table[name].dtype)
+    return _column(table, known.title if known else text.one_line(name), right, name, text.number)
 
 
 def _metric(table: pd.DataFrame, name: str, places: int) -> Column:
@@ -142,13 +177,24 @@ def _with_spread(said: str, spread: Any) -> str:
     return f"{said} ± {float(spread):.{decimals}f}" if "e" not in said else said
 
 
-def _intervals(table: pd.DataFrame, ask: BoardQuery, places: int) -> list[str]:
+def _intervals(table: pd.DataFrame, ask: BoardQuery, places: int) -> Column:
+    """Each row's 95 % interval, in words and as a range on one scale for the whole column."""
     lows, highs = table["low"].tolist(), table["high"].tolist()
-    if not is_plain(ask.metric):
-        return [interval_text(low, high, ask.metric, places) for low, high in zip(lows, highs, strict=True)]
-    said = text.numbers([*lows, *highs])
-    pairs = zip(said[: len(lows)], said[len(lows) :], strict=True)
-    return [text.MISSING if low == text.MISSING else f"{low} – {high}" for low, high in pairs]
+    if is_plain(ask.metric):
+        said = text.numbers([*lows, *highs])
+        pairs = zip(said[: len(lows)], said[len(lows) :], strict=True)
+        words = [text.MISSING if low == text.MISSING else f"{low} – {high}" for low, high in pairs]
+    else:
+        words = [interval_text(low, high, ask.metric, places) for low, high in zip(lows, highs, strict=True)]
+    ends = table[["low", ask.metric, "high"]].where(table["low"].notna())
+    ends = ends.where(np.isfinite(ends.astype("float64")))
+    least, most = ends.min().min(), ends.max().max()
+    drawn = ((ends - least) / (most - least)).to_numpy(dtype="float64") if most > least else ends.to_numpy() * np.nan
+    cells: list[Text] = [
+        (Range(said, *map(float, at)),) if np.isfinite(at).all() else said
+        for said, at in zip(words, drawn, strict=True)
+    ]
+    return Column("95 % interval", True, cells, lows)
 
 
 def _score(table: pd.DataFrame, title: str, name: str, places: int) -> Column:

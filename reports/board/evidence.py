@@ -59,7 +59,8 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
 
 def pareto(page: Page, board: Board, name: str) -> list[Figure]:
     """Score against money where it is known of two rows or more, else against time."""
-    ranked = page.table.loc[page.table["rank"].notna()]
+    shown = page.table.iloc[: board.ask.top or None]
+    ranked = shown.loc[shown["rank"].notna()]
     if not metrics.is_share(board.ask.metric):
         return []
     for column, title, unit in ((names.COST_USD, "cost a run", "USD"), ("time_s", "time a run", "s")):

@@ -69,7 +69,7 @@ def as_dict(board: Board) -> dict[str, Any]:
             {
                 "dataset": one.dataset,
                 "digest": one.digest,
-                "answer": document.plain(sentence(one.table, one.dataset, board.ask, verdict)),
+                "answer": document.plain(sentence(one.table, one.name, board.ask, verdict)),
                 "significant": None if verdict is None else verdict.significant,
                 "p_value": None if verdict is None else plain(verdict.difference.p_value),
                 "p_value_over_seeds": plain(over_seeds),

@@ -28,6 +28,9 @@ class LeaderboardFrame(pd.DataFrame):
         """The whole page, ready to be written in any format."""
         return report(self.board)
 
+    def __repr__(self) -> str:
+        return self.report.answer
+
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame

@@ -19,18 +19,19 @@ from tracking.frame import load
 from tracking.store import connection
 
 MOST_COMMANDS = 20
+MOST_NAMED = 8
 
 
 def document(board: Board, *, with_figures: bool = True) -> Document:
     """The whole page."""
-    paper = Document("Leaderboard")
     many = len(board.pages) > 1
+    paper = Document("Leaderboard", contents=many)
     if not board.pages:
         paper.add(Paragraph("No run has finished yet: nothing is ranked.", "answer"))
     for number, page in enumerate(board.pages, 1):
         name = f"{number}-" if many else ""
         evidence = gather(board, page, name, with_figures=with_figures)
-        said = Paragraph(answer.sentence(page.table, page.dataset, board.ask, evidence.verdict), "answer")
+        said = Paragraph(answer.sentence(page.table, page.name, board.ask, evidence.verdict), "answer")
         if not many:
             paper.add(said)
         elif number == 1:
@@ -44,6 +45,8 @@ def document(board: Board, *, with_figures: bool = True) -> Document:
             )
         paper.add(*_warnings(board) if number == 1 else ())
         paper.add(Heading(_title(page, board)))
+        if page.name != page.dataset:
+            paper.add(Paragraph(("Data: ", Code(page.dataset)), "note"))
         if many and number > 1:
             paper.add(said)
         paper.add(*_ranking(page, board))
@@ -74,7 +77,7 @@ def _title(page: Page, board: Board) -> tuple[Span, ...]:
     split = board.ask.split
     images = page.table[names.num_images(split)].dropna()
     count = f"{text.count(images.max())} " if len(images) else ""
-    data = f"{page.dataset}: " if page.dataset else ""
+    data = f"{page.name}: " if page.dataset else ""
     if not page.digest:
         said = f"{data}{count}{split} pictures (which ones was not recorded)"
         return (said if data or count else f"{split.capitalize()} data not recorded",)
@@ -88,17 +91,32 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
     table.attrs = dict(whole.attrs)
     leader = tuple(i for i, r in enumerate(table["rank"]) if not text.is_missing(r) and r == 1)
     more = len(whole) - len(table)
+    columns, cut = cells.ranking(table, ask, connection.public(board.store.tracking_uri))
     blocks: list[Table | Paragraph | Heading] = [
-        Table(cells.ranking(table, ask, connection.public(board.store.tracking_uri)), leader, more),
+        Table(columns, leader, more, named=1),
+        *_cut(cut),
         Paragraph(_legend(whole, board), "note"),
     ]
+    same = whole.attrs["pages"][str(whole["page"].iloc[0])]["same"]
+    if same:
+        blocks.append(Paragraph(f"Unless a name says otherwise: {', '.join(same)}.", "note"))
     both = answer.depth_by_start(whole, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
     took = cells.effort(table)
     if took is not None:
-        blocks += [Heading("What it took", 3), Table(took, (), more)]
+        blocks += [Heading("What it took", 3), Table(took, (), more, named=1)]
     return blocks
+
+
+def _cut(settings: list[str]) -> list[Paragraph]:
+    """The settings that differ and have no place in the table."""
+    if not settings:
+        return []
+    few = ",".join(settings[:MOST_NAMED])
+    said = f"{text.plural(len(settings), 'more setting')} {'differs' if len(settings) == 1 else 'differ'}: "
+    rest = f", and {len(settings) - MOST_NAMED} more" if len(settings) > MOST_NAMED else ""
+    return [Paragraph((said, Code(f"--columns {few}"), f"{rest}."), "note")]
 
 
 def _legend(table: pd.DataFrame, board: Board) -> str:

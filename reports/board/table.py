@@ -20,31 +20,10 @@ from reports import stats
 from reports.board.runs import METRICS, BoardQuery, column, is_seed, resolve_name
 from reports.document import text
 from reports.metrics import higher_is_better, is_legal
+from reports.settings import HEAD, name_rows, setting_name
 from tracking import names
 
-LABELS = {"params.num_layers": "layers", "init": "init", "params.epochs": "epochs"}
-_DERIVED = {"params.init", "params.use_pretrained_model", "params.dataset", "params.num_threads"}
 _SCORES = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.BEST_VALIDATION_ACCURACY, names.TEST_ACCURACY)
-_DECIDED = {"params.image_shape", "params.num_classes", "params.num_training_samples", "params.resize"}
-MOST_VARIED = 6
-
-
-def varied(runs: pd.DataFrame) -> list[str]:
-    """Settings that differ between configurations and are not shown anyway, in the vocabulary's order.
-
-    What data and depth decide is left out where they decide it.
-    """
-    known = [f"params.{name}" for name in (names.NETWORK, *names.PARAMS)]
-    found = []
-    for c in (*known, *sorted(c for c in runs.columns if c.startswith("params.") and c not in known)):
-        if c not in runs.columns or c in LABELS or c in _DERIVED or is_seed(c[7:]) or runs[c].nunique(dropna=False) < 2:
-            continue
-        if c in _DECIDED:
-            shown = [runs[s].astype(object) for s in (*LABELS, "page") if s in runs.columns]
-            if runs[c].astype(object).groupby(shown, dropna=False).nunique(dropna=False).max() < 2:
-                continue
-        found.append(c)
-    return found[:MOST_VARIED]
 
 
 def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
@@ -58,10 +37,7 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     members = (order, [*starts.tolist(), len(order)])
     repeat = _repeats(runs, codes, ask)
 
-    shown = by if by else [c for c in LABELS if c in runs.columns and runs[c].notna().any()]
     extra = [resolve_name(runs, word) for word in ask.columns]
-    telling = [*shown, *([] if by else varied(runs))]
-    settings = list(dict.fromkeys([*telling, *extra]))
     data: dict[str, Any] = {
         "page": runs["page"].to_numpy()[first],
         "config": runs["config"].to_numpy()[first],
@@ -82,11 +58,7 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
             ", ".join(f"{word}={'' if text.is_missing(v) else v}" for word, v in zip(ask.by, values, strict=True))
             for values in zip(*(runs[c].astype(object).to_numpy()[first] for c in by), strict=True)
         ]
-    for c in settings:
-        if c.startswith("metrics."):
-            continue
-        data[_setting_name(c)] = _of_rows(runs[c], codes, first)
-    wanted = [*METRICS, ask.metric, *(c[8:] for c in settings if c.startswith("metrics."))]
+    wanted = [*METRICS, ask.metric, *(c[8:] for c in extra if c.startswith("metrics."))]
     for metric in dict.fromkeys(wanted):
         values = pd.to_numeric(column(runs, f"metrics.{metric}")).astype("float64")
         legal = is_legal(metric, values)
@@ -104,16 +76,50 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
         # The train accuracy of one epoch and the test accuracy of another do not compare.
         table["gap"] = np.nan
     _interval(table, ask)
-    alike = [table[_setting_name(c)] for c in telling if not c.startswith("metrics.")]
-    same, _ = _codes([table["page"], *alike])
-    # Rows that differ in nothing else come from several experiments: the experiment is shown as a setting.
-    more = ["experiment"] if not by and (table["experiment"].groupby(same).nunique() > 1).any() else []
-    table.attrs["settings"] = [*(_setting_name(c) for c in settings if not c.startswith("metrics.")), *more]
-    table.attrs["telling"] = [*(_setting_name(c) for c in telling if not c.startswith("metrics.")), *more]
-    table.attrs["extra_metrics"] = [c[8:] for c in settings if c.startswith("metrics.")]
+    called = _names(runs.iloc[first], table, ask.metric, by)
+    base = by if by else [c for c in HEAD if c in runs.columns and runs[c].notna().any()]
+    differ = sorted({c for one in called.values() for c in (*one["used"], *one["others"])} - {"experiment"})
+    settings = [c for c in dict.fromkeys([*base, *differ, *extra]) if not c.startswith("metrics.")]
+    # A setting called like a column of the table's own keeps its whole name.
+    key = {c: c if setting_name(c) in table else setting_name(c) for c in settings}
+    at = table.columns.get_loc(METRICS[0])
+    shown = pd.DataFrame({key[c]: _of_rows(runs[c], codes, first) for c in settings}, index=table.index)
+    table = pd.concat([table.iloc[:, :at], shown, table.iloc[:, at:]], axis=1)
+    table.attrs["settings"] = list(key.values())
+    table.attrs["pages"] = called
+    table.attrs["others"] = _Shared({page: [key[c] for c in one["others"]] for page, one in called.items()})
+    table.attrs["extra"] = [key[c] for c in extra if c in key]
+    table.attrs["extra_metrics"] = [c[8:] for c in extra if c.startswith("metrics.")]
     table = _rank(table, ask)
-    table.insert(2, "label", labels(table))
+    table.insert(2, "label", table.pop("label"))
     return table
+
+
+class _Shared(dict[str, Any]):
+    """One and the same in every copy of a frame: pandas copies the attributes with each column that is taken."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self
+
+
+def _names(rows: pd.DataFrame, table: pd.DataFrame, metric: str, by: Sequence[str]) -> _Shared:
+    """Give ``table`` its column ``label``, unique within a page. Returns by page the settings that are ``used`` in
+    names, the ``others`` that differ, the words that are the ``same`` in all, and each name's place in ``order``."""
+    seeds = [] if by else [c for c in rows.columns if c.startswith("params.") and is_seed(c[7:])]
+    shown = rows.drop(columns=seeds)
+    labels = np.empty(len(table), dtype=object)
+    called = _Shared()
+    for page, indices in table.groupby("page", sort=False).indices.items():
+        one = name_rows(shown.iloc[indices], table[metric].to_numpy()[indices], by)
+        ids = [text.short(table["run_ids"].iloc[i][0]) for i in indices]
+        run_names = [table["run_names"].iloc[i][0] for i in indices]
+        said = [words or text.one_line(n or i) for words, n, i in zip(one.names, run_names, ids, strict=True)]
+        twice = pd.Series(said).duplicated(keep=False).tolist()
+        labels[indices] = [f"{words} ({run})" if t else words for words, run, t in zip(said, ids, twice, strict=True)]
+        order = dict(zip(labels[indices], one.order, strict=True))
+        called[str(page)] = {"used": one.used, "others": one.others, "same": one.same, "order": order}
+    table["label"] = labels
+    return called
 
 
 def _repeats(runs: pd.DataFrame, codes: Any, ask: BoardQuery) -> Any:
@@ -141,10 +147,6 @@ def _seeded(runs: pd.DataFrame, codes: Any, num_rows: int, repeat: Any, ask: Boa
     rows = frame.groupby("row")
     distinct = (rows["seed"].nunique() == rows.size()) & (rows["config"].nunique() == 1)
     return distinct.reindex(range(num_rows), fill_value=False).to_numpy()
-
-
-def _setting_name(c: str) -> str:
-    return LABELS.get(c) or c.partition(".")[2] or c
 
 
 def _codes(keys: Sequence[pd.Series[Any]]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
@@ -248,37 +250,3 @@ def _sortable(values: pd.Series[Any]) -> Any:
         numbers = values.to_numpy(dtype="float64", na_value=np.nan)
         return np.where(np.isnan(numbers), np.inf, numbers)
     return np.unique(["\U0010ffff" if text.is_missing(v) else str(v) for v in values], return_inverse=True)[1]
-
-
-def labels(table: pd.DataFrame) -> list[str]:
-    """What each row is called in a sentence: ``44 layers, scratch, 30 epochs``, unique within its page."""
-    parts = [_setting_column(name, table[name].tolist()) for name in table.attrs["telling"]]
-    said = [", ".join([w for w in words if w]) for words in zip(*parts, strict=True)] if parts else [""] * len(table)
-    for i, words in enumerate(said):
-        if not words:
-            said[i] = text.one_line(table["run_names"].iloc[i][0] or text.short(table["run_ids"].iloc[i][0]))
-    pages = table["page"].tolist()
-    seen = pd.Series(list(zip(pages, said, strict=True))).duplicated(keep=False).tolist()
-    ids = [text.short(r[0]) for r in table["run_ids"]]
-    return [f"{words} ({run})" if twice else words for words, run, twice in zip(said, ids, seen, strict=True)]
-
-
-def _setting_column(name: str, values: list[Any]) -> list[str]:
-    """The words of a setting in each row, empty where it is missing; each value is put into words once."""
-    known: dict[Any, str] = {}
-    words = []
-    for value in values:
-        if value not in known:
-            known[value] = "" if text.is_missing(value) else _setting_words(name, value)
-        words.append(known[value])
-    return words
-
-
-def _setting_words(name: str, value: Any) -> str:
-    shown = text.one_line(text.number(value))
-    if name in ("layers", "epochs"):
-        return f"{shown} {name if shown != '1' else name[:-1]}"
-    if name == "init":
-        return shown
-    known = names.PARAMS.get(name)
-    return f"{known.title if known else name} {shown}"

@@ -1,6 +1,6 @@
 """What a report is made of, before it is markdown or HTML: a title and blocks of text, tables and figures.
 
-Text is a plain string, shown as it is whatever it holds, or a tuple of strings, ``Strong``, ``Code`` and ``Link``.
+Text is a plain string, shown as it is whatever it holds, or a tuple of strings, ``Strong``, ``Code``, ``Link`` ….
 """
 
 from __future__ import annotations
@@ -32,7 +32,25 @@ class Link:
     url: str
 
 
-Span: TypeAlias = str | Strong | Code | Link
+@dataclass(frozen=True)
+class RunId:
+    """A run's id as ``whole`` and its beginning; in HTML its first place on the page is where the others lead."""
+
+    text: str
+    whole: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval in words, and its ends and middle as fractions of its column's scale, to be drawn."""
+
+    text: str
+    low: float
+    middle: float
+    high: float
+
+
+Span: TypeAlias = str | Strong | Code | Link | RunId | Range
 Text: TypeAlias = str | tuple[Span, ...]
 
 
@@ -79,11 +97,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length. ``marked``: rows that stand out; ``more``: rows left out, which the page mentions."""
+    """Columns of equal length. ``marked``: rows that stand out; ``more``: rows left out, which the page mentions.
+
+    ``named``: the column that names the rows, which a narrow screen keeps in sight and begins with.
+    """
 
     columns: tuple[Column, ...]
     marked: tuple[int, ...] = ()
     more: int = 0
+    named: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -105,14 +127,20 @@ Block: TypeAlias = Heading | Paragraph | Bullets | Listing | Table | Figure
 
 @dataclass
 class Document:
-    """A report."""
+    """A report; ``contents``: long enough for a table of its sections."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
+    contents: bool = False
 
     def add(self, *blocks: Block | None) -> None:
         """Append the blocks that are there."""
         self.blocks += [b for b in blocks if b is not None]
+
+    def answer(self) -> str:
+        """Its first sentence: what a report answers, or its title."""
+        answers = (plain(b.text) for b in self.blocks if isinstance(b, Paragraph) and b.tone == "answer")
+        return next(answers, self.title)
 
     def figures(self) -> Iterator[Figure]:
         """The figures in their order."""

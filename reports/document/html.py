@@ -15,11 +15,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from reports.document.document import Code, Column, Document, Link, Strong, Text, plain, spans
+from reports.document.document import Column, Document, Link, Range, RunId, Span, Strong, Table, Text, plain, spans
 from reports.document.text import is_missing, one_line, width
 
 _FOLDER = Path(__file__).parent / "templates"
 _SHORT = 28
+# A table with more rows has a box to search it.
+SEARCHED = 100
 # A space that no line may break at: between a number and its unit, around the sign of a comparison.
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|±|USD|s|min|h|kB|MB|GB)(?:\W|$))|(?<=±) |(?<=\bp) (?=[<=])|(?<=p [<=]) ")
 
@@ -28,29 +30,49 @@ def render(document: Document) -> str:
     """The whole page."""
     style, script = _asset("page.css"), _asset("page.js")
     return _template("page.html.j2").render(
-        document=document, style=Markup(style), script=Markup(script), policy=_policy(script)
+        document=document, write=_Writer(), style=Markup(style), script=Markup(script), policy=_policy(script)
     )
 
 
 def fragment(document: Document) -> str:
     """The blocks alone, in a ``div`` with its style: what a notebook shows."""
-    return _template("fragment.html.j2").render(document=document, style=Markup(_asset("page.css")))
+    return _template("fragment.html.j2").render(document=document, write=_Writer(), style=Markup(_asset("page.css")))
 
 
-def inline(text: Text) -> Markup:
-    """Text with its marks."""
-    return Markup("").join(_span(span) for span in spans(text))
+class _Writer:
+    """Text with its marks. The first place of a run's id on the page is where its other places lead."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, text: Text) -> Markup:
+        return Markup("").join(self._span(span) for span in spans(text))
+
+    def _span(self, span: Span) -> Markup:
+        if isinstance(span, str):
+            return escape(_UNIT.sub("\u00a0", span))
+        shown = escape(one_line(span.text))
+        if isinstance(span, Strong):
+            return Markup("<strong>{}</strong>").format(shown)
+        if isinstance(span, Link) and span.url.startswith(("http://", "https://")):
+            return Markup('<a href="{}"><code>{}</code></a>').format(span.url, shown)
+        if isinstance(span, Range):
+            return Markup("{}{}").format(_UNIT.sub("\u00a0", span.text), _drawn(span))
+        if isinstance(span, RunId):
+            again = span.whole in self._seen
+            self._seen.add(span.whole)
+            inner = '<a href="#r{}" title="{}"><code>{}</code></a>' if again else '<code id="r{}" title="{}">{}</code>'
+            return Markup(inner).format(span.whole, span.whole, shown)
+        return Markup("<code>{}</code>").format(shown)
 
 
-def _span(span: str | Strong | Code | Link) -> Markup:
-    if isinstance(span, str):
-        return escape(_UNIT.sub("\u00a0", span))
-    shown = escape(one_line(span.text))
-    if isinstance(span, Strong):
-        return Markup("<strong>{}</strong>").format(shown)
-    if isinstance(span, Link) and span.url.startswith(("http://", "https://")):
-        return Markup('<a href="{}"><code>{}</code></a>').format(span.url, shown)
-    return Markup("<code>{}</code>").format(shown)
+def _drawn(span: Range) -> Markup:
+    """The interval as a line with a dot at its middle, as wide as the column's scale; the words beside it say it."""
+    low, middle, high = (2 + round(92 * at, 1) for at in (span.low, span.middle, span.high))
+    return Markup(
+        '<svg class="range" width="96" height="8" viewBox="0 0 96 8" aria-hidden="true">'
+        '<path d="M0 4H96"/><path d="M{} 4H{}"/><circle cx="{}" cy="4" r="3"/></svg>'
+    ).format(low, high, middle)
 
 
 def sort_key(column: Column, row: int) -> str:
@@ -64,9 +86,20 @@ def sort_key(column: Column, row: int) -> str:
     return repr(number) if number == number else ""
 
 
-def is_long(column: Column) -> bool:
-    """Whether it has a cell too long for one line."""
-    return any(width(plain(cell)) > _SHORT for cell in column.cells)
+def classes(table: Table) -> list[Markup]:
+    """The class attribute of each column's cells."""
+    found = []
+    for place, column in enumerate(table.columns):
+        is_long = not column.right and any(width(plain(cell)) > _SHORT for cell in column.cells)
+        marks = (
+            ("right", column.right),
+            ("long", is_long),
+            ("name", place == table.named),
+            ("before", place < table.named),
+        )
+        words = " ".join(word for word, there in marks if there)
+        found.append(Markup(' class="{}"').format(words) if words else Markup(""))
+    return found
 
 
 def _policy(script: str) -> str:
@@ -87,7 +120,6 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["inline"] = inline
-    environment.globals.update(sort_key=sort_key, is_long=is_long)
+    environment.globals.update(sort_key=sort_key, classes=classes, plain=plain, searched=SEARCHED)
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template(name)

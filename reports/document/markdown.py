@@ -12,13 +12,14 @@ from urllib.parse import quote
 from reports.document.document import (
     Block,
     Bullets,
-    Code,
     Document,
     Figure,
     Heading,
     Link,
     Listing,
     Paragraph,
+    Range,
+    Span,
     Strong,
     Table,
     Text,
@@ -93,9 +94,11 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
     return table(block)
 
 
-def _span(span: str | Strong | Code | Link, in_table: bool) -> str:
+def _span(span: Span, in_table: bool) -> str:
     if isinstance(span, str):
         return escaped(span) if span.strip() == span else _keeping_ends(span)
+    if isinstance(span, Range):
+        return escaped(span.text)
     if isinstance(span, Strong):
         return f"**{escaped(span.text)}**"
     if isinstance(span, Link):

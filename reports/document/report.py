@@ -15,7 +15,7 @@ FORMATS = ("md", "html", "csv", "json")
 WITHOUT_CSV = ("md", "html", "json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What ``reports.compare`` and ``reports.run_card`` return.
 
@@ -36,6 +36,14 @@ class Report:
     def data(self) -> dict[str, Any]:
         """The report for machines: plain values."""
         return self.make_data()
+
+    @cached_property
+    def answer(self) -> str:
+        """Its first sentence."""
+        return self.make_document(False).answer()
+
+    def __repr__(self) -> str:
+        return self.answer
 
     @property
     def formats(self) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def test_one_file_that_fetches_nothing_and_runs_only_its_own_script(pages: Path,
     parsed = Tags()
     parsed.feed(text)
     assert parsed.tags.count("script") == 1 and parsed.tags.count("img") == 0 and parsed.handlers == []
-    assert all(a.startswith("data:image/png") for a in parsed.addresses)
+    assert all(a.startswith(("data:image/png", "#r")) for a in parsed.addresses)
     assert 'http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;' in text
     assert re.search(r"https?://(?!www\.w3\.org/2000/svg)", text) is None
 
@@ -143,17 +143,18 @@ def test_clicking_a_head_sorts_with_the_missing_last(pages: Path, page: Browser)
     click(page, "time")
     click(page, "time")
     assert column(page, "time") == ["42 s", "1 min 00 s", "1 min 04 s", "1 min 11 s", "1 min 46 s"]
-    click(page, "init")
-    assert column(page, "init") == ["scratch"] * 3 + ["transfer from rotation"] * 2
+    # Names by the settings in them, the most telling first, numbers by size.
+    click(page, "configuration")
+    assert [cell.rpartition(", ")[2] for cell in column(page, "configuration")][-1] == "100 epochs"
     assert page.run("document.querySelectorAll('th[aria-sort=ascending]').length") == 1
 
 
 def test_a_head_is_reached_and_pressed_by_keyboard(pages: Path, page: Browser) -> None:
     page.open(pages / "board.html")
-    page.run("[...document.querySelectorAll('th button')].find(b => b.innerText === 'epochs').focus()")
+    page.run("[...document.querySelectorAll('th button')].find(b => b.innerText === 'gap').focus()")
     for kind in ("keyDown", "keyUp"):
         page.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
-    assert column(page, "epochs") == ["100", "50", "50", "30", "30"]
+    assert column(page, "gap") == ["+1.0", "+0.9", "+0.4", "+0.4", "–"]
 
 
 @pytest.mark.parametrize("name", ["board", "card", "pair"])
@@ -163,6 +164,12 @@ def test_a_phone_scrolls_tables_not_the_page(pages: Path, page: Browser, name: s
         page.open(pages / f"{name}.html")
         assert page.run("document.documentElement.scrollWidth") <= 390
         assert page.run("parseFloat(getComputedStyle(document.querySelector('p')).fontSize)") >= 14
+        # The first column in sight stays while the table is moved below it.
+        page.run("document.querySelector('.scroll').scrollLeft = 200")
+        assert (
+            page.run("[...document.querySelector('tbody tr').cells].find(c => c.offsetWidth).getBoundingClientRect().x")
+            < 30
+        )
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
 
@@ -209,3 +216,52 @@ def test_a_figure_alone_is_an_image_in_both_schemes(pages: Path, page: Browser, 
     page.open(tmp_path / "images.html")
     sizes = page.run("[...document.images].map(i => i.complete && i.naturalWidth)")
     assert len(sizes) == 4 and all(size > 200 for size in sizes) and page.errors == []
+
+
+def test_what_decides_is_in_sight_at_1280_pixels_and_first_on_a_phone(pages: Path, page: Browser) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    heads = "[...document.querySelector('table').tHead.rows[0].cells].filter(c => c.offsetWidth).map(c => c.innerText)"
+    try:
+        page.open(pages / "board.html")
+        assert page.run("[...document.querySelectorAll('.scroll')].every(s => s.scrollWidth <= s.clientWidth)")
+        assert page.run(heads)[:6] == ["#", "configuration", "test", "95 % interval", "validation", "train"]
+        assert page.run("document.querySelectorAll('svg.range').length") == 4
+        page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=2, mobile=True)
+        assert page.run(heads)[:2] == ["configuration", "test"]
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_run_leads_to_its_first_place_on_the_page(pages: Path, page: Browser) -> None:
+    text = (pages / "board.html").read_text(encoding="utf-8")
+    targets = re.findall(r'<a href="#(r[0-9a-f]{32})" title="', text)
+    assert targets and all(text.count(f'id="{target}"') == 1 for target in targets)
+
+
+def test_a_long_table_is_searched_and_the_cost_figure_draws_what_it_shows(page: Browser, tmp_path: Path) -> None:
+    filler = new_store(tmp_path)
+    for i in range(104):
+        filler.run(params={"rate": i / 1000, "kind": "odd" if i % 2 else "even"}, metrics={"test_accuracy": i / 104})
+    reports.leaderboard(filler.uri, top=0).save(tmp_path / "long.html")
+    page.open(tmp_path / "long.html")
+    shown = "[...document.querySelector('table').tBodies[0].rows].filter(r => r.offsetHeight).length"
+    assert page.run(shown) == 104
+    page.run("document.querySelector('.search input').focus()")
+    page.call("Input.insertText", text="ODD 0.1")
+    assert page.run(shown) == 2 and page.run("document.querySelector('[role=status]').innerText") == "2 of 104"
+    reports.leaderboard(filler.uri, top=5).save(tmp_path / "short.html")
+    short = (tmp_path / "short.html").read_text(encoding="utf-8")
+    assert 'class="search"' not in short and "of 5 configurations" in short
+
+
+def test_several_data_sets_have_a_table_of_contents(page: Browser, tmp_path: Path) -> None:
+    filler = new_store(tmp_path)
+    for digest, folder in (("d1", "/data/pets"), ("d2", "/data/flowers/test")):
+        filler.run(**trained(44, digest=digest, dataset=folder))
+    reports.leaderboard(filler.uri).save(tmp_path / "board.html")
+    page.open(tmp_path / "board.html")
+    heads = page.run("[...document.querySelectorAll('h2')].map(h => h.innerText)")
+    assert heads == ["pets: 360 test pictures d1", "flowers-test: 360 test pictures d2"]
+    links = "[...document.querySelectorAll('nav a')]"
+    assert page.run(f"{links}.map(a => document.querySelector(a.hash).innerText)") == heads
+    assert "/data/flowers/test" in page.run("document.body.innerText")

@@ -116,3 +116,88 @@ def test_nothing_to_rank_is_one_clear_message(filler: Filler) -> None:
         reports.leaderboard(filler.uri, metric="speed")
     with pytest.raises(ReportError, match="no run has a parameter, metric or tag 'colour'"):
         reports.leaderboard(filler.uri, by="colour")
+
+
+def sweep(filler: Filler) -> pd.DataFrame:
+    """Ten rates and two batch sizes; one run stops early, with a patience of its own, and scores worst."""
+    for i, rate in enumerate((0.3, 0.1, 0.03, 0.01, 0.003)):
+        for size in (32, 64):
+            stops = i == 0 and size == 32
+            filler.run(
+                **trained(
+                    test=0.1 if stops else 0.95 - i / 20 - size / 10_000,
+                    learning_rate=rate,
+                    mini_batch_size=size,
+                    optimizer="adam" if i == 4 else "sgd",
+                    beta_1=0.9 + i / 100,
+                    early_stopping=stops,
+                    early_stopping_patience=7 if stops else 5,
+                    early_stopping_min_epochs=3 if stops else 10,
+                )
+            )
+    return reports.leaderboard(filler.uri)
+
+
+def test_names_are_what_differs_and_matters_the_most_telling_first(filler: Filler) -> None:
+    board = sweep(filler)
+    assert board["label"].tolist()[:2] == ["learning rate 0.3, batch size 64", "learning rate 0.1, batch size 32"]
+    assert board["label"].tolist()[-1] == "learning rate 0.3, batch size 32, early stopping"
+    # Patience has no effect where early stopping is off, nor beta 1 without adam.
+    assert not {"early_stopping_patience", "beta_1", "num_layers"} & set(board.attrs["settings"])
+    common = board.to_text().partition("Unless a name says otherwise: ")[2].partition(".\n")[0]
+    assert set(common.split(", ")) == {"44 layers", "scratch", "30 epochs", "optimizer sgd", "no early stopping"}
+
+
+def test_equal_names_mean_equal_settings(filler: Filler) -> None:
+    for i in range(64):
+        bits = {f"option_{k}": i >> k & 1 for k in range(6)}
+        filler.run(params=bits, metrics={"test_accuracy": 0.5 + i / 200})
+    for decay in (0.1, 0.2):
+        filler.run(params={"optimizer": "adam", "weight_decay": decay}, metrics={"test_accuracy": 0.4})
+    for rate in (0.100001, 0.100002):
+        filler.run(params={"optimizer": "adam", "learning_rate": rate}, metrics={"test_accuracy": 0.3})
+    labels = reports.leaderboard(filler.uri)["label"].tolist()
+    assert len(set(labels)) == 68 and not any("(" in label for label in labels)
+    assert "weight decay 0.1" in labels[-4] and "learning rate 0.100001" in labels[-2]
+
+
+def test_what_has_no_place_is_named_with_the_option_that_shows_it(filler: Filler) -> None:
+    for i in range(24):
+        filler.run(
+            params={f"option_{chr(97 + k)}_with_a_long_name": (i * (k + 3)) % 5 for k in range(12)},
+            metrics={"test_accuracy": 0.5 + i / 100, "train_accuracy": 0.9},
+        )
+    text = reports.leaderboard(filler.uri).to_text()
+    cut = text.partition("more settings differ: `--columns ")[2].partition("`")[0].split(",")
+    assert len(cut) >= 2 and cut[0] not in text.partition("more settings differ")[0]
+    assert cut[0] in reports.leaderboard(filler.uri, columns=cut[0]).to_text().partition("| --:")[0]
+
+
+def test_another_tools_paths_tell_nothing_and_one_value_written_two_ways_is_one(filler: Filler) -> None:
+    for i in range(6):
+        filler.run(
+            params={
+                "output_dir": f"./results/exp_{i}",
+                "checkpoint": f"/data/{i}/last.ckpt",
+                "rate": ["1e-3", "0.001", "0.01"][i % 3],
+                "layers_kept": str(i),
+            },
+            metrics={"test_accuracy": 0.5 + i / 100},
+        )
+    board = reports.leaderboard(filler.uri)
+    assert board["label"].tolist()[0] == "layers_kept 5, rate 0.01"
+    assert len({label.partition("rate ")[2] for label in board["label"]}) == 2
+    assert not any("exp_" in label or "ckpt" in label for label in board["label"])
+
+
+def test_a_repr_is_the_first_sentence(filler: Filler) -> None:
+    board = sweep(filler)
+    assert (
+        repr(board).startswith("learning rate 0.3, batch size 64 leads on digits with 94.4 %")
+        and len(repr(board)) < 600
+    )
+    assert repr(board.report) == repr(board)
+    assert repr(board.board) == "Board(10 runs, [Page('digits', 'd1', 10 configurations)])"
+    first, second = (ids[0] for ids in board["run_ids"][:2])
+    assert "test accuracy" in repr(reports.compare([first, second], filler.uri))
+    assert repr(reports.run_card(first, filler.uri)).startswith("44 layers, scratch, 30 epochs on digits: 94.4 %")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -160,12 +161,12 @@ def test_changes_since_a_saved_board(filler: Filler, workdir: Path, capsys: pyte
     page = capsys.readouterr().out.replace("\u00a0", " ")
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        ["44 layers, scratch, 30 epochs", "new", "–", "95.0 %", "–", "– → 1"],
-        ["34 layers, scratch, 30 epochs", "rank", "93.0 %", "93.0 %", "0.00", "1 → 2"],
-        ["20 layers, scratch, 30 epochs", "score", "90.0 %", "91.0 ± 1.4 % (n=2)", "+1.00", "2 → 3"],
-        ["56 layers, scratch, 30 epochs", "score", "–", "80.0 %", "–", "– → 4"],
+        ["44 layers", "new", "–", "95.0 %", "–", "– → 1"],
+        ["34 layers", "rank", "93.0 %", "93.0 %", "0.00", "1 → 2"],
+        ["20 layers", "score", "90.0 %", "91.0 ± 1.4 % (n=2)", "+1.00", "2 → 3"],
+        ["56 layers", "score", "–", "80.0 %", "–", "– → 4"],
     ]
-    assert page.splitlines()[2].startswith("New leader. 44 layers, scratch, 30 epochs leads on digits with 95.0 %")
+    assert page.splitlines()[2].startswith("New leader. 44 layers leads on digits with 95.0 %")
     assert len(page) < 2500
     assert main(["leaderboard", "--against", "main.json", "--format", "json"]) == 0
     parsed = json.loads(capsys.readouterr().out)
@@ -205,3 +206,61 @@ def test_changes_have_no_csv_and_a_report_says_what_it_can_be(
     assert "format 'csv': legal are md, html, json" in capsys.readouterr().err
     assert main(["run", run_id, "--out", "card.csv"]) == 2
     assert "card.csv: no format is called 'csv'; legal are md, html, json" in capsys.readouterr().err
+
+
+def in_a_terminal(words: list[str], cwd: Path, *, columns: int = 80, until: bytes = b"", **environment: str) -> str:
+    """What the program writes to a terminal; interrupted as by Ctrl-C once it has written ``until``."""
+    import fcntl
+    import pty
+    import signal
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
+    known = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reports", *words],
+        cwd=cwd,
+        env={**known, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **environment},
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            said += chunk
+            if until and until in said:
+                process.send_signal(signal.SIGINT)
+                until = b""
+    except OSError:
+        pass  # the terminal's end: the program has closed it
+    os.close(ours)
+    assert process.wait(60) == 0, said
+    return said.decode()
+
+
+def test_a_terminal_gets_a_drawn_page_of_its_width_and_a_pipe_markdown(filler: Filler, workdir: Path) -> None:
+    for depth in (20, 34, 44):
+        filler.run(**trained(depth, test=0.9 + depth / 1000, learning_rate=depth / 100))
+    drawn = in_a_terminal(["leaderboard"], workdir, NO_COLOR="1")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in drawn.splitlines()]
+    assert max(map(len, lines)) <= 80 and any(line.startswith("╭") for line in lines)
+    head = next(line for line in lines if line.startswith("#"))
+    assert head.split()[:3] == ["#", "configuration", "test"]
+    assert any("A wider window also shows" in line for line in lines)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", drawn) and "**" not in drawn
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]", in_a_terminal(["leaderboard"], workdir))
+    assert "\x1b" not in python("from reports.__main__ import main; main(['leaderboard'])", workdir)
+
+
+def test_watch_draws_until_it_is_interrupted(filler: Filler, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filler.run(**trained(44))
+    filler.run("going", status="RUNNING")
+    said = in_a_terminal(["leaderboard", "--watch", "0.2"], workdir, until=b"1 running. Ctrl-C ends.")
+    # On a screen of its own, which is left again; the last page stays.
+    assert "\x1b[?1049h" in said and "44 layers" in said.rpartition("\x1b[?1049l")[2]
+    assert "Traceback" not in said
+    assert main(["leaderboard", "--watch"]) == 2
+    assert "--watch draws in a terminal: give it without --out" in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_equal_parameters_of_two_experiments_are_two_configurations(filler: Fill
             log(filler, KERAS | {"seed": seed}, 0.9 + seed / 100 + (experiment == "after") / 20, experiment)
     rows = board(filler)
     assert rows["n"].tolist() == [2, 2] and rows["experiment"].tolist() == ["after", "before"]
-    assert rows["label"].tolist() == ["5 epochs, experiment after", "5 epochs, experiment before"]
+    assert rows["label"].tolist() == ["experiment after", "experiment before"]
     assert len({json.dumps(r["config"]) for r in json.loads(rows.to_text("json"))["pages"][0]["rows"]}) == 2
 
 

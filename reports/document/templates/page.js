@@ -19,3 +19,18 @@ for (const table of document.querySelectorAll("table")) {
     table.tBodies[0].append(...rows);
   }));
 }
+// Long tables are searched: a row stays while it holds every word typed.
+for (const box of document.querySelectorAll(".search")) {
+  const rows = [...box.nextElementSibling.querySelectorAll("tbody tr")];
+  const texts = rows.map((row) => [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase());
+  box.hidden = false;
+  box.firstElementChild.addEventListener("input", (event) => {
+    const words = event.target.value.toLowerCase().split(/\s+/);
+    let shown = 0;
+    rows.forEach((row, i) => {
+      row.hidden = !words.every((word) => texts[i].includes(word));
+      shown += !row.hidden;
+    });
+    box.lastElementChild.textContent = event.target.value ? `${shown} of ${rows.length}` : "";
+  });
+}
