@@ -81,7 +81,7 @@ def run(
             run_name=config.run_name,
             live=store if live else None,
         )
-        return _recorded(opened, prepared, asked, {**tags, **config.tags}, state_dir)
+        return _recorded(opened, prepared, asked, {**tags, **config.tags}, state_dir, store if live else None)
 
 
 def resume(run_id: str, *, store: Store | None = None, live: bool = True) -> Outcome:
@@ -100,7 +100,8 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True) -> Out
     with Interruption() as asked:
         prepared = prepare(build(from_toml(config_file)), store)
         asked.check()
-        return _recorded(tracked.resume(directory, live=store if live else None), prepared, asked, {}, None)
+        opened = tracked.resume(directory, live=store if live else None)
+        return _recorded(opened, prepared, asked, {}, None, store if live else None)
 
 
 def prepare(config: Config, store: Store) -> Prepared:
@@ -212,6 +213,7 @@ def _recorded(
     asked: Interruption,
     tags: Mapping[str, str],
     state_dir: Path | None,
+    store: Store | None,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
     from trainers.training.stages import Stages
@@ -245,6 +247,8 @@ def _recorded(
         print(f"trainers.run: {error}", file=sys.stderr)
     if not code:
         _say_end(run, scores)
+    if store is not None:
+        _say_page(run, store)
     return Outcome(
         journal_id=run.journal_id,
         run_id=run.mlflow_run_id,
@@ -260,6 +264,21 @@ def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
     if names.TEST_ACCURACY in scores:
         said.append(f"test {scores[names.TEST_ACCURACY]:.4f}")
     print(f"\ndone    {', '.join(said)} · run {_short(run)}")
+
+
+def _say_page(run: tracked.Run, store: Store) -> None:
+    """Where MLflow shows the run: its address on a server, else what opens the pages."""
+    from tracking.errors.redaction import address
+    from tracking.journal.progress import progress
+
+    known = progress(run.dir, store.public_uri)
+    if known.run_id is None:
+        return
+    page = f"/#/experiments/{known.experiment_id}/runs/{known.run_id}"
+    if store.tracking_uri.startswith(("http://", "https://")):
+        print(f"page    {address(store.tracking_uri).rstrip('/')}{page}")
+    else:
+        print(f"page    http://127.0.0.1:5000{page}  (after: python -m tracking ui)")
 
 
 def _short(run: tracked.Run) -> str:
