@@ -274,11 +274,12 @@ def _say_page(run: tracked.Run, store: Store) -> None:
     known = progress(run.dir, store.public_uri)
     if known.run_id is None:
         return
-    page = f"/#/experiments/{known.experiment_id}/runs/{known.run_id}"
+    # Without the last part MLflow 3 shows its pages for language models.
+    page = f"/#/experiments/{known.experiment_id}/runs/{known.run_id}?workflowType=machine_learning"
     if store.tracking_uri.startswith(("http://", "https://")):
         print(f"page    {address(store.tracking_uri).rstrip('/')}{page}")
     else:
-        print(f"page    http://127.0.0.1:5000{page}  (after: python -m tracking ui)")
+        print(f"page    http://127.0.0.1:5000{page} (after: python -m tracking ui)")
 
 
 def _short(run: tracked.Run) -> str:
