@@ -248,7 +248,7 @@ def _recorded(
     if not code:
         _say_end(run, scores)
     if store is not None:
-        _say_page(run, store)
+        print_page(run, store)
     return Outcome(
         journal_id=run.journal_id,
         run_id=run.mlflow_run_id,
@@ -266,7 +266,7 @@ def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
     print(f"\ndone    {', '.join(said)} · run {_short(run)}")
 
 
-def _say_page(run: tracked.Run, store: Store) -> None:
+def print_page(run: tracked.Run, store: Store) -> None:
     """Where MLflow shows the run: its address on a server, else what opens the pages."""
     from tracking.errors.redaction import address
     from tracking.journal.progress import progress
