@@ -5,7 +5,6 @@ Standard library alone; MLflow comes in only with ``live``, in a thread of its o
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from tracking.errors.redaction import hidden, public
 from tracking.journal import Journal
 from tracking.journal.events import read, verdict
 from tracking.journal.files import cannot_write
+from tracking.journal.origin import origin
 from tracking.store.live import import_distutils
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def start(
     store, live_store = _stores(live)
     experiment = experiment or store.default_experiment
     journal = Journal.create(
-        root or store.journals, experiment=experiment, run_name=run_name, parent=parent, tags=_origin()
+        root or store.journals, experiment=experiment, run_name=run_name, parent=parent, tags=origin()
     )
     return _run(journal, live_store, flush_s, system_metrics, 0)
 
@@ -306,12 +306,3 @@ def _run(journal: Journal, store: Store | None, flush_s: float | None, system_me
 def _sync_line() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     return f"MLFLOW_TRACKING_URI={public(uri)} {SYNC}" if uri else SYNC
-
-
-def _origin() -> dict[str, str]:
-    """The tags MLflow's own pages show as user and source."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container without a name for its user
-        user = str(os.getuid())
-    return {"mlflow.user": user, "mlflow.source.name": sys.argv[0] or "python", "mlflow.source.type": "LOCAL"}

@@ -42,7 +42,7 @@ def contact_sheet(
             f' preserveAspectRatio="xMidYMid meet" style="image-rendering:pixelated"'
             f' href="data:image/png;base64,{base64.b64encode(found).decode()}"><title>{svg.words(said)}</title></image>'
         )
-        drawing.text(x + (_CELL - 8) / 2, y + _CELL + 6, svg.truncated(said, 13), anchor="middle", size=11)
+        drawing.text(x + (_CELL - 8) / 2, y + _CELL + 6, svg.fitted(said, _CELL - 8, 11), anchor="middle", size=11)
     alt = f"{text.plural(len(shown), 'picture')}: {text.join([said for _, said in shown])}."
     rest = f", {len(shown)} of {len(pictures)}" if len(shown) < len(pictures) else ""
     return Figure(name, drawing.svg(alt), alt, f"{caption}{rest}.")

@@ -22,6 +22,8 @@ from tracking.store.connection import DATABASES, kind
 NAME = "ui"
 HELP = "open MLflow's pages on the right store"
 STARTED_S = 120.0
+# Without this MLflow 3 begins with its pages for language models; older versions ignore it.
+TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     server = subprocess.Popen(line, env=environment(store))
     try:
         if _answers(server, arguments.host, arguments.port):
-            print(f"ready: {url}", flush=True)
+            print(f"ready: {url}{TRAINING_PAGES}", flush=True)
             if arguments.open:
-                webbrowser.open(url)
+                webbrowser.open(f"{url}{TRAINING_PAGES}")
         return server.wait()
     except KeyboardInterrupt:
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
 _SHOWN_CHARACTERS = 200
+NOTE = "mlflow.note.content"
 _MAX_PROBLEMS = 50
 _PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}
 
@@ -150,6 +152,7 @@ class Target:
 
     def _on_status(self, event: Event) -> None:
         if self._attached:
+            self._describe(None)
             return
         if event["status"] == "RUNNING":
             self._client.update_run(self.run_id, status="RUNNING")
@@ -158,7 +161,18 @@ class Target:
             return
         if event.get("reason"):
             self._set_tag(names.STATUS_REASON, event["reason"])
+        self._describe(event["status"])
         self._client.set_terminated(self.run_id, event["status"], event["end_time_ms"])
+
+    def _describe(self, status: str | None) -> None:
+        """Write the run's description, or with ``status`` None bring ours up to date; a person's own stays."""
+        run = self._client.get_run(self.run_id)
+        known = run.data.tags.get(NOTE, "")
+        if (known and not _is_ours(known)) or (not known and status is None):
+            return
+        note = _described(run.data, status or run.info.status)
+        if note and note != known:
+            self._set_tag(NOTE, note)
 
     def _on_dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -260,6 +274,52 @@ class Target:
 def fits(tag: str) -> bool:
     """Whether MLflow holds a tag's value as it is."""
     return len(tag) <= MAX_TAG_CHARACTERS and text_from(tag) == tag
+
+
+_NOTE_PARAMS = ("dataset", "num_layers", "optimizer", "learning_rate", "mini_batch_size", "epochs", "seed")
+
+
+def _described(data: Any, status: str) -> str:
+    """The run in a few lines of markdown: score, settings, duration; empty where nothing of it is known."""
+
+    def share(value: float) -> str:
+        return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:g}"
+
+    def quoted(value: str) -> str:
+        return f"`{' '.join(value.replace('`', chr(39)).split())[:_SHOWN_CHARACTERS] or ' '}`"
+
+    lines = []
+    metrics, tags = data.metrics, data.tags
+    if status != "FINISHED":
+        reason = tags.get(names.STATUS_REASON, "")
+        lines.append(f"**{status.capitalize()}**{f': {quoted(reason)}' if reason else ''}")
+    if (test := metrics.get(names.TEST_ACCURACY)) is not None:
+        images = metrics.get(names.num_images("test"))
+        on = f" on {images:,.0f} pictures" if images is not None and math.isfinite(images) else ""
+        lines.append(f"**{share(test)} test accuracy**{on}")
+    if (best := metrics.get(names.BEST_VALIDATION_ACCURACY)) is not None:
+        epoch = metrics.get(names.BEST_EPOCH, math.nan)
+        lines.append(f"{share(best)} validation accuracy{f' at epoch {epoch:.0f}' if math.isfinite(epoch) else ''}")
+    settings = [(names.PARAMS[key].title, data.params[key]) for key in _NOTE_PARAMS if key in data.params]
+    if names.INIT_LABEL in tags:
+        settings.insert(2, ("init", tags[names.INIT_LABEL]))
+    if not lines and not settings:
+        return ""
+    lines += [", ".join(f"{title} {quoted(value)}" for title, value in settings)] if settings else []
+    if math.isfinite(seconds := metrics.get(names.TOTAL_TIME_S, math.nan)):
+        lines.append(f"{seconds:,.0f} s in all" if seconds >= 1 else "less than a second in all")
+    text = "\n".join(f"- {line}" for line in lines)
+    return f"{text}\n\n{_mark(text)}"
+
+
+def _mark(text: str) -> str:
+    """Not shown by MLflow; with its hash it says that the description is still the one written here."""
+    return f"<!-- written by the run: {hashlib.sha256(text.encode()).hexdigest()[:16]} -->"
+
+
+def _is_ours(note: str) -> bool:
+    text, _, mark = note.rpartition("\n\n")
+    return mark == _mark(text)
 
 
 def _file_stem(name: str) -> str:

@@ -84,7 +84,10 @@ def run(
             run_name=config.run_name,
             live=store if live else None,
         )
-        return _recorded(opened, prepared, asked, {**tags, **config.tags}, state_dir, quiet)
+        shown = store if live else None
+        return _recorded(
+            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet
+        )
 
 
 def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False) -> Outcome:
@@ -103,7 +106,10 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
     with Interruption() as asked:
         prepared = prepare(build(from_toml(config_file)), store)
         asked.check()
-        return _recorded(tracked.resume(directory, live=store if live else None), prepared, asked, {}, None, quiet)
+        shown = store if live else None
+        return _recorded(
+            tracked.resume(directory, live=shown), prepared, asked, {}, state_dir=None, store=shown, quiet=quiet
+        )
 
 
 def prepare(config: Config, store: Store) -> Prepared:
@@ -214,7 +220,9 @@ def _recorded(
     prepared: Prepared,
     asked: Interruption,
     tags: Mapping[str, str],
+    *,
     state_dir: Path | None,
+    store: Store | None,
     quiet: bool,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
@@ -249,6 +257,8 @@ def _recorded(
         print(f"trainers.run: {error}", file=sys.stderr)
     if not code:
         _say_end(run, scores)
+    if store is not None:
+        print_page(run, store)
     return Outcome(
         journal_id=run.journal_id,
         run_id=run.mlflow_run_id,
@@ -264,6 +274,22 @@ def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
     if names.TEST_ACCURACY in scores:
         said.append(f"test {scores[names.TEST_ACCURACY]:.4f}")
     print(f"\ndone    {', '.join(said)} · run {_short(run)}")
+
+
+def print_page(run: tracked.Run, store: Store) -> None:
+    """Where MLflow shows the run: its address on a server, else what opens the pages."""
+    from tracking.errors.redaction import address
+    from tracking.journal.progress import progress
+
+    known = progress(run.dir, store.public_uri)
+    if known.run_id is None:
+        return
+    # Without the last part MLflow 3 shows its pages for language models.
+    page = f"/#/experiments/{known.experiment_id}/runs/{known.run_id}?workflowType=machine_learning"
+    if store.tracking_uri.startswith(("http://", "https://")):
+        print(f"page    {address(store.tracking_uri).rstrip('/')}{page}")
+    else:
+        print(f"page    http://127.0.0.1:5000{page} (after: python -m tracking ui)")
 
 
 def _short(run: tracked.Run) -> str:

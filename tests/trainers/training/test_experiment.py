@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -116,6 +117,26 @@ def test_a_run_logs_its_model_with_the_scores_of_its_epoch(finished: tuple[Path,
     assert scores["validation_accuracy"].value == logged.data.metrics["best_validation_accuracy"]
     assert not any(key.startswith("system/") for key in scores)
     assert logged.data.metrics["onnx_max_difference"] <= 1e-4
+
+
+def test_it_ends_with_its_page_and_mlflow_describes_it(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    logged = only_run(folder)
+    page = f"/#/experiments/{logged.info.experiment_id}/runs/{logged.info.run_id}?workflowType=machine_learning"
+    assert output.endswith(f"page    http://127.0.0.1:5000{page} (after: python -m tracking ui)\n")
+    assert "test accuracy** on 359 pictures" in logged.data.tags["mlflow.note.content"]
+    assert logged.data.tags["mlflow.source.type"] == "LOCAL"
+
+
+def test_on_a_server_its_page_is_the_servers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = stores.Store("https://ada:secret@mlflow.example/ml/", None, tmp_path)
+    with experiment.tracked.start(root=tmp_path, experiment="exp", live=None, system_metrics=False) as begun:
+        known = {"run_id": "abc", "experiment_id": "3", "segment": 1, "offset": 0, "status": None}
+        progress = {"version": 1, "stores": {store.public_uri: known}}
+        (begun.dir / "replay.json").write_text(json.dumps(progress))
+    experiment.print_page(begun, store)
+    end = "#/experiments/3/runs/abc?workflowType=machine_learning"
+    assert capsys.readouterr().out == f"page    https://mlflow.example/ml/{end}\n"
 
 
 def test_the_resolved_config_can_be_fed_back(finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:

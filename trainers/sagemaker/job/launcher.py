@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import names
 from tracking.errors import JournalError
 from tracking.journal import Journal
+from tracking.journal.origin import origin
 from trainers.config import Config
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, State
@@ -118,7 +119,7 @@ class SageMakerLauncher:
         run_name = config.run_name or plan.name
         assert config.experiment is not None
         journal = Journal.create(
-            self.root, experiment=config.experiment, run_name=run_name, start_time_ms=now_ms, tags=_origin()
+            self.root, experiment=config.experiment, run_name=run_name, start_time_ms=now_ms, tags=origin("JOB")
         )
         resources = plan.request["ResourceConfig"]
         journal.params(_params(plan), time_ms=now_ms)
@@ -291,14 +292,3 @@ def _essence(request: Mapping[str, Any]) -> str:
     kept["Tags"] = [tag for tag in request.get("Tags", []) if tag["Key"] != names.JOURNAL_ID]
     kept["Environment"] = {k: v for k, v in request.get("Environment", {}).items() if k != "MLFLOW_RUN_ID"}
     return json.dumps(kept, sort_keys=True).replace(request["TrainingJobName"], "")
-
-
-def _origin() -> dict[str, str]:
-    import getpass
-    import sys
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = ""
-    return {"mlflow.source.name": sys.argv[0] or "python", **({"mlflow.user": user} if user else {})}
