@@ -31,8 +31,12 @@ _ORDER = {
         "names < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
     "reports": "errors stats store < document < metrics < charts significance < board < runs < __main__",
-    "trainers": "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs",
-    "trainers.data": ("catalog formats < pictures < dataset < batches readers < check source < pack sheet < __main__"),
+    "trainers": (
+        "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate predict jobs"
+    ),
+    "trainers.data": (
+        "catalog formats < pictures < dataset < batches readers < check loose source < pack sheet < __main__"
+    ),
     "trainers.sagemaker": (
         "errors < aws < cost builtin < options < job < preflight watch < rehearsal container < command"
     ),
@@ -176,6 +180,7 @@ def test_reports_work_without_the_trainers_mxnet_and_aws() -> None:
         "trainers.data.__main__",
         "trainers.evaluate",
         "trainers.jobs",
+        "trainers.predict",
         "trainers.run",
     ],
 )

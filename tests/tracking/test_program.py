@@ -25,6 +25,7 @@ PROGRAMS = {
     "reports": "reports.__main__",
     "trainers.run": "trainers.run",
     "trainers.evaluate": "trainers.evaluate",
+    "trainers.predict": "trainers.predict",
     "trainers.jobs": "trainers.jobs",
     "trainers.data": "trainers.data.__main__",
     "trainers.sagemaker.container": "trainers.sagemaker.container.__main__",
