@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
-import heapq
 import json
 import os
 import shlex
@@ -20,28 +18,24 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import __version__, names
 from tracking.errors import RunNotFound
 from tracking.errors.program import program_parser, run_program
-from trainers.errors import BadConfig, BadData, BadInput
+from trainers.errors import BadData, BadInput
 
 if TYPE_CHECKING:
-    from reports.document.document import Document, Figure
     from tracking.models.serving.model import PictureModel
     from tracking.store import Store
     from trainers.data.loose import LeftOut, Loose
-    from trainers.sagemaker.aws.client import Aws
 
 _BATCH = 64
 _AHEAD = 16
 _S3_THREADS = 8  # they wait for the network more than they decode
-_GALLERY_MOST = 400
 _THUMBNAIL_PX = 128
-_COLUMNS, _CELL = 6, 736 / 6  # drawings of this width can be scrolled on a phone
 _EPILOG = """
 what answers (RUN|MODEL):
   3f2a91c4                     a run: its id, the beginning of it, or its name where only one run has it
@@ -251,6 +245,7 @@ def _run_of(folder: Path) -> str:
 def _sources(arguments: argparse.Namespace, left_out: LeftOut) -> Iterator[Loose]:
     """Every picture of every path, in order."""
     from trainers.data import loose
+    from trainers.sagemaker.aws import objects
     from trainers.sagemaker.aws.uri import is_s3
 
     aws = None
@@ -263,39 +258,7 @@ def _sources(arguments: argparse.Namespace, left_out: LeftOut) -> Iterator[Loose
             from trainers.sagemaker.aws.client import Aws
 
             aws = Aws(region=arguments.region, profile=arguments.profile)
-        yield from _of_s3(path, aws, left_out)
-
-
-def _of_s3(uri: str, aws: Aws, left_out: LeftOut) -> Iterator[Loose]:
-    """The pictures whose keys begin so, in S3's order."""
-    from trainers.data.loose import FOREIGN_SUFFIXES, Loose, refused
-    from trainers.data.pictures.pictures import MAX_FILE_BYTES
-    from trainers.data.readers.folder import PICTURE_SUFFIXES
-    from trainers.sagemaker.aws.objects import Objects
-    from trainers.sagemaker.aws.uri import split_s3
-    from trainers.sagemaker.errors import AwsError
-
-    try:
-        bucket, prefix = split_s3(uri)
-        found = Objects(aws).listing(bucket, prefix)
-    except (AwsError, BadConfig) as error:
-        yield refused(uri, str(error))
-        return
-    if not found:
-        yield refused(uri, "no object begins so")
-    for one in found:
-        name = f"s3://{bucket}/{one.key}"
-        hidden = any(part.startswith(".") for part in one.key.removeprefix(prefix).split("/"))
-        if one.key != prefix and (hidden or one.suffix not in (*PICTURE_SUFFIXES, *FOREIGN_SUFFIXES)):
-            left_out.add(name)
-        elif one.suffix in (".lst", ".rec"):
-            yield refused(name, f"lists and records are read from a disk: aws s3 cp {name} .")
-        elif one.archive:
-            yield refused(name, f"archived in {one.archive}; restore it first")
-        elif one.size > MAX_FILE_BYTES:
-            yield refused(name, f"{one.size:,} bytes is too much for a picture")
-        else:
-            yield Loose(name, functools.partial(aws.read_object, bucket, one.key))
+        yield from objects.pictures(path, aws, left_out)
 
 
 class _Table:
@@ -321,77 +284,8 @@ class _Table:
             print(_shown(f"{answer.path}: not answered: {answer.problem}"), file=sys.stderr)
 
 
-class _Gallery:
-    """The pictures for the page: of the answered ones those whose best class is least probable."""
-
-    def __init__(self) -> None:
-        self.problems: list[Answer] = []
-        self._kept: list[tuple[float, int, Answer]] = []
-        self._counts: Counter[str] = Counter()
-
-    def add(self, answer: Answer) -> None:
-        answer = replace(answer, path=_shown(answer.path), problem=_shown(answer.problem))
-        if answer.problem:
-            self.problems.append(answer)
-            return
-        (name, share), *_ = answer.classes
-        self._counts[name] += 1
-        number = self._counts.total()
-        heapq.heappush(self._kept, (-share, -number, answer))
-        if len(self._kept) > _GALLERY_MOST:
-            heapq.heappop(self._kept)
-
-    def document(self, model: str) -> Document:
-        """The page: least sure first."""
-        from reports.document import text
-        from reports.document.document import Code, Column, Document, Heading, Paragraph, Table
-
-        shown = [answer for _, _, answer in sorted(self._kept, reverse=True)]
-        total = self._counts.total()
-        page = Document(f"{text.plural(total, 'picture')} answered by {model}")
-        cut = f" The {len(shown)} least sure of {total:,} are shown." if len(shown) < total else ""
-        page.add(Paragraph(f"Least sure first: the picture whose likeliest class has the lowest probability.{cut}"))
-        if shown:
-            page.add(_sheet(shown))
-        if self.problems:
-            page.add(Heading("Not answered"))
-            few = self.problems[:_GALLERY_MOST]
-            cells = Column("picture", False, [(Code(one.path),) for one in few])
-            page.add(Table((cells, Column("reason", False, [one.problem for one in few]))))
-            if len(few) < len(self.problems):
-                page.add(Paragraph(f"… and {len(self.problems) - len(few):,} more.", "note"))
-        classes = self._counts.most_common()
-        page.add(Heading("Answers by class"))
-        counts = Column("pictures", True, [f"{count:,}" for _, count in classes], [count for _, count in classes])
-        page.add(Table((Column("class", False, [name for name, _ in classes]), counts)) if classes else None)
-        return page
-
-
-def _sheet(answers: Sequence[Answer]) -> Figure:
-    import base64
-
-    from reports.charts import svg
-    from reports.document.document import Figure
-
-    room, rows = _CELL - 10, -(-len(answers) // _COLUMNS)
-    drawing = svg.Drawing(_COLUMNS * _CELL, rows * (_CELL + 34))
-    for number, answer in enumerate(answers):
-        x, y = (number % _COLUMNS) * _CELL, (number // _COLUMNS) * (_CELL + 34)
-        said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer.classes)
-        kind = "jpeg" if answer.thumbnail.startswith(b"\xff\xd8") else "png"
-        title = svg.words(f"{answer.path}: {said}")
-        drawing.parts.append(
-            f'<image x="{svg.n(x)}" y="{svg.n(y)}" width="{svg.n(room)}" height="{svg.n(room)}"'
-            f' preserveAspectRatio="xMidYMid meet" href="data:image/{kind};base64,'
-            f'{base64.b64encode(answer.thumbnail).decode()}"><title>{title}</title></image>'
-        )
-        name, share = answer.classes[0]
-        drawing.text(x + room / 2, y + room + 14, svg.truncated(name, 14), "ink", 12, "middle", bold=True)
-        drawing.text(x + room / 2, y + room + 29, f"{100 * share:.1f} %", anchor="middle")
-    return Figure("pictures", drawing.svg(f"{len(answers)} pictures with their likeliest class."), "The pictures")
-
-
 def _main(arguments: argparse.Namespace) -> int:
+    from reports.runs.gallery import Gallery
     from tracking import store as stores
     from trainers.data.loose import LeftOut
     from trainers.files import whole_file
@@ -402,7 +296,7 @@ def _main(arguments: argparse.Namespace) -> int:
     for option, path in (("--out", arguments.out), ("--gallery", arguments.gallery)):
         if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
             raise BadInput(f"{option} {path} cannot be written; give a file in a folder that is there.")
-    left_out, counts, gallery = LeftOut(), Counter[bool](), _Gallery() if arguments.gallery else None
+    left_out, counts, gallery = LeftOut(), Counter[bool](), Gallery() if arguments.gallery else None
     asked = False
     with ExitStack() as opened:
         place = open_model(arguments.model, stores.resolve(), classes=arguments.classes, epoch=arguments.epoch)
@@ -426,7 +320,7 @@ def _main(arguments: argparse.Namespace) -> int:
                 table.add(answer)
                 counts[bool(answer.problem)] += 1
                 if gallery is not None:
-                    gallery.add(answer)
+                    gallery.add(_shown(answer.path), answer.classes, _shown(answer.problem), answer.thumbnail)
                 bar()
         except KeyboardInterrupt:
             asked = True  # what was answered until now is kept
@@ -500,7 +394,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gallery",
         metavar="FILE.html",
         type=Path,
-        help=f"also write a page with the pictures, least sure first (at most {_GALLERY_MOST})",
+        help="also write a page with the pictures, least sure first (at most 400)",
     )
     parser.add_argument("--image-root", metavar="DIR", help="folder that the paths of a list start from")
     parser.add_argument("--classes", metavar="FILE", type=Path, help="JSON list of class names, for a model.tar.gz")
