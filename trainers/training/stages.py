@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from trainers.training.sources import Source
 
 _EVALUATION_BATCH = 256
-# Beside the checkpoints: the model and its ONNX copy, and both once more where MLflow keeps them on the same disk.
-_COPIES_OF_THE_MODEL = 4
+# Beside the checkpoints: the model and its ONNX copy; where MLflow keeps them on the same disk they have a second name.
+_COPIES_OF_THE_MODEL = 2
 
 
 class Stages:
