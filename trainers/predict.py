@@ -45,8 +45,8 @@ what answers (RUN|MODEL):
 
 what is answered (PATHS):
   pictures (JPEG, PNG, BMP, WebP, TIFF), folders with all that is below them, lists (.lst), records (.rec), and
-  s3://bucket/prefix. In folders, hidden files and files that are no pictures are left out. Pictures are turned upright
-  and brought to size as in training.
+  s3://bucket/prefix. In folders, hidden files and files that are no pictures are left out. Pictures are decoded and
+  brought to size as in training: a JPEG is turned upright as its EXIF says, transparency is dropped.
 
 what comes out:
   a line a picture, or with --out a CSV file with a row a picture, in the order of the pictures:
@@ -200,7 +200,9 @@ def _of_run(name: str, store: Store, scratch: Path) -> tuple[Path, str, Any]:
         region = run.data.tags.get(names.REGION)
         folder = builtin.fetch_archive(archive, region, scratch) if archive.startswith("s3://") else Path(archive)
     if folder is None:
-        raise BadInput(f"run {run.info.run_id} has no model: it did not get that far, or none was kept.")
+        raise BadInput(
+            f"run {run.info.run_id} has no model: it did not get that far, or was trained with --keep-model none."
+        )
     return folder, run.info.run_id, run
 
 
