@@ -157,7 +157,7 @@ def open_model(
     with ExitStack() as opened:
         if name.startswith(("models:/", "runs:/")):
             folder = opened.enter_context(logged_models.folder_of(store, name))
-        elif path.exists():
+        elif os.path.exists(path):
             folder = path
         else:
             scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="model-")))

@@ -7,6 +7,7 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from reports.charts import svg
 from reports.document import text
@@ -14,7 +15,7 @@ from reports.document.document import Code, Column, Document, Figure, Heading, P
 
 MOST = 400
 _COLUMNS, _WIDTH = 6, 736  # a phone scrolls drawings of this width
-_CELL, _GAP, _WORDS = _WIDTH / _COLUMNS, 10, 34
+_CELL, _GAP, _WORDS = _WIDTH / _COLUMNS, 10, 52
 Classes = Sequence[tuple[str, float]]
 
 
@@ -80,11 +81,12 @@ def _sheet(shown: Sequence[_Shown]) -> Figure:
         title = ", ".join(f"{name} {text.percent(share)}" for name, share in one.classes)
         drawing.parts.append(
             f'<image x="{svg.n(x)}" y="{svg.n(y)}" width="{svg.n(side)}" height="{svg.n(side)}"'
-            f' preserveAspectRatio="xMidYMid meet" href="data:image/{kind};base64,'
+            f' preserveAspectRatio="xMidYMax meet" href="data:image/{kind};base64,'
             f'{base64.b64encode(one.thumbnail).decode()}"><title>{svg.words(f"{one.path}: {title}")}</title></image>'
         )
         best, probability = one.classes[0]
         drawing.text(x + side / 2, y + side + 14, svg.truncated(best, 14), "ink", 12, "middle", bold=True)
         drawing.text(x + side / 2, y + side + 29, text.percent(probability), anchor="middle")
+        drawing.text(x + side / 2, y + side + 43, svg.truncated(PurePath(one.path).name, 19), size=10, anchor="middle")
     alt = f"{text.plural(len(shown), 'picture')} with the likeliest class of each."
     return Figure("pictures", drawing.svg(alt), alt)

@@ -310,6 +310,12 @@ def test_the_archive_of_a_job_answers_too(workdir: Path, model: Path, capsys: Ca
     assert predict.main([str(model), "a.png"]) == 0 and said == capsys.readouterr().out
     assert predict.main(["model.tar.gz", "a.png", "--epoch", "3", "--top", "1"]) == 0
     assert re.match(r"a\.png  [0-3] ", capsys.readouterr().out)
+    make_store(workdir)
+    with tracked.start(run_name="a job", live=stores.resolve(), system_metrics=False) as run:
+        run.tags({"model_uri": str(workdir / "model.tar.gz")})
+        run.metrics({"best_epoch": 4}, step=4)
+    assert predict.main(["a job", "a.png", "--classes", "classes.json"]) == 0, "the run knows its best epoch"
+    assert capsys.readouterr().out == said
 
 
 def test_the_gallery_is_one_page_with_the_least_sure_first(

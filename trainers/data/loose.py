@@ -32,7 +32,8 @@ _STARTS = (
 )
 # The brand of a file in ISO's container of pictures and films.
 _BRANDS = {"heic": "HEIC", "heix": "HEIC", "hevc": "HEIC", "mif1": "HEIC", "msf1": "HEIC", "avif": "AVIF"}
-FOREIGN_SUFFIXES = (".gif", ".heic", ".heif", ".avif", ".jp2", ".svg", ".psd", ".jpe", ".jfif")
+# How pictures are also named, where only the name can be seen: other names of JPEG, and formats that are not read.
+OTHER_SUFFIXES = (".jpe", ".jfif", ".gif", ".heic", ".heif", ".avif", ".jp2", ".svg", ".psd")
 _HEAD_BYTES = 512
 _SHOWN = 3
 

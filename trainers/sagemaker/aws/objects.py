@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.data.loose import FOREIGN_SUFFIXES, LeftOut, Loose, refused
+from trainers.data.loose import OTHER_SUFFIXES, LeftOut, Loose, refused
 from trainers.data.pictures.pictures import MAX_FILE_BYTES
 from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.errors import BadConfig
@@ -134,7 +134,7 @@ def pictures(uri: str, aws: Aws, left_out: LeftOut) -> Iterator[Loose]:
     for one in found:
         name = f"s3://{bucket}/{one.key}"
         hidden = any(part.startswith(".") for part in one.key.removeprefix(prefix).split("/"))
-        if one.key != prefix and (hidden or one.suffix not in (*PICTURE_SUFFIXES, *FOREIGN_SUFFIXES)):
+        if one.key != prefix and (hidden or one.suffix not in (*PICTURE_SUFFIXES, *OTHER_SUFFIXES)):
             left_out.add(name)
         elif one.suffix in (".lst", ".rec"):
             yield refused(name, f"lists and records are read from a disk; copy it: aws s3 cp {name} .")
