@@ -374,7 +374,7 @@ def _progress(wanted: bool) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    text = TextColumn("{task.completed:,} pictures  [dim]{task.speed:.0f} pictures/s[/dim]")
+    text = TextColumn("{task.completed:,.0f} pictures")
     with Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda: bar.advance(task)

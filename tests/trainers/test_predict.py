@@ -335,6 +335,26 @@ def test_the_gallery_is_one_page_with_the_least_sure_first(
     assert "<b>" not in page and not re.findall(r'(?:src|href)="(?!data:)', page)
 
 
+class Terminal(io.StringIO):
+    """A standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_how_many_are_done_and_keeps_the_problems(
+    workdir: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "a.png").write_bytes(encoded(1, size=(40, 40)))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    assert predict.main([str(model), *["a.png"] * 70, "none.png", "--out", "a.csv"]) == 1
+    assert isinstance(sys.stderr, Terminal)
+    said = sys.stderr.getvalue()
+    assert re.search(r"\b\d+ pictures\b.*none\.png: not answered", said, re.DOTALL)
+    assert said.endswith("70 pictures answered, 1 not: a.csv\n")
+
+
 def test_ctrl_c_keeps_the_answers_until_then(
     workdir: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
