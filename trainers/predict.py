@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tracking import __version__, names
 from tracking.errors import RunNotFound
 from tracking.errors.program import program_parser, run_program
-from trainers.errors import BadData, BadInput
+from trainers.errors import BadData, BadInput, DiskFull
 
 if TYPE_CHECKING:
     from tracking.models.serving.model import PictureModel
@@ -290,7 +290,6 @@ def _main(arguments: argparse.Namespace) -> int:
     from reports.runs.gallery import Gallery
     from tracking import store as stores
     from trainers.data.loose import LeftOut
-    from trainers.files import whole_file
     from trainers.sagemaker.aws.uri import is_s3
 
     if arguments.top < 1:
@@ -306,9 +305,8 @@ def _main(arguments: argparse.Namespace) -> int:
         top = min(arguments.top, len(model.class_names))
         bar = opened.enter_context(_progress(arguments.out is not None))
         file = None
-        if arguments.out is not None:  # a name that is no UTF-8 must not stop the others
-            part = opened.enter_context(whole_file(arguments.out))
-            file = opened.enter_context(open(part, "w", encoding="utf-8", errors="backslashreplace", newline=""))
+        if arguments.out is not None:
+            file = opened.enter_context(_written(arguments.out))
         table = _Table(file, top)
         answers = predict(
             model,
@@ -331,12 +329,26 @@ def _main(arguments: argparse.Namespace) -> int:
     if gallery is not None:
         from reports.document.html import render
 
-        with whole_file(arguments.gallery) as part:
-            part.write_text(render(gallery.document(arguments.model)), encoding="utf-8")
+        with _written(arguments.gallery) as page:
+            page.write(render(gallery.document(arguments.model)))
     _say_end(arguments, model, run_id, counts, left_out)
     if asked:
         raise KeyboardInterrupt(f"interrupted after the first {counts.total():,} pictures; their answers are kept")
     return 1 if counts[True] else 0
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    """A text file that appears whole; a name in it that is no UTF-8 stops nothing. Raises DiskFull."""
+    from tracking.journal.files import is_disk_full, whole_file
+
+    try:
+        with whole_file(path) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFull(f"No room left to write {path}. Free some space, or write it to another disk.") from error
 
 
 def _say_end(

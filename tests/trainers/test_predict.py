@@ -392,3 +392,20 @@ def test_no_mxnet_is_needed_and_memory_stays_bounded(workdir: Path, model: Path)
     assert done.returncode == 0, done.stderr
     assert len(rows(workdir / "a.csv")) == 20
     assert int(done.stdout) < 350_000, "kB at most: 20 pictures of 18 MB are never held at once"
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(workdir: Path, model: Path) -> None:
+    (workdir / "a.png").write_bytes(encoded(1, size=(40, 40)))
+    code = (
+        "import resource, signal, sys\n"
+        "from trainers import predict\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "sys.exit(predict.main(sys.argv[1:2] + ['a.png'] * 200 + ['--out', 'a.csv']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, "No room left to write a.csv." in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr and [path.name for path in workdir.iterdir()] == ["a.png"]
