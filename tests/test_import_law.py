@@ -32,10 +32,12 @@ _ORDER = {
     ),
     "reports": "errors stats store < document < metrics < charts settings significance < board < runs < __main__",
     "trainers": (
-        "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs"
+        "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate predict jobs"
         " < __main__"
     ),
-    "trainers.data": ("catalog formats < pictures < dataset < batches readers < check source < pack sheet < __main__"),
+    "trainers.data": (
+        "catalog formats < pictures < dataset < batches readers < check loose source < pack sheet < __main__"
+    ),
     "trainers.sagemaker": (
         "errors < aws < cost builtin < options < job < preflight watch < rehearsal container < command"
     ),
@@ -179,6 +181,7 @@ def test_reports_work_without_the_trainers_mxnet_and_aws() -> None:
         "trainers.data.__main__",
         "trainers.evaluate",
         "trainers.jobs",
+        "trainers.predict",
         "trainers.run",
     ],
 )

@@ -13,6 +13,7 @@ from tracking.errors.program import program_parser, run_program
 PROGRAMS = {
     "run": ("trainers.run", "train: a run or a study, here or as jobs on SageMaker"),
     "evaluate": ("trainers.evaluate", "score tracked runs on test pictures"),
+    "predict": ("trainers.predict", "classify pictures with a trained network"),
     "jobs": ("trainers.jobs", "watch, list, stop and import cloud jobs"),
     "data": ("trainers.data.__main__", "check, look at and pack pictures"),
 }

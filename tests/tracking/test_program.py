@@ -27,6 +27,7 @@ PROGRAMS = {
     "trainers": "trainers.__main__",
     "trainers.run": "trainers.run",
     "trainers.evaluate": "trainers.evaluate",
+    "trainers.predict": "trainers.predict",
     "trainers.jobs": "trainers.jobs",
     "trainers.data": "trainers.data.__main__",
     "trainers.sagemaker.container": "trainers.sagemaker.container.__main__",

@@ -117,6 +117,12 @@ def image_shape(source: str | Path) -> tuple[int, int, int] | None:
     return tuple(facts["image_shape"]) if facts else _image_shape(texts.get(_SHAPES), source)
 
 
+def has_facts(source: str | Path) -> bool:
+    """Whether an archive describes its model, as this project's do. Raises ModelError as ``take_out``."""
+    with _members(Path(source)) as members:
+        return any(name == META for name, _, _ in members)
+
+
 def is_archive(source: Any) -> bool:
     """Whether this is a path to such an archive or folder, by its looks."""
     if not isinstance(source, (str, Path)):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tracking.errors import ModelError, StoreError
 from tracking.journal.checks import CONTEXTS, MAX_STEP
 from tracking.models.facts import META, MLMODEL
+from tracking.models.serving.files import DIGESTS
 from tracking.store import artifacts, connection
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class LoggedModels:
         self._experiment_id: str = run.info.experiment_id
         outputs = run.outputs.model_outputs if run.outputs else []
         self._model_of_step: dict[int, str] = {output.step: output.model_id for output in outputs}
+        self.is_kept_twice = False
         self._datasets: dict[str, tuple[str, str]] = {}
         for known in run.inputs.dataset_inputs if run.inputs else []:
             for tag in known.tags:
@@ -135,7 +137,11 @@ class LoggedModels:
         )
 
     def upload(self, folder: Path, params: Mapping[str, str]) -> tuple[str, int]:
-        """Make the LoggedModel, or find it, and bring its files there; its id and the step of its scores."""
+        """Make the LoggedModel, or find it, and bring its files there; its id and the step of its scores.
+
+        On one file system graph and weights get a second name, not a copy: their digests are in ``model.json``, so
+        no one writes them in place. ``is_kept_twice`` says afterwards that this machine holds both after all.
+        """
         model = self._find(folder.name)
         if model is None:
             model = self._client.create_logged_model(
@@ -154,9 +160,11 @@ class LoggedModels:
                 self._client.log_model_artifacts(model.model_id, str(folder))
                 self._client.log_model_artifact(model.model_id, str(description))
             else:
+                fixed = _fixed(folder)
                 for part in sorted(folder.iterdir()):
                     if part.name != MLMODEL:
-                        artifacts.copy(part, target / part.name, may_link=False)
+                        artifacts.copy(part, target / part.name, may_link=part.name in fixed)
+                self.is_kept_twice = not all((target / name).samefile(folder / name) for name in fixed)
                 artifacts.copy(description, target / MLMODEL, may_link=False)
         self._model_of_step[step] = str(model.model_id)
         return str(model.model_id), step
@@ -182,12 +190,23 @@ class LoggedModels:
         return next((model for model in found if model.name == name), None)
 
 
+def _fixed(folder: Path) -> set[str]:
+    """The files of a model whose digests it states."""
+    stated = _facts(folder).get(DIGESTS)
+    return {part.name for part in folder.iterdir() if part.name in stated} if isinstance(stated, dict) else set()
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What a model's ``model.json`` says; nothing where it has none."""
+    try:
+        return dict(json.loads((folder / META).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
 def _step(folder: Path) -> int:
     """The epoch of a model's weights, 0 where it says none."""
-    try:
-        epoch = json.loads((folder / META).read_text(encoding="utf-8")).get("epoch")
-    except (OSError, ValueError, AttributeError):
-        return 0
+    epoch = _facts(folder).get("epoch")
     return epoch if isinstance(epoch, int) and abs(epoch) <= MAX_STEP else 0
 
 

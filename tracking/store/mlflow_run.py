@@ -225,6 +225,11 @@ class Target:
             note = "the server knows no logged models (MLflow before 3.0): a run's model is kept among its artifacts"
             self.notes = [note]
             return
+        if self._models.is_kept_twice:
+            self.notes = [
+                "models are on this disk twice, with the journals and with MLflow's artifacts: the two are not on one"
+                " file system, or it knows no hard links"
+            ]
         self._log([e for e, _ in read(self._directory) if e["event"] == "metric" and e["step"] == step])
         if self._attached:  # the scores are in the run's own journal, which may be elsewhere
             self._batch(metrics=self._models.scores(step))

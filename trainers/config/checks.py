@@ -10,6 +10,7 @@ from typing import Any
 from tracking import names
 from tracking.words import nearest
 
+KEPT_MODELS = ("best", "all", "none")
 SMALL_SIDES_PX = (8, 64)  # what the 3-stage networks of 20..110 layers are made for
 LARGE_LEAST_PX = 32  # the 5 halvings of the 18..200-layer networks leave one pixel
 PRETRAINED_DEPTHS = (18, 34, 50, 101, 152)  # the GluonCV zoo has ImageNet weights for these
@@ -94,6 +95,9 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
         faults.append(
             f"--validation-fraction {shares[0]} and --test-fraction {shares[1]} leave too little to train on."
         )
+    if config.keep_model is not None and config.keep_model not in KEPT_MODELS:
+        hint = nearest(str(config.keep_model), list(KEPT_MODELS))
+        faults.append(f"--keep-model {config.keep_model} is not one of {_list(KEPT_MODELS)}.{hint}")
     faults += [f"--tag {key!r}: a tag is a non-empty name=value." for key in config.tags if not key.strip()]
     for key in ("experiment", "run_name", "dataset"):
         value = getattr(config, key)

@@ -17,7 +17,7 @@ from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag,
 from trainers.errors import BadConfig
 
 # Settings that say where and under which name a run is kept; they decide nothing about its result.
-BOOKKEEPING = ("experiment", "run_name", "tags", "image_root", "allow_overlap", "no_test")
+BOOKKEEPING = ("experiment", "run_name", "tags", "image_root", "allow_overlap", "no_test", "keep_model")
 _NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads")
 
 
@@ -79,6 +79,7 @@ class Config:
     image_root: str | None = None
     allow_overlap: bool = False
     no_test: bool = False
+    keep_model: str | None = None
 
     def __post_init__(self) -> None:
         found = faults(vars(self))

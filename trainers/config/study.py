@@ -139,6 +139,8 @@ def _name_faults(path: Path, planned: list[PlannedRun]) -> list[str]:
             faults.append(
                 f"{path}: init = 'run:{run.needs}' names {names.count(run.needs)} runs; give the source one seed."
             )
+        if any(one.name == run.needs and one.config.keep_model == "none" for one in planned):
+            faults.append(f"{path}: {run.name!r} starts from {run.needs!r}, whose network --keep-model none drops.")
         if run.needs == run.name:
             faults.append(f"{path}: {run.name!r} starts from itself.")
     return faults

@@ -31,6 +31,11 @@ _BOOKKEEPING_HELP = {
     "image_root": ("DIR", "folder that the paths of a list or manifest start from"),
     "allow_overlap": ("true|false", "go on when test pictures are among the training pictures"),
     "no_test": ("true|false", "leave the test split alone; the leaderboard then shows the score as missing"),
+    "keep_model": (
+        "best|all|none",
+        "best: the network of the best epoch (default); all: also those of all epochs, or of every N-th with"
+        " --checkpoint-frequency N; none: scores alone",
+    ),
 }
 _BOOLEANS = ("early_stopping", "allow_overlap", "no_test")
 FIELDS = tuple(f.name for f in fields(Config))

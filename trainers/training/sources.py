@@ -66,6 +66,6 @@ def _fetch(run_id: str, store: Store) -> tuple[str, Path, Path]:
     if config is None or model is None:
         raise TrackingError(
             f"run {run.info.run_id} has no {'config.toml' if config is None else 'model'} among its artifacts; only"
-            " runs of this trainer that finished a first epoch can be used here"
+            " finished runs of this trainer that were not trained with --keep-model none can be used here"
         )
     return str(run.info.run_id), config, model

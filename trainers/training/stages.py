@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from trainers.training.sources import Source
 
 _EVALUATION_BATCH = 256
-# Beside the checkpoints: the model and its ONNX copy, and both once more where MLflow keeps them on the same disk.
-_COPIES_OF_THE_MODEL = 4
+# Beside the checkpoints: the model and its ONNX copy; where MLflow keeps them on the same disk they have a second name.
+_COPIES_OF_THE_MODEL = 2
 
 
 class Stages:
@@ -143,6 +143,8 @@ class Stages:
             for record in records:
                 row = record.values()
                 self._log_epoch(row)
+                if config.keep_model == "all" and record.epoch % (config.checkpoint_frequency or 1) == 0:
+                    self._save_model(net, record.epoch, f"model-epoch-{record.epoch:04d}")
                 history.append(row)
                 shown.epoch(row)
         return history
@@ -179,7 +181,10 @@ class Stages:
             },
             step=epoch,
         )
-        self._save_model(net, epoch)
+        if config.keep_model == "none":
+            print("note: no model is kept (--keep-model none): nothing can be evaluated, predicted or promoted with it")
+        else:
+            run.metrics(self._save_model(net, epoch, "model"), step=epoch)
         figure = self.files / "figures" / "learning_curves.svg"
         figures.learning_curves(figure, history, str(config.run_name))
         run.artifact(figure, "figures")
@@ -198,17 +203,18 @@ class Stages:
         )
         return result
 
-    def _save_model(self, net: Any, epoch: int) -> None:
-        folder = self.files / "model"
+    def _save_model(self, net: Any, epoch: int, name: str) -> dict[str, float]:
+        """The network as the run's model ``name``; its metrics."""
+        folder = self.files / name
         known = run_model.save(net, folder, self.config, self.dataset, epoch)["onnx"]
-        values = {names.MODEL_SIZE_BYTES: (folder / saved.WEIGHTS).stat().st_size}
+        values: dict[str, float] = {names.MODEL_SIZE_BYTES: (folder / saved.WEIGHTS).stat().st_size}
         if "problem" in known:
-            print(f"note: the model has no ONNX copy: {known['problem']}")
+            print(f"note: {name} has no ONNX copy: {known['problem']}")
             self.run.tags({names.ONNX_PROBLEM: known["problem"]})
         else:
             values[names.ONNX_MAX_DIFFERENCE] = known["max_difference"]
-        self.run.metrics(values, step=epoch)
         self.run.artifact(folder)
+        return values
 
     def _batches(self, split: Split, **how: Any) -> Batches:
         how.setdefault("batch_size", _EVALUATION_BATCH)
@@ -226,9 +232,11 @@ class Stages:
 
     def _check_room(self, num_parameters: int) -> None:
         """Refuse to start what cannot be kept. Raises DiskFull."""
-        kept = self.config.epochs // self.config.checkpoint_frequency if self.config.checkpoint_frequency else 0
+        every = self.config.checkpoint_frequency
+        kept = self.config.epochs // every if every else 0
+        models = {"none": 0, "all": 1 + self.config.epochs // (every or 1)}.get(self.config.keep_model or "best", 1)
         need = checkpoints.peak_bytes(num_parameters, self.config.optimizer)
-        need += 4 * num_parameters * (_COPIES_OF_THE_MODEL + kept)
+        need += 4 * num_parameters * (_COPIES_OF_THE_MODEL * models + kept)
         self.state_dir.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.state_dir).free
         if free < need:

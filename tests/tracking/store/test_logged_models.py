@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,48 @@ def test_a_model_is_registered_once_however_often_it_is_replayed(store: Store, t
     check(store)
     kept = yaml.safe_load((directory / "files" / "model" / "MLmodel").read_text())
     assert kept["model_uuid"] == "of the trainer"  # the journal's own copy stays as it was
+
+
+def with_digests(store: Store, tmp_path: Path) -> Path:
+    """The same run, as the trainer writes its model: with the digests of what never changes in place."""
+    model = model_folder(tmp_path / "model")
+    facts = {"format": 1, "epoch": 2, "sha256": {"model-0000.params": "0" * 64, "../outside": "1" * 64, "none": ""}}
+    journal = Journal.create(store.journals, experiment="exp", run_name="made", start_time_ms=1_000)
+    (model / "model.json").write_text(json.dumps(facts))
+    journal.artifact(model.rename(journal.dir / "files" / "model"), time_ms=4_000)
+    journal.close()
+    return journal.dir
+
+
+def test_weights_are_on_the_disk_once(store: Store, tmp_path: Path) -> None:
+    directory = with_digests(store, tmp_path)
+    assert replay(directory, store).notes == []
+    (model,) = models(store)
+    kept, shown = directory / "files" / "model", folder_of(model)
+    assert (shown / "model-0000.params").samefile(kept / "model-0000.params")
+    assert not (shown / "model.json").samefile(kept / "model.json"), "this one is written in place"
+    model_folder(tmp_path / "new", content="other weights")
+    (tmp_path / "new" / "model-0000.params").replace(kept / "model-0000.params")  # as a resumed run does
+    assert (shown / "model-0000.params").read_text() == "weights"
+    (directory / "replay.json").unlink()
+    replay(directory, store)
+    assert (shown / "model-0000.params").read_text() == "other weights"
+    shutil.rmtree(directory)
+    assert (shown / "model-0000.params").read_text() == "other weights", "neither name needs the other"
+
+
+def test_two_file_systems_keep_two_copies_and_say_so(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Any, target: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    directory = with_digests(store, tmp_path)
+    outcome = replay(directory, store)
+    (model,) = models(store)
+    assert (folder_of(model) / "model-0000.params").read_text() == "weights"
+    assert outcome.problems == [] and len(outcome.notes) == 1 and "twice" in outcome.notes[0]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after it"])

@@ -41,7 +41,7 @@ def test_defaults_are_the_builtins() -> None:
 
 def test_every_setting_is_in_the_vocabulary_or_bookkeeping() -> None:
     fields = {f.name for f in dataclasses.fields(Config)}
-    bookkeeping = {"experiment", "run_name", "tags", "image_root", "allow_overlap", "no_test"}
+    bookkeeping = {"experiment", "run_name", "tags", "image_root", "allow_overlap", "no_test", "keep_model"}
     assert fields == set(names.PARAMS) | bookkeeping
 
 
@@ -159,6 +159,7 @@ def settings() -> st.SearchStrategy[Config]:
         lr_scheduler_step=st.sampled_from((None, "10,20")),
         early_stopping=st.booleans(),
         no_test=st.booleans(),
+        keep_model=st.sampled_from((None, "best", "all", "none")),
         init=st.sampled_from((None, "scratch", "run:abc")),
         run_name=st.none() | text,
         tags=st.dictionaries(text.map(lambda s: s.replace("=", "").strip() or "t"), text),

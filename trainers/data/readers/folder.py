@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -101,17 +101,18 @@ def _remarks(split: str, classes: Mapping[str, object], names: list[str], others
     return notes
 
 
-def walk(folder: Path) -> Iterator[tuple[str, bool]]:
+def _fail(error: OSError) -> None:
+    raise BadData(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def walk(folder: Path, on_error: Callable[[OSError], None] = _fail) -> Iterator[tuple[str, bool]]:
     """Every file below ``folder`` with whether its name is a picture's, sorted; a link is followed once.
 
-    Paths are text: for a hundred thousand of them ``Path`` takes longer than reading the pictures.
+    ``on_error`` gets what cannot be listed. Paths are text: for a hundred thousand of them ``Path`` takes longer than
+    reading the pictures.
     """
     seen = set()
-
-    def fail(error: OSError) -> None:
-        raise BadData(f"{error.filename}: cannot be listed ({error.strerror})") from error
-
-    for base, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+    for base, folders, files in os.walk(folder, followlinks=True, onerror=on_error):
         real = os.path.realpath(base)
         if real in seen:
             folders.clear()

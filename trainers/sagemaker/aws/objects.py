@@ -1,17 +1,23 @@
-"""Objects in S3 as the preflight reads them: listings, and pieces of objects, counted and within a limit.
+"""Objects in S3: listings and pieces of objects, counted and within a limit, for the preflight; pictures of a prefix.
 
 Enters: buckets and keys. Leaves: names, sizes and bytes, or ``AwsError``. Nothing is ever written.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainers.data.loose import OTHER_SUFFIXES, LeftOut, Loose, refused
+from trainers.data.pictures.pictures import MAX_FILE_BYTES
+from trainers.data.readers.folder import PICTURE_SUFFIXES
+from trainers.errors import BadConfig
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws.client import Aws, translate
+from trainers.sagemaker.aws.uri import split_s3
 
 PATIENCE_S = 10.0
 _KEPT_BYTES = 64 * 2**20
@@ -110,6 +116,34 @@ class Objects:
                 raise ReadsSpent("the preflight reads no more objects than it may; the rest is unchecked")
             self._left -= 1
             self.num_reads += 1
+
+
+def pictures(uri: str, aws: Aws, left_out: LeftOut) -> Iterator[Loose]:
+    """The pictures whose keys begin as ``uri`` does, in S3's order, by their names; as ``loose.pictures`` of folders.
+
+    Raises NoCredentials; everything else that cannot be read is a picture whose ``read`` raises.
+    """
+    try:
+        bucket, prefix = split_s3(uri)
+        found = Objects(aws).listing(bucket, prefix)
+    except (errors.AwsError, BadConfig) as error:
+        yield refused(uri, str(error))
+        return
+    if not found:
+        yield refused(uri, "no object's key begins so")
+    for one in found:
+        name = f"s3://{bucket}/{one.key}"
+        hidden = any(part.startswith(".") for part in one.key.removeprefix(prefix).split("/"))
+        if one.key != prefix and (hidden or one.suffix not in (*PICTURE_SUFFIXES, *OTHER_SUFFIXES)):
+            left_out.add(name)
+        elif one.suffix in (".lst", ".rec"):
+            yield refused(name, f"lists and records are read from a disk; copy it: aws s3 cp {name} .")
+        elif one.archive:
+            yield refused(name, f"archived in {one.archive}; restore it first")
+        elif one.size > MAX_FILE_BYTES:
+            yield refused(name, f"{one.size:,} bytes is too much for a picture")
+        else:
+            yield Loose(name, functools.partial(aws.read_object, bucket, one.key))
 
 
 def _archive(item: Mapping[str, Any]) -> str:

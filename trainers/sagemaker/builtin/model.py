@@ -11,6 +11,8 @@ folds batch norms into convolutions whose output a shortcut needs as well, and t
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,11 +109,35 @@ def fetch_model(place: str, *, best_epoch: int | None = None, region: str | None
     """A model from ``s3://…/model.tar.gz``, a local archive, or a folder that one was unpacked into."""
     if place.startswith("s3://"):
         with tempfile.TemporaryDirectory(prefix="model-") as scratch:
-            return Model(*load(_fetch(place, region, Path(scratch)), best_epoch=best_epoch))
+            return Model(*load(fetch_archive(place, region, Path(scratch)), best_epoch=best_epoch))
     source = Path(place).expanduser()
     if not source.exists():
         raise BadInput(f"--model {place}: there is no such file or folder.")
     return Model(*load(source, best_epoch=best_epoch))
+
+
+@contextmanager
+def saved(source: Path, *, class_names: list[str] | None, epoch: int | None, run: Any = None) -> Iterator[Path]:
+    """The archive of a job as a saved model's folder, which also answers where MXNet is not installed.
+
+    ``run``: the tracked job, which knows its best epoch and ``resize``. Pictures come to size as in the job's
+    validation; where nothing says how that was, as in the algorithm's endpoint, which scales them to the network's
+    size. Raises ModelError.
+    """
+    from tracking.models import gluon
+
+    known = {} if run is None else {**run.data.params, **run.data.metrics}
+    sizes: dict[str, Any] = {}
+    if "resize" in known:
+        sizes["resize"] = int(float(known["resize"]))
+    elif not archive.has_facts(source):
+        sizes["fit"] = "squash"
+    if epoch is None and names.BEST_EPOCH in known and len(archive.epochs(source)) > 1:
+        epoch = int(known[names.BEST_EPOCH])
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        folder = Path(scratch) / "model"
+        gluon.save_model(source, folder, class_names=class_names, epoch=epoch, **sizes)
+        yield folder
 
 
 def score(model: Model, dataset: SplitsRead, split: Split, fit: Fit) -> Scores:
@@ -150,7 +176,8 @@ def check(model: Model, dataset: SplitsRead, validation: Split | None, run: Any)
     return f"Validation accuracy computed here, {found:.4f}, {verdict} the job's log, {logged:.4f} (± {allowed:.4f})."
 
 
-def _fetch(uri: str, region: str | None, folder: Path) -> Path:
+def fetch_archive(uri: str, region: str | None, folder: Path) -> Path:
+    """A copy of ``s3://…/model.tar.gz`` in ``folder``. Raises AwsError."""
     from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.aws.uri import split_s3
 
