@@ -57,27 +57,29 @@ def test_an_empty_record_file(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/train/train.rec", b"")
     finding = _one(_run(account, channels), "rec-empty")
-    assert finding.severity == "error" and "train.rec has 0 bytes" in finding.what
+    assert finding.severity == "error" and finding.what.endswith("/train.rec: no record at all (0 bytes)")
 
 
 def test_an_invalid_list(account: World) -> None:
     channels = account.put_listed(lists={"train": "0 0 a/0.png\n1\t1\tb/1.png\n"})
-    finding = _one(_run(account, channels, LISTED), "lst-format")
-    assert "1 of 2 lines are not index, 1 label(s) and path; line 1: '0 0 a/0.png'" in finding.what
+    finding = _one(_run(account, channels, LISTED), "list-spaces")
+    assert finding.what.endswith("train.lst: spaces where tabs must be (line 1: '0 0 a/0.png')")
+    assert finding.fix.startswith(f"copy {finding.file} here, sed ") and " train.lst, and upload" in finding.fix
 
 
 def test_fewer_pictures_than_a_batch_since_paths_are_wrong(account: World) -> None:
     rows = "".join(f"{n}\t{n % 3}\t{'abc'[n % 3]}/{n if n < 3 else f'none{n}'}.png\n" for n in range(12))
     found = _run(account, account.put_listed(lists={"train": rows}), LISTED)
-    assert "9 of 12 pictures are not there" in _one(found, "lst-path").what
-    assert "train has 3, --mini-batch-size 4" in _one(found, "set-below-batch").what
+    missing = _one(found, "list-path-missing")
+    assert missing.count == 9 and f"line 4: s3://bucket-one/{account.folder}/train/a/none3.png" in missing.what
+    assert "train has 3, --mini-batch-size 4" in _one(found, "fewer-than-batch").what
 
 
 def test_a_validation_set_smaller_than_a_batch(account: World) -> None:
     config = replace(BUILTIN, mini_batch_size=7)
     assert (
         "validation has 6, --mini-batch-size 7"
-        in _one(_run(account, account.put_records(), config), "set-below-batch").what
+        in _one(_run(account, account.put_records(), config), "fewer-than-batch").what
     )
 
 
@@ -119,7 +121,11 @@ def test_manifests_that_the_pipe_cannot_deliver(account: World, source: dict[str
 
 
 def test_a_manifest_with_a_broken_line_or_a_wrong_label(account: World) -> None:
-    assert "lst-label" in codes(_manifest(account, [*LINES, {"source-ref": "s3://bucket-one/x.jpg", "class": 3}]))
+    line = {"source-ref": "s3://bucket-one/x.jpg", "class": 3}
+    found = _one(_manifest(account, [*LINES, line]), "label-out-of-range")
+    assert found.examples == ("line 13: label 3",)
+    found = _one(_manifest(account, [*LINES, {**line, "class": "cat"}]), "label-not-integral")
+    assert found.examples == ("line 13: 'cat'",)
     channels = [
         Channel("train", f"s3://bucket-one/{account.folder}/x.manifest", request.RECORDIO, ("source-ref", "class"))
     ]
@@ -140,12 +146,10 @@ def test_packed_labels_where_one_is_read(account: World) -> None:
     channels = account.put_records()
     packed = _with_labels(records(12), [1.0, 2.0])
     account.put(f"{account.folder}/train/train.rec", packed)
-    finding = _one(_run(account, channels), "rec-labels")
-    assert (
-        "12 of 12 records looked at carry 2 packed labels, the first at byte 0; one label are expected" in finding.what
-    )
+    finding = _one(_run(account, channels), "rec-multi-label")
+    assert finding.count == 12 and finding.examples[0] == "record 0: flag 2, not 0"
     several = replace(BUILTIN, multi_label=1)
-    assert "3 labels are expected" in _one(_run(account, channels, several), "rec-labels").what
+    assert "record 0: flag 2, not 3" in _one(_run(account, channels, several), "rec-multi-label").what
 
 
 def test_a_prefix_where_nothing_lies(account: World) -> None:
@@ -162,18 +166,18 @@ def test_a_prefix_where_nothing_lies(account: World) -> None:
     ("make", "code"),
     [
         (lambda: records(12)[:-100], "rec-truncated"),
-        (lambda: records(12) + b"\0" * 4, "rec-format"),
-        (lambda: b"PK\x03\x04" + bytes(5000), "rec-format"),
-        (lambda: records(12, labels=(0, 1, 2, 3)), "rec-label"),
-        (lambda: records(12, labels=(0, 1, 0.5)), "rec-label"),
-        (lambda: records(12, labels=(0, -1, 2)), "rec-label"),
-        (lambda: records(12, labels=(0, float("nan"), 2)), "rec-label"),
-        (lambda: records(12, labels=(0, 1)), "classes-unused"),
+        (lambda: records(12) + b"\0" * 4, "rec-trailing"),
+        (lambda: b"PK\x03\x04" + bytes(5000), "rec-not-recordio"),
+        (lambda: records(12, labels=(0, 1, 2, 3)), "label-out-of-range"),
+        (lambda: records(12, labels=(0, 1, 0.5)), "label-not-integral"),
+        (lambda: records(12, labels=(0, -1, 2)), "label-out-of-range"),
+        (lambda: records(12, labels=(0, float("nan"), 2)), "label-not-integral"),
+        (lambda: records(12, labels=(0, 1)), "label-gap"),
         (lambda: records(11), "samples"),
         (lambda: records(12, shape=(27, 28, 3)), "picture-small"),
         (lambda: records(12, shape=(28, 28)), "picture-channels"),
         (lambda: _protobuf(12), "rec-protobuf"),
-        (lambda: _with_payload(b"\x93NUMPY" + bytes(100)), "rec-payload"),
+        (lambda: _with_payload(b"\x93NUMPY" + bytes(100)), "picture-format"),
         (lambda: _with_payload(picture(1)[:100]), "picture-unreadable"),
     ],
 )
@@ -186,9 +190,12 @@ def test_record_files_that_are_refused_or_misread(account: World, make: Any, cod
 def test_files_beside_the_record_file(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/train/train.idx", b"0\t0\n")
-    assert codes(_run(account, channels)) == ["rec-stray"]
+    assert codes(_run(account, channels)) == ["channel-stray-file"]
     account.put(f"{account.folder}/train/more.rec", records(3))
-    assert "2 record files" in _one(_run(account, channels), "rec-count").what
+    assert _one(_run(account, channels), "channel-several-rec").count == 2
+    for name in ("train", "more"):
+        account.fake.s3.delete_object(Bucket="bucket-one", Key=f"{account.folder}/train/{name}.rec")
+    assert _one(_run(account, channels), "rec-extension").examples == (f"{account.folder}/train/train.idx",)
 
 
 def test_a_prefix_without_its_slash_takes_in_its_neighbours(account: World) -> None:
@@ -196,7 +203,7 @@ def test_a_prefix_without_its_slash_takes_in_its_neighbours(account: World) -> N
     built, config, options = build(channels, LISTED)
     source = built["InputDataConfig"][0]["DataSource"]["S3DataSource"]
     source["S3Uri"] = source["S3Uri"].rstrip("/")
-    finding = _one(examine.run(built, config, options, account.aws), "prefix-neighbours")
+    finding = _one(examine.run(built, config, options, account.aws), "channel-prefix")
     assert "train_lst/train.lst" in finding.what
     assert finding.fix == f"Say s3://bucket-one/{account.folder}/train/, with the slash."
 
@@ -251,17 +258,19 @@ def test_output_inside_the_data(account: World) -> None:
 @pytest.mark.parametrize(
     ("row", "code"),
     [
-        ("0\t0\ta/0.png\n", "lst-index"),
-        ("12\t3\ta/0.png\n", "lst-label"),
-        ("12\t-1\ta/0.png\n", "lst-label"),
-        ("12\t0.5\ta/0.png\n", "lst-label"),
-        ("12\tcat\ta/0.png\n", "lst-format"),
-        ("12\t0\n", "lst-format"),
-        ("12\tinf\ta/0.png\n", "lst-label"),
-        ("12\t0\ta/\udcff.png\n", "lst-format"),
-        ("12\t0\ta/0.png\r\n", "lst-format"),
-        ("12\t0\ta/none.png\n", "lst-path"),
-        ("12\t0\tempty.png\n", "picture-empty"),
+        ("0\t0\ta/0.png\n", "list-duplicate-index"),
+        ("12\t3\ta/0.png\n", "label-out-of-range"),
+        ("12\t-1\ta/0.png\n", "label-out-of-range"),
+        ("12\t0.5\ta/0.png\n", "label-not-integral"),
+        ("12\tcat\ta/0.png\n", "list-values"),
+        ("12\t0\n", "list-fields"),
+        ("12\tinf\ta/0.png\n", "label-not-integral"),
+        ("12\t0\ta/\udcff.png\n", "list-encoding"),
+        ("12\t0\ta/0.png\r\n", "list-crlf"),
+        ("12\t0\ta/none.png\n", "list-path-missing"),
+        ("12\t0\ta/0.PNG\n", "list-path-case"),
+        ("12\t0\t../train/a/0.png\n", "list-path-escapes"),
+        ("12\t0\tempty.png\n", "picture-unreadable"),
         ("12\t0\t./a/0.png\n", "samples"),
     ],
 )
@@ -290,12 +299,21 @@ def test_two_lists_in_a_channel(account: World) -> None:
 
 def test_lists_whose_class_numbers_differ(account: World) -> None:
     rows = "".join(f"{n}\t{(n + 1) % 3}\t{'abc'[n % 3]}/{n}.png\n" for n in range(6))
-    finding = _one(_run(account, account.put_listed(lists={"validation": rows}), LISTED), "classes-differ")
-    assert finding.what == "a is 0 in train and 1 in validation; 2 more"
+    finding = _one(_run(account, account.put_listed(lists={"validation": rows}), LISTED), "class-map-differs")
+    assert finding.severity == "error" and finding.count == 3
+    assert finding.examples[0].startswith("a/: label 1 here, 0 in s3://")
+
+
+def test_a_folder_that_is_no_class_has_no_class_number(account: World) -> None:
+    rows = {
+        "train": "".join(f"{n}\t{n % 3}\ta/{3 * (n % 4)}.png\n" for n in range(12)),
+        "validation": "".join(f"{n}\t{n % 2}\ta/{3 * (n % 2)}.png\n" for n in range(6)),
+    }
+    assert codes(_run(account, account.put_listed(lists=rows), LISTED), "error") == []
 
 
 def test_lists_without_resize_are_warned_about(account: World) -> None:
-    assert codes(_run(account, account.put_listed(), BUILTIN)) == ["resize-unset"]
+    assert codes(_run(account, account.put_listed(), BUILTIN)) == ["resize-missing"]
 
 
 def test_several_labels_a_picture(account: World) -> None:
@@ -305,13 +323,13 @@ def test_several_labels_a_picture(account: World) -> None:
     }
     config = replace(LISTED, multi_label=1)
     assert codes(_run(account, account.put_listed(lists=rows), config)) == []
-    assert "lst-format" in codes(_run(account, account.put_listed(), config))
+    assert "list-multi-label" in codes(_run(account, account.put_listed(), config), "error")
 
 
 def test_the_same_picture_in_two_splits(account: World) -> None:
     channels = account.put_listed()
     account.put(f"{account.folder}/validation/a/0.png", picture(0))  # training picture a/0.png
-    finding = _one(_run(account, channels, LISTED), "split-overlap")
+    finding = _one(_run(account, channels, LISTED), "duplicate-across")
     assert finding.severity == "warning"
     assert finding.what.startswith("1 pictures are in train and in validation, such as ")
 
@@ -320,7 +338,7 @@ def test_broken_pictures_are_among_those_looked_at(account: World) -> None:
     channels = account.put_listed()
     account.put(f"{account.folder}/train/b/4.png", picture(4)[:50])  # the smallest
     finding = _one(_run(account, channels, LISTED), "picture-unreadable")
-    assert "1 of 6 pictures looked at, such as" in finding.what and "b/4.png" in finding.what
+    assert "(1 of 6 looked at, " in finding.what and "b/4.png" in finding.what
 
 
 def test_small_pictures_matter_without_resize_only(account: World) -> None:
@@ -345,11 +363,11 @@ def test_folders_are_classes_for_our_own_trainer(account: World) -> None:
     report = examine.examine(*build(_folders(account, cat=3, dog=4), OWN, code_uri=CODE), account.aws)
     assert codes(report.findings) == []
     assert report.facts["train"].num_images == 7
-    assert report.facts["train"].classes == {"cat": frozenset({0}), "dog": frozenset({1})}
+    assert report.facts["train"].part is not None and report.facts["train"].part.counts() == {0: 3, 1: 4}
 
 
 def test_folders_that_are_no_classes(account: World) -> None:
-    assert codes(_run(account, _folders(account, cat=4), OWN, code_uri=CODE)) == ["folder-classes"]
+    assert codes(_run(account, _folders(account, cat=4), OWN, code_uri=CODE)) == ["one-class"]
     channels = _folders(account, cat=4, dog=4)
     assert "3 folders" not in codes(_run(account, channels, OWN, code_uri=CODE))
     wrong = replace(OWN, num_classes=3)
@@ -369,7 +387,7 @@ def test_test_pictures_among_the_training_pictures(account: World) -> None:
     channels.append(Channel("test", f"s3://bucket-one/{account.folder}/test/"))
     assert codes(_run(account, channels, OWN, code_uri=CODE)) == ["test-overlap"]
     allowed = replace(OWN, allow_overlap=True)
-    assert codes(_run(account, channels, allowed, code_uri=CODE)) == ["split-overlap"]
+    assert codes(_run(account, channels, allowed, code_uri=CODE)) == ["duplicate-across"]
 
 
 def test_channels_to_be_uploaded_are_not_looked_for(account: World) -> None:
@@ -417,7 +435,7 @@ def test_a_large_record_file_is_read_in_pieces(account: World) -> None:
     assert facts.num_images is not None and abs(facts.num_images - 1800) <= facts.error < 200
     assert report.num_reads <= 30
     assert report.num_bytes_read < 7 * 2**20 < 6 * len(one)
-    assert codes(report.findings) == []
+    assert codes(report.findings) == ["rec-duplicate-id"]  # the same records six times
     far_off = _run(account, channels, replace(BUILTIN, num_training_samples=3600))
     assert "3,600, the train channel has about 1,8" in _one(far_off, "samples-about").what
 
@@ -438,7 +456,7 @@ def test_a_large_record_file_that_was_cut_off_or_damaged(account: World) -> None
     account.put(f"{account.folder}/train/train.rec", whole[:-1000])
     assert "rec-truncated" in codes(_run(account, channels, config))
     account.put(f"{account.folder}/train/train.rec", whole[: 4 * 2**20] + bytes(12 * 2**20) + whole[4 * 2**20 :])
-    assert "rec-format" in codes(_run(account, channels, config))
+    assert "rec-magic" in codes(_run(account, channels, config))
 
 
 def test_pictures_larger_than_a_piece(account: World) -> None:
@@ -502,7 +520,7 @@ def test_local_data_are_checked_before_they_are_sent(account: World, tmp_path: P
     assert codes(examine.run(*built, account.aws, **told)) == []
     (tmp_path / "pets" / "dog" / "3.png").write_bytes(picture(3)[:60])
     found = examine.run(*built, account.aws, **told)
-    broken = [f for f in found if "3.png" in f.what and f.code.startswith("local-")]
+    broken = [f for f in found if "3.png" in f.what and f.code == "picture-unreadable"]
     assert broken and broken[0].severity in ("error", "warning") and broken[0].fix
     report = examine.examine(*built, account.aws, **told, counts={"train": 10_000, "validation": 1000})
     assert report.usd is not None and report.usd > 0
@@ -548,11 +566,11 @@ def test_a_folder_whose_validation_cut_is_below_the_batch_is_not_launched(
 ) -> None:
     """Ten of a hundred are cut for validation: the built-in stops at that, on billed time."""
     pets = _pictures(tmp_path / "pets", {"cat": 41, "dog": 41})
-    assert planned(dataset=str(pets)) == {"error set-below-batch": ["validation has 8, --mini-batch-size 32"]}
+    assert planned(dataset=str(pets)) == {"error fewer-than-batch": ["validation has 8, --mini-batch-size 32"]}
     assert planned(dataset=str(pets), mini_batch_size=8) == {}
     assert planned(dataset=str(pets), validation_fraction=0.4) == {}
     # Our own trainer keeps batches that are not full; it needs a batch of training pictures.
-    assert "error set-below-batch" not in planned(ledger.OWN, dataset=str(pets))
+    assert "error fewer-than-batch" not in planned(ledger.OWN, dataset=str(pets))
 
 
 def test_a_small_test_folder_is_nothing_to_the_built_in(planned: Callable[..., Found], tmp_path: Path) -> None:
@@ -563,10 +581,10 @@ def test_a_small_test_folder_is_nothing_to_the_built_in(planned: Callable[..., F
     assert planned(ledger.OWN, dataset=str(pets)) == {}
     (pets / "test" / "cat" / "0.png").write_bytes(picture(0)[:50])
     assert planned(dataset=str(pets)) == {}  # it is never sent
-    assert "error local-picture-unreadable" in planned(ledger.OWN, dataset=str(pets))
+    assert "error picture-unreadable" in planned(ledger.OWN, dataset=str(pets))
     assert planned(**{split: pets / split for split in ("train", "validation", "test")}) == {}
     (pets / "validation" / "cat" / "0.png").write_bytes(picture(0)[:50])
-    assert len(planned(dataset=str(pets))["error local-picture-unreadable"]) == 1
+    assert len(planned(dataset=str(pets))["error picture-unreadable"]) == 1
 
 
 def test_each_job_of_a_study_is_held_against_its_own_batch(planned: Callable[..., Found], tmp_path: Path) -> None:
@@ -574,7 +592,7 @@ def test_each_job_of_a_study_is_held_against_its_own_batch(planned: Callable[...
         (tmp_path / f"{split}.rec").write_bytes(records(count, first=first))
     given = {split: tmp_path / f"{split}.rec" for split in ("train", "validation")}
     found = planned(ledger.BUILTIN, 8, 32, num_classes=3, num_training_samples=40, **given)
-    assert found == {"error set-below-batch": ["validation has 12, --mini-batch-size 32"]}
+    assert found == {"error fewer-than-batch": ["validation has 12, --mini-batch-size 32"]}
 
 
 def test_validation_that_is_wholly_training_pictures_stops_the_launch_from_here(
@@ -586,7 +604,7 @@ def test_validation_that_is_wholly_training_pictures_stops_the_launch_from_here(
     found = planned(dataset=str(pets))
     assert [what.partition(" of ")[0] for what in found["error validation-seen"]] == ["all 32 pictures"]
     (pets / "validation" / "cat" / "0.png").write_bytes(picture(77))
-    assert set(planned(dataset=str(pets))) == {"warning local-duplicate-across"}
+    assert set(planned(dataset=str(pets))) == {"warning duplicate-across"}
 
 
 def test_two_lists_over_one_folder_of_this_machine_are_sound(planned: Callable[..., Found], tmp_path: Path) -> None:
@@ -603,13 +621,16 @@ def test_two_lists_over_one_folder_of_this_machine_are_sound(planned: Callable[.
     given = {"train": images, "train_lst": lists / "cars_train.lst"}
     given |= {"validation": images, "validation_lst": lists / "cars_val.lst"}
     assert planned(**given, mini_batch_size=8) == {}
-    assert set(planned(**given, mini_batch_size=9)) == {"error set-below-batch"}
+    assert set(planned(**given, mini_batch_size=9)) == {"error fewer-than-batch"}
     with open(tmp_path / "lists" / "cars_val.lst", "a") as file:
         file.write("99\t1\tbmw/none.png\n")
     names = ("train", "validation", "train_lst", "validation_lst")
     paths = (images, images, tmp_path / "lists" / "cars_train.lst", tmp_path / "lists" / "cars_val.lst")
     found, _ = local.check(list(zip(names, paths, strict=True)), BUILTIN, is_builtin=True)
-    (finding,) = (f for f in found if f.code == "local-list-path-missing")
+    (finding,) = (f for f in found if f.code == "list-path-missing")
+    (tmp_path / "images" / "twice.lst").write_text("0\t0\taudi/0.png\n0\t1\tbmw/0.png\n")
+    found, _ = local.check([("data", tmp_path / "images" / "twice.lst")], BUILTIN, is_builtin=True)
+    assert "label-gap" in codes(found) and "list-duplicate-index" not in codes(found)  # packing numbers them anew
     assert finding.what.startswith(f"{tmp_path}/lists/cars_val.lst: ") and "none.png" in finding.what
 
 
