@@ -107,11 +107,17 @@ class Folder(Root):
         return os.path.isfile(self.path(relative))
 
     def similar(self, relative: str) -> str | None:
-        """What the file is called that differs in case alone."""
-        folder, name = os.path.split(self.path(relative))
-        if folder not in self._names:
-            self._names[folder] = _by_lower(folder)
-        return self._names[folder].get(name.lower())
+        """The path of the file that differs from ``relative`` in case alone."""
+        found = ""
+        for name in relative.split("/"):
+            folder = os.path.join(self.folder, found)
+            if folder not in self._names:
+                self._names[folder] = _by_lower(folder)
+            called = name if os.path.exists(os.path.join(folder, name)) else self._names[folder].get(name.lower())
+            if called is None:
+                return None
+            found = os.path.join(found, called)
+        return found if os.path.isfile(os.path.join(self.folder, found)) else None
 
 
 def check_paths(path: Path | str, rows: Iterable[Row], place: Place, findings: Findings) -> list[Row]:

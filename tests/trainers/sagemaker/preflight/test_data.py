@@ -13,6 +13,8 @@ import pytest
 from tests.support.aws.account import BUILTIN, CODE, OPTIONS, OWN, World, build, codes, one, picture, preflight, records
 from tests.support.aws.account import account_with_image_fixture as account_with_image_fixture
 from trainers.config import Config
+from trainers.data.check import rules
+from trainers.data.check.check import Job, check
 from trainers.data.check.rules import Finding
 from trainers.data.formats import image_record, recordio
 from trainers.sagemaker.command import consent
@@ -163,6 +165,37 @@ def test_record_files_that_are_refused_or_misread(account: World, make: Any, cod
     assert codes(preflight(account, channels))[:1] == [code]
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: records(12),
+        lambda: records(12)[:-100],
+        lambda: records(12) + b"\0" * 4,
+        lambda: b"PK\x03\x04" + bytes(5000),
+        lambda: records(6) + b"what" + records(6, first=6)[4:],
+        lambda: records(12, labels=(0, 1, 3, float("nan"), 0.5, -1)),
+        lambda: records(12, labels=(0, 0, 0, 0, 0, 1)),
+        lambda: records(12, shape=(27, 28)),
+        lambda: _protobuf(12),
+        lambda: _with_payload(picture(1)[:100]),
+        lambda: _with_labels(records(12), [1.0, 2.0]),
+    ],
+)
+def test_records_have_the_same_faults_here_and_in_s3(account: World, tmp_path: Path, make: Callable[[], bytes]) -> None:
+    """All the rules of data, also those that only warn; a few are of the folder around the file, or of the copies."""
+    contents = {"train": make(), "validation": records(6, first=100)}
+    channels = account.put_records()
+    for split, data in contents.items():
+        account.put(f"{account.folder}/{split}/{split}.rec", data)
+        (tmp_path / split).mkdir()
+        (tmp_path / split / f"{split}.rec").write_bytes(data)
+    here = check([tmp_path], Job(num_classes=3, image_shape=(3, 28, 28))).findings
+    there = preflight(account, channels, replace(BUILTIN, num_training_samples=None))
+    apart = {"class-names-missing", "duplicate-within", "duplicate-labels"}
+    found = {(f.code, f.count, f.severity, f.when) for f in here if f.code not in apart}
+    assert {(f.code, f.count, f.severity, f.when) for f in there if f.code in rules.RULES} == found
+
+
 def test_files_beside_the_record_file(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/train/train.idx", b"0\t0\n")
@@ -256,6 +289,30 @@ def test_a_bad_line_of_a_list(account: World, row: str, code: str) -> None:
     if "empty" in row:
         account.put(f"{account.folder}/train/empty.png", b"")
     assert code in codes(preflight(account, channels, LISTED), "error")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "",
+        "0\t0\ta/0.png\n",
+        "12\t3\ta/9.png\n",
+        "12\t0.5\ta/0.png\n",
+        "12\t1\tc/2.png\n12\t1\tnone.png\n13\t0\t../a/0.png\n14\t0\tA/0.png\n15\t0\ta\n15\tinf\tb/1.png\n",
+    ],
+)
+def test_lists_have_the_same_faults_here_and_in_s3(account: World, tmp_path: Path, row: str) -> None:
+    sound = "".join(f"{n}\t{n % 3}\t{'abc'[n % 3]}/{n}.png\n" for n in range(12))
+    channels = account.put_listed(lists={"train": sound + row})
+    for item in account.fake.s3.list_objects_v2(Bucket="bucket-one", Prefix=f"{account.folder}/")["Contents"]:
+        path = tmp_path / item["Key"].partition("/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(account.fake.s3.get_object(Bucket="bucket-one", Key=item["Key"])["Body"].read())
+    here = check([tmp_path], Job(num_classes=3, image_shape=(3, 28, 28), resize=32)).findings
+    there = preflight(account, channels, replace(LISTED, num_training_samples=None))
+    apart = {"class-names-missing", "duplicate-within", "duplicate-labels", "channel-neighbour"}
+    found = {(f.code, f.count, f.severity, f.when) for f in here if f.code not in apart}
+    assert {(f.code, f.count, f.severity, f.when) for f in there if f.code in rules.RULES} == found
 
 
 def test_pictures_that_no_list_names(account: World) -> None:

@@ -80,7 +80,8 @@ class _Prefix:
         return self.key(relative) in self.sizes
 
     def similar(self, relative: str) -> str | None:
-        return self._by_lower.get(self.key(relative).lower())
+        key = self._by_lower.get(self.key(relative).lower())
+        return None if key is None else key[len(self._folder) :]
 
     def escapes(self, relative: str) -> str | None:
         return lists.leads_out(relative)
