@@ -178,21 +178,15 @@ class _Clients:
     """AWS as each job was launched; ``--region`` and ``--profile`` say where to look for others."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self._arguments = arguments
-        self._open: dict[tuple[str | None, str | None], Aws] = {}
+        from trainers.sagemaker.aws.client import Clients
+
+        self._arguments, self._clients = arguments, Clients()
 
     def of(self, entry: Entry) -> Aws:
-        return self._client(entry.region, self._arguments.profile or entry.profile)
+        return self._clients.of(entry.region, self._arguments.profile or entry.profile)
 
     def here(self) -> Aws:
-        return self._client(self._arguments.region, self._arguments.profile)
-
-    def _client(self, region: str | None, profile: str | None) -> Aws:
-        from trainers.sagemaker.aws.client import Aws
-
-        if (region, profile) not in self._open:
-            self._open[region, profile] = Aws(region=region, profile=profile)
-        return self._open[region, profile]
+        return self._clients.of(self._arguments.region, self._arguments.profile)
 
 
 def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = False) -> list[Entry]:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Classify pictures with a trained model: ``python -m trainers.predict RUN|MODEL PATHS…``. Needs no MXNet.
 
 The answers come in the order of the pictures; a picture that cannot be read is listed with its reason and keeps no

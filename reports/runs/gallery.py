@@ -85,8 +85,10 @@ def _sheet(shown: Sequence[_Shown]) -> Figure:
             f'{base64.b64encode(one.thumbnail).decode()}"><title>{svg.words(f"{one.path}: {title}")}</title></image>'
         )
         best, probability = one.classes[0]
-        drawing.text(x + side / 2, y + side + 14, svg.truncated(best, 14), "ink", 12, "middle", bold=True)
+        drawing.text(x + side / 2, y + side + 14, svg.fitted(best, side), "ink", 12, "middle", bold=True)
         drawing.text(x + side / 2, y + side + 29, text.percent(probability), anchor="middle")
-        drawing.text(x + side / 2, y + side + 43, svg.truncated(PurePath(one.path).name, 19), size=10, anchor="middle")
+        drawing.text(
+            x + side / 2, y + side + 43, svg.fitted(PurePath(one.path).name, side, 10), size=10, anchor="middle"
+        )
     alt = f"{text.plural(len(shown), 'picture')} with the likeliest class of each."
     return Figure("pictures", drawing.svg(alt), alt)

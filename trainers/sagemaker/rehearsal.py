@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from trainers.data.formats import record_pieces
 from trainers.errors import BadData, BadInput
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.aws.uri import is_s3, split_s3
-from trainers.sagemaker.preflight.data.facts import PICTURES, label_fault, some
+from trainers.sagemaker.preflight.data.facts import PICTURES, some
 from trainers.terminal import duration, readable
 
 if TYPE_CHECKING:
@@ -243,10 +244,10 @@ def _pictures(name: str, uri: str, list_uri: str | None, count: int, config: Con
 
 def _checked(name: str, pictures: list[Picture], config: Config) -> list[Picture]:
     """Labels as the job will want them. Raises BadData."""
-    for picture in pictures:
-        fault = label_fault(picture.label, config) if isinstance(picture.label, float) else ""
-        if fault:
-            raise BadData(f"{name}: a label is out of place: {fault}")
+    high = config.num_classes if config.num_classes is not None else math.inf
+    for label in (picture.label for picture in pictures):
+        if isinstance(label, float) and not (label.is_integer() and 0 <= label < high):
+            raise BadData(f"{name}: label {label:g}; legal are whole numbers from 0, below num_classes")
     return pictures
 
 

@@ -22,12 +22,15 @@ from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import request
 from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.options import JobOptions
+from trainers.sagemaker.preflight import examine
 
 ROLE = f"arn:aws:iam::{fake_sagemaker.ACCOUNT}:role/trainer"
 OPTIONS: dict[str, Any] = {"role": ROLE, "output": "s3://bucket-one/runs", "region": "us-east-1"}
 BUILTIN = Config(
     num_classes=3, num_training_samples=12, num_layers=20, image_shape="3,28,28", mini_batch_size=4, epochs=2
 )
+OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)
+CODE = "s3://bucket-one/code/abc/code.tar.gz"
 
 
 class World:
@@ -108,12 +111,32 @@ def account_fixture(shared: World) -> World:
     return shared
 
 
+@pytest.fixture(name="account")
+def account_with_image_fixture(shared: World) -> World:
+    """The same with an image of ours and a job's sources."""
+    shared.fresh()
+    shared.put(CODE.removeprefix("s3://bucket-one/"), b"x")
+    shared.answers.table["DescribeImages"] = {"imageDetails": []}
+    return shared
+
+
 def build(
     channels: Sequence[Channel], config: Config = BUILTIN, *, code_uri: str | None = None, **options: Any
 ) -> tuple[dict[str, Any], Config, JobOptions]:
     """Request, config and options of a job."""
     given = JobOptions(**{**OPTIONS, **options})
     return request.build(config, given, channels, job_name="job-1", code_uri=code_uri), config, given
+
+
+def preflight(account: World, channels: Sequence[Channel], config: Config = BUILTIN, **options: Any) -> list[Finding]:
+    """What the preflight finds of a job."""
+    return examine.run(*build(channels, config, **options), account.aws)
+
+
+def one(found: Sequence[Finding], code: str) -> Finding:
+    """The first finding of a code, which must be there."""
+    assert code in codes(found), [(f.code, f.what) for f in found]
+    return next(f for f in found if f.code == code)
 
 
 def codes(findings: Sequence[Finding], *severities: str) -> list[str]:

@@ -79,7 +79,7 @@ def test_a_whole_data_set_with_splits_keeps_them(account: World, tmp_path: Path)
 
 def test_labels_that_the_job_would_refuse_are_refused(account: World, tmp_path: Path) -> None:
     account.put_records()
-    with pytest.raises(BadData, match="train: a label is out of place: 2 with --num-classes 2"):
+    with pytest.raises(BadData, match="train: label 2; legal are whole numbers from 0, below num_classes"):
         config = replace(BUILTIN, num_classes=2)
         sample.fetch(uris(account, "train", "validation"), tmp_path / "few", COUNTS, config, objects(account))
 

@@ -14,7 +14,7 @@ import numpy as np
 from trainers.data.check.examine import look_at_files
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
-from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
+from trainers.data.check.pictures import check_classes, check_duplicates, check_labels, check_looks
 from trainers.data.check.records import check_records
 from trainers.data.check.rules import Finding
 from trainers.data.dataset import Split
@@ -30,9 +30,10 @@ RECORDS, IMAGES = "application/x-recordio", ("application/x-image", "image/jpeg"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The settings of the job; None where it is not known yet."""
+    """The settings of the job; None where it is not known yet. ``num_labels``: of each picture."""
 
     num_classes: int | None = None
+    num_labels: int = 1
     image_shape: tuple[int, int, int] | None = None
     resize: int | None = None
     content_type: str | None = None
@@ -70,7 +71,7 @@ def check(
         source += f" --image-root {shlex.quote(str(image_root))}"
     findings = Findings(source)
     class_names = folder_classes(*(path for path in paths if path.is_dir() and form_of(path) is Form.FOLDER))
-    reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names)
+    reader = _Reader(findings, image_root, job.num_labels, fast, threads or len(os.sched_getaffinity(0)), class_names)
     parts: list[CheckedSplit] = []
     others: dict[str, str] = {}
     for path in paths:
@@ -92,7 +93,9 @@ def check(
     counted = [part for part in parts if len(part)]
     spare = None
     if counted:
-        check_labels(counted, job.num_classes, findings)
+        for part in counted:
+            check_labels(part, job.num_classes, findings)
+        check_classes(counted, job.num_classes, findings)
         spare = None if fast else check_duplicates(counted, findings)
     if job.image_shape and job.resize and job.resize < max(job.image_shape[1:]):
         shape = ",".join(str(side) for side in job.image_shape)
@@ -129,10 +132,16 @@ class _Reader:
     """Turns a path into parts, by its content; a path that is no data set into the words for what it is."""
 
     def __init__(
-        self, findings: Findings, image_root: Path | None, fast: bool, threads: int, class_names: tuple[str, ...]
+        self,
+        findings: Findings,
+        image_root: Path | None,
+        num_labels: int,
+        fast: bool,
+        threads: int,
+        class_names: tuple[str, ...],
     ) -> None:
         self._findings, self._image_root, self._class_names = findings, image_root, class_names
-        self._fast, self._threads = fast, threads
+        self._num_labels, self._fast, self._threads = num_labels, fast, threads
 
     def read(self, path: Path) -> list[CheckedSplit] | str:
         checkers: dict[Form, Callable[[Path], list[CheckedSplit] | str]] = {
@@ -221,10 +230,14 @@ class _Reader:
         )
 
     def _records(self, path: Path, name: str) -> CheckedSplit:
-        return check_records(path, name, self._findings, fast=self._fast, threads=self._threads)
+        return check_records(
+            path, name, self._findings, num_labels=self._num_labels, fast=self._fast, threads=self._threads
+        )
 
     def _list(self, path: Path, root: Path, name: str) -> CheckedSplit:
-        return check_list(path, root, name, self._findings, fast=self._fast, threads=self._threads)
+        return check_list(
+            path, root, name, self._findings, num_labels=self._num_labels, fast=self._fast, threads=self._threads
+        )
 
     def _folder(self, path: Path, name: str, names: tuple[str, ...]) -> CheckedSplit:
         return check_folder(path, name, names, self._findings, fast=self._fast, threads=self._threads)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainers.data.formats.headers import FORMATS, HEAD, Heads, as_row, probe_many
 from trainers.data.formats.image_record import HEADER_BYTES
-from trainers.data.formats.recordio import Frames, RecordFile, Window
+from trainers.data.formats.recordio import Frames, Records, Window
 from trainers.data.pictures import codec
 from trainers.data.pictures.pictures import READERS, Encoded
 from trainers.data.pictures.threads import in_order
@@ -44,6 +44,9 @@ class PictureFacts:
         return [text[at : at + 2 * _DIGEST_BYTES] for at in range(0, len(text), 2 * _DIGEST_BYTES)]
 
 
+NOTHING = PictureFacts(heads=np.zeros(0, HEAD), sizes=np.zeros(0, np.int64), digests=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Chunk:
     """Pictures at bytes ``starts`` to ``ends`` of ``data``; ``first`` is the index of the first one."""
@@ -64,9 +67,9 @@ def look_at_files(source: Encoded, *, deep: bool = True, hashes: bool = True, th
 
 
 def look_at_records(
-    file: RecordFile, frames: Frames, *, deep: bool = True, hashes: bool = True, threads: int = READERS
+    file: Records, frames: Frames, *, deep: bool = True, hashes: bool = True, threads: int = READERS
 ) -> PictureFacts:
-    """Every picture of a record file, as ``look_at_files``; without both it reads headers alone, in bulk."""
+    """Every picture of some records, as ``look_at_files``; without both it reads headers alone, in bulk."""
     if deep or hashes:
         windows: Iterator[Window] = file.windows(frames, head_bytes=1 << 30)
     else:

@@ -26,6 +26,11 @@ class Findings:
         self._source = source
         self._counts: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._looked_at: dict[str, int] = {}
+
+    def looked_at(self, file: object, count: int) -> None:
+        """Only ``count`` pictures of ``file`` are looked at; what is found is then said to be of so many."""
+        self._looked_at[str(file)] = count
 
     def add(self, code: str, file: object, example: str = "") -> None:
         """One more place where ``code`` holds in ``file``."""
@@ -46,12 +51,14 @@ class Findings:
 
     def _finding(self, code: str, file: str) -> Finding:
         rule, count, examples = RULES[code], self._counts[code, file], self._examples[code, file]
-        such = f", such as {examples[0]}" if examples else ""
-        times = f" ({count:,} times{such})" if count > 1 or such else ""
+        often = f"{count:,} of {self._looked_at[file]:,} looked at" if file in self._looked_at else f"{count:,} times"
+        words = [often] if count > 1 or file in self._looked_at else []
+        words += [f"such as {examples[0]}" if count > 1 else examples[0]] if examples else []
+        seen = f" ({', '.join(words)})" if words else ""
         fix = rule.fix.replace("{file}", shlex.quote(file)).replace("{source}", self._source or shlex.quote(file))
         return Finding(
             code=code,
-            what=f"{file}: {rule.title}{times}",
+            what=f"{file}: {rule.title}{seen}",
             severity=rule.severity,
             when=rule.when,
             why=rule.why,
@@ -65,12 +72,12 @@ class Findings:
 
 @dataclass(kw_only=True)
 class CheckedSplit:
-    """N pictures of ``path``. ``labels`` (N,) float64, NaN where there is none; ``place(i)`` says where picture i is,
-    ``file_name(i)`` what it is called ("" in records). ``instead``: what a file is that should be of the form and is
-    not."""
+    """N pictures of ``path``, or of an address in S3. ``labels`` (N,) float64, NaN where there is none; ``place(i)``
+    says where picture i is, ``file_name(i)`` what it is called ("" in records). ``instead``: what a file is that should
+    be of the form and is not."""
 
     name: str
-    path: Path
+    path: Path | str
     form: Form
     looks: PictureFacts
     labels: NDArray[np.float64]

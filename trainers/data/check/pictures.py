@@ -103,14 +103,17 @@ def _check_shape(
     )
 
 
-def check_labels(parts: Sequence[CheckedSplit], num_classes: int | None, findings: Findings) -> None:
-    """Labels by themselves and between splits; the first part is the one that is trained on."""
-    for part in parts:
-        broken = np.flatnonzero(~part.whole & ~(part.labels < 0) & ~np.isnan(part.labels))
-        findings.add_all("label-not-integral", part.path, broken, _label_words(part))
-        high = np.inf if num_classes is None else num_classes
-        outside = np.flatnonzero((part.labels < 0) | (part.whole & (part.labels >= high)))
-        findings.add_all("label-out-of-range", part.path, outside, _label_words(part))
+def check_labels(part: CheckedSplit, num_classes: int | None, findings: Findings) -> None:
+    """Each label by itself."""
+    broken = np.flatnonzero(~part.whole & ~(part.labels < 0) & ~np.isnan(part.labels))
+    findings.add_all("label-not-integral", part.path, broken, _label_words(part))
+    high = np.inf if num_classes is None else num_classes
+    outside = np.flatnonzero((part.labels < 0) | (part.whole & (part.labels >= high)))
+    findings.add_all("label-out-of-range", part.path, outside, _label_words(part))
+
+
+def check_classes(parts: Sequence[CheckedSplit], num_classes: int | None, findings: Findings) -> None:
+    """The classes of all splits, whose labels are all known; the first part is the one that is trained on."""
     train = parts[0]
     counts = train.counts()
     if not counts:
@@ -137,18 +140,19 @@ def _label_words(part: CheckedSplit) -> Callable[[int], str]:
 
 
 def _check_class_maps(parts: Sequence[CheckedSplit], findings: Findings) -> None:
-    """Compare the labels that lists give to the pictures of one folder."""
+    """Compare the labels that lists give to the pictures of one class's folder, wherever that lies."""
     meant: dict[str, tuple[float, CheckedSplit]] = {}
     for part in parts:
         if part.form is not Form.LIST:
             continue
         here: dict[str, set[float]] = defaultdict(set)
         for at in range(len(part)):
-            here[os.path.dirname(part.file_name(at))].add(float(part.labels[at]))
+            folder = os.path.basename(os.path.dirname(part.file_name(at)))
+            here[folder].add(float(part.labels[at]))
         for folder, labels in here.items():
-            if not folder or len(labels) > 1:
-                continue
             label = next(iter(labels))
+            if not folder or len(labels) > 1 or np.isnan(label):
+                continue
             first = meant.setdefault(folder, (label, part))
             if first[0] != label:
                 example = f"{folder}/: label {label:g} here, {first[0]:g} in {first[1].path}"

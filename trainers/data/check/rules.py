@@ -1,7 +1,7 @@
 """What can be wrong with data: a rule for each stable code, and a ``Finding`` where one is broken.
 
-The preflight of a job has the same two classes, with rules of its own for requests, accounts and data in S3. Standard
-library only. ``docs/data.md`` lists the codes.
+They hold for data on this machine and for data in S3. The preflight of a job adds rules of its own for requests,
+accounts and the keys of S3. Standard library only. ``docs/data.md`` lists the codes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ Severity = Literal["error", "warning", "unchecked", "note"]
 When = Literal["create", "download", "start", "training", "end", "result", ""]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "unchecked", "note")
 # What the check of data calls them: the job refuses the data, learns wrongly from it, or could do better.
-_LEVELS = {"error": "refused", "warning": "wrong", "unchecked": "unchecked", "note": "advice"}
+Level = Literal["refused", "wrong", "unchecked", "advice"]
+_LEVELS: dict[Severity, Level] = {
+    "error": "refused",
+    "warning": "wrong",
+    "unchecked": "unchecked",
+    "note": "advice",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What a code means. In ``fix``, ``{file}`` is where it was found and ``{source}`` the data set that it is part
-    of."""
+    of. An error stops a launch."""
 
     severity: Severity
     when: When
@@ -34,8 +40,8 @@ class Rule:
 class Finding:
     """One thing found: ``what`` was seen, where it leads and what to do.
 
-    Of data on this machine: broken in one ``file``, ``count`` times; ``examples`` are the first places with what is
-    there. ``cost_usd`` is what the job would have cost by the time it failed, None while that is unknown.
+    Of data: broken in one ``file`` (a path or an ``s3://`` address), ``count`` times; ``examples`` are the first places
+    with what is there. ``cost_usd`` is what the job would have cost by the time it failed, None while that is unknown.
     """
 
     code: str
@@ -51,9 +57,9 @@ class Finding:
     cost_usd: float | None = None
 
     @property
-    def level(self) -> str:
+    def level(self) -> Level:
         """The severity as ``check`` names it: refused, wrong, advice."""
-        return _LEVELS[self.severity]
+        return "wrong" if self.when == "result" else _LEVELS[self.severity]
 
 
 PACK = "python -m trainers.data pack"
@@ -83,28 +89,24 @@ RULES: dict[str, Rule] = {
         ("rec-not-recordio", "does not begin as RecordIO does",
          "The job stops with 'The Record IO header does not start with the magic number'.", _REPACK),
         ("rec-magic", "damaged: no record begins where one should", "Reading stops there, or the job fails.", _SALVAGE),
-        ("rec-truncated", "cut off inside a record",
-         "The reader fails at the end of the file. A packer that died, or a broken upload, leaves this.", _SALVAGE),
         ("rec-trailing", "bytes after the last record", "The reader takes them for a broken record.", _SALVAGE),
         ("rec-parts", "a split record is incomplete", "The reader cannot join its parts.", _SALVAGE),
         ("rec-protobuf", "protobuf records, not images",
          "Same framing, another content: this job reads application/x-recordio, these are"
          " application/x-recordio-protobuf.", _REPACK),
         ("rec-header", "record too short for its header and a picture", "There is nothing to decode.", _SALVAGE),
-        ("rec-multi-label", "several labels in a record (flag above 0)",
-         "The job reads one label from records with flag 0; im2rec --pack-label with more columns writes others.",
-         f"cut the list to index, label, path and pack it: {PACK} LIST OUT --image-root DIR"),
-        ("rec-extension", "records under a name that does not end in .rec",
+        ("rec-multi-label", "another number of labels in a record than the job reads",
+         "The job reads one label from records with flag 0, with multi_label=1 one for each class; im2rec --pack-label"
+         " writes the others.", f"cut the list to index, label, path and pack it: {PACK} LIST OUT --image-root DIR"),
+        ("rec-extension", "records, or a channel of them, without a name that ends in .rec",
          "The container searches its channel for *.rec files.", "mv {file} {file}.rec"),
         ("channel-several-rec", "more than one .rec in a channel", "The job wants exactly one.",
          f"cat {{file}}/*.rec > all.rec; {PACK} all.rec OUT --format rec"),
-        ("channel-stray-file", "files in a channel that are no part of it",
-         "The prefix is copied as a whole; an index or a list beside the records has confused readers.",
-         "move them out of {file}"),
         ("channel-prefix", "a prefix that also matches its neighbours",
          "A channel's S3 prefix is a plain beginning of a key: without a closing slash it takes in the neighbours too.",
          "rename the neighbours, or give the prefix with a closing slash"),
-        ("channel-missing", "no validation channel", "The built-in needs both, train and validation.",
+        ("channel-missing", "a channel that the job demands is not there",
+         "The built-in needs both, train and validation; of pictures also a list for each.",
          f"{PACK} {{source}} OUT --format rec"),
         ("content-type", "the content type does not fit the data",
          "Records want application/x-recordio; a list with pictures application/x-image.",
@@ -121,8 +123,9 @@ RULES: dict[str, Rule] = {
          "write index, label, path, separated by tabs"),
         ("list-values", "an index or a label that is no number", "The packer in the container fails.",
          "write index, label, path, separated by tabs"),
-        ("list-multi-label", "several labels in a line", "With multi_label=0 the job reads the second for a path.",
-         "keep one label a line"),
+        ("list-multi-label", "another number of labels in a line than the job reads",
+         "With multi_label=0 the job reads a second label for a path; with multi_label=1 it reads one for each class.",
+         "keep one label a line, or with multi_label=1 one for each class"),
         ("list-path-escapes", "a path that leaves the root",
          "Paths are relative to the channel; whatever they reach outside is not there in the container.",
          "write paths that start from the root, without / or .. at the front"),
@@ -131,18 +134,6 @@ RULES: dict[str, Rule] = {
          " to the mini_batch_size'.", "give the folder the paths start from: --image-root DIR"),
         ("list-path-case", "a path that differs from the file's name in case",
          "S3 and Linux tell .jpg from .JPG; the file is not found there.", "write the path as the file is called"),
-        ("label-not-integral", "a label that is no whole number", "Classes are counted from 0.", "write whole numbers"),
-        ("label-out-of-range", "a label outside 0 .. num_classes - 1",
-         "The loss has no such class; the job fails or learns nonsense.", "fix the labels, or --num-classes"),
-        ("picture-unreadable", "a picture that cannot be decoded",
-         "im2rec drops it silently with several threads and dies on it with one; the job fails at it.",
-         f"{_TAKE_OUT}, or: {_SALVAGE}"),
-        ("picture-format", "neither JPEG nor PNG", "The job takes these two, whatever the name ends in.", _FROM_FILE),
-        ("picture-huge", "a picture too large to decode safely", "It would take gigabytes of memory.", _TAKE_OUT),
-        ("picture-small", "a picture smaller than image_shape", "Training fails: nothing is left to crop.",
-         f"{PACK} {{source}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
-        ("picture-channels", "grey where colour is wanted, or the reverse",
-         "image_shape's channels must be those of the pictures.", "give the other --image-shape, or convert them"),
         ("resize-small", "resize below image_shape", "resize must reach both sides of the crop.",
          "raise resize to the larger side of image_shape"),
         ("fewer-than-batch", "fewer pictures than mini_batch_size",
@@ -153,6 +144,38 @@ RULES: dict[str, Rule] = {
          "give the folder that holds the classes"),
     ),
     **_rules(
+        "error",
+        "training",
+        ("rec-truncated", "cut off inside a record",
+         "The reader fails at the end of the file. A packer that died, or a broken upload, leaves this.", _SALVAGE),
+        ("label-not-integral", "a label that is no whole number", "Classes are counted from 0.", "write whole numbers"),
+        ("label-out-of-range", "a label outside 0 .. num_classes - 1",
+         "The loss has no such class; the job fails or learns nonsense.", "fix the labels, or --num-classes"),
+        ("picture-unreadable", "a picture that cannot be decoded",
+         "im2rec drops it silently with several threads and dies on it with one; the job fails at it.",
+         f"{_TAKE_OUT}, or: {_SALVAGE}"),
+        ("picture-format", "neither JPEG nor PNG", "The job takes these two, whatever the name ends in.", _FROM_FILE),
+        ("picture-huge", "a picture too large to decode safely", "It would take gigabytes of memory.", _TAKE_OUT),
+        ("picture-small", "a picture smaller than image_shape", "Training fails: nothing is left to crop.",
+         f"{PACK} {{source}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
+    ),
+    **_rules(
+        "error",
+        "result",
+        ("list-duplicate-index", "an index that occurs twice", "Indexes must be unique; one of the two is lost.",
+         "awk -F'\\t' -v OFS='\\t' '{{$1=NR-1; print}}' {file}"),
+        ("class-map-differs", "one folder, different labels in two lists",
+         "Validation is scored against the wrong classes. Listing each split separately numbers the classes anew.",
+         f"make one class map for all: {PACK} SRC OUT"),
+    ),
+    **_rules(
+        "warning",
+        "start",
+        ("resize-missing", "no resize for image content types",
+         "The documentation demands it; pictures smaller than image_shape stop the training.",
+         "give the job a resize of at least the larger side of image_shape, such as 256 for 224"),
+    ),
+    **_rules(
         "warning",
         "result",
         ("rec-fewer-than-list", "fewer records than lines in the list beside",
@@ -161,8 +184,6 @@ RULES: dict[str, Rule] = {
          _FROM_FILE),
         ("idx-mismatch", "an .idx that does not point at the records",
          "Readers that go by index land in the middle of records. It belongs to another file.", _FROM_FILE),
-        ("list-duplicate-index", "an index that occurs twice", "Indexes must be unique; one of the two is lost.",
-         "awk -F'\\t' -v OFS='\\t' '{{$1=NR-1; print}}' {file}"),
         ("list-duplicate-path", "a picture listed twice", "It counts twice, and may have two labels.",
          "keep one of the lines"),
         ("label-gap", "labels that are not contiguous",
@@ -170,9 +191,6 @@ RULES: dict[str, Rule] = {
          f"number the classes 0, 1, 2 … without gaps: {PACK} does, from folders"),
         ("label-sets-differ", "labels that training never sees",
          "Every such picture counts as an error. Listing train and validation separately numbers the classes anew.",
-         f"make one class map for all: {PACK} SRC OUT"),
-        ("class-map-differs", "one folder, different labels in two lists",
-         "Validation is scored against the wrong classes. Listing each split separately numbers the classes anew.",
          f"make one class map for all: {PACK} SRC OUT"),
         ("duplicate-across", "the same picture in two splits",
          "The score on the second one is partly memory, not skill.", _TAKE_OUT),
@@ -185,6 +203,12 @@ RULES: dict[str, Rule] = {
         ("picture-alpha", "a transparent PNG", "Transparency is dropped: what lay hidden under it shows.", _REENCODE),
         ("class-single", "a class with one picture", "It cannot be both learned and tested.", "add pictures"),
         ("picture-animated", "an animation", "At best its first frame is used.", _REENCODE),
+        ("channel-stray-file", "files in a channel that are no part of it",
+         "The prefix is copied as a whole: they are downloaded, billed and not used. An index or a list beside the"
+         " records has confused readers.", "move them out of {file}"),
+        ("picture-channels", "grey where colour is wanted, or the reverse",
+         "They are converted: image_shape's channels should be those of the pictures.",
+         "give the other --image-shape, or convert them"),
     ),
     **_rules(
         "note",
@@ -201,7 +225,5 @@ RULES: dict[str, Rule] = {
         ("class-names-missing", "no names for the classes",
          "im2rec prints them once; without a classes.json the model's answers cannot be read later.",
          f"{_FROM_FILE}, or write classes.json: {{{{\"class_names\": [...]}}}}"),
-        ("resize-missing", "no resize for image content types", "The documentation asks for it.",
-         "give the job a resize of at least the larger side of image_shape"),
     ),
 }  # fmt: skip

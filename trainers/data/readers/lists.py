@@ -153,6 +153,15 @@ def rooted_files(path: Path, root: Path, relative: Sequence[str]) -> Files:
     return files
 
 
+def leads_out(relative: str) -> str | None:
+    """Why a path cannot be one below a root, as it is written; None where it can."""
+    if "\x00" in relative:
+        return "holds a null byte"
+    if os.path.isabs(relative) or relative.startswith("\\") or relative[1:3] == ":\\":
+        return "is absolute"
+    return "climbs with .." if ".." in relative.replace("\\", "/").split("/") else None
+
+
 class Root:
     """A folder that the paths of a list may not leave."""
 
@@ -163,12 +172,9 @@ class Root:
 
     def escapes(self, relative: str) -> str | None:
         """Why ``relative`` may not be followed, in a few words; None where it may."""
-        if "\x00" in relative:
-            return "holds a null byte"
-        if os.path.isabs(relative) or relative.startswith("\\") or relative[1:3] == ":\\":
-            return "is absolute"
-        if ".." in relative.replace("\\", "/").split("/"):
-            return "climbs with .."
+        reason = leads_out(relative)
+        if reason is not None:
+            return reason
         full = os.path.join(self.folder, relative)
         parent = os.path.dirname(full)
         if parent not in self._inside:

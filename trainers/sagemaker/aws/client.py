@@ -290,3 +290,16 @@ def translate(error: Exception, operation: str) -> Exception:
 
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+class Clients:
+    """One ``Aws`` for each region and profile."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str | None, str | None], Aws] = {}
+
+    def of(self, region: str | None, profile: str | None) -> Aws:
+        """The same one for the same two."""
+        if (region, profile) not in self._open:
+            self._open[region, profile] = Aws(region=region, profile=profile)
+        return self._open[region, profile]

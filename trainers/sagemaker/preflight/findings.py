@@ -1,7 +1,8 @@
 """What the preflight can find: stable codes, what each means, when a job would fail of it and how it is repaired.
 
 Enters: a code and what was seen. Leaves: a ``Finding``; ``priced`` adds what the job would have cost by then, and
-``render`` makes the list a person reads. ``docs/sagemaker.md`` lists every code.
+``render`` makes the list a person reads. What is wrong with the pictures, records and lists themselves has the rules
+of the check of data; ``docs/data.md`` lists those and the codes of channels, ``docs/sagemaker.md`` the others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from tracking.words import money
+from trainers.data.check import rules
+from trainers.data.check.findings import Findings
 from trainers.data.check.rules import SEVERITIES, Finding, Rule, Severity, When
 from trainers.sagemaker.errors import Unreachable
 
@@ -32,9 +35,23 @@ def finding(code: str, what: str, *, fix: str = "", why: str = "", severity: Sev
         what=what,
         severity=severity or rule.severity,
         when=rule.when,
-        why=why or rule.why,
+        why=why or rule.why.rstrip("."),
         fix=fix or rule.fix,
     )
+
+
+def of_channel(name: str, found: Findings) -> list[Finding]:
+    """What the rules of data found in S3, where a command can only be given for a copy; ``name`` is the channel's."""
+    findings = []
+    for item in found.listed():
+        fix = item.fix
+        if item.file in fix:
+            copy = item.file.rstrip("/").rpartition("/")[2]
+            fix = f"copy {item.file} here, {fix.replace(item.file, copy)}, and upload it again"
+        findings.append(
+            replace(item, what=f"{name}: {item.what}" if name else item.what, why=item.why.rstrip("."), fix=fix)
+        )
+    return findings
 
 
 def unasked(code: str, what: str, error: Exception) -> Finding:
@@ -152,9 +169,6 @@ _SETTINGS: dict[str, Rule] = {
     "pretrained-image-size": _error("start", "the weights fit no other size", "Give --image-shape 3,224,224."),
     "pretrained-depth": _error("start", "there are no weights for this depth", "Take another depth."),
     "resize-equal": _warning("start", "pictures could come out smaller than the crop", "Raise --resize by a few px."),
-    "resize-unset": _warning(
-        "start", "pictures smaller than image_shape stop the training", "Give --resize, such as 256 for 224."
-    ),
     "batch-too-large": _error("start", "no batch could be filled", "Lower --mini-batch-size."),
     "top-k": _error("start", "every picture would count as right, or the metric refuses", "Lower --top-k."),
     "checkpoint-frequency": _error("end", "no checkpoint is ever due", "Lower it, or leave it out."),
@@ -207,8 +221,7 @@ _ACCOUNT: dict[str, Rule] = {
     "vpc-unchecked": _unchecked("networks are not looked at", "Be sure that the subnet reaches S3 (endpoint or NAT)."),
     "kms-unchecked": _unchecked("keys are not looked at", "Be sure that the role may use the key."),
 }
-_DATA: dict[str, Rule] = {
-    "channel-missing": _error("start", "the algorithm demands the channel", "Give it."),
+_CHANNELS: dict[str, Rule] = {
     "channel-empty": _error(
         "create", "AWS finds no objects there and refuses", "Check the prefix, or upload the data."
     ),
@@ -231,50 +244,17 @@ _DATA: dict[str, Rule] = {
     "output-in-input": _error(
         "download", "the next job would read this one's output as data", "Move --output elsewhere."
     ),
-    "prefix-neighbours": _error("start", "a prefix is a plain beginning of keys", "End the prefix with a slash."),
-    "content-type": _error("start", "the algorithm reads the channel as its type says", "Change ContentType."),
     "pipe-mode": _error("start", "lists of pictures are read from files", "Take File mode."),
     "distribution": _error("start", "the algorithm wants all data on each machine", "Take FullyReplicated."),
-    "rec-count": _error("start", "the algorithm takes one record file a channel", "Keep one, move the others."),
-    "rec-stray": _warning("", "it is downloaded, billed and not used", "Move it out of the prefix."),
-    "rec-empty": _error("start", "packing failed silently", "Pack again and look at its messages."),
-    "rec-format": _error("start", "the file is not MXNet's RecordIO", "Pack with im2rec, or give a folder to pack."),
-    "rec-protobuf": _error("start", "SageMaker's protobuf records only share the magic number", "Pack with im2rec."),
-    "rec-truncated": _error("training", "the file ends inside a record", "Pack or upload it again."),
-    "rec-labels": _error("start", "single-label training reads one number a record", "Pack without --pack-label."),
-    "rec-label": _error(
-        "training", "labels are whole numbers from 0 to num_classes-1", "Correct --num-classes or pack again."
-    ),
-    "rec-payload": _error("start", "the records hold neither JPEG nor PNG", "Pack with --encoding .jpg or .png."),
     "lst-count": _error("start", "the algorithm takes one list a channel", "Leave exactly one .lst there."),
-    "lst-format": _error(
-        "start", "lines are index, label and path, tab-separated", "Write the list again with im2rec."
-    ),
-    "lst-index": _error("start", "the first column must be unique", "Number the lines."),
-    "lst-label": _error(
-        "training", "labels are whole numbers from 0 to num_classes-1", "Correct the list or --num-classes."
-    ),
-    "lst-path": _error("start", "what is not there counts as missing", "Correct the paths, relative to the channel."),
-    "set-below-batch": _error("start", "fewer readable pictures than a batch", "Lower --mini-batch-size."),
     "lst-unlisted": _warning("", "they are downloaded, billed and not used", "List them, or move them away."),
-    "classes-unused": _warning("result", "the network would have outputs that never occur", "Lower --num-classes."),
-    "classes-differ": _error(
-        "result", "class numbers would mean different things", "Write both lists from one class map."
-    ),
     "samples": _error("result", "the schedule and the epochs' length follow it", "Give the data's own number."),
     "samples-about": _warning("result", "the file is too large to count, this is an estimate", "Check the number."),
-    "picture-empty": _error("start", "an empty object is no picture", "Upload it again, or remove it."),
     "picture-type": _warning("start", "they are no JPEG or PNG by their name", "Remove or convert them."),
-    "picture-unreadable": _error("training", "it cannot be decoded", "Repair or remove it."),
-    "picture-small": _error("training", "it is smaller than image_shape", "Give --resize, or a smaller --image-shape."),
-    "picture-channels": _warning(
-        "result", "grey and colour differ from image_shape", "Change --image-shape's channels."
-    ),
     "folder-classes": _error("start", "one sub-folder for each class is needed", "Sort the pictures into folders."),
     "test-overlap": _error(
         "start", "our trainer stops when test pictures are among the training pictures", "Remove them."
     ),
-    "split-overlap": _warning("result", "the score is better than the network", "Remove them from one of the two."),
     "manifest-attributes": _error(
         "start", "the pipe delivers empty batches", "Name picture and label attribute, in this order."
     ),
@@ -298,4 +278,4 @@ _BUDGET: dict[str, Rule] = {
     "disk": _error("end", "data, checkpoints and the model's archive do not fit", "Raise --volume-gb."),
     "disk-tight": _warning("end", "less than a fifth would be left", "Raise --volume-gb."),
 }
-RULES: dict[str, Rule] = {**_REQUEST, **_SETTINGS, **_ACCOUNT, **_DATA, **_BUDGET}
+RULES: dict[str, Rule] = {**rules.RULES, **_REQUEST, **_SETTINGS, **_ACCOUNT, **_CHANNELS, **_BUDGET}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tracking.errors import TrackingError
 from tracking.journal import Journal
 from trainers.errors import TrainerError
-from trainers.sagemaker.aws.client import RATES_PER_S, Aws
+from trainers.sagemaker.aws.client import RATES_PER_S, Aws, Clients
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NoCredentials, NotAllowed, QuotaReached, Unreachable
 from trainers.sagemaker.job import ledger, submit
@@ -255,15 +255,10 @@ def watch_many(
 
     ``aws`` is used for all jobs, without it each job's own region and profile. Interrupting leaves the jobs running.
     """
-    clients: dict[tuple[str, str | None], Aws] = {}
+    clients = Clients()
 
     def client(entry: ledger.Entry) -> Aws:
-        if aws is not None:
-            return aws
-        key = (entry.region, entry.profile)
-        if key not in clients:
-            clients[key] = Aws(region=entry.region, profile=entry.profile)
-        return clients[key]
+        return clients.of(entry.region, entry.profile) if aws is None else aws
 
     fleet = Fleet(
         entries,

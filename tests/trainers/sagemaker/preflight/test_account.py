@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
-from tests.support.aws.account import BUILTIN, ROLE, World, build, codes, picture, quotas, trust
+from tests.support.aws.account import BUILTIN, CODE, ROLE, World, build, codes, picture, preflight, quotas, trust
 from tests.support.aws.answers import product
 from trainers.config import Config
+from trainers.data.check import rules
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import request
 from trainers.sagemaker.job.request import Channel
@@ -20,14 +21,6 @@ from trainers.sagemaker.preflight import examine
 from trainers.sagemaker.preflight import findings as all_findings
 from trainers.sagemaker.preflight import request as preflight_request
 from trainers.sagemaker.preflight.data import local
-
-CODE = "s3://bucket-one/code/abc/code.tar.gz"
-
-
-def _run(
-    account: World, channels: list[Channel], config: Config = BUILTIN, **options: Any
-) -> list[all_findings.Finding]:
-    return examine.run(*build(channels, config, **options), account.aws)
 
 
 def test_a_sound_job_has_neither_errors_nor_warnings(account: World) -> None:
@@ -41,13 +34,13 @@ def test_a_sound_job_has_neither_errors_nor_warnings(account: World) -> None:
 
 
 def test_a_sound_list_job_has_none_either(account: World) -> None:
-    assert codes(_run(account, account.put_listed(), replace(BUILTIN, resize=32))) == []
+    assert codes(preflight(account, account.put_listed(), replace(BUILTIN, resize=32))) == []
 
 
 def test_nothing_in_the_account_changes(account: World) -> None:
     channels = account.put_records()
     before = [o["Key"] for o in account.fake.s3.list_objects_v2(Bucket="bucket-one")["Contents"]]
-    _run(account, channels)
+    preflight(account, channels)
     assert [o["Key"] for o in account.fake.s3.list_objects_v2(Bucket="bucket-one")["Contents"]] == before
     assert account.fake.jobs == {}
     assert {operation for operation, _, _ in account.fake.calls} <= {"DescribeTrainingJob"}
@@ -58,13 +51,20 @@ def test_every_code_has_a_rule_and_every_rule_is_used() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py") if path.name != "findings.py")
     unknown = [code for code in re.findall(r'\bfinding\(\s*"([a-z-]+)"', text) if code not in all_findings.RULES]
     assert unknown == []
-    assert [code for code in all_findings.RULES if f'"{code}"' not in text and code.count("-missing") == 0] == []
+    own = all_findings.RULES.keys() - rules.RULES.keys()
+    assert [code for code in own if f'"{code}"' not in text and code.count("-missing") == 0] == []
 
 
-def test_every_finding_has_a_rule_and_every_rule_is_documented() -> None:
-    text = (ROOT / "docs" / "sagemaker.md").read_text(encoding="utf-8")
+def test_every_finding_has_a_rule_and_every_rule_is_documented_once() -> None:
+    """The codes of data are all in docs/data.md, those of the request and the account in docs/sagemaker.md."""
+    pages = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("data", "sagemaker")}
+    listed = [code for text in pages.values() for code in re.findall(r"^\| `([a-z0-9-]+)` \| ", text, re.M)]
+    assert [code for code in all_findings.RULES if listed.count(code) != 1] == []
+    text = "".join(pages.values())
     rows = dict(re.findall(r"^\| `([a-z0-9-]+)` (\| (?:error|warning|unchecked|note) \|.*)", text, re.M))
     for code, rule in all_findings.RULES.items():
+        if code in rules.RULES:
+            continue
         why = rule.why or "what is known beforehand"
         said = rows[code].split(" | ")
         assert (said[0], *said[2:]) == (f"| {rule.severity}", why, f"{rule.fix or '–'} |"), code
@@ -96,12 +96,12 @@ def test_without_credentials_one_finding_says_so(account: World, monkeypatch: py
 def test_roles_that_the_job_cannot_take_on(account: World, role: str, code: str) -> None:
     if role.endswith("lambda"):
         account.fake.iam.create_role(RoleName="lambda", AssumeRolePolicyDocument=trust("lambda.amazonaws.com"))
-    assert codes(_run(account, account.put_records(), role=role)) == [code]
+    assert codes(preflight(account, account.put_records(), role=role)) == [code]
 
 
 def test_permissions_that_iam_denies_are_found(account: World) -> None:
     account.answers.decisions = {"s3:GetObject": "explicitDeny", "s3:PutObject": "implicitDeny"}
-    found = _run(account, account.put_records())
+    found = preflight(account, account.put_records())
     assert codes(found, "error") == ["role-permission"]
     assert codes(found, "warning") == ["role-permission"]
     assert f"s3:GetObject on arn:aws:s3:::bucket-one/{account.folder}/train/*" in found[0].what
@@ -110,7 +110,7 @@ def test_permissions_that_iam_denies_are_found(account: World) -> None:
 
 def test_a_caller_who_may_not_hand_on_the_role_is_told(account: World) -> None:
     account.answers.decisions = {"iam:PassRole": "implicitDeny"}
-    found = _run(account, account.put_records())
+    found = preflight(account, account.put_records())
     assert codes(found) == ["pass-role"]
     assert found[0].fix == "Ask for iam:PassRole."
 
@@ -125,7 +125,7 @@ CALLER = "arn:aws:sts::123456789012:user/moto"
 
 def _allowed(account: World, role: list[Any], caller: list[Any], channels: list[Channel]) -> list[all_findings.Finding]:
     account.answers.policies = {ROLE: role, CALLER: caller}
-    found = _run(account, channels)
+    found = preflight(account, channels)
     return [f for f in found if f.code in ("pass-role", "role-permission", "permissions-unchecked")]
 
 
@@ -207,16 +207,16 @@ def test_a_notebook_whose_own_role_launches_the_job(account: World, monkeypatch:
 
     monkeypatch.setattr(Aws, "call", as_studio)
     account.answers.policies = {role: [S3, LAUNCH]}
-    found = _run(account, account.put_records(), role=role)
+    found = preflight(account, account.put_records(), role=role)
     assert codes(found) == ["pass-role"]
     account.answers.policies = {role: [S3, LAUNCH, MANAGED]}
-    found = _run(account, account.put_records(), role=role)
+    found = preflight(account, account.put_records(), role=role)
     assert codes(found) == [] and "permissions-unchecked" not in codes(found, "unchecked")
 
 
 def test_permissions_granted_leave_nothing_unchecked(account: World) -> None:
     account.answers.decisions = {}
-    assert codes(_run(account, account.put_records()), "unchecked") == ["output-unchecked"]
+    assert codes(preflight(account, account.put_records()), "unchecked") == ["output-unchecked"]
     asked = {
         form["ActionNames.member.1"]: form["PolicySourceArn"]
         for name, form in account.answers.calls
@@ -228,12 +228,12 @@ def test_permissions_granted_leave_nothing_unchecked(account: World) -> None:
 def test_a_bucket_that_is_not_there(account: World) -> None:
     channels = account.put_records()
     channels[1] = replace(channels[1], s3_uri="s3://bucket-none/validation/")
-    assert "bucket-missing" in codes(_run(account, channels))
+    assert "bucket-missing" in codes(preflight(account, channels))
 
 
 def test_a_bucket_in_another_region(account: World) -> None:
     account.fake.s3.create_bucket(Bucket="bucket-west", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    found = _run(account, account.put_records(), output="s3://bucket-west/runs")
+    found = preflight(account, account.put_records(), output="s3://bucket-west/runs")
     assert codes(found) == ["bucket-region"]
     assert "bucket-west is in us-west-2, the job in us-east-1" in found[0].what
 
@@ -247,14 +247,14 @@ def test_a_name_that_is_taken(account: World) -> None:
 def test_quotas_are_asked_by_name(account: World) -> None:
     channels = account.put_records()
     account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 0.0})
-    found = _run(account, channels)
+    found = preflight(account, channels)
     assert codes(found) == ["quota"]
     assert "is 0 in this account, 1 needed" in found[0].what
     spot = "ml.g4dn.xlarge for spot training job usage"
     account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 0.0, spot: 1.0})
-    assert codes(_run(account, channels, spot=True)) == []
+    assert codes(preflight(account, channels, spot=True)) == []
     account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 1.0})
-    assert "quota-unchecked" in codes(_run(account, channels, spot=True), "unchecked")
+    assert "quota-unchecked" in codes(preflight(account, channels, spot=True), "unchecked")
 
 
 def test_a_study_is_told_how_many_run_at_a_time(account: World) -> None:
@@ -268,12 +268,12 @@ def test_a_warm_pool_needs_a_quota_of_its_own(account: World) -> None:
     account.answers.table["ListServiceQuotas"] = quotas(
         {"ml.g4dn.xlarge for training job usage": 2.0, "ml.g4dn.xlarge for training warm pool usage": 0.0}
     )
-    assert codes(_run(account, account.put_records(), keep_alive_min=10)) == ["warm-pool-quota"]
+    assert codes(preflight(account, account.put_records(), keep_alive_min=10)) == ["warm-pool-quota"]
 
 
 def test_quotas_that_may_not_be_asked_are_said_to_be_unchecked(account: World) -> None:
     del account.answers.table["ListServiceQuotas"]
-    found = _run(account, account.put_records())
+    found = preflight(account, account.put_records())
     assert codes(found) == []
     assert "quota-unchecked" in codes(found, "unchecked")
 
@@ -282,13 +282,13 @@ def test_our_own_image_must_be_in_the_registry(account: World) -> None:
     account.put("code/abc/code.tar.gz", b"x")
     config = Config(num_layers=20, image_shape="3,28,28")
     account.answers.table["DescribeImages"] = ("RepositoryNotFoundException", "The repository does not exist")
-    assert "image-missing" in codes(_run(account, [], config, code_uri=CODE))
+    assert "image-missing" in codes(preflight(account, [], config, code_uri=CODE))
     account.answers.table["DescribeImages"] = ("AccessDeniedException", "not authorized")
-    assert "image-unchecked" in codes(_run(account, [], config, code_uri=CODE), "unchecked")
+    assert "image-unchecked" in codes(preflight(account, [], config, code_uri=CODE), "unchecked")
     account.answers.table["DescribeImages"] = {"imageDetails": [{"imageDigest": "sha256:0"}]}
-    assert codes(_run(account, [], config, code_uri=CODE)) == []
+    assert codes(preflight(account, [], config, code_uri=CODE)) == []
     elsewhere = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"
-    assert codes(_run(account, [], config, code_uri=CODE, image=elsewhere)) == ["image-region"]
+    assert codes(preflight(account, [], config, code_uri=CODE, image=elsewhere)) == ["image-region"]
 
 
 # Request, machine, settings
@@ -338,25 +338,25 @@ def test_machines_that_the_algorithm_or_cuda_refuse(kind: str, own: bool, code: 
 
 def test_a_gpu_newer_than_the_wheel_is_noted_where_its_code_runs_all_the_same(account: World) -> None:
     own: dict[str, Any] = {"config": Config(num_layers=20, image_shape="3,28,28"), "code_uri": CODE}
-    (note,) = (f for f in _run(account, [], instance_type="ml.g6.xlarge", **own) if f.code == "instance-untried")
+    (note,) = (f for f in preflight(account, [], instance_type="ml.g6.xlarge", **own) if f.code == "instance-untried")
     assert note.severity == "note" and "its L4 has compute capability 8.9" in note.what
     assert "code for 5.0, 6.0, 7.0, 8.0, 8.6 and no PTX" in note.what
-    (error,) = (f for f in _run(account, [], instance_type="ml.g7e.2xlarge", **own) if f.code == "instance-cuda")
+    (error,) = (f for f in preflight(account, [], instance_type="ml.g7e.2xlarge", **own) if f.code == "instance-cuda")
     assert "its RTX PRO 6000 has compute capability 12.0" in error.what and error.severity == "error"
-    (error,) = (f for f in _run(account, [], instance_type="ml.trn1.2xlarge", **own) if f.code == "instance-cuda")
+    (error,) = (f for f in preflight(account, [], instance_type="ml.trn1.2xlarge", **own) if f.code == "instance-cuda")
     assert "Trainium" in error.what and error.severity == "error"
-    assert "instance-untried" not in codes(_run(account, [], instance_type="ml.g5.xlarge", **own), "note")
+    assert "instance-untried" not in codes(preflight(account, [], instance_type="ml.g5.xlarge", **own), "note")
 
 
 def test_what_another_image_holds_is_its_owner_s_to_know(account: World) -> None:
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
-    found = _run(account, [], Config(num_layers=20), code_uri=CODE, instance_type="ml.p5.48xlarge", image=image)
+    found = preflight(account, [], Config(num_layers=20), code_uri=CODE, instance_type="ml.p5.48xlarge", image=image)
     assert "instance-cuda" in codes(found, "warning") and "instance-cuda" not in codes(found, "error")
 
 
 def test_an_image_of_one_s_own_may_train_on_a_cpu(account: World) -> None:
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"
-    found = _run(account, [], Config(num_layers=20), code_uri=CODE, instance_type="ml.m5.large", image=image)
+    found = preflight(account, [], Config(num_layers=20), code_uri=CODE, instance_type="ml.m5.large", image=image)
     assert "instance-slow" in codes(found, "warning")
 
 
@@ -416,19 +416,19 @@ def test_rules_between_fields(account: World, field: str, change: Any, code: str
 
 
 def test_what_cannot_be_looked_at_is_said(account: World) -> None:
-    found = _run(account, account.put_records(), subnet=("subnet-1",), security_group=("sg-1",), kms_key="k")
+    found = preflight(account, account.put_records(), subnet=("subnet-1",), security_group=("sg-1",), kms_key="k")
     assert {"vpc-unchecked", "kms-unchecked"} <= set(codes(found, "unchecked"))
 
 
 def test_the_algorithm_s_faults_are_among_the_findings(account: World) -> None:
     config = replace(BUILTIN, num_layers=44, image_shape="3,32,32", num_classes=None, mini_batch_size=13)
-    found = _run(account, account.put_records(shape=(32, 32, 3)), config)
-    assert set(codes(found)) == {"depth-image-size", "num-classes-missing", "batch-too-large", "set-below-batch"}
+    found = preflight(account, account.put_records(shape=(32, 32, 3)), config)
+    assert set(codes(found)) == {"depth-image-size", "num-classes-missing", "batch-too-large", "fewer-than-batch"}
 
 
 def test_what_the_data_say_mends_what_is_missing(account: World) -> None:
     config = replace(BUILTIN, num_classes=None, num_training_samples=None)
-    fix = {f.code: f.fix for f in _run(account, account.put_records(), config)}
+    fix = {f.code: f.fix for f in preflight(account, account.put_records(), config)}
     assert fix["num-training-samples-missing"] == "Give --num-training-samples 12."
     assert fix["num-classes-missing"] == "Give --num-classes 3: the labels go up to 2."
 
@@ -446,7 +446,7 @@ def test_no_answer_is_not_called_a_want_of_leave(account: World) -> None:
     account.answers.table["ListServiceQuotas"] = ("ServiceUnavailableException", "come back later")
     account.answers.table["DescribeImages"] = ("AccessDeniedException", "not for you")
     image = f"{ROLE[13:25]}.dkr.ecr.us-east-1.amazonaws.com/mine:1"
-    why = {f.code: f.why for f in _run(account, [], code_uri=CODE, image=image)}
+    why = {f.code: f.why for f in preflight(account, [], code_uri=CODE, image=image)}
     assert (
         why["quota-unchecked"] == "AWS gave no answer" and why["image-unchecked"] == "the credentials here may not ask"
     )
@@ -456,9 +456,9 @@ def test_our_container_does_not_have_this_machine_s_weights(account: World, tmp_
     weights = tmp_path / "mine.params"
     weights.write_bytes(b"")
     config = Config(num_layers=20, image_shape="3,28,28", init=str(weights))
-    assert "init-local" in codes(_run(account, [], config, code_uri=CODE))
+    assert "init-local" in codes(preflight(account, [], config, code_uri=CODE))
     sent = [Channel("init", "s3://bucket-one/weights/")]
-    assert "init-local" not in codes(_run(account, sent, config, code_uri=CODE))
+    assert "init-local" not in codes(preflight(account, sent, config, code_uri=CODE))
 
 
 # Time, money, disk
@@ -471,9 +471,9 @@ def test_each_fault_says_what_the_job_would_have_cost_by_then(account: World) ->
     assert by_code["role-missing"].cost_usd == 0.0
     assert report.estimate is not None and report.price is not None
     started_s = report.estimate.download_s + report.estimate.start_s
-    assert by_code["set-below-batch"].cost_usd == pytest.approx(started_s * 0.7364 / 3600)
+    assert by_code["fewer-than-batch"].cost_usd == pytest.approx(started_s * 0.7364 / 3600)
     text = all_findings.render(report.findings)
-    assert "set-below-batch: train has 1, --mini-batch-size 4" in text
+    assert "fewer-than-batch: train has 1, --mini-batch-size 4" in text
     assert "fails when the algorithm reads its input, $0.01 spent by then: " in text
     assert text.endswith("not launched; --force goes on all the same\n")
 
@@ -492,7 +492,7 @@ def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account:
     (idle,) = (f for f in report.findings if f.code == "gpus-idle")
     assert report.usd is not None and f"${0.75 * report.usd:.2f} of the estimated ${report.usd:.2f}" in idle.what
     assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.fix
-    assert "gpus-idle" not in codes(_run(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
+    assert "gpus-idle" not in codes(preflight(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
     # What is estimated is one GPU's speed.
     alone = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.16xlarge"), account.aws)
     assert report.estimate is not None and alone.estimate is not None
@@ -500,7 +500,7 @@ def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account:
 
 
 def test_machines_that_would_train_the_same_run_twice_stop_the_launch(account: World) -> None:
-    found = {f.code: f for f in _run(account, [], code_uri=CODE, instance_count=2)}
+    found = {f.code: f for f in preflight(account, [], code_uri=CODE, instance_count=2)}
     assert found["machines-idle"].severity == "error" and "$0.02 of the estimated $0.05" in found["machines-idle"].what
 
 
@@ -521,7 +521,10 @@ def test_the_other_jobs_of_a_study_ask_nothing_twice(account: World) -> None:
     assert second.num_reads == first.num_reads and second.price == first.price
     unchecked = [{f.what for f in report.findings if f.severity == "unchecked"} for report in (first, second)]
     assert unchecked[0] == unchecked[1] != set()  # what holds for all is said of all
-    assert codes(first.findings) == [] and codes(second.findings) == ["rec-label", "rec-label"]  # looked at anew
+    assert codes(first.findings) == [] and codes(second.findings) == [
+        "label-out-of-range",
+        "label-out-of-range",
+    ]  # looked at anew
 
 
 def test_findings_of_many_jobs_are_said_once_and_whose_they_are() -> None:
@@ -557,7 +560,7 @@ def test_the_disk_must_hold_data_and_every_checkpoint(account: World, volume_gb:
     config = replace(
         BUILTIN, num_layers=18, image_shape="3,224,224", resize=256, epochs=5, checkpoint_frequency=1, mini_batch_size=4
     )
-    found = _run(account, account.put_records(), config, instance_type="ml.p3.2xlarge", volume_gb=volume_gb)
+    found = preflight(account, account.put_records(), config, instance_type="ml.p3.2xlarge", volume_gb=volume_gb)
     assert [c for c in codes(found) if c.startswith("disk")] == ([code] if code else [])
     if code:
         assert f"--volume-gb {4}" in next(f.fix for f in found if f.code == code)

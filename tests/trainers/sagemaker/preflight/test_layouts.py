@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from tests.support.aws.account import BUILTIN, ROLE, World, build, codes, picture, records, trust, world
-from trainers.config import Config
-from trainers.data.check.rules import Finding
+from tests.support.aws.account import (
+    BUILTIN,
+    CODE,
+    OWN,
+    ROLE,
+    World,
+    build,
+    codes,
+    one,
+    picture,
+    preflight,
+    records,
+    trust,
+)
+from tests.support.aws.account import account_with_image_fixture as account_with_image_fixture
 from trainers.sagemaker.job import request
 from trainers.sagemaker.job.request import Channel
 from trainers.sagemaker.preflight import examine
 
 LISTED = replace(BUILTIN, num_classes=2, num_training_samples=8, resize=32)
-OWN = Config(num_layers=20, image_shape="3,28,28", mini_batch_size=4)
-CODE = "s3://bucket-one/code/abc/code.tar.gz"
 LISTS = ("train", "validation", "train_lst", "validation_lst")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world")) as account:
-        account.put("code/abc/code.tar.gz", b"x")
-        yield account
-
-
-@pytest.fixture
-def account(shared: World) -> World:
-    shared.fresh()
-    shared.answers.table["DescribeImages"] = {"imageDetails": []}
-    return shared
-
-
-def _run(account: World, channels: list[Channel], config: Config = BUILTIN, **options: Any) -> list[Finding]:
-    return examine.run(*build(channels, config, **options), account.aws)
-
-
-def _one(found: list[Finding], code: str) -> Finding:
-    assert code in codes(found), [(f.code, f.what) for f in found]
-    return next(f for f in found if f.code == code)
 
 
 def _shared_images(account: World, rows: dict[str, list[int]], *, apart: bool = False) -> list[Channel]:
@@ -79,25 +65,25 @@ def test_a_list_inside_the_other_s_folder_is_sound(account: World) -> None:
     account.put(
         f"{account.folder}/validation_lst/cars_validation.lst", b"".join(b"%d\t0\t%d.png\n" % (n, n) for n in (8, 10))
     )
-    found = _run(
+    found = preflight(
         account, [channels[0], replace(channels[1], s3_uri=inside), *channels[2:]], replace(LISTED, mini_batch_size=2)
     )
     assert codes(found, "error") == []
 
 
 def test_lists_that_name_the_same_pictures_are_judged_by_them(account: World) -> None:
-    one = _run(account, _shared_images(account, {**SOUND, "validation": [7, 8, 9, 10]}), LISTED)
-    assert set(codes(one)) == {"split-overlap", "lst-unlisted"}  # 11.png is in no list
-    assert _one(one, "split-overlap").what.startswith("1 pictures are in train and in validation")
-    every = _run(account, _shared_images(account, {**SOUND, "validation": [0, 1, 2, 3]}), LISTED)
-    finding = _one(every, "validation-seen")
+    partly = preflight(account, _shared_images(account, {**SOUND, "validation": [7, 8, 9, 10]}), LISTED)
+    assert set(codes(partly)) == {"duplicate-across", "lst-unlisted"}  # 11.png is in no list
+    assert one(partly, "duplicate-across").what.startswith("1 pictures are in train and in validation")
+    every = preflight(account, _shared_images(account, {**SOUND, "validation": [0, 1, 2, 3]}), LISTED)
+    finding = one(every, "validation-seen")
     assert finding.severity == "error" and "all 4 contents of validation are in train" in finding.what
     assert "channel-overlap" not in codes(every)
 
 
 def test_pictures_in_no_list_are_still_said(account: World) -> None:
     channels = _shared_images(account, {"train": list(range(8)), "validation": [8, 9, 10]})
-    found = _run(account, channels, replace(LISTED, mini_batch_size=2))
+    found = preflight(account, channels, replace(LISTED, mini_batch_size=2))
     assert [f.what.partition(": ")[0] for f in found if f.code == "lst-unlisted"] == ["train", "validation"]
     assert all("1 objects are in no list" in f.what and "11.png" in f.what for f in found if f.code == "lst-unlisted")
 
@@ -106,7 +92,7 @@ def test_what_no_list_names_is_not_read_and_stops_nothing(account: World) -> Non
     channels = account.put_listed()
     account.put(f"{account.folder}/train/a/broken.png", b"\x89PNG nothing")
     account.put(f"{account.folder}/train/_SUCCESS", b"")  # as Spark leaves it
-    found = _run(account, channels, replace(BUILTIN, resize=32))
+    found = preflight(account, channels, replace(BUILTIN, resize=32))
     assert codes(found, "error") == []
     assert set(codes(found)) == {"lst-unlisted", "picture-type"}
 
@@ -114,8 +100,8 @@ def test_what_no_list_names_is_not_read_and_stops_nothing(account: World) -> Non
 def test_a_list_that_cannot_be_read_says_so_once(account: World) -> None:
     channels = _shared_images(account, SOUND)
     account.put(f"{account.folder}/train_lst/cars_train.lst", b"0\t0\ta/0.png\r\n2\t0\ta/2.png\r\n")
-    found = _run(account, channels, LISTED)
-    assert codes(found, "error") == ["lst-format"] and "as on Windows" in _one(found, "lst-format").what
+    found = preflight(account, channels, LISTED)
+    assert codes(found, "error") == ["list-crlf"] and "Windows" in one(found, "list-crlf").what
 
 
 # Validation that is training
@@ -124,19 +110,19 @@ def test_a_list_that_cannot_be_read_says_so_once(account: World) -> None:
 def test_validation_that_is_the_training_file_stops_the_launch(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/validation/validation.rec", records(12))
-    finding = _one(_run(account, channels), "validation-seen")
+    finding = one(preflight(account, channels), "validation-seen")
     assert finding.severity == "error" and finding.when == "result" and "all 12 contents" in finding.what
     large = records(300, shape=(64, 64, 3)) * 6  # read in pieces: told by S3's checksum of the whole
     for split in ("train", "validation"):
         account.put(f"{account.folder}/{split}/{split}.rec", large)
-    assert "validation-seen" in codes(_run(account, channels, replace(BUILTIN, num_training_samples=1800)))
+    assert "validation-seen" in codes(preflight(account, channels, replace(BUILTIN, num_training_samples=1800)))
 
 
 def test_some_training_pictures_in_the_validation_file_are_a_warning(account: World) -> None:
     channels = account.put_records()
     account.put(f"{account.folder}/validation/validation.rec", records(6, first=9))  # 9, 10, 11 are in train
-    found = _run(account, channels)
-    assert codes(found) == ["split-overlap"] and "3 pictures" in _one(found, "split-overlap").what
+    found = preflight(account, channels)
+    assert codes(found) == ["duplicate-across"] and "3 pictures" in one(found, "duplicate-across").what
 
 
 # Keys
@@ -147,11 +133,11 @@ def test_archived_objects_cannot_be_downloaded(account: World, kept: str) -> Non
     channels = account.put_records()
     key = f"{account.folder}/train/train.rec"
     account.fake.s3.put_object(Bucket="bucket-one", Key=key, Body=records(12), StorageClass=kept)
-    finding = _one(_run(account, channels), "object-archived")
+    finding = one(preflight(account, channels), "object-archived")
     assert (finding.severity, finding.when) == ("error", "download")
     assert f"1 of 1 objects are in {kept}: {key}" in finding.what
     account.fake.s3.restore_object(Bucket="bucket-one", Key=key, RestoreRequest={"Days": 3})
-    assert codes(_run(account, channels)) == []
+    assert codes(preflight(account, channels)) == []
 
 
 def test_an_archive_that_is_read_at_once_is_sound(account: World) -> None:
@@ -159,7 +145,7 @@ def test_an_archive_that_is_read_at_once_is_sound(account: World) -> None:
     for number, kept in enumerate(("GLACIER_IR", "STANDARD_IA", "INTELLIGENT_TIERING")):
         key = f"{account.folder}/train/{'abc'[number]}/{number}.png"
         account.fake.s3.put_object(Bucket="bucket-one", Key=key, Body=picture(number), StorageClass=kept)
-    assert codes(_run(account, channels, replace(BUILTIN, resize=32))) == []
+    assert codes(preflight(account, channels, replace(BUILTIN, resize=32))) == []
 
 
 def test_a_few_archived_pictures_and_an_archived_list(account: World) -> None:
@@ -168,7 +154,7 @@ def test_a_few_archived_pictures_and_an_archived_list(account: World) -> None:
     for key in (*pictures, f"{account.folder}/validation_lst/validation.lst"):
         data = account.fake.s3.get_object(Bucket="bucket-one", Key=key)["Body"].read()
         account.fake.s3.put_object(Bucket="bucket-one", Key=key, Body=data, StorageClass="GLACIER")
-    found = [f for f in _run(account, channels, replace(BUILTIN, resize=32)) if f.severity == "error"]
+    found = [f for f in preflight(account, channels, replace(BUILTIN, resize=32)) if f.severity == "error"]
     assert [f.code for f in found] == ["object-archived", "object-archived"]
     assert "train: 2 of 12 objects" in found[0].what and "validation_lst: 1 of 1" in found[1].what
 
@@ -185,17 +171,17 @@ def test_an_archive_that_listings_do_not_tell_is_found_when_it_is_read(account: 
     events = account.aws.client("s3").meta.events
     events.register("before-call.s3.GetObject", refuse, unique_id="refuse")
     try:
-        found = _run(account, channels)
+        found = preflight(account, channels)
     finally:
         events.unregister("before-call.s3.GetObject", unique_id="refuse")
     assert codes(found) == ["object-archived", "object-archived"]
-    assert "access tier" in _one(found, "object-archived").what
+    assert "access tier" in one(found, "object-archived").what
 
 
 def test_keys_with_two_slashes_are_refused_when_they_are_downloaded(account: World) -> None:
     channels = account.put_listed()
     account.put(f"{account.folder}/train//a/0.png", picture(200))
-    finding = _one(_run(account, channels, replace(BUILTIN, resize=32)), "key-double-slash")
+    finding = one(preflight(account, channels, replace(BUILTIN, resize=32)), "key-double-slash")
     assert (finding.severity, finding.when) == ("error", "download") and "/train//a/0.png" in finding.what
 
 
@@ -208,11 +194,11 @@ def test_a_prefix_with_two_slashes_is_refused_before_anything_is_uploaded(accoun
 def test_a_key_that_is_a_file_and_a_folder(account: World) -> None:
     channels = account.put_listed()
     account.put(f"{account.folder}/train/a", b"as old tools leave it")
-    finding = _one(_run(account, channels, replace(BUILTIN, resize=32)), "key-file-and-folder")
+    finding = one(preflight(account, channels, replace(BUILTIN, resize=32)), "key-file-and-folder")
     assert finding.severity == "error" and f"{account.folder}/train/a is an object and" in finding.what
     account.fake.s3.delete_object(Bucket="bucket-one", Key=f"{account.folder}/train/a")
     account.put(f"{account.folder}/train/a/", b"")  # a folder made in the console
-    assert codes(_run(account, channels, replace(BUILTIN, resize=32))) == []
+    assert codes(preflight(account, channels, replace(BUILTIN, resize=32))) == []
 
 
 # Our own trainer
@@ -233,7 +219,7 @@ def test_a_class_that_validation_lacks_numbers_no_other_anew(account: World) -> 
         _split(account, "test", {"ant": 1}, 900),
     ]
     for config in (OWN, replace(OWN, num_classes=3)):
-        assert codes(_run(account, channels, config, code_uri=CODE)) == []
+        assert codes(preflight(account, channels, config, code_uri=CODE)) == []
 
 
 def test_what_our_own_trainer_leaves_out_stops_nothing(account: World) -> None:
@@ -251,7 +237,7 @@ def test_what_our_own_trainer_leaves_out_stops_nothing(account: World) -> None:
         account.put(f"{account.folder}/train/{name}", data)
     report = examine.examine(*build(channels, replace(OWN, mini_batch_size=7), code_uri=CODE), account.aws)
     assert codes(report.findings) == []
-    assert report.facts["train"].num_images == 7 and sorted(report.facts["train"].classes) == ["ant", "bee"]
+    assert report.facts["train"].num_images == 7 and report.facts["train"].labels == {0, 1}
 
 
 def test_a_training_split_below_the_batch_stops_our_trainer_too(account: World) -> None:
@@ -259,18 +245,18 @@ def test_a_training_split_below_the_batch_stops_our_trainer_too(account: World) 
         _split(account, "train", {"ant": 2, "bee": 1}, 0),
         _split(account, "validation", {"ant": 1, "bee": 1}, 500),
     ]
-    found = _run(account, channels, OWN, code_uri=CODE)
+    found = preflight(account, channels, OWN, code_uri=CODE)
     assert [f.what for f in found if f.severity == "error"] == ["train has 3, --mini-batch-size 4"]
     small = [_split(account, "train", {"ant": 4, "bee": 4}, 0), channels[1]]
-    assert codes(_run(account, small, OWN, code_uri=CODE)) == []
+    assert codes(preflight(account, small, OWN, code_uri=CODE)) == []
 
 
 def test_the_number_of_training_pictures_after_a_cut_is_not_the_folder_s(account: World) -> None:
     channels = [_split(account, "train", {"ant": 10, "bee": 10}, 0)]
     told = replace(OWN, num_training_samples=14)
-    assert codes(_run(account, channels, told, code_uri=CODE)) == []
+    assert codes(preflight(account, channels, told, code_uri=CODE)) == []
     channels.append(_split(account, "validation", {"ant": 2, "bee": 2}, 500))
-    assert codes(_run(account, channels, told, code_uri=CODE)) == ["samples"]
+    assert codes(preflight(account, channels, told, code_uri=CODE)) == ["samples"]
 
 
 def test_a_packed_data_set_with_a_file_for_each_split(account: World) -> None:
@@ -280,14 +266,14 @@ def test_a_packed_data_set_with_a_file_for_each_split(account: World) -> None:
         account.put(f"{account.folder}/index/{split}.idx", b"0\t0\n")
     account.put(f"{account.folder}/classes.json", b'{"format": 1, "class_names": ["a", "b", "c"]}')
     channels = [Channel("data", f"s3://bucket-one/{account.folder}/")]
-    assert codes(_run(account, channels, OWN, code_uri=CODE)) == []
+    assert codes(preflight(account, channels, OWN, code_uri=CODE)) == []
     account.put(f"{account.folder}/test/test.rec", records(6)[:-100])
-    assert codes(_run(account, channels, OWN, code_uri=CODE)) == ["rec-truncated"]
+    assert codes(preflight(account, channels, OWN, code_uri=CODE)) == ["rec-truncated"]
 
 
 def test_lists_for_our_own_trainer_need_no_content_type(account: World) -> None:
     channels = [replace(channel, content_type=None) for channel in _shared_images(account, SOUND)]
-    assert codes(_run(account, channels, replace(OWN, resize=32), code_uri=CODE)) == []
+    assert codes(preflight(account, channels, replace(OWN, resize=32), code_uri=CODE)) == []
 
 
 # The account
@@ -298,6 +284,6 @@ def test_a_role_is_known_by_its_path_as_well(account: World) -> None:
         RoleName="exec", Path="/service-role/", AssumeRolePolicyDocument=trust("sagemaker.amazonaws.com")
     )
     channels = account.put_records()
-    assert codes(_run(account, channels, role=f"{ROLE.rpartition('/')[0]}/service-role/exec")) == []
-    finding = _one(_run(account, channels, role=f"{ROLE.rpartition('/')[0]}/exec"), "role-missing")
+    assert codes(preflight(account, channels, role=f"{ROLE.rpartition('/')[0]}/service-role/exec")) == []
+    finding = one(preflight(account, channels, role=f"{ROLE.rpartition('/')[0]}/exec"), "role-missing")
     assert "but arn:aws:iam::123456789012:role/service-role/exec" in finding.what

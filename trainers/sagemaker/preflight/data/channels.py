@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainers.config import Config
+from trainers.data.check.findings import Findings
+from trainers.data.check.pictures import check_classes
 from trainers.data.check.rules import Finding
 from trainers.errors import TrainerError
 from trainers.sagemaker import errors
@@ -20,7 +22,7 @@ from trainers.sagemaker.preflight.data import lists as lint_lists
 from trainers.sagemaker.preflight.data import pictures as lint_pictures
 from trainers.sagemaker.preflight.data import records
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, channels, some
-from trainers.sagemaker.preflight.findings import finding
+from trainers.sagemaker.preflight.findings import finding, of_channel
 
 LISTS = {"train_lst": "train", "validation_lst": "validation"}
 _PICTURE_TYPES = ("application/x-image", "image/png", "image/jpeg")
@@ -69,6 +71,7 @@ def check(
     findings += _between(request, given, facts, stops_at_overlap=not is_builtin and not config.allow_overlap)
     # Without a validation channel our own trainer cuts one from the training pictures, and trains on fewer.
     is_cut = not is_builtin and not any(channel.name == "validation" for channel in channels(request))
+    findings += _classes(facts, config.num_classes)
     findings += _against(config, facts, is_cut=is_cut)
     return findings, facts
 
@@ -82,7 +85,8 @@ def _demanded(given: Mapping[str, Channel], config: Config, is_builtin: bool) ->
     listed = any(given[name].content_type in _PICTURE_TYPES for name in names if name in given)
     if (listed and not any(c.attributes for c in given.values())) or any(name in given for name in LISTS):
         names += list(LISTS)
-    findings += [finding("channel-missing", f"there is no {name} channel") for name in names if name not in given]
+    missing = [name for name in names if name not in given]
+    findings += [finding("channel-missing", f"there is no {name} channel", fix="Give it.") for name in missing]
     for channel in given.values():
         if channel.name in _IGNORED or channel.kind == "AugmentedManifestFile":
             continue
@@ -95,7 +99,7 @@ def _demanded(given: Mapping[str, Channel], config: Config, is_builtin: bool) ->
                 finding("distribution", f"{channel.name}: S3DataDistributionType is {channel.distribution}")
             )
     if listed and config.resize is None:
-        findings.append(finding("resize-unset", "pictures of their own sizes, and no --resize"))
+        findings.append(finding("resize-missing", "pictures of their own sizes, and no --resize"))
     return findings
 
 
@@ -201,7 +205,7 @@ def _neighbours(channel: Channel, facts: Facts) -> list[Finding]:
         return []
     return [
         finding(
-            "prefix-neighbours",
+            "channel-prefix",
             f"{channel.name}: {channel.uri} also takes in {some(beside)}",
             fix=f"Say {channel.uri}/, with the slash.",
         )
@@ -255,23 +259,22 @@ def _between(
                 findings.append(finding("channel-overlap", f"{one.name} {one.uri} and {other.name} {other.uri}"))
             else:
                 stops = stops_at_overlap and (one.name, other.name) == ("train", "test")
-                findings += _shared(one.name, other.name, facts, "test-overlap" if stops else "split-overlap")
+                findings += _shared(one.name, other.name, facts, "test-overlap" if stops else "duplicate-across")
     output = request.get("OutputDataConfig", {}).get("S3OutputPath", "")
     for channel in given.values():
         if channel.kind == "S3Prefix" and output and _is_inside(output + "/", channel.uri):
             findings.append(finding("output-in-input", f"--output {output} is inside {channel.name}, {channel.uri}"))
-    train, validation = (facts.get(name, Facts()).classes for name in ("train", "validation"))
-    differing = [name for name in sorted(train.keys() & validation.keys()) if train[name] != validation[name]]
-    if differing:
-        name = differing[0]
-        findings.append(
-            finding(
-                "classes-differ",
-                f"{name} is {_numbers(train[name])} in train and {_numbers(validation[name])} in validation"
-                + (f"; {len(differing) - 1} more" if len(differing) > 1 else ""),
-            )
-        )
     return findings
+
+
+def _classes(facts: Mapping[str, Facts], num_classes: int | None) -> list[Finding]:
+    """The check of classes over the splits whose labels are all known; nothing is said without those of training."""
+    known = [facts[name].part for name in _SPLITS if name in facts and facts[name].all_labels]
+    parts = [part for part in known if part is not None and len(part)]
+    found = Findings()
+    if parts and parts[0].name == "train":
+        check_classes(parts, num_classes, found)
+    return of_channel("", found)
 
 
 def _shared(one: str, other: str, facts: Mapping[str, Facts], code: str) -> list[Finding]:
@@ -307,15 +310,6 @@ def _against(config: Config, facts: Mapping[str, Facts], *, is_cut: bool) -> lis
                     f"--num-training-samples {asked:,}, the train channel has about {train.num_images:,}",
                 )
             )
-    if train is not None and train.all_labels and train.labels and config.num_classes is not None:
-        unused = sorted(set(range(config.num_classes)) - train.labels)
-        if unused:
-            findings.append(
-                finding(
-                    "classes-unused",
-                    f"no training picture has label {_numbers(unused)}, --num-classes {config.num_classes}",
-                )
-            )
     return findings
 
 
@@ -328,8 +322,9 @@ def below_batch(config: Config, sizes: Mapping[str, float], *, is_builtin: bool)
     cut = ", or raise --validation-fraction where validation is cut from the training pictures"
     return [
         finding(
-            "set-below-batch",
+            "fewer-than-batch",
             f"{name} has {size:,}, --mini-batch-size {batch}",
+            why="" if is_builtin else "our trainer needs a batch of training pictures",
             fix=f"Lower --mini-batch-size to {size} or less{cut if name == 'validation' else ''}." if size else "",
         )
         for name, size in small.items()
@@ -345,7 +340,3 @@ def _overlap(one: Channel, other: Channel) -> bool:
 def _is_inside(uri: str, folder: str) -> bool:
     """Whether every key under ``uri`` is also under ``folder``: plain beginnings, as S3 takes them."""
     return uri.startswith(folder)
-
-
-def _numbers(labels: Sequence[int] | frozenset[int]) -> str:
-    return some([str(label) for label in sorted(labels)], 5)

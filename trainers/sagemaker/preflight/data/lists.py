@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from trainers.config import Config
+from trainers.data.check.examine import NOTHING
+from trainers.data.check.findings import CheckedSplit, Findings
+from trainers.data.check.lists import check_lines, check_paths, listed_split
+from trainers.data.check.pictures import check_labels
 from trainers.data.check.rules import Finding
 from trainers.data.readers import lists
-from trainers.data.readers.lists import ListRules, Row
+from trainers.data.readers.layouts import Form
+from trainers.data.readers.lists import ListRules
 from trainers.sagemaker.aws.objects import Object, Objects
-from trainers.sagemaker.preflight.data.facts import Channel, Facts, label_fault, label_findings, some
-from trainers.sagemaker.preflight.findings import finding
+from trainers.sagemaker.preflight.data.facts import Channel, Facts, num_labels, some
+from trainers.sagemaker.preflight.findings import finding, of_channel
 
 _LONGEST_LIST_BYTES = 128 * 2**20
 _MANIFEST_BYTES = 2**20
@@ -39,35 +45,46 @@ def check_list(
         return []
     if file.size > _LONGEST_LIST_BYTES:
         return [finding("data-unchecked", f"{channel.name}: {file.key} is too large to read here")]
-    data = objects.read(channel.bucket, file.key)
-    name = f"{channel.name}: {file.key}"
-    written = ListRules.of(data)
-    if written.crlf or written.bom:
-        fault = (
-            "lines end as on Windows: each path ends in a carriage return"
-            if written.crlf
-            else ("a byte order mark before the first index")
-        )
-        return [finding("lst-format", f"{name}: {fault}")]
-    num_labels = config.num_classes if config.multi_label and config.num_classes is not None else 1
-    lines = list(lists.rows(io.BytesIO(data)))
-    rows = [row for row in lines if isinstance(row, Row) and len(row.labels) == num_labels]
-    if len(rows) < len(lines) or not lines:
-        first = next((line for line in lines if not isinstance(line, Row) or len(line.labels) != num_labels), None)
-        shown = "it is empty"
-        if first is not None:
-            seen = f"{len(first.labels)} labels" if isinstance(first, Row) else repr(first.text[:80])
-            shown = f"line {first.line}: {seen}"
-        bad = f"{len(lines) - len(rows):,} of {len(lines):,} lines are not index, {num_labels} label(s) and path"
-        return [finding("lst-format", f"{name}: {bad}; {shown}")]
-    findings = []
-    repeated = [index for index, times in Counter(row.index for row in rows).items() if times > 1]
-    if repeated:
-        findings.append(finding("lst-index", f"{name}: {len(repeated):,} numbers come twice, such as {repeated[0]}"))
-    if not config.multi_label:
-        findings += _labels(name, rows, config, picture_facts)
-    findings += _paths(name, rows, pictures, picture_facts)
-    return findings
+    data = objects.read(channel.bucket, file.key) if file.size else b""
+    uri, found, labels = channel.uri_of(file.key), Findings(), num_labels(config)
+    rows, is_read = check_lines(uri, ListRules.of(data), lists.rows(io.BytesIO(data)), labels, found)
+    if is_read:
+        place = _Prefix(pictures, picture_facts.objects)
+        there = check_paths(uri, rows, place, found)
+        empty = [row.path for row in there if place.sizes[place.key(row.path)] == 0]
+        found.add_all("picture-unreadable", uri, range(len(empty)), lambda at: f"{empty[at]}: no bytes")
+        picture_facts.num_images = len(there) - len(empty)
+        picture_facts.listed = frozenset(place.key(row.path) for row in rows)
+        part = picture_facts.part = listed_split(uri, pictures.name, rows, NOTHING, labels, None)
+        picture_facts.all_labels = True
+        check_labels(part, config.num_classes, found)
+    return of_channel(channel.name, found)
+
+
+class _Prefix:
+    """A channel's prefix as the place of a list's pictures."""
+
+    def __init__(self, channel: Channel, objects: list[Object]) -> None:
+        self._channel = channel
+        self._folder = channel.prefix if channel.prefix.endswith("/") or not channel.prefix else channel.prefix + "/"
+        self.sizes = {o.key: o.size for o in objects}
+        self._by_lower = {key.lower(): key for key in self.sizes}
+
+    def key(self, relative: str) -> str:
+        return self._folder + relative.removeprefix("./")
+
+    def path(self, relative: str) -> str:
+        return self._channel.uri_of(self.key(relative))
+
+    def has(self, relative: str) -> bool:
+        return self.key(relative) in self.sizes
+
+    def similar(self, relative: str) -> str | None:
+        key = self._by_lower.get(self.key(relative).lower())
+        return None if key is None else key[len(self._folder) :]
+
+    def escapes(self, relative: str) -> str | None:
+        return lists.leads_out(relative)
 
 
 def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[list[Finding], Facts]:
@@ -119,47 +136,14 @@ def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[
                 )
             )
         if not config.multi_label:
-            labels = [(n, _number(v[label])) for n, v in enumerate(parsed, start=1)]
-            faults = [(f"line {n}", f) for n, value in labels if (f := label_fault(value, config))]
-            findings += label_findings("lst-label", name, faults, len(labels))
+            facts.part, found = _labelled(channel, [value[label] for value in parsed]), Findings()
+            wrong = np.flatnonzero(np.isnan(facts.part.labels))
+            found.add_all("label-not-integral", channel.uri, wrong, lambda at: f"line {at + 1}: {parsed[at][label]!r}")
+            check_labels(facts.part, config.num_classes, found)
+            findings += of_channel(channel.name, found)
     if size <= _MANIFEST_BYTES:
-        facts.num_images = len(parsed)
+        facts.num_images, facts.all_labels = len(parsed), True
     return findings, facts
-
-
-def _labels(name: str, rows: list[Row], config: Config, facts: Facts) -> list[Finding]:
-    labels = [row.labels[0] for row in rows]
-    faults = [(f"line {row.line}", fault) for row in rows if (fault := label_fault(row.labels[0], config))]
-    facts.labels = frozenset(int(label) for label in labels if abs(label) < 2**31)
-    facts.all_labels = True
-    folders: dict[str, set[int]] = {}
-    for row, label in zip(rows, labels, strict=True):
-        folder = row.path.rpartition("/")[0].rpartition("/")[2]
-        if folder and abs(label) < 2**31:
-            folders.setdefault(folder, set()).add(int(label))
-    facts.classes = {folder: frozenset(values) for folder, values in folders.items()}
-    return label_findings("lst-label", name, faults, len(labels))
-
-
-def _paths(name: str, rows: list[Row], pictures: Channel, facts: Facts) -> list[Finding]:
-    """Listed pictures that are not there, and the other way round; what is there counts."""
-    sizes = {o.key: o.size for o in facts.objects}
-    folder = pictures.prefix if pictures.prefix.endswith("/") or not pictures.prefix else pictures.prefix + "/"
-    wanted = [folder + row.path.removeprefix("./") for row in rows]
-    missing = [path for path in wanted if path not in sizes]
-    empty = [path for path in wanted if sizes.get(path) == 0]
-    facts.num_images = len(wanted) - len(missing) - len(empty)
-    facts.listed = frozenset(wanted)
-    findings = []
-    if missing:
-        findings.append(
-            finding("lst-path", f"{name}: {len(missing):,} of {len(wanted):,} pictures are not there: {some(missing)}")
-        )
-    if empty:
-        findings.append(
-            finding("picture-empty", f"{name}: {len(empty):,} listed pictures have no bytes: {some(empty)}")
-        )
-    return findings
 
 
 def unlisted(given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[Finding]:
@@ -178,6 +162,18 @@ def unlisted(given: Mapping[str, Channel], facts: Mapping[str, Facts]) -> list[F
                 what = f"{len(others):,} objects are in no list: {some(sorted(others))}"
                 findings.append(finding("lst-unlisted", f"{split}: {what}"))
     return findings
+
+
+def _labelled(channel: Channel, labels: list[Any]) -> CheckedSplit:
+    return CheckedSplit(
+        name=channel.name,
+        path=channel.uri,
+        form=Form.MANIFEST,
+        looks=NOTHING,
+        labels=np.array([_number(label) for label in labels], np.float64),
+        place=lambda index: f"line {index + 1}",
+        file_name=lambda _: "",
+    )
 
 
 def _number(value: Any) -> float:

@@ -1,7 +1,6 @@
-"""The preflight of data that still lie on this machine: the data room's own check, in the preflight's words.
+"""The preflight of data that still lie on this machine: the check of data, as ``python -m trainers.data check``.
 
-Enters: paths and config. Leaves: findings whose codes are those of ``python -m trainers.data check`` with ``local-``
-before them (``docs/data.md`` lists them).
+Enters: paths and config. Leaves: findings, less those that packing and sending the data settle.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from trainers.data.check.rules import Finding
 from trainers.errors import BadData
 from trainers.sagemaker.aws.uri import is_s3
 from trainers.sagemaker.options import CHANNELS, JobOptions
+from trainers.sagemaker.preflight.data.facts import num_labels
 from trainers.sagemaker.preflight.findings import finding
 
 if TYPE_CHECKING:
     from trainers.data.check.findings import CheckedSplit
 
-PREFIX = "local-"
 # What is packed anew before it is sent may have a form that the built-in itself does not read, and each channel gets a
 # prefix of its own.
 _FIXED_BY_SENDING = ("not-for-the-job", "unknown-form", "channel-neighbour")
+_FIXED_BY_PACKING = ("list-duplicate-index",)
 
 
 def named(paths: Sequence[Path], options: JobOptions) -> list[tuple[str, Path]]:
@@ -46,6 +46,7 @@ def check(
 
     job = data.Job(
         num_classes=config.num_classes,
+        num_labels=num_labels(config),
         image_shape=config.shape if config.image_shape is not None else None,
         resize=config.resize,
     )
@@ -61,6 +62,7 @@ def check(
     parts = {part.name: part for part in checked.parts}
     parts |= {name: part for name, path in sent for part in checked.parts if part.path == path and name != "data"}
     unused = _folders_of_test(checked.parts) if is_builtin else []
+    fixed = _FIXED_BY_SENDING if shown else (*_FIXED_BY_SENDING, *_FIXED_BY_PACKING)
     findings = []
     if not shown:
         whole = [path.resolve() for _, path in sent]
@@ -68,10 +70,10 @@ def check(
         findings += [finding("channel-overlap", f"{path} is given for two channels") for path in same]
     for item in checked.findings:
         file = Path(item.file)
-        if item.code in _FIXED_BY_SENDING or any(one == file or one in file.parents for one in unused):
+        if item.code in fixed or any(one == file or one in file.parents for one in unused):
             continue
         what, fix = _real(item.what, shown), _real(item.fix, shown)
-        findings.append(replace(item, code=PREFIX + item.code, what=what, fix=fix, why=item.why.rstrip(".")))
+        findings.append(replace(item, what=what, fix=fix, why=item.why.rstrip(".")))
     if "validation" in parts and _is_all_copied(parts["validation"], checked.findings):
         what = f"all {len(parts['validation']):,} pictures of {parts['validation'].path} are in train"
         findings.append(finding("validation-seen", _real(what, shown)))
@@ -101,7 +103,7 @@ def _folders_of_test(parts: Sequence[CheckedSplit]) -> list[Path]:
     """Where the test split is, if that is a place of its own."""
     from trainers.data.readers.folder import SPLIT_FOLDERS
 
-    places = [part.path for part in parts if part.name == "test"]
+    places = [Path(part.path) for part in parts if part.name == "test"]
     places = [path for path in places if [part.path for part in parts].count(path) == 1]
     named = SPLIT_FOLDERS["test"]
     return [path.parent if path.is_file() and path.parent.name in named else path for path in places]

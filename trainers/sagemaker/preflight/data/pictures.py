@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+
 from trainers.config import Config
+from trainers.data.check.examine import NOTHING, look_at_files
+from trainers.data.check.findings import CheckedSplit, Findings
+from trainers.data.check.pictures import check_looks
 from trainers.data.check.rules import Finding
 from trainers.data.readers.folder import PICTURE_SUFFIXES
+from trainers.data.readers.layouts import Form
 from trainers.sagemaker.aws.objects import Object, Objects
-from trainers.sagemaker.preflight.data.facts import (
-    HEADER_BYTES,
-    PICTURES,
-    SAMPLED,
-    WHOLE_PICTURE_BYTES,
-    Channel,
-    Facts,
-    picture_fault,
-    picture_findings,
-    some,
-)
-from trainers.sagemaker.preflight.findings import finding
+from trainers.sagemaker.preflight.data.facts import PICTURES, Channel, Facts, some
+from trainers.sagemaker.preflight.findings import finding, of_channel
+
+# A picture is read whole up to here; of a larger one the header alone.
+WHOLE_PICTURE_BYTES = 2 * 2**20
+HEADER_BYTES = 2**16
+SAMPLED = 6  # pictures a channel
 
 
 def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Finding]:
@@ -25,11 +28,9 @@ def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Fin
     pictures = read(channel, facts, is_builtin=is_builtin)
     empty = [o.key for o in pictures if o.size == 0] if facts.listed is None else []  # of a list's: said of the list
     others = [o.key for o in facts.objects if o.suffix not in PICTURES] if is_builtin else []
-    findings = []
-    if empty:
-        findings.append(
-            finding("picture-empty", f"{channel.name}: {len(empty):,} objects have no bytes: {some(empty)}")
-        )
+    found = Findings()
+    found.add_all("picture-unreadable", channel.uri, range(len(empty)), lambda at: f"{empty[at]}: no bytes")
+    findings = of_channel(channel.name, found)
     if others:
         findings.append(
             finding("picture-type", f"{channel.name}: {len(others):,} objects are named otherwise: {some(others)}")
@@ -40,17 +41,42 @@ def check_names(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Fin
 def check_sample(
     channel: Channel, facts: Facts, objects: Objects, config: Config, *, is_builtin: bool
 ) -> list[Finding]:
-    """Faults of a few pictures: the smallest, the largest and some between. Raises AwsError."""
-    faults = []
+    """The check of pictures over a few: the smallest, the largest and some between. Raises AwsError."""
+    found = Findings()
     pictures = read(channel, facts, is_builtin=is_builtin)
     sample = choose([o for o in pictures if o.suffix in PICTURES and o.size and not o.archive])
-    for picture in sample:
-        is_whole = picture.size <= WHOLE_PICTURE_BYTES
-        data = objects.read(channel.bucket, picture.key, 0, picture.size if is_whole else HEADER_BYTES)
-        fault = picture_fault(data, picture.key, config, is_whole=is_whole)
-        if fault is not None:
-            faults.append((fault[0], picture.key, fault[1]))
-    return picture_findings(channel.name, faults, len(sample))
+    found.looked_at(channel.uri, len(sample))
+    for is_whole in (True, False):
+        keys = [o.key for o in sample if (o.size <= WHOLE_PICTURE_BYTES) == is_whole]
+        source = _Read([objects.read(channel.bucket, key, 0, None if is_whole else HEADER_BYTES) for key in keys], keys)
+        part = CheckedSplit(
+            name=channel.name,
+            path=channel.uri,
+            form=Form.FOLDER,
+            looks=look_at_files(source, deep=is_whole, hashes=False),
+            labels=np.full(len(keys), np.nan),
+            place=source.name,
+            file_name=source.name,
+        )
+        check_looks(part, config.shape if config.image_shape is not None else None, config.resize, found)
+    return of_channel(channel.name, found)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Pictures that were read, with their keys."""
+
+    pictures: list[bytes]
+    keys: list[str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int) -> bytes:
+        return self.pictures[index]
+
+    def name(self, index: int) -> str:
+        return self.keys[index]
 
 
 def read(channel: Channel, facts: Facts, *, is_builtin: bool) -> list[Object]:
@@ -78,15 +104,23 @@ def check_folders(channel: Channel, facts: Facts, classes: list[str], config: Co
     """
     start = len(channel.prefix)
     pictures = read(channel, facts, is_builtin=False)
-    loose = [o.key for o in pictures if "/" not in o.key[start:].lstrip("/")]
-    facts.num_images = len(pictures) - len(loose)
-    facts.classes = {name: frozenset((classes.index(name),)) for name in sorted(folders(channel, facts))}
-    facts.labels, facts.all_labels = frozenset().union(*facts.classes.values()), True
+    parts = [(o.key, o.key[start:].lstrip("/").partition("/")) for o in pictures]
+    loose = [key for key, (_, slash, _) in parts if not slash]
+    keys = [key for key, (_, slash, _) in parts if slash]
+    facts.num_images, facts.all_labels = len(keys), True
+    facts.part = CheckedSplit(
+        name=channel.name,
+        path=channel.uri,
+        form=Form.FOLDER,
+        looks=NOTHING,
+        labels=np.array([classes.index(folder) for _, (folder, slash, _) in parts if slash], np.float64),
+        place=keys.__getitem__,
+        file_name=keys.__getitem__,
+        class_names=tuple(classes),
+    )
     findings = []
-    if channel.name == "train" and len(classes) < 2:
-        findings.append(
-            finding("folder-classes", f"{channel.name}: {channel.uri} has {len(classes)} folders of pictures")
-        )
+    if channel.name == "train" and not classes:
+        findings.append(finding("folder-classes", f"{channel.name}: {channel.uri} has no folder of pictures"))
     elif channel.name == "train" and config.num_classes is not None and len(classes) != config.num_classes:
         findings.append(
             finding(
