@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from reports.baselines import Baseline, baseline
 from reports.board.checks import Finding, findings
-from reports.board.runs import REPORT, BoardQuery, column, read
+from reports.board.runs import PARENT, REPORT, STUDY_DIRECTION, BoardQuery, column, read
 from reports.board.table import tabulate
 from reports.document import text
+from reports.metrics import judged
 from tracking import names
 from tracking.frame.query import HasUri
 
@@ -18,18 +20,19 @@ from tracking.frame.query import HasUri
 _NO_DIGEST = " "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """Scores that compare with one another: the same split of the same pictures.
 
     ``digest`` is empty where the runs did not log which pictures their score is from; ``runs`` are the finished
-    candidates, ``table`` has a row for each of their configurations.
+    candidates, ``table`` has a row for each of their configurations; ``baseline`` is what no network should be below.
     """
 
     dataset: str
     digest: str
     runs: pd.DataFrame
     table: pd.DataFrame
+    baseline: Baseline | None
 
     @property
     def key(self) -> str:
@@ -38,7 +41,10 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """Everything a leaderboard says; of ``runs``, all that were read, the next four are parts."""
+    """Everything a leaderboard says; of ``runs``, all that were read, the next five are parts.
+
+    ``parents`` are the runs that only hold others: they have no score of their own, or repeat that of a run in them.
+    """
 
     ask: BoardQuery
     store: HasUri
@@ -47,6 +53,7 @@ class Board:
     failed: pd.DataFrame
     running: pd.DataFrame
     sources: pd.DataFrame
+    parents: pd.DataFrame
     table: pd.DataFrame
     pages: list[Page]
     findings: list[Finding]
@@ -60,13 +67,17 @@ class Board:
 def build(store: HasUri, ask: BoardQuery) -> Board:
     """Read, sort into pages, tabulate, look for what is wrong."""
     runs = read(store, ask)
+    scores = column(runs, f"metrics.{ask.metric}")
+    ask = replace(ask, metric=judged(ask.metric, scores, ask.better, _study_direction(runs.loc[scores.notna()])))
     pretext = column(runs, f"tags.{names.PRETEXT}").notna()
     status = runs["status"]
     ended_badly = status.isin(["FAILED", "KILLED"])
     report = column(runs, f"tags.{REPORT}").notna()
-    finished = runs.loc[(status == "FINISHED") & ~pretext & ~report].copy()
+    parent = _only_parents(runs, ask)
+    finished = runs.loc[(status == "FINISHED") & ~pretext & ~report & ~parent].copy()
     finished["page"] = _page_keys(finished)
     table = tabulate(finished, ask)
+    pages = _pages(store, ask, finished, table)
     return Board(
         ask=ask,
         store=store,
@@ -75,10 +86,31 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
         failed=runs.loc[ended_badly],
         running=runs.loc[~ended_badly & (status != "FINISHED")],
         sources=runs.loc[pretext & (status == "FINISHED")],
+        parents=runs.loc[parent & (status == "FINISHED")],
         table=table,
-        pages=_pages(finished, table),
-        findings=findings(runs, finished, table, ask),
+        pages=pages,
+        findings=findings(
+            runs, finished, table, ask, {key: one.baseline for one in pages for key in one.table["page"]}
+        ),
     )
+
+
+def _study_direction(runs: pd.DataFrame) -> str:
+    """The direction of the Optuna studies that the runs are trials of, where they have one and the same."""
+    said = set(column(runs, f"tags.{STUDY_DIRECTION}").dropna())
+    return {"MINIMIZE": "lower", "MAXIMIZE": "higher"}.get(said.pop(), "") if len(said) == 1 else ""
+
+
+def _only_parents(runs: pd.DataFrame, ask: BoardQuery) -> pd.Series[Any]:
+    """Which runs have nested ones, at least one of them scored, and no score but one that those have too."""
+    score = pd.to_numeric(column(runs, f"metrics.{ask.metric}")).astype("float64")
+    inside = score.notna() & column(runs, f"tags.{PARENT}").notna()
+    scores_in: dict[str, set[float]] = {}
+    for parent, value in zip(column(runs, f"tags.{PARENT}")[inside], score[inside], strict=True):
+        scores_in.setdefault(str(parent), set()).add(value)
+    own = zip(runs["run_id"], score, strict=True)
+    alone = [run in scores_in and (value != value or value in scores_in[run]) for run, value in own]
+    return pd.Series(alone, index=runs.index, dtype=bool)
 
 
 def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
@@ -94,7 +126,7 @@ def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series(keys, index=runs.index, dtype=object)
 
 
-def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
+def _pages(store: HasUri, ask: BoardQuery, runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
     """The page with most ranked rows first, then by key."""
     pages = []
     for key, rows in table.groupby("page", sort=True):
@@ -102,5 +134,7 @@ def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
         datasets = sorted({str(d) for d in runs.loc[runs["page"] == key, "dataset"].dropna()})
         rows = rows.reset_index(drop=True)
         rows.attrs = dict(table.attrs)
-        pages.append(Page(", ".join(datasets), digest, runs.loc[runs["page"] == key], rows))
+        here = runs.loc[runs["page"] == key]
+        known = baseline(store, here, ask.split) if digest else None
+        pages.append(Page(dataset=", ".join(datasets), digest=digest, runs=here, table=rows, baseline=known))
     return sorted(pages, key=lambda p: (-int(p.table["rank"].notna().sum()), -len(p.table), p.key))

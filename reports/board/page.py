@@ -6,13 +6,27 @@ import shlex
 
 import pandas as pd
 
+from reports import baselines
 from reports.board import answer, missing
 from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather
 from reports.board.runs import column
 from reports.document import Document, text
-from reports.document.document import Bullets, Code, Column, Heading, Listing, Paragraph, Span, Table, joined
+from reports.document.document import (
+    Bullets,
+    Code,
+    Column,
+    Heading,
+    Listing,
+    Paragraph,
+    Span,
+    Table,
+    Text,
+    joined,
+    spans,
+)
+from reports.metrics import Metric, suggested
 from reports.store import export_lines
 from tracking import names
 from tracking.frame import load
@@ -91,7 +105,10 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
     blocks: list[Table | Paragraph | Heading] = [
         Table(cells.ranking(table, ask, connection.public(board.store.tracking_uri)), leader, more),
         Paragraph(_legend(whole, board), "note"),
+        *_direction(ask.metric),
     ]
+    if page.baseline is not None and names.accuracy(ask.split) in whole.columns:
+        blocks += baselines.blocks(whole, page.baseline, ask.split, cells.decimals(whole, ask))
     both = answer.depth_by_start(whole, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
@@ -99,6 +116,26 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
     if took is not None:
         blocks += [Heading("What it took", 3), Table(took, (), more)]
     return blocks
+
+
+def _direction(metric: str) -> list[Paragraph]:
+    """Which way another metric was ranked, and how that is known."""
+    if not isinstance(metric, Metric) or (metric.known_by == "vocabulary" and metric.better == "higher"):
+        return []
+    first, other = ("highest", "lower") if metric.better == "higher" else ("lowest", "higher")
+    if not metric.known_by:
+        said = (
+            f"Whether a higher or a lower {metric} is better is not known; ranked highest first. Say which with ",
+            *(Code("--higher-is-better"), " or ", Code("--lower-is-better"), "."),
+        )
+        return [Paragraph(said, "warning")]
+    how: dict[str, Text] = {
+        "flag": ", as asked.",
+        "vocabulary": ".",
+        "study": (", the direction of its Optuna study; ", Code(f"--{other}-is-better"), " reverses it."),
+        "name": (", a guess from its name; ", Code(f"--{other}-is-better"), " reverses it."),
+    }
+    return [Paragraph((f"Ranked by {metric}, the {first} first", *spans(how[metric.known_by])), "note")]
 
 
 def _legend(table: pd.DataFrame, board: Board) -> str:
@@ -194,7 +231,9 @@ def _other_metrics(num_runs: int, board: Board) -> Paragraph:
     if not other:
         return Paragraph(said)
     listed = joined([(Code(m),) for m in other])
-    best = next((m for m in other if "acc" in m.lower()), other[0])
+    best = suggested([m for m in found if ("metric", m) not in names.ALL])
+    if not best:
+        return Paragraph((f"{said} Other metrics: ", *listed, "."))
     command = shlex.join(["python", "-m", "reports", "leaderboard", "--metric", best])
     return Paragraph((f"{said} Other metrics: ", *listed, "; to rank by one: ", Code(command), "."))
 
