@@ -24,6 +24,8 @@ _NO_DIGEST = " "
 class Page:
     """Scores that compare with one another: the same split of the same pictures.
 
+    ``sweeps`` are the table's rows that one row stands for, the best of its sweep: parent run -> those below it.
+
     ``digest`` is empty where the runs did not log which pictures their score is from; ``runs`` are the finished
     candidates, ``table`` has a row for each of their configurations; ``baseline`` is what no network should be below.
     """
@@ -33,6 +35,7 @@ class Page:
     runs: pd.DataFrame
     table: pd.DataFrame
     baseline: Baseline | None
+    sweeps: dict[str, list[int]]
 
     @property
     def key(self) -> str:
@@ -105,11 +108,11 @@ def _only_parents(runs: pd.DataFrame, ask: BoardQuery) -> pd.Series[Any]:
     """Which runs have nested ones, at least one of them scored, and no score but one that those have too."""
     score = pd.to_numeric(column(runs, f"metrics.{ask.metric}")).astype("float64")
     inside = score.notna() & column(runs, f"tags.{PARENT}").notna()
-    scores_in: dict[str, set[float]] = {}
+    scores_in: dict[str, set[str]] = {}  # in six digits: a best score may have been computed another way, or rounded
     for parent, value in zip(column(runs, f"tags.{PARENT}")[inside], score[inside], strict=True):
-        scores_in.setdefault(str(parent), set()).add(value)
+        scores_in.setdefault(str(parent), set()).add(f"{value:.6g}")
     own = zip(runs["run_id"], score, strict=True)
-    alone = [run in scores_in and (value != value or value in scores_in[run]) for run, value in own]
+    alone = [run in scores_in and (value != value or f"{value:.6g}" in scores_in[run]) for run, value in own]
     return pd.Series(alone, index=runs.index, dtype=bool)
 
 
@@ -126,6 +129,17 @@ def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series(keys, index=runs.index, dtype=object)
 
 
+def _sweeps(table: pd.DataFrame, runs: pd.DataFrame) -> dict[str, list[int]]:
+    """Of each parent run with three rows or more those after its first; none where the table is one sweep."""
+    parent_of = dict(zip(runs["run_id"], column(runs, f"tags.{PARENT}"), strict=True))
+    rows_of: dict[str, list[int]] = {}
+    for row, run_ids in enumerate(table["run_ids"]):
+        parents = {parent_of[run] for run in run_ids}
+        if len(parents) == 1 and isinstance(parent := parents.pop(), str):
+            rows_of.setdefault(parent, []).append(row)
+    return {p: rows[1:] for p, rows in rows_of.items() if 2 < len(rows) < len(table)}
+
+
 def _pages(store: HasUri, ask: BoardQuery, runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
     """The page with most ranked rows first, then by key."""
     pages = []
@@ -136,5 +150,14 @@ def _pages(store: HasUri, ask: BoardQuery, runs: pd.DataFrame, table: pd.DataFra
         rows.attrs = dict(table.attrs)
         here = runs.loc[runs["page"] == key]
         known = baseline(store, here, ask.split) if digest else None
-        pages.append(Page(dataset=", ".join(datasets), digest=digest, runs=here, table=rows, baseline=known))
+        pages.append(
+            Page(
+                dataset=", ".join(datasets),
+                digest=digest,
+                runs=here,
+                table=rows,
+                baseline=known,
+                sweeps=_sweeps(rows, here),
+            )
+        )
     return sorted(pages, key=lambda p: (-int(p.table["rank"].notna().sum()), -len(p.table), p.key))

@@ -17,6 +17,7 @@ from reports.document.document import (
     Bullets,
     Code,
     Column,
+    Folded,
     Heading,
     Listing,
     Paragraph,
@@ -26,7 +27,7 @@ from reports.document.document import (
     joined,
     spans,
 )
-from reports.metrics import Metric, suggested
+from reports.metrics import Metric, suggested, value_text
 from reports.store import export_lines
 from tracking import names
 from tracking.frame import load
@@ -95,17 +96,20 @@ def _title(page: Page, board: Board) -> tuple[Span, ...]:
     return (f"{data}{count}{split} pictures ", Code(page.digest))
 
 
-def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
+def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading | Folded]:
     ask = board.ask
     whole = page.table
-    table = whole.head(ask.top) if ask.top else whole
+    below = {row for rows in page.sweeps.values() for row in rows}
+    lines = whole.loc[[row not in below for row in range(len(whole))]] if below else whole
+    table = lines.head(ask.top) if ask.top else lines
     table.attrs = dict(whole.attrs)
     leader = tuple(i for i, r in enumerate(table["rank"]) if not text.is_missing(r) and r == 1)
-    more = len(whole) - len(table)
-    blocks: list[Table | Paragraph | Heading] = [
+    more = len(lines) - len(table)
+    blocks: list[Table | Paragraph | Heading | Folded] = [
         Table(cells.ranking(table, ask, connection.public(board.store.tracking_uri)), leader, more),
         Paragraph(_legend(whole, board), "note"),
         *_direction(ask.metric),
+        *(_sweep(page, board, parent) for parent in page.sweeps),
     ]
     if page.baseline is not None and names.accuracy(ask.split) in whole.columns:
         blocks += baselines.blocks(whole, page.baseline, ask.split, cells.decimals(whole, ask))
@@ -116,6 +120,25 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
     if took is not None:
         blocks += [Heading("What it took", 3), Table(took, (), more)]
     return blocks
+
+
+def _sweep(page: Page, board: Board, parent: str) -> Folded:
+    """The rest of a sweep, whose best row is in the ranking."""
+    ask, rows = board.ask, page.table.iloc[page.sweeps[parent]]
+    place = dict(zip(board.runs["run_id"], board.runs["experiment_id"], strict=True))
+    called = dict(zip(board.runs["run_id"], board.runs["run_name"], strict=True))
+    uri = connection.public(board.store.tracking_uri)
+    at = cells.run_text(parent, place.get(parent, rows["experiment_id"].iloc[0]), uri)
+    places = cells.decimals(page.table, ask)
+    items = [
+        f"{label}: {value_text(ask.metric, score, places)}{'' if text.is_missing(rank) else f', rank {rank}'}"
+        for label, score, rank in zip(rows["label"], rows[ask.metric], rows["rank"], strict=True)
+    ]
+    more = len(items) - ask.top if ask.top else 0
+    listed = (*items[: ask.top], f"{more} more; --top 0 shows all") if more > 0 else tuple(items)
+    name = f"{text.one_line(called.get(parent) or '')} ".lstrip()
+    count = text.plural(len(rows), "more configuration")
+    return Folded((f"Sweep {name}", at, f": {count}; its best is in the table"), listed)
 
 
 def _direction(metric: str) -> list[Paragraph]:

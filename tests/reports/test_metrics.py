@@ -96,12 +96,12 @@ def test_a_metric_that_mixes_shares_and_percentages_is_judged_as_a_whole(filler:
 
 def test_a_parent_that_repeats_its_childs_score_is_no_candidate(filler: Filler) -> None:
     parent = filler.run("sweep", params={"budget": 2}, metrics={"test_accuracy": 0.85})
-    for lr, value in ((0.1, 0.85), (0.2, 0.80)):
+    for lr, value in ((0.1, 0.8 + 5 / 100), (0.2, 0.80)):  # 0.8500000000000001
         filler.run(params={"learning_rate": lr}, metrics={"test_accuracy": value}, tags={"mlflow.parentRunId": parent})
     unscored = filler.run("cv", tags={"mlflow.parentRunId": parent})
     filler.run(params={"fold": 1}, metrics={"test_accuracy": 0.7}, tags={"mlflow.parentRunId": unscored})
     board = reports.leaderboard(filler.uri)
-    assert board["test_accuracy"].tolist() == [0.85, 0.80, 0.70]
+    assert board["test_accuracy"].tolist() == pytest.approx([0.85, 0.80, 0.70])
     assert parent not in {run for ids in board["run_ids"] for run in ids}
     assert "another tool" not in board.to_text(), "neither parent lacks a score"
 
@@ -189,3 +189,22 @@ def test_the_logged_share_of_the_commonest_class_is_enough(filler: Filler) -> No
     page = board_text(filler)
     assert "(92.3 %); its balanced accuracy is 50.0 %." in page
     assert "balanced accuracy" in page and "macro-F1" in page and "48.0 %" in page
+
+
+def test_a_sweep_among_other_runs_is_one_row_that_unfolds(filler: Filler) -> None:
+    parent = filler.run("my sweep", params={"budget": 4})
+    for i in range(4):
+        settings = trained(34, test=0.80 + i / 100, learning_rate=(i + 1) / 10)
+        settings["tags"]["mlflow.parentRunId"] = parent
+        filler.run(**settings)
+    filler.run(**trained(18, test=0.815))
+    board = reports.leaderboard(filler.uri)
+    assert board["rank"].tolist() == [1, 2, 3, 4, 5], "the frame has all of them"
+    page = plain(board.to_text())
+    table = page[page.index("|   #") : page.index("\n\n", page.index("|   #"))]
+    assert len(table.splitlines()) == 2 + 2, "the best of the sweep and the other run"
+    assert f"- Sweep my sweep `{parent[:8]}`: 3 more configurations; its best is in the table" in page
+    assert page.count("  - 34 layers") == 3 and "80.0 %, rank 5" in page
+    assert "<details><summary>Sweep my sweep" in board.to_text("html")
+    alone = reports.leaderboard(filler.uri, filter="params.num_layers = '34'")
+    assert "Sweep" not in alone.to_text(), "all rows are of it"
