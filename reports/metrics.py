@@ -73,7 +73,7 @@ def judged(name: str, values: pd.Series[Any], asked: str = "", study: str = "") 
 
 def could_be_share(metric: str) -> bool:
     """Whether the name is of something between 0 and 1, or 0 and 100 %, such as an accuracy, F1 or error rate."""
-    return bool(_SHARES.intersection(words(metric)[-1:]))
+    return bool(_SHARES.intersection(words(metric)[-1:])) and not metric.lower().startswith(("rank", "neg"))
 
 
 def between(values: pd.Series[Any], low: float, high: float) -> bool:
@@ -88,6 +88,8 @@ def words(metric: str) -> list[str]:
     follows ``at``, ``per`` or ``to`` is no part of it: ``precision_at_recall_90``.
     """
     found: list[str] = []
+    if re.match(r"(std|stderr|var|variance)[^A-Za-z]", metric.lower()):
+        return []  # the spread of a score is none: scikit-learn's std_test_score
     for part in re.split(r"[^A-Za-z0-9]+", metric):
         pieces = [part] if _word(part) else re.findall(r"[A-Z]+\d*(?![a-z])|[A-Z]?[a-z]+\d*", part)
         if found and part.lower() in ("at", "per", "to", "by", "over"):

@@ -130,10 +130,12 @@ def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _sweeps(table: pd.DataFrame, runs: pd.DataFrame) -> dict[str, list[int]]:
-    """Of each parent run with three rows or more those after its first; none where the table is one sweep."""
+    """Of each parent run with three ranked rows or more those after its first; none where the table is one sweep."""
     parent_of = dict(zip(runs["run_id"], column(runs, f"tags.{PARENT}"), strict=True))
     rows_of: dict[str, list[int]] = {}
-    for row, run_ids in enumerate(table["run_ids"]):
+    for row, (run_ids, rank) in enumerate(zip(table["run_ids"], table["rank"], strict=True)):
+        if text.is_missing(rank):
+            continue
         parents = {parent_of[run] for run in run_ids}
         if len(parents) == 1 and isinstance(parent := parents.pop(), str):
             rows_of.setdefault(parent, []).append(row)

@@ -42,7 +42,7 @@ LOWER = """
     mean_score_time rank_test_score perplexity hd95 false_negatives negative_log_likelihood ECE bits_per_byte
     time_to_accuracy mean_absolute_percentage_error cross_entropy word-error-rate fid50k
 """
-UNKNOWN = "objective value best_C epoch lr grad_norm sometimes lossless commit total_flos costume timestamp scorer"
+UNKNOWN = "std_test_score objective value best_C epoch lr grad_norm sometimes lossless commit total_flos costume scorer"
 
 
 def test_the_direction_is_guessed_by_whole_words() -> None:
@@ -92,6 +92,14 @@ def test_a_metric_that_mixes_shares_and_percentages_is_judged_as_a_whole(filler:
     page = reports.leaderboard(filler.uri, metric="val_acc").to_text()
     assert "val_acc is between 0 and 1 in 1 run and above 1 in 2" in page
     assert "97.0 %" not in page and "92.5" in page
+
+
+@pytest.mark.parametrize("name", ["rank_test_score", "neg_error", "epoch"])
+def test_what_is_no_share_is_not_called_one(filler: Filler, name: str) -> None:
+    for depth, value in ((18, 1), (34, 2), (50, 3)):
+        filler.run(params={"depth": depth}, metrics={name: value})
+    page = reports.leaderboard(filler.uri, metric=name).to_text()
+    assert "%" not in page and "What looks wrong" not in page
 
 
 def test_a_parent_that_repeats_its_childs_score_is_no_candidate(filler: Filler) -> None:
@@ -197,7 +205,9 @@ def test_a_sweep_among_other_runs_is_one_row_that_unfolds(filler: Filler) -> Non
         settings = trained(34, test=0.80 + i / 100, learning_rate=(i + 1) / 10)
         settings["tags"]["mlflow.parentRunId"] = parent
         filler.run(**settings)
-    filler.run(**trained(18, test=0.815))
+    other = trained(18, test=0.815)
+    other["metrics"]["test_loss"] = 0.5
+    filler.run(**other)
     board = reports.leaderboard(filler.uri)
     assert board["rank"].tolist() == [1, 2, 3, 4, 5], "the frame has all of them"
     page = plain(board.to_text())
@@ -206,5 +216,7 @@ def test_a_sweep_among_other_runs_is_one_row_that_unfolds(filler: Filler) -> Non
     assert f"- Sweep my sweep `{parent[:8]}`: 3 more configurations; its best is in the table" in page
     assert page.count("  - 34 layers") == 3 and "80.0 %, rank 5" in page
     assert "<details><summary>Sweep my sweep" in board.to_text("html")
+    unranked = plain(reports.leaderboard(filler.uri, metric="test_loss").to_text())
+    assert "Sweep" not in unranked, "there is no best"
     alone = reports.leaderboard(filler.uri, filter="params.num_layers = '34'")
     assert "Sweep" not in alone.to_text(), "all rows are of it"
