@@ -51,6 +51,15 @@ def parser() -> argparse.ArgumentParser:
         "--filter", default="", metavar="TEXT", help="MLflow's filter language, such as \"params.dataset = 'digits'\""
     )
     board.add_argument("--metric", default="test_accuracy", metavar="NAME", help="what ranks (default: %(default)s)")
+    way = board.add_mutually_exclusive_group()
+    way.add_argument(
+        "--lower-is-better",
+        dest="higher_is_better",
+        action="store_false",
+        default=None,
+        help="rank the lowest first (default: what is known of the metric, or guessed by its name)",
+    )
+    way.add_argument("--higher-is-better", action="store_true", default=None, help="rank the highest first")
     board.add_argument("--by", metavar="A,B", help="settings that make a row (default: the whole configuration)")
     board.add_argument("--columns", metavar="A,B", help="more parameters, metrics or tags to show")
     which = board.add_mutually_exclusive_group()
@@ -143,6 +152,7 @@ def _frame(asked: argparse.Namespace) -> LeaderboardFrame:
         best=asked.best,
         at_step=asked.at_step,
         top=asked.top,
+        higher_is_better=asked.higher_is_better,
     )
 
 

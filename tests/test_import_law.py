@@ -30,7 +30,9 @@ _ORDER = {
     "tracking": (
         "names words < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
-    "reports": "errors stats store < document < metrics < charts settings significance < board < runs < __main__",
+    "reports": (
+        "errors stats store < document < metrics < charts settings significance baselines < board < runs < __main__"
+    ),
     "trainers": (
         "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate predict jobs"
         " < __main__"

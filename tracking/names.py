@@ -325,6 +325,25 @@ def top_k_accuracy(split: str, k: int) -> str:
     return f"{split}_top{k}_accuracy"
 
 
+def balanced_accuracy(split: str) -> str:
+    """Metric: the mean over the classes of the share that is recognised."""
+    return f"{split}_balanced_accuracy"
+
+
+def macro_f1(split: str) -> str:
+    """Metric: the mean over the classes of F1, the harmonic mean of precision and recall."""
+    return f"{split}_macro_f1"
+
+
+def majority_accuracy(split: str) -> str:
+    """Metric: the accuracy of always answering the split's commonest class, which a network has to exceed."""
+    return f"{split}_majority_accuracy"
+
+
+# What is logged with a split's accuracy and depends on how common its classes are.
+BY_CLASS = (balanced_accuracy, macro_f1, majority_accuracy)
+
+
 def _metric(key: str, title: str, help_: str, **rest: Any) -> Name:
     return Name(key=key, kind="metric", type=float, title=title, help=help_, **rest)
 
@@ -343,6 +362,15 @@ METRICS: tuple[Name, ...] = (
     _accuracy(TEST_ACCURACY, "test", "of the checkpoint that validation chose, on every test picture once"),
     _metric(TEST_LOSS, "test loss", "mean cross-entropy", unit="nats", low=0, better="lower"),
     *(_accuracy(top_k_accuracy(split, 5), f"{split} top-5", "label among the 5 likeliest") for split in SPLITS),
+    *(
+        _accuracy(name(split), f"{split} {title}", help_)
+        for split in SPLITS[1:]
+        for name, title, help_ in (
+            (balanced_accuracy, "balanced", "mean recall of the classes"),
+            (macro_f1, "macro-F1", "mean F1 of the classes"),
+            (majority_accuracy, "commonest class", "of always answering the commonest class"),
+        )
+    ),
     *(_metric(num_images(split), f"{split} images", "pictures the score was computed on", low=1) for split in SPLITS),
     _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: the checkpoint that is kept"),
     _metric(BEST_EPOCH, "best epoch", "the epoch of the kept checkpoint, from 1", low=1),

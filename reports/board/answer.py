@@ -19,7 +19,7 @@ def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdic
     """The answer for one page; ``table`` is best first, ``verdict`` compares its first two rows."""
     ranked = table.loc[table["rank"].notna()]
     known = names.ALL.get(("metric", ask.metric))
-    what = f"{known.title} accuracy" if known is not None and metrics.is_share(ask.metric) else ask.metric
+    what = f"{known.title} accuracy" if known is not None and "accuracy" in ask.metric else ask.metric
     on = f" on {dataset}" if dataset else ""
     if ranked.empty:
         return (f"No configuration{on} has a {what} yet: nothing is ranked.",)

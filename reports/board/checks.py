@@ -6,12 +6,14 @@ Each finding is one sentence and the runs it is about; nothing is corrected here
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from reports import metrics
+from reports.baselines import Baseline
 from reports.board.runs import BoardQuery, column, is_seed
 from reports.document import text
 from reports.metrics import impossible
@@ -31,10 +33,22 @@ class Finding:
     purpose: str = "Fix"
 
 
-def findings(runs: pd.DataFrame, finished: pd.DataFrame, table: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
-    """Everything found, worst first. ``runs`` are all, ``finished`` the candidates, ``table`` their configurations."""
+def findings(
+    runs: pd.DataFrame,
+    finished: pd.DataFrame,
+    table: pd.DataFrame,
+    ask: BoardQuery,
+    baselines: Mapping[str, Baseline | None],
+) -> list[Finding]:
+    """Everything found, worst first.
+
+    ``runs`` are all, ``finished`` the candidates, ``table`` their configurations, ``baselines`` those of its pages.
+    """
     return [
         *_impossible(runs),
+        *_nan(runs),
+        *_scales(finished, ask),
+        *_no_better(table, ask, baselines),
         *_flagged(runs),
         *_unreadable(runs),
         *_digests(finished),
@@ -59,6 +73,65 @@ def _impossible(runs: pd.DataFrame) -> list[Finding]:
             high = "" if known.high is None else f"at most {text.number(known.high)}"
             legal = f", but must be {text.join([w for w in (low, high) if w])}"
         found.append(Finding(f"{metric} is {text.number(value, 6)}{legal}; the value is ignored.", (run_id,)))
+    return found
+
+
+def _nan(runs: pd.DataFrame) -> list[Finding]:
+    """Scores that are not a number: as good as none, but there was a run."""
+    read = set(runs["run_id"])
+    metrics_of: dict[str, list[str]] = {}
+    for run, name in runs.attrs.get("nan", []):
+        if run in read:
+            metrics_of.setdefault(run, []).append(name.partition(".")[2])
+    runs_of: dict[tuple[str, ...], list[str]] = {}
+    for run, listed in metrics_of.items():
+        runs_of.setdefault(tuple(listed), []).append(run)
+    return [
+        Finding(
+            f"{text.join(list(listed))} {'is' if len(listed) == 1 else 'are'} NaN, not a number, as after a training"
+            " that diverged; counted as missing.",
+            tuple(ids),
+        )
+        for listed, ids in sorted(runs_of.items())
+    ]
+
+
+def _scales(finished: pd.DataFrame, ask: BoardQuery) -> list[Finding]:
+    """A share that some runs logged in 0..1 and others in percent."""
+    values = column(finished, f"metrics.{ask.metric}").astype("float64")
+    if ("metric", ask.metric) in names.ALL or not metrics.could_be_share(ask.metric):
+        return []
+    if not metrics.between(values.dropna(), 0, 100):
+        return []
+    shares, percent = finished.loc[(values > 0) & (values <= 1)], finished.loc[values > 1]
+    if shares.empty or percent.empty:
+        return []
+    fewer = shares if len(shares) <= len(percent) else percent
+    return [
+        Finding(
+            f"{ask.metric} is between 0 and 1 in {text.plural(len(shares), 'run')} and above 1 in {len(percent)}, as if"
+            " some were shares and others percentages: they are ranked as plain numbers, so the ranking is wrong where"
+            " the two mix. Log all of them alike, or choose runs of one kind with --filter.",
+            tuple(fewer["run_id"]),
+        )
+    ]
+
+
+def _no_better(table: pd.DataFrame, ask: BoardQuery, baselines: Mapping[str, Baseline | None]) -> list[Finding]:
+    """Networks that know no more than which class is the commonest."""
+    accuracy, balanced = names.accuracy(ask.split), names.balanced_accuracy(ask.split)
+    if accuracy not in table.columns:
+        return []
+    found = []
+    for _, row in table.iterrows():
+        known = baselines.get(row["page"])
+        if known is None or known.exceeded_by(row[accuracy]):
+            continue
+        said = f"{row['label']}: {text.percent(row[accuracy])} accuracy is not better than always answering"
+        said += f" {text.one_line(known.commonest) or 'the commonest class'} ({text.percent(known.accuracy)})"
+        if not text.is_missing(row.get(balanced)):
+            said += f"; its balanced accuracy is {text.percent(row[balanced])}"
+        found.append(Finding(f"{said}.", tuple(row["run_ids"])))
     return found
 
 

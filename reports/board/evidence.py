@@ -35,7 +35,7 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
     ranked = page.table.loc[page.table["rank"].notna()]
     uris = dict(zip(page.runs["run_id"], page.runs["artifact_uri"], strict=True))
     split = board.ask.split
-    leaders = [row for _, row in ranked.head(2).iterrows()] if metrics.is_share(board.ask.metric) else []
+    leaders = [row for _, row in ranked.head(2).iterrows()] if metrics.is_proportion(board.ask.metric) else []
     predicted = [of_row(board.store, row, uris, split) for row in leaders]
     verdict = compare(predicted[0] or [], predicted[1] or []) if len(predicted) == 2 else None
     if not with_figures:
@@ -61,7 +61,7 @@ def pareto(page: Page, board: Board, name: str) -> list[Figure]:
     """Score against money where it is known of two rows or more, else against time."""
     shown = page.table.iloc[: board.ask.top or None]
     ranked = shown.loc[shown["rank"].notna()]
-    if not metrics.is_share(board.ask.metric):
+    if not metrics.is_share(board.ask.metric) or not metrics.higher_is_better(board.ask.metric):
         return []
     for column, title, unit in ((names.COST_USD, "cost a run", "USD"), ("time_s", "time a run", "s")):
         known = ranked.loc[ranked[column].notna() & (ranked[column] > 0)]

@@ -20,6 +20,7 @@ from reports.document import document
 from reports.document.json_text import FORMAT, plain
 from reports.document.report import WITHOUT_CSV, Report
 from reports.document.text import one_line
+from reports.metrics import higher_is_better
 from tracking import names
 
 EXPERIMENT = "reports"
@@ -69,6 +70,7 @@ def as_dict(board: Board) -> dict[str, Any]:
             {
                 "dataset": one.dataset,
                 "digest": one.digest,
+                "commonest_class_accuracy": None if one.baseline is None else one.baseline.accuracy,
                 "answer": document.plain(sentence(one.table, one.name, board.ask, verdict)),
                 "significant": None if verdict is None else verdict.significant,
                 "p_value": None if verdict is None else plain(verdict.difference.p_value),
@@ -80,6 +82,7 @@ def as_dict(board: Board) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "metric": board.ask.metric,
+        "higher_is_better": higher_is_better(board.ask.metric),
         "by": list(board.ask.by),
         "pages": pages,
         "findings": [{"text": f.text, "run_ids": list(f.run_ids), "command": f.command} for f in board.findings],

@@ -59,13 +59,15 @@ def leaderboard(
     best: str = "",
     at_step: int | None = None,
     top: int = 100,
+    higher_is_better: bool | None = None,
 ) -> LeaderboardFrame:
     """Rank the configurations of a store (default: this directory's) over their seeds.
 
     ``filter`` is in MLflow's language, ``metric`` what ranks, ``by`` the settings that make a row (default: the whole
     configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
     at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
-    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). Raises
+    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all).
+    ``higher_is_better`` says which way the metric ranks (None: what is known of it, or guessed by its name). Raises
     ReportError when there is nothing to rank or a name is unknown.
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments
@@ -78,6 +80,7 @@ def leaderboard(
         best=best,
         at_step=at_step,
         top=top,
+        better="" if higher_is_better is None else "higher" if higher_is_better else "lower",
     )
     board = build(open_store(store), ask)
     frame = LeaderboardFrame(board.table)

@@ -6,13 +6,28 @@ import shlex
 
 import pandas as pd
 
+from reports import baselines
 from reports.board import answer, missing
 from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather
 from reports.board.runs import column
 from reports.document import Document, text
-from reports.document.document import Bullets, Code, Column, Heading, Listing, Paragraph, Span, Table, joined
+from reports.document.document import (
+    Bullets,
+    Code,
+    Column,
+    Folded,
+    Heading,
+    Listing,
+    Paragraph,
+    Span,
+    Table,
+    Text,
+    joined,
+    spans,
+)
+from reports.metrics import Metric, suggested, value_text
 from reports.store import export_lines
 from tracking import names
 from tracking.frame import load
@@ -84,22 +99,28 @@ def _title(page: Page, board: Board) -> tuple[Span, ...]:
     return (f"{data}{count}{split} pictures ", Code(page.digest))
 
 
-def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
+def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading | Folded]:
     ask = board.ask
     whole = page.table
-    table = whole.head(ask.top) if ask.top else whole
+    below = {row for rows in page.sweeps.values() for row in rows}
+    lines = whole.loc[[row not in below for row in range(len(whole))]] if below else whole
+    table = lines.head(ask.top) if ask.top else lines
     table.attrs = dict(whole.attrs)
     leader = tuple(i for i, r in enumerate(table["rank"]) if not text.is_missing(r) and r == 1)
-    more = len(whole) - len(table)
+    more = len(lines) - len(table)
     columns, cut = cells.ranking(table, ask, connection.public(board.store.tracking_uri))
-    blocks: list[Table | Paragraph | Heading] = [
+    blocks: list[Table | Paragraph | Heading | Folded] = [
         Table(columns, leader, more, named=1),
         *_cut(cut),
         Paragraph(_legend(whole, board), "note"),
+        *_direction(ask.metric),
+        *(_sweep(page, board, parent) for parent in page.sweeps),
     ]
     same = whole.attrs["pages"][str(whole["page"].iloc[0])]["same"]
     if same:
         blocks.append(Paragraph(f"Unless a name says otherwise: {', '.join(same)}.", "note"))
+    if page.baseline is not None and names.accuracy(ask.split) in whole.columns:
+        blocks += baselines.blocks(whole, page.baseline, ask.split, cells.decimals(whole, ask))
     both = answer.depth_by_start(whole, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
@@ -117,6 +138,45 @@ def _cut(settings: list[str]) -> list[Paragraph]:
     said = f"{text.plural(len(settings), 'more setting')} {'differs' if len(settings) == 1 else 'differ'}: "
     rest = f", and {len(settings) - MOST_NAMED} more" if len(settings) > MOST_NAMED else ""
     return [Paragraph((said, Code(f"--columns {few}"), f"{rest}."), "note")]
+
+
+def _sweep(page: Page, board: Board, parent: str) -> Folded:
+    """The rest of a sweep, whose best row is in the ranking."""
+    ask, rows = board.ask, page.table.iloc[page.sweeps[parent]]
+    place = dict(zip(board.runs["run_id"], board.runs["experiment_id"], strict=True))
+    called = dict(zip(board.runs["run_id"], board.runs["run_name"], strict=True))
+    uri = connection.public(board.store.tracking_uri)
+    at = cells.run_text(parent, place.get(parent, rows["experiment_id"].iloc[0]), uri)
+    places = cells.decimals(page.table, ask)
+    items = [
+        f"{label}: {value_text(ask.metric, score, places)}{'' if text.is_missing(rank) else f', rank {rank}'}"
+        for label, score, rank in zip(rows["label"], rows[ask.metric], rows["rank"], strict=True)
+    ]
+    more = len(items) - ask.top if ask.top else 0
+    listed = (*items[: ask.top], f"{more} more; --top 0 shows all") if more > 0 else tuple(items)
+    name = f"{text.one_line(called.get(parent) or '')} ".lstrip()
+    count = text.plural(len(rows), "more configuration")
+    return Folded((f"Sweep {name}", at, f": {count}; its best is in the table"), listed)
+
+
+def _direction(metric: str) -> list[Paragraph]:
+    """Which way another metric was ranked, and how that is known."""
+    if not isinstance(metric, Metric) or (metric.known_by == "vocabulary" and metric.better == "higher"):
+        return []
+    first, other = ("highest", "lower") if metric.better == "higher" else ("lowest", "higher")
+    if not metric.known_by:
+        said = (
+            f"Whether a higher or a lower {metric} is better is not known; ranked highest first. Say which with ",
+            *(Code("--higher-is-better"), " or ", Code("--lower-is-better"), "."),
+        )
+        return [Paragraph(said, "warning")]
+    how: dict[str, Text] = {
+        "flag": ", as asked.",
+        "vocabulary": ".",
+        "study": (", the direction of its Optuna study; ", Code(f"--{other}-is-better"), " reverses it."),
+        "name": (", a guess from its name; ", Code(f"--{other}-is-better"), " reverses it."),
+    }
+    return [Paragraph((f"Ranked by {metric}, the {first} first", *spans(how[metric.known_by])), "note")]
 
 
 def _legend(table: pd.DataFrame, board: Board) -> str:
@@ -212,7 +272,9 @@ def _other_metrics(num_runs: int, board: Board) -> Paragraph:
     if not other:
         return Paragraph(said)
     listed = joined([(Code(m),) for m in other])
-    best = next((m for m in other if "acc" in m.lower()), other[0])
+    best = suggested([m for m in found if ("metric", m) not in names.ALL])
+    if not best:
+        return Paragraph((f"{said} Other metrics: ", *listed, "."))
     command = shlex.join(["python", "-m", "reports", "leaderboard", "--metric", best])
     return Paragraph((f"{said} Other metrics: ", *listed, "; to rank by one: ", Code(command), "."))
 

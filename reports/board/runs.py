@@ -17,16 +17,26 @@ import numpy as np
 import pandas as pd
 
 from reports.errors import ReportError
-from reports.metrics import higher_is_better
+from reports.metrics import higher_is_better, judged, nearest, split_of
 from tracking import names
 from tracking.frame import histories, load
 from tracking.frame.query import HasUri
 from tracking.store import connection
 
-_SEEDS = {"seed", "random_seed", "random_state", "data_seed", "seed_everything"}
+# ``split_seed`` and its like make other data, not another training of the same.
+_SEEDS = frozenset(
+    "seed random_seed random_state data_seed seed_everything manual_seed rng_seed global_seed np_seed numpy_seed"
+    " torch_seed torch_manual_seed pytorch_seed tf_seed python_seed seed_value train_seed training_seed model_seed"
+    " init_seed base_seed main_seed exp_seed run_seed randomseed randomstate manualseed globalseed seedvalue".split()
+)
 SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
 # On the runs that hold reports themselves (``--log``): they are not candidates.
 REPORT = "report"
+PARENT = "mlflow.parentRunId"
+# Optuna's MLflow callback says by it which way its study looks for the best: MINIMIZE or MAXIMIZE.
+STUDY_DIRECTION = "direction"
+# How other tools call the number of examples that a score is of.
+_COUNTS = {"validation": ("eval_samples", "val_samples"), "test": ("predict_samples", "test_samples", "example_count")}
 _TAGS = (
     names.FINGERPRINT,
     names.INIT_LABEL,
@@ -42,6 +52,8 @@ _TAGS = (
     names.REPLAY_PROBLEMS,
     names.FLAGGED,
     REPORT,
+    PARENT,
+    STUDY_DIRECTION,
 )
 
 
@@ -51,7 +63,8 @@ class BoardQuery:
 
     ``metric`` ranks. ``by`` are the settings that make a row (empty: the whole configuration). ``columns`` are extra
     parameters, metrics or tags to show. ``best`` names the metric at whose best epoch the curves' values are taken,
-    ``at_step`` an epoch; without either the last value counts. ``top`` rows are shown a page (0: all).
+    ``at_step`` an epoch; without either the last value counts. ``top`` rows are shown a page (0: all). ``better`` is
+    which way the metric is better, ``higher`` or ``lower``; empty: what is known, or guessed by its name.
     """
 
     experiments: tuple[str, ...] | None = None
@@ -62,6 +75,7 @@ class BoardQuery:
     best: str = ""
     at_step: int | None = None
     top: int = 100
+    better: str = ""
 
     def __post_init__(self) -> None:
         if self.best and self.at_step is not None:
@@ -70,8 +84,7 @@ class BoardQuery:
     @property
     def split(self) -> str:
         """The split whose digest decides what compares: the metric's own, or the test split."""
-        head = self.metric.removeprefix("best_").partition("_")[0]
-        return head if head in names.SPLITS else "test"
+        return split_of(self.metric) or "test"
 
 
 METRICS = (
@@ -79,6 +92,7 @@ METRICS = (
     names.VALIDATION_ACCURACY,
     names.BEST_VALIDATION_ACCURACY,
     names.TEST_ACCURACY,
+    *(score(split) for split in ("validation", "test") for score in names.BY_CLASS),
     names.num_images("train"),
     names.num_images("validation"),
     names.num_images("test"),
@@ -98,6 +112,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     columns = [
         *SETTING_COLUMNS,
         *(f"metrics.{m}" for m in dict.fromkeys((*METRICS, ask.metric, *([ask.best] if ask.best else [])))),
+        *(f"metrics.{count}" for count in _COUNTS.get(ask.split, ())),
         *(f"tags.{t}" for t in (*_TAGS, f"{ask.split}_dataset_digest")),
         f"datasets.{ask.split}",
         *named,
@@ -119,7 +134,8 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
     if ask.metric != names.TEST_ACCURACY:
-        _demand_metric(runs, ask.metric)
+        _demand_metric(store, ask, runs, ask.metric)
+    _count_examples(runs, ask)
     runs["seed"] = _seeds(runs)
     runs["init"] = _init(runs)
     runs["dataset"] = column(runs, "params.dataset")
@@ -135,10 +151,10 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
 
 def is_seed(param: str) -> bool:
     """Whether a parameter is a seed by its name or the last part of it: ``clf__random_state``, ``data/seed``."""
-    return re.split(r"__|[./]", param)[-1] in _SEEDS
+    return re.split(r"__|[./:]", param)[-1].lower().replace("-", "_") in _SEEDS
 
 
-class _Shared(list[tuple[str, str, str]]):
+class _Shared(list[Any]):
     """A list that is one and the same in every copy: pandas copies a frame's attributes with each column taken."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
@@ -149,6 +165,7 @@ def as_written(runs: pd.DataFrame) -> pd.DataFrame:
     """The frame with the text of every parameter that could not be read: it is still a setting."""
     texts: dict[str, dict[str, str]] = {}
     runs.attrs["unreadable"] = _Shared(runs.attrs.get("unreadable", []))
+    runs.attrs["nan"] = _Shared(runs.attrs.get("nan", []))
     for run_id, name, said in runs.attrs["unreadable"]:
         texts.setdefault(name, {})[run_id] = said
     for name, said_of in texts.items():
@@ -173,17 +190,31 @@ def _seed(value: Any) -> int | None:
         return None
 
 
-def _demand_metric(runs: pd.DataFrame, metric: str, use: str = "") -> None:
-    if f"metrics.{metric}" not in runs.columns:
-        known = sorted(c[8:] for c in runs.columns if c.startswith("metrics."))
-        raise ReportError(f"no run has a metric {metric!r}{use}; there are: {', '.join(known) or 'none'}")
+def _demand_metric(store: HasUri, ask: BoardQuery, runs: pd.DataFrame, metric: str, use: str = "") -> None:
+    if f"metrics.{metric}" in runs.columns:
+        return
+    logged = load(store, ask.experiments, ask.filter, ["metrics.*"]).columns
+    known = nearest(metric, [c[8:] for c in logged if c.startswith("metrics.")])
+    more = f" and {len(known) - 30} more" if len(known) > 30 else ""
+    there = f"there are: {', '.join(known[:30])}{more}" if known else "these runs logged no metrics"
+    raise ReportError(f"no run has a metric {metric!r}{use}; {there}")
+
+
+def _count_examples(runs: pd.DataFrame, ask: BoardQuery) -> None:
+    """The number of examples that another tool logged, where there is no count of pictures."""
+    own = f"metrics.{names.num_images(ask.split)}"
+    for count in _COUNTS.get(ask.split, ()):
+        if f"metrics.{count}" in runs.columns:
+            numbers = pd.to_numeric(column(runs, own)).astype("float64")
+            runs[own] = numbers.where(numbers.notna(), runs[f"metrics.{count}"])
 
 
 def _at_step(store: HasUri, runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     if ask.best:
-        _demand_metric(runs, ask.best, " to take the best of")
+        _demand_metric(store, ask, runs, ask.best, " to take the best of")
     curves = [names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, ask.metric]
-    changed = at_step(store, runs, curves, best=ask.best, step=ask.at_step)
+    best = judged(ask.best, column(runs, f"metrics.{ask.best}"), ask.better if ask.best == ask.metric else "")
+    changed = at_step(store, runs, curves, best=best, step=ask.at_step)
     # The score of the kept checkpoint is no longer what the column shows.
     best_validation = f"metrics.{names.BEST_VALIDATION_ACCURACY}"
     return changed.drop(columns=[best_validation]) if best_validation in changed.columns else changed

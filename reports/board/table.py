@@ -19,7 +19,7 @@ import pandas as pd
 from reports import stats
 from reports.board.runs import METRICS, BoardQuery, column, is_seed, resolve_name
 from reports.document import text
-from reports.metrics import higher_is_better, is_legal
+from reports.metrics import higher_is_better, is_legal, is_proportion, is_share
 from reports.settings import HEAD, name_rows, setting_name
 from tracking import names
 
@@ -29,7 +29,8 @@ _SCORES = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.BEST_VALIDATIO
 def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     """``runs`` (finished candidates, with a ``page`` column) -> one row a configuration, best first on each page."""
     by = [resolve_name(runs, word) for word in ask.by]
-    keys = [runs["page"], *(runs[c] for c in by)] if by else [runs["page"], runs["config"]]
+    # Two experiments never share a row; the configuration's key holds its experiment.
+    keys = [runs["page"], *([runs["experiment"], *(runs[c] for c in by)] if by else [runs["config"]])]
     codes, num_rows = _codes(keys)
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(num_rows))
@@ -214,11 +215,12 @@ def _interval(table: pd.DataFrame, ask: BoardQuery) -> None:
     images = table.get(names.num_images(ask.split))
     kind = np.where(np.isnan(low), "", "t").astype(object)
     known = names.ALL.get(("metric", ask.metric))
-    is_share = known is not None and known.high == 1 and "accuracy" in ask.metric
     least = -np.inf if known is None or known.low is None else known.low
     most = np.inf if known is None or known.high is None else known.high
+    if is_share(ask.metric):
+        least, most = 0, 1
     low, high = np.clip(low, least, most), np.clip(high, least, most)
-    if is_share and images is not None:
+    if is_proportion(ask.metric) and images is not None:
         wilson_low, wilson_high = stats.wilson(mean, images.to_numpy())
         alone = ~(np.nan_to_num(spread) > 0)
         low, high = np.where(alone, wilson_low, low), np.where(alone, wilson_high, high)

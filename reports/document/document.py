@@ -78,6 +78,14 @@ class Bullets:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """A line that unfolds into a list; where nothing can unfold, the list stands below it."""
+
+    summary: Text
+    items: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
 class Listing:
     """Lines to copy into a terminal or a program."""
 
@@ -122,7 +130,7 @@ class Figure:
     caption: str = ""
 
 
-Block: TypeAlias = Heading | Paragraph | Bullets | Listing | Table | Figure
+Block: TypeAlias = Heading | Paragraph | Bullets | Folded | Listing | Table | Figure
 
 
 @dataclass

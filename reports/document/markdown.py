@@ -14,6 +14,7 @@ from reports.document.document import (
     Bullets,
     Document,
     Figure,
+    Folded,
     Heading,
     Link,
     Listing,
@@ -83,6 +84,10 @@ def _block(block: Block, figures: Mapping[str, str]) -> str:
     if isinstance(block, Paragraph):
         text = _at_line_start(inline(block.text))
         return f"> **Warning:** {text}" if block.tone == "warning" else text
+    if isinstance(block, Folded):
+        return "\n".join(
+            [f"- {inline(block.summary)}", *(f"  - {_at_line_start(inline(item))}" for item in block.items)]
+        )
     if isinstance(block, Bullets):
         return "\n".join(f"- {_at_line_start(inline(item))}" for item in block.items)
     if isinstance(block, Listing):

@@ -18,6 +18,7 @@ from reports.document.document import (
     Column,
     Document,
     Figure,
+    Folded,
     Heading,
     Link,
     Listing,
@@ -69,7 +70,9 @@ def _block(block: Block, columns: int) -> Iterator[RenderableType]:
         yield Padding(
             _words(block.text, "dim" if block.tone == "note" else ""), (0, max(0, columns - _MOST_WIDE), 0, 0)
         )
-    elif isinstance(block, Bullets):
+    elif isinstance(block, (Bullets, Folded)):
+        if isinstance(block, Folded):
+            yield _words(block.summary)
         for item in block.items:
             line = Grid.grid(padding=(0, 1))
             line.add_row("•", _words(item))

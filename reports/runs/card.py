@@ -155,6 +155,10 @@ def _scores(run: Run, data: list[Data]) -> list[Block]:
     images = [sizes.get(s) if count is None else count for s, count in logged]
     accuracy = [score_text(run, _accuracy_key(run, s)) for s in splits]
     columns = [Column("split", False, splits), Column("accuracy (95 % interval)", True, accuracy)]
+    for title, name in (("balanced accuracy", names.balanced_accuracy), ("macro-F1", names.macro_f1)):
+        values = [run.metric(name(s)) for s in splits]
+        if any(v is not None for v in values):
+            columns.append(Column(title, True, [text.percent(v) for v in values], values))
     if any(v is not None for v in losses):
         columns.append(Column("loss", True, text.numbers(losses), losses))
     if any(t != text.MISSING for t in top5):
@@ -169,9 +173,22 @@ def _scores(run: Run, data: list[Data]) -> list[Block]:
         Heading("Scores"),
         Table(tuple(columns)),
         *([note] if note else []),
+        *_commonest(run),
         *other_scores.blocks(run),
         *_foreign(run, 3),
     ]
+
+
+def _commonest(run: Run) -> list[Block]:
+    """A test score that is no better than knowing which class is the commonest."""
+    accuracy, commonest = run.metric(names.TEST_ACCURACY), run.metric(names.majority_accuracy("test"))
+    if accuracy is None or commonest is None:
+        return []
+    share = f"right in {text.percent(commonest)} of the test pictures"
+    if accuracy > commonest + 1e-9:
+        return [Paragraph(f"Always answering the commonest class is {share}.", "note")]
+    said = f"The test accuracy is not better than that of always answering the commonest class, which is {share}."
+    return [Paragraph(said, "warning")]
 
 
 def _foreign(run: Run, level: int) -> list[Block]:
@@ -212,7 +229,7 @@ def _calibration(test: Predictions) -> list[Block]:
         word = "overconfident" if sure > right else "underconfident"
     said = (
         f"Mean confidence {text.percent(sure)}, accuracy {text.percent(right)}: {word}."
-        f" Expected calibration error {text.percent(error)}."
+        f" Expected calibration error (ECE) {text.percent(error)}."
     )
     return [Heading("Calibration"), Paragraph(said), figures.reliability("calibration", bins, error)]
 

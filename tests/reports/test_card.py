@@ -219,3 +219,11 @@ def test_a_model_that_mlflow_keeps_beside_the_run(filler: Filler) -> None:
     assert "digit 7" in text and f'mlflow.pyfunc.load_model("runs:/{run_id}/model")' in text
     page = reports.leaderboard(filler.uri).to_text("html")
     assert "digit 7" in page
+
+
+def test_scores_by_class_and_a_network_no_better_than_the_commonest_class(filler: Filler) -> None:
+    settings = trained(18, test=120 / 130, images=130)
+    settings["metrics"] |= {"test_balanced_accuracy": 0.5, "test_macro_f1": 0.48, "test_majority_accuracy": 120 / 130}
+    text = card.run_card(filler.run(**settings), filler.uri).to_text("md").replace("\u00a0", " ")
+    assert "balanced accuracy" in text and "macro-F1" in text and "50.0 % |" in text and "48.0 % |" in text
+    assert "not better than that of always answering the commonest class, which is right in 92.3 %" in text

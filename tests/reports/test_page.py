@@ -277,8 +277,8 @@ def test_what_another_tool_logged_gets_no_column_and_no_command_that_cannot_help
     ranked = board_text(filler, metric="accuracy")
     head = next(line for line in ranked.splitlines() if line.startswith("|"))
     assert [c.strip() for c in head.split("|")[1:-1]] == ["#", "configuration", "accuracy", "run"]
-    assert "| 0.8000 |" in " ".join(ranked.replace("\u00a0", " ").split())
-    assert "0.1 above lr 0.2 (0.7)" in answer(filler, metric="accuracy")
+    assert "| 80.0 % |" in " ".join(ranked.replace("\u00a0", " ").split())
+    assert "10.0 points ahead of lr 0.2 (70.0 %)" in answer(filler, metric="accuracy")
 
 
 def test_a_grouping_that_mixes_says_what_it_mixes(filler: Filler) -> None:
@@ -368,8 +368,8 @@ def test_lower_is_better_where_it_is(filler: Filler) -> None:
 
 def test_a_plain_metric_has_its_spread_beside_it(filler: Filler) -> None:
     for seed, value in enumerate((0.5, 0.7)):
-        filler.run(params={"lr": 1, "seed": seed}, metrics={"f1": value})
-    text = board_text(filler, metric="f1").replace("\u00a0", " ")
+        filler.run(params={"lr": 1, "seed": seed}, metrics={"psnr": value})
+    text = board_text(filler, metric="psnr").replace("\u00a0", " ")
     assert "| 0.6000 ± 0.1414 |" in text and "± is one standard deviation over seeds" in text
 
 

@@ -43,9 +43,10 @@ def load(
 
     Parameters of the vocabulary come back in its types (Int64, boolean, float64), metrics as float64, the rest as text
     (object, None where missing). What the vocabulary cannot read is missing and listed in
-    ``frame.attrs["unreadable"]`` as ``(run_id, column, text)``; ``frame.attrs["read_by"]`` is ``sql`` or ``api``, and
-    ``frame.attrs["note"]`` says why the slower one had to do. Raises StoreError for an unknown experiment, and for what
-    is no store that can be read: nothing is made, upgraded or changed there.
+    ``frame.attrs["unreadable"]`` as ``(run_id, column, text)``; ``frame.attrs["nan"]`` lists the metrics logged as NaN
+    as ``(run_id, column)``; ``frame.attrs["read_by"]`` is ``sql`` or ``api``, and ``frame.attrs["note"]`` says
+    why the slower one had to do. Raises StoreError for an unknown experiment, and for what is no store that can be
+    read: nothing is made, upgraded or changed there.
     """
     uri = store if isinstance(store, str) else store.tracking_uri
     query = Query(
@@ -123,6 +124,7 @@ def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
 def shaped(cells: Cells, query: Query) -> pd.DataFrame:
     """The frame of what a reader found: cells typed, columns in order."""
     unreadable: list[tuple[str, str, str]] = []
+    nan: list[tuple[str, str]] = []
     data: dict[str, Any] = {}
     for column in CORE:
         values = cells.core[column]
@@ -132,12 +134,16 @@ def shaped(cells: Cells, query: Query) -> pd.DataFrame:
             data[column] = pd.Series(values, dtype=object)
     for kind in _KINDS:
         for column in sorted(c for c in cells.wide if c.startswith(f"{kind}.")):
-            data[column] = _typed(column, cells.wide[column], cells.core["run_id"], unreadable)
+            values = cells.wide[column]
+            data[column] = _typed(column, values, cells.core["run_id"], unreadable)
+            if kind == "metrics":
+                nan += [(run, column) for run, v in zip(cells.core["run_id"], values, strict=True) if v != v]
     frame = pd.DataFrame(data, columns=list(data))
     if not query.order_by:
         order = np.lexsort(([str(r) for r in cells.core["run_id"]], [t or 0 for t in cells.core["start_time"]]))
         frame = frame.iloc[order].reset_index(drop=True)
     frame.attrs["unreadable"] = sorted(unreadable)
+    frame.attrs["nan"] = sorted(nan)
     return frame
 
 

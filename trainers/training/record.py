@@ -38,6 +38,7 @@ def record(
     """
     files = run.dir / "files"
     values: dict[str, float] = {names.num_images(context): scores.num_images}
+    values |= {name(context): value for name, value in zip(names.BY_CLASS, scores.by_class, strict=True)}
     if context != "validation":
         values |= {names.accuracy(context): scores.accuracy, names.loss(context): scores.loss}
     if scores.top_k is not None and scores.top_k_accuracy is not None:

@@ -43,6 +43,21 @@ class Scores:
         """The likeliest class of each picture ``(N,)``; of equal ones the lowest."""
         return np.asarray(self.probabilities.argmax(axis=1))
 
+    @property
+    def by_class(self) -> tuple[float, float, float]:
+        """Balanced accuracy, macro-F1, and the accuracy of always answering the commonest class.
+
+        As in scikit-learn: the mean recall of the classes that are labelled, the mean F1 of those that are labelled or
+        predicted.
+        """
+        num_classes = self.probabilities.shape[1]
+        labelled, answered = (np.bincount(a, minlength=num_classes) for a in (self.labels, self.predicted))
+        right = np.bincount(self.labels[self.labels == self.predicted], minlength=num_classes)
+        either = labelled + answered > 0
+        recall = right[labelled > 0] / labelled[labelled > 0]
+        f1 = 2 * right[either] / (labelled + answered)[either]
+        return float(recall.mean()), float(f1.mean()), float(labelled.max() / self.num_images)
+
 
 def score(net: Any, batches: Pictures, top_k: int | None = 5) -> Scores:
     """Run every picture of ``batches`` through ``net`` (raw pixels to logits) once and score the answers.

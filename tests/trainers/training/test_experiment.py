@@ -68,7 +68,8 @@ def test_a_run_logs_everything_it_promises(finished: tuple[Path, str]) -> None:
     assert data.params["num_threads"] == "1"
     for metric in (
         "train_accuracy train_loss validation_accuracy validation_loss epoch_learning_rate images_per_s epoch_time_s"
-        " best_validation_accuracy best_epoch test_accuracy test_loss test_top5_accuracy test_num_images total_time_s"
+        " best_validation_accuracy best_epoch test_accuracy test_loss test_top5_accuracy test_balanced_accuracy"
+        " test_macro_f1 test_majority_accuracy test_num_images total_time_s"
         " validation_num_images training_time_s num_parameters model_size_bytes"
     ).split():
         assert metric in data.metrics, metric

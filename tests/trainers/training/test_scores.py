@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadData, TrainingDiverged
@@ -40,6 +42,26 @@ def test_accuracy_and_loss_by_hand() -> None:
     assert result.loss == pytest.approx((-math.log(3 / 4) + math.log(2)) / 2)
     assert result.probabilities == pytest.approx(np.array([[0.75, 0.25], [0.5, 0.5]]))
     assert result.predicted.tolist() == [0, 0] and result.labels.tolist() == [0, 1] and result.num_images == 2
+
+
+def test_an_always_cat_answer_has_a_balanced_accuracy_of_a_half() -> None:
+    labels = np.array([0] * 120 + [1] * 10)
+    result = scores.of_logits(np.tile([1.0, 0.0], (130, 1)), labels)
+    balanced, macro_f1, majority = result.by_class
+    assert result.accuracy == majority == pytest.approx(120 / 130)
+    assert balanced == 0.5 and macro_f1 == pytest.approx((2 * 120 / 250 + 0) / 2)
+
+
+def test_the_scores_by_class_are_scikit_learns() -> None:
+    generator = np.random.default_rng(3)
+    labels = generator.choice([0, 1, 2, 4], 300, p=[0.7, 0.2, 0.05, 0.05])  # no picture of class 3
+    logits = generator.normal(size=(300, 6)) - [0, 0, 0, 0, 0, 9]  # class 5 is never answered
+    result = scores.of_logits(logits, labels)
+    balanced, macro_f1, _ = result.by_class
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that class 3 is answered and not labelled
+        assert balanced == pytest.approx(metrics.balanced_accuracy_score(labels, result.predicted))
+    assert macro_f1 == pytest.approx(metrics.f1_score(labels, result.predicted, average="macro"))
 
 
 def test_top_k_by_hand() -> None:
