@@ -69,7 +69,7 @@ class LeftOut:
 
 
 def refused(path: str, why: str) -> Loose:
-    """What stands for a picture that there is not."""
+    """An entry without a picture: its ``read`` raises, with the reason."""
 
     def read() -> bytes:
         raise BadData(why)
