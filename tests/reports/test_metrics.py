@@ -214,7 +214,7 @@ def test_a_sweep_among_other_runs_is_one_row_that_unfolds(filler: Filler) -> Non
     table = page[page.index("|   #") : page.index("\n\n", page.index("|   #"))]
     assert len(table.splitlines()) == 2 + 2, "the best of the sweep and the other run"
     assert f"- Sweep my sweep `{parent[:8]}`: 3 more configurations; its best is in the table" in page
-    assert page.count("  - 34 layers") == 3 and "80.0 %, rank 5" in page
+    assert page.count("  - learning rate 0.") == 3 and "80.0 %, rank 5" in page
     assert "<details><summary>Sweep my sweep" in board.to_text("html")
     unranked = plain(reports.leaderboard(filler.uri, metric="test_loss").to_text())
     assert "Sweep" not in unranked, "there is no best"
