@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--fast", action="store_true", help="headers alone: nothing is decoded, duplicates are not found"
     )
+    check.add_argument(
+        "--within", action="store_true", help="look for near-duplicates inside each split too, not only across"
+    )
     check.add_argument("--num-thread", type=_positive, default=0, metavar="N", help="default: one a processor")
 
     inspect = commands.add_parser("inspect", help="a contact sheet: a few pictures per class, and the class histogram")
@@ -116,7 +119,12 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     _one_opencv_thread()
     checked = check(
-        arguments.paths, job, image_root=arguments.image_root, fast=arguments.fast, threads=arguments.num_thread
+        arguments.paths,
+        job,
+        image_root=arguments.image_root,
+        fast=arguments.fast,
+        threads=arguments.num_thread,
+        within=arguments.within,
     )
     _print(checked_json(checked) if arguments.json else checked_text(checked))
     return checked.exit_code

@@ -14,7 +14,7 @@ import numpy as np
 from trainers.data.check.examine import look_at_files
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
-from trainers.data.check.pictures import check_duplicates, check_labels, check_looks
+from trainers.data.check.pictures import check_duplicates, check_labels, check_looks, check_near
 from trainers.data.check.records import check_records
 from trainers.data.check.rules import Finding
 from trainers.data.dataset import Split
@@ -56,9 +56,16 @@ class Checked:
 
 
 def check(
-    paths: Sequence[Path], job: Job, *, image_root: Path | None = None, fast: bool = False, threads: int = 0
+    paths: Sequence[Path],
+    job: Job,
+    *,
+    image_root: Path | None = None,
+    fast: bool = False,
+    threads: int = 0,
+    within: bool = False,
 ) -> Checked:
-    """Check a data set, or several paths as splits of one, the one trained on first.
+    """Check a data set, or several paths as splits of one, the one trained on first. ``within`` looks for
+    near-duplicates inside each split too.
 
     BadData where a path cannot be read at all; whatever is wrong with what was read is a finding.
     """
@@ -94,6 +101,7 @@ def check(
     if counted:
         check_labels(counted, job.num_classes, findings)
         spare = None if fast else check_duplicates(counted, findings)
+        check_near(counted, findings, within=within)
     if job.image_shape and job.resize and job.resize < max(job.image_shape[1:]):
         shape = ",".join(str(side) for side in job.image_shape)
         findings.add("resize-small", paths[0], f"resize {job.resize}, image_shape {shape}")

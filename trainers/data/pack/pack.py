@@ -198,7 +198,7 @@ def _prepare(split: Split, options: Options, index: int) -> _Ready:
         head = codec.header(data, "")
         suffix = {"jpeg": ".jpg", "png": ".png"}.get(head.format, "")
         if suffix and options.resize is None and options.quality is None:
-            if not codec.decodes(np.frombuffer(data, np.uint8)):
+            if codec.decoded(np.frombuffer(data, np.uint8)) is None:
                 codec.decode(data, head.channels, "")
             return _Ready(data, suffix)
         pixels = codec.decode(data, head.channels, "")
