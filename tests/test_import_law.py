@@ -32,7 +32,9 @@ _ORDER = {
     ),
     "reports": "errors stats store < document < metrics < charts significance < board < runs < __main__",
     "trainers": "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs",
-    "trainers.data": ("catalog formats < pictures < dataset < batches readers < check source < pack sheet < __main__"),
+    "trainers.data": (
+        "catalog formats groups < pictures < dataset < batches readers < check source < pack sheet < __main__"
+    ),
     "trainers.sagemaker": (
         "errors < aws < cost builtin < options < job < preflight watch < rehearsal container < command"
     ),

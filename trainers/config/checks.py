@@ -101,7 +101,7 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
             f"--validation-fraction {shares[0]} and --test-fraction {shares[1]} leave too little to train on."
         )
     faults += [f"--tag {key!r}: a tag is a non-empty name=value." for key in config.tags if not key.strip()]
-    for key in ("experiment", "run_name", "dataset"):
+    for key in ("experiment", "run_name", "dataset", "group"):
         value = getattr(config, key)
         if value is not None and not str(value).strip():
             faults.append(f"{flag(key)} is empty.")

@@ -78,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--per-class", type=_positive, default=8, metavar="N", help="pictures a class (default 8)")
     inspect.add_argument("--seed", type=_natural, default=0, help="which pictures (default 0)")
 
+    for command in (pack, check):
+        command.add_argument(
+            "--group",
+            metavar="N|REGEX|COLUMN",
+            help="what tells a picture's source (patient, film, seller), which must be in one split: the N-th folder"
+            " above the file, a regular expression's group in its path, or a manifest's column",
+        )
     for command in (pack, check, inspect):
         command.add_argument("--image-root", type=Path, metavar="DIR", help="where the paths of a list start")
         command.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -98,6 +105,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         skip_bad=arguments.skip_bad,
         image_root=arguments.image_root,
         overwrite=arguments.overwrite,
+        group=arguments.group,
     )
     _one_opencv_thread()
     packed = pack(arguments.source, arguments.out, options, _Progress("packed") if sys.stderr.isatty() else None)
@@ -125,6 +133,7 @@ def _check(arguments: argparse.Namespace) -> int:
         fast=arguments.fast,
         threads=arguments.num_thread,
         within=arguments.within,
+        group=arguments.group,
     )
     _print(checked_json(checked) if arguments.json else checked_text(checked))
     return checked.exit_code

@@ -368,6 +368,13 @@ def _(tmp: Path) -> Checked:
     return rec_of(tmp, encoded(1))
 
 
+@scene("source-across")
+def _(tmp: Path) -> Checked:
+    class_folders(tmp / "train")
+    class_folders(tmp / "test", 5, start=500)
+    return check([tmp], Job(), group="([0-9]+).png")
+
+
 @scene("near-duplicate-across")
 def _(tmp: Path) -> Checked:
     class_folders(tmp / "train", size=(48, 48))

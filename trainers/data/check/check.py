@@ -14,10 +14,11 @@ import numpy as np
 from trainers.data.check.examine import look_at_files
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
-from trainers.data.check.pictures import check_duplicates, check_labels, check_looks, check_near
+from trainers.data.check.pictures import check_duplicates, check_labels, check_looks, check_near, check_sources
 from trainers.data.check.records import check_records
 from trainers.data.check.rules import Finding
 from trainers.data.dataset import Split
+from trainers.data.groups import Group
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.data.readers import cifar, layouts, manifest
 from trainers.data.readers.folder import SPLIT_FOLDERS, split_folders
@@ -63,9 +64,10 @@ def check(
     fast: bool = False,
     threads: int = 0,
     within: bool = False,
+    group: str | None = None,
 ) -> Checked:
     """Check a data set, or several paths as splits of one, the one trained on first. ``within`` looks for
-    near-duplicates inside each split too.
+    near-duplicates inside each split too; ``group`` (see ``groups``) tells the source of a picture.
 
     BadData where a path cannot be read at all; whatever is wrong with what was read is a finding.
     """
@@ -76,8 +78,9 @@ def check(
     if source is not None and image_root is not None:
         source += f" --image-root {shlex.quote(str(image_root))}"
     findings = Findings(source)
+    grouping = None if group is None else Group.parse(group)
     class_names = folder_classes(*(path for path in paths if path.is_dir() and form_of(path) is Form.FOLDER))
-    reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names)
+    reader = _Reader(findings, image_root, fast, threads or len(os.sched_getaffinity(0)), class_names, grouping)
     parts: list[CheckedSplit] = []
     others: dict[str, str] = {}
     for path in paths:
@@ -102,6 +105,8 @@ def check(
         check_labels(counted, job.num_classes, findings)
         spare = None if fast else check_duplicates(counted, findings)
         check_near(counted, findings, within=within)
+        if grouping is not None:
+            check_sources(counted, grouping, findings)
     if job.image_shape and job.resize and job.resize < max(job.image_shape[1:]):
         shape = ",".join(str(side) for side in job.image_shape)
         findings.add("resize-small", paths[0], f"resize {job.resize}, image_shape {shape}")
@@ -137,10 +142,16 @@ class _Reader:
     """Turns a path into parts, by its content; a path that is no data set into the words for what it is."""
 
     def __init__(
-        self, findings: Findings, image_root: Path | None, fast: bool, threads: int, class_names: tuple[str, ...]
+        self,
+        findings: Findings,
+        image_root: Path | None,
+        fast: bool,
+        threads: int,
+        class_names: tuple[str, ...],
+        grouping: Group | None,
     ) -> None:
         self._findings, self._image_root, self._class_names = findings, image_root, class_names
-        self._fast, self._threads = fast, threads
+        self._fast, self._threads, self._column = fast, threads, None if grouping is None else grouping.column
 
     def read(self, path: Path) -> list[CheckedSplit] | str:
         checkers: dict[Form, Callable[[Path], list[CheckedSplit] | str]] = {
@@ -210,7 +221,7 @@ class _Reader:
                     self._findings.add(code, path / channel, entry)
 
     def _manifest(self, path: Path) -> list[CheckedSplit]:
-        found = manifest.read_file(path, self._image_root)
+        found = manifest.read_file(path, self._image_root, self._column)
         return [self._of_split(path, found.class_names, name, split) for name, split in found.splits.items()]
 
     def _of_split(self, path: Path, names: tuple[str, ...], name: str, split: Split) -> CheckedSplit:
@@ -226,6 +237,7 @@ class _Reader:
             place=keys.__getitem__,
             file_name=keys.__getitem__,
             class_names=names,
+            sources=split.sources,
         )
 
     def _records(self, path: Path, name: str) -> CheckedSplit:

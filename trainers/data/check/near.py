@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.dataset import Dataset
 from trainers.data.pictures import codec
 from trainers.data.pictures.codec import Pixels
 from trainers.data.pictures.pictures import READERS, EncodedPictures, Pictures
@@ -92,6 +93,17 @@ def matches_between(splits: Sequence[Thumbnails], pairs: Sequence[tuple[int, int
     """
     everything = _Spectra(splits)
     return [everything.matches(first, second) for first, second in pairs]
+
+
+def near_test_pictures(dataset: Dataset) -> dict[str, str]:
+    """Key of each test picture that looks like a training picture, not equal to one -> key of that training picture."""
+    train, test = dataset.train, dataset.test
+    if test is None:
+        return {}
+    learned = set(train.image_digests)
+    (found,) = matches_between([thumbnails(train.pictures), thumbnails(test.pictures)], [(0, 1)])
+    equal = test.image_digests
+    return {test.keys[one.query]: train.keys[one.index] for one in found if equal[one.query] not in learned}
 
 
 class _Spectra:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.near import matches_between
 from trainers.data.formats.headers import FORMATS
+from trainers.data.groups import Group
 from trainers.data.pictures.codec import too_large
 from trainers.data.pictures.sizing import Sizing
 from trainers.data.readers.layouts import Form
@@ -218,3 +219,19 @@ def check_near(parts: Sequence[CheckedSplit], findings: Findings, *, within: boo
             if digest not in held and digest != one.looks.digests[match.index].tobytes():
                 words = f"{other.place(match.query)} looks like {one.place(match.index)}{where}"
                 findings.add(code, other.path, words)
+
+
+def check_sources(parts: Sequence[CheckedSplit], grouping: Group, findings: Findings) -> None:
+    """Sources with pictures in two splits."""
+    seen: dict[str, CheckedSplit] = {}
+    for part in parts:
+        sources = part.sources
+        if sources is None:
+            below = part.path if part.form is Form.FOLDER else None
+            names = [part.file_name(at) for at in range(len(part))]
+            sources = grouping.of([os.path.relpath(name, below) if below else name for name in names], str(part.path))
+        for source, number in Counter(sources).items():
+            first = seen.setdefault(source, part)
+            if first is not part:
+                words = f"{source}: {number:,} pictures here, others in {first.path}"
+                findings.add("source-across", part.path, words)

@@ -180,6 +180,9 @@ RULES: dict[str, Rule] = {
          "Resized, encoded anew, brighter, mirrored or cropped, or the next frame of a film: the score on the second"
          " one is partly memory, not skill.", f"{_TAKE_OUT}, or split anew with all pictures of a source on one side:"
          " --group"),
+        ("source-across", "one source (--group) in two splits",
+         "A network recognises the patient, the film or the seller: the score on the second split is partly memory.",
+         f"split anew by source: {PACK} SRC OUT --group …, with all pictures in one split"),
         ("duplicate-labels", "the same picture under two labels", "One of them is wrong.", _TAKE_OUT),
         ("picture-cmyk", "a CMYK JPEG", "Readers differ on it: many see inverted colours.", _REENCODE),
         ("picture-16-bit", "16 bits a channel", "Readers keep the high byte, or refuse.", _REENCODE),
