@@ -38,7 +38,7 @@ _ORDER = {
         " < __main__"
     ),
     "trainers.data": (
-        "catalog formats < pictures < dataset < batches readers < check loose source < pack sheet < __main__"
+        "catalog formats groups < pictures < dataset < batches readers < check loose source < pack sheet < __main__"
     ),
     "trainers.sagemaker": (
         "errors < aws < cost builtin < options < job < preflight watch < rehearsal container < command"

@@ -246,6 +246,9 @@ SETTINGS: tuple[Name, ...] = (
         default=0.1,
     ),
     _param("test_fraction", float, "test share", "of a source without a test split", low=0, high=0.9, default=0.2),
+    _param(
+        "group", str, "group", "source of a picture, kept in one split: N-th folder up, a regex's group, or a column"
+    ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
 )
 
@@ -431,6 +434,7 @@ TEST_DATASET_DIGEST = "test_dataset_digest"
 VALIDATION_DATASET_DIGEST = "validation_dataset_digest"
 TRAIN_DATASET_DIGEST = "train_dataset_digest"
 TEST_OVERLAP = "test_overlap_images"
+TEST_NEAR_OVERLAP = "test_near_overlap_images"
 JOB_NAME = "job_name"
 JOB_ARN = "job_arn"
 JOB_PHASE = "job_phase"
@@ -488,6 +492,7 @@ TAGS: tuple[Name, ...] = tuple(
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
         (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),
         (TEST_OVERLAP, "overlap", "how many test pictures training saw as well, or unknown"),
+        (TEST_NEAR_OVERLAP, "near overlap", "how many test pictures look like a training picture"),
         (JOB_NAME, "job", "the training job's name in the cloud"),
         (JOB_ARN, "job ARN", "the training job's full name in the cloud"),
         (JOB_PHASE, "phase", "what the job was doing when last looked at"),

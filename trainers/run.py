@@ -122,11 +122,13 @@ def _study(study: Study, arguments: argparse.Namespace) -> int:
 
 def _check_locally(config: Config) -> None:
     """Everything that can be known before anything is loaded. Raises BadInput."""
-    from trainers.data import catalog
+    from trainers.data import catalog, groups
 
     faults = local_faults(vars(config))
     try:
         name, _ = catalog.split_spec(config.dataset)
+        if config.group is not None:
+            groups.Group.parse(config.group)
     except BadInput as error:
         raise BadConfig([*faults, str(error)]) from error
     if faults:

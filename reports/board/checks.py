@@ -54,6 +54,7 @@ def findings(
         *_digests(finished),
         *_pictures(finished),
         *_overlap(finished),
+        *_near_overlap(finished),
         *_gaps(table),
         *_same_seed(table),
         *_not_only_seed(finished, table, ask),
@@ -198,6 +199,22 @@ def _overlap(finished: pd.DataFrame) -> list[Finding]:
         command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
         ids = tuple(here["run_id"])
         found.append(Finding(f"{said}, so the test score is too optimistic.", ids, command, "To list them"))
+    return found
+
+
+def _near_overlap(finished: pd.DataFrame) -> list[Finding]:
+    tag = column(finished, f"tags.{names.TEST_NEAR_OVERLAP}")
+    found = []
+    for count, here in finished.loc[tag.notna() & (tag != "0")].groupby(tag, sort=True):
+        said = f"{count} test {'picture looks' if str(count) == '1' else 'pictures look'} like a training picture"
+        data = sorted({str(d) for d in here["dataset"].dropna()})
+        command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
+        ids = tuple(here["run_id"])
+        found.append(
+            Finding(
+                f"{said} (resized, mirrored, cropped …), so the test score may flatter.", ids, command, "To list them"
+            )
+        )
     return found
 
 

@@ -45,6 +45,7 @@ _TAGS = (
     names.ERROR_TYPE,
     names.LAUNCHER,
     names.TEST_OVERLAP,
+    names.TEST_NEAR_OVERLAP,
     names.MODEL_URI,
     names.INSTANCE_TYPE,
     names.FAILURE_KIND,

@@ -99,7 +99,7 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
         hint = nearest(str(config.keep_model), list(KEPT_MODELS))
         faults.append(f"--keep-model {config.keep_model} is not one of {_list(KEPT_MODELS)}.{hint}")
     faults += [f"--tag {key!r}: a tag is a non-empty name=value." for key in config.tags if not key.strip()]
-    for key in ("experiment", "run_name", "dataset"):
+    for key in ("experiment", "run_name", "dataset", "group"):
         value = getattr(config, key)
         if value is not None and not str(value).strip():
             faults.append(f"{flag(key)} is empty.")

@@ -17,7 +17,7 @@ from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag,
 from trainers.errors import BadConfig
 
 # Settings that say where and under which name a run is kept; they decide nothing about its result.
-BOOKKEEPING = ("experiment", "run_name", "tags", "image_root", "allow_overlap", "no_test", "keep_model")
+BOOKKEEPING = ("experiment", "run_name", "tags", "image_root", "allow_overlap", "strict", "no_test", "keep_model")
 _NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads")
 
 
@@ -71,6 +71,7 @@ class Config:
     split_seed: int = _default("split_seed")
     validation_fraction: float = _default("validation_fraction")
     test_fraction: float = _default("test_fraction")
+    group: str | None = None
     num_threads: int | None = None
     # bookkeeping
     experiment: str | None = None
@@ -78,6 +79,7 @@ class Config:
     tags: Mapping[str, str] = field(default_factory=dict)
     image_root: str | None = None
     allow_overlap: bool = False
+    strict: bool = False
     no_test: bool = False
     keep_model: str | None = None
 

@@ -39,7 +39,8 @@ class PlannedRun:
     @property
     def key(self) -> str:
         """16 hex digits that identify the planned run, to find it among finished ones."""
-        plan = to_toml(replace(self.config, run_name=None, experiment=None, tags={})) + f"needs {self.needs}"
+        settings = to_toml(replace(self.config, run_name=None, experiment=None, tags={}, strict=False))
+        plan = settings.replace("strict = false\n", "") + f"needs {self.needs}"  # as before there was the setting
         return hashlib.sha256(plan.encode()).hexdigest()[:16]
 
 

@@ -30,6 +30,7 @@ _BOOKKEEPING_HELP = {
     "run_name": ("NAME", "the run's name (default: made from the settings)"),
     "image_root": ("DIR", "folder that the paths of a list or manifest start from"),
     "allow_overlap": ("true|false", "go on when test pictures are among the training pictures"),
+    "strict": ("true|false", "stop where test pictures look like training pictures (default: say so and go on)"),
     "no_test": ("true|false", "leave the test split alone; the leaderboard then shows the score as missing"),
     "keep_model": (
         "best|all|none",
@@ -37,7 +38,7 @@ _BOOKKEEPING_HELP = {
         " --checkpoint-frequency N; none: scores alone",
     ),
 }
-_BOOLEANS = ("early_stopping", "allow_overlap", "no_test")
+_BOOLEANS = ("early_stopping", "allow_overlap", "strict", "no_test")
 FIELDS = tuple(f.name for f in fields(Config))
 
 

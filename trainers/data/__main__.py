@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--fast", action="store_true", help="headers alone: nothing is decoded, duplicates are not found"
     )
+    check.add_argument(
+        "--within", action="store_true", help="look for near-duplicates inside each split too, not only across"
+    )
     check.add_argument("--num-thread", type=_positive, default=0, metavar="N", help="default: one a processor")
 
     inspect = commands.add_parser("inspect", help="a contact sheet: a few pictures per class, and the class histogram")
@@ -76,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--per-class", type=_positive, default=8, metavar="N", help="pictures a class (default 8)")
     inspect.add_argument("--seed", type=_natural, default=0, help="which pictures (default 0)")
 
+    for command in (pack, check):
+        command.add_argument(
+            "--group",
+            metavar="N|REGEX|COLUMN",
+            help="what tells a picture's source (patient, film, seller), which must be in one split: the N-th folder"
+            " above the file, a regular expression's group in its path, or a manifest's column",
+        )
     for command in (pack, check, inspect):
         command.add_argument("--image-root", type=Path, metavar="DIR", help="where the paths of a list start")
         command.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -96,6 +106,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         skip_bad=arguments.skip_bad,
         image_root=arguments.image_root,
         overwrite=arguments.overwrite,
+        group=arguments.group,
     )
     _one_opencv_thread()
     packed = pack(arguments.source, arguments.out, options, _Progress("packed") if sys.stderr.isatty() else None)
@@ -117,7 +128,13 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     _one_opencv_thread()
     checked = check(
-        arguments.paths, job, image_root=arguments.image_root, fast=arguments.fast, threads=arguments.num_thread
+        arguments.paths,
+        job,
+        image_root=arguments.image_root,
+        fast=arguments.fast,
+        threads=arguments.num_thread,
+        within=arguments.within,
+        group=arguments.group,
     )
     _print(checked_json(checked) if arguments.json else checked_text(checked))
     return checked.exit_code

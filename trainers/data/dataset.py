@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.groups import grouped
 from trainers.data.pictures import digest
 from trainers.data.pictures.pictures import Indices, Pictures
 from trainers.errors import BadData
@@ -31,20 +32,30 @@ class DataFacts:
 
 
 class Split:
-    """N pictures with labels (N,) int64 and keys (path, or index in the source)."""
+    """N pictures with labels (N,) int64 and keys (path, or index in the source); ``sources`` say which patient, film
+    or seller each is of, where that was asked for."""
 
-    def __init__(self, pictures: Pictures, labels: NDArray[np.int64], keys: Sequence[str]) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        labels: NDArray[np.int64],
+        keys: Sequence[str],
+        sources: Sequence[str] | None = None,
+    ) -> None:
         assert len(pictures) == len(labels) == len(keys)
         self.pictures = pictures
         self.labels = np.asarray(labels, np.int64)
         self.keys = list(keys)
+        self.sources = None if sources is None else list(sources)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Indices) -> Split:
         """The pictures at ``indices``, in that order."""
-        return Split(self.pictures.take(indices), self.labels[indices], [self.keys[index] for index in indices])
+        sources = None if self.sources is None else [self.sources[index] for index in indices]
+        keys = [self.keys[index] for index in indices]
+        return Split(self.pictures.take(indices), self.labels[indices], keys, sources)
 
     @functools.cached_property
     def image_digests(self) -> list[str]:
@@ -139,14 +150,17 @@ def stratified(
     fractions: Mapping[str, float],
     seed: int,
     class_names: Sequence[str],
+    sources: Sequence[str] | None = None,
 ) -> dict[str, Indices]:
     """Indices of each split in ``fractions`` (name -> share, each in 0..1) and of ``train``, which takes the rest.
 
     Class by class, pictures are ranked by a hash of seed and content and dealt out in that order, copies of one picture
     together. So the cut depends neither on the order nor on the container, and a duplicate never leaks between
     splits of one class. Each share rounds to the nearest count, but never below one picture of a class. Raises BadData
-    when a class has fewer different pictures than there are splits to fill.
+    when a class has fewer different pictures than there are splits to fill. With ``sources`` see ``grouped``.
     """
+    if sources is not None:
+        return grouped(labels, image_digests, sources, fractions, seed, class_names)
     wanted = {name: share for name, share in fractions.items() if share > 0}
     if sum(wanted.values()) >= 1:
         raise BadData(

@@ -8,8 +8,10 @@ import numpy as np
 
 from trainers.data import catalog
 from trainers.data.dataset import WHOLE, Dataset, Split, SplitsRead, stratified
+from trainers.data.groups import Group
 from trainers.data.pictures.pictures import RotatedPictures
-from trainers.data.readers import cifar, digits, idx, layouts
+from trainers.data.readers import cifar, digits, idx, layouts, manifest
+from trainers.data.readers.layouts import Form
 from trainers.errors import BadData
 
 ROTATIONS = ("0°", "90°", "180°", "270°")
@@ -23,22 +25,27 @@ def open_dataset(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     pretext: str | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Open a named set or a path (see ``catalog``).
 
     Splits that the source has are used as they are; a missing validation split is cut from the training pictures, and a
     source without any split is cut into three. ``pretext="rotation"`` makes the training pictures alone into a
-    four-class set of rotations. Raises BadData for whatever cannot be read or used.
+    four-class set of rotations. ``group`` (see ``groups``) keeps the pictures of a source in one split. Raises BadData
+    for whatever cannot be read or used.
     """
     if pretext not in (None, "rotation"):
         raise BadData(f"pretext {pretext!r} is unknown; legal: rotation")
-    found = read_source(str(spec), Path(image_root) if image_root is not None else None)
+    found = read_source(str(spec), Path(image_root) if image_root is not None else None, group=group)
     dataset = cut(found, split_seed, validation_fraction, test_fraction)
     return _rotations(dataset, split_seed, validation_fraction) if pretext else dataset
 
 
-def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) -> SplitsRead:
-    """A named set or a path, with the splits it has, before any cutting; ``salvage`` as in ``records``."""
+def read_source(spec: str, image_root: Path | None, *, salvage: bool = False, group: str | None = None) -> SplitsRead:
+    """A named set or a path, with the splits it has, before any cutting; ``salvage`` as in ``records``. With ``group``
+    each picture's source is known."""
+    if group is not None:
+        return _with_sources(spec, image_root, salvage, Group.parse(group))
     name, path = catalog.split_spec(spec)
     if name == "digits":
         if path is not None:
@@ -50,6 +57,16 @@ def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) ->
         return idx.read_named(name, path)
     assert path is not None
     return layouts.read_path(path, image_root, salvage=salvage)
+
+
+def _with_sources(spec: str, image_root: Path | None, salvage: bool, group: Group) -> SplitsRead:
+    name, path = catalog.split_spec(spec)
+    if group.column is not None and name is None and path is not None and layouts.form_of(path) is Form.MANIFEST:
+        return manifest.read_file(path, image_root, group.column)
+    found = read_source(spec, image_root, salvage=salvage)
+    for split in found.splits.values():
+        split.sources = group.of(split.keys, found.source)
+    return found
 
 
 def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
@@ -69,6 +86,11 @@ def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction:
             " chooses the checkpoint: give a share above 0 or a validation split"
         )
     notes = found.notes
+    if any(split.sources is not None for split in splits.values()):
+        for name in splits.keys() - {"train"}:
+            counts = np.bincount(splits[name].labels, minlength=len(found.class_names))
+            lacks = [found.class_names[label] for label in np.flatnonzero(counts == 0)]
+            notes = (*notes, *(f"{name}: no picture of class {lacking}" for lacking in lacks))
     if WHOLE not in found.splits and "test" not in splits:
         notes = (*notes, "the source has splits but no test split, so there is no test score")
     counts = np.bincount(splits["train"].labels, minlength=len(found.class_names))
@@ -87,7 +109,7 @@ def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction:
 
 
 def _stratified(whole: Split, shares: dict[str, float], seed: int, class_names: tuple[str, ...]) -> dict[str, Split]:
-    parts = stratified(whole.labels, whole.image_digests, shares, seed, class_names)
+    parts = stratified(whole.labels, whole.image_digests, shares, seed, class_names, whole.sources)
     return {name: whole.take(indices) for name, indices in parts.items()}
 
 

@@ -5,6 +5,7 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -52,6 +53,7 @@ class Prepared:
     dataset: Dataset
     overlaps: list[Overlap]
     source: Source | None
+    alike: Mapping[str, str]
 
 
 def run(
@@ -125,6 +127,7 @@ def prepare(config: Config, store: Store) -> Prepared:
     num_threads = backend.prepare(config.num_threads)
     dataset, resolved = load_data(replace(config, num_threads=num_threads))
     overlaps = _overlaps(dataset, resolved)
+    alike = _alike(dataset, resolved)
     source = None
     if resolved.initial.startswith("run:"):
         from trainers.training import sources
@@ -136,7 +139,7 @@ def prepare(config: Config, store: Store) -> Prepared:
         run_name=resolved.run_name or run_name(resolved),
         experiment=resolved.experiment or store.default_experiment,
     )
-    return Prepared(named, dataset, overlaps, source)
+    return Prepared(named, dataset, overlaps, source, alike)
 
 
 def load_data(config: Config) -> tuple[Dataset, Config]:
@@ -150,6 +153,7 @@ def load_data(config: Config) -> tuple[Dataset, Config]:
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
         pretext=config.pretext,
+        group=config.group,
     )
     facts = dataset.facts
     resolved = config.resolve(
@@ -190,7 +194,35 @@ def _overlaps(dataset: Dataset, config: Config) -> list[Overlap]:
             f" pictures ({shown}{'; …' if len(leaked) > 3 else ''}), so the test score would flatter. Take them out of"
             " one of the two, or go on with --allow-overlap; the run then says so."
         )
+    learned = set(dataset.train.sources or ())
+    for name, split in dataset.splits.items() - {("train", dataset.train)}:
+        shared = sorted(learned & set(split.sources or ()))
+        if shared and not config.allow_overlap:
+            raise BadData(
+                f"{len(shared)} source(s) of {config.dataset} (--group {config.group}) are in both train and {name}"
+                f" ({', '.join(shared[:3])}{', …' if len(shared) > 3 else ''}), so the {name} score would flatter."
+                " Split anew, or go on with --allow-overlap."
+            )
     return overlaps
+
+
+def _alike(dataset: Dataset, config: Config) -> dict[str, str]:
+    """Test pictures that look like training pictures, with the key of one. Raises BadData where --strict forbids it."""
+    from trainers.data.check.near import near_test_pictures
+
+    alike = near_test_pictures(dataset)
+    if not alike:
+        return alike
+    shown = "; ".join(f"{test} looks like {train}" for test, train in list(alike.items())[:3])
+    said = (
+        f"{len(alike)} of the {len(dataset.test or ())} test pictures of {config.dataset} look like training pictures"
+        f" ({shown}{'; …' if len(alike) > 3 else ''}), so the test score may flatter. To list them:"
+        f" python -m trainers.data check {shlex.quote(config.dataset)}"
+    )
+    if config.strict:
+        raise BadData(f"{said}. Take them out of one of the two, or go on without --strict; the run then says so.")
+    print(f"warning: {said}", file=sys.stderr)
+    return alike
 
 
 def _like_source(resolved: Config, asked: Config, source: Source) -> Config:
@@ -239,6 +271,7 @@ def _recorded(
                         prepared.config,
                         prepared.dataset,
                         overlaps=prepared.overlaps,
+                        alike=prepared.alike,
                         source=prepared.source,
                         state_dir=state_dir,
                         asked=asked,

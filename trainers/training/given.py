@@ -58,7 +58,8 @@ def choose(
         _check_name(name)
     if split == "train" and not other:
         raise BadInput("--split train is for other data, named by --dataset; a run's own is in its learning curve.")
-    found = read_source(data, Path(image_root) if image_root else None)
+    group = None if other else run.data.params.get("group")
+    found = read_source(data, Path(image_root) if image_root else None, group=group)
     made = _cut_as(run, found)
     called = name or names.data_name(found.name, *(folder.name for folder in Path(data).resolve().parents))
     own = None if name is not None else _own(run, found, made, split, other)
@@ -122,7 +123,8 @@ def _places(run: Any, given: Given, own_data: str | None, image_root: str | None
         yield given.cut
     if own_data is not None:
         try:
-            own = _cut_as(run, read_source(own_data, Path(image_root) if image_root else None))
+            root = Path(image_root) if image_root else None
+            own = _cut_as(run, read_source(own_data, root, group=run.data.params.get("group")))
         except (BadInput, OSError):
             return
         if own is not None:
@@ -131,6 +133,8 @@ def _places(run: Any, given: Given, own_data: str | None, image_root: str | None
 
 def _cut_as(run: Any, found: SplitsRead) -> Dataset | None:
     """The data in the splits that the run's settings make of it."""
+    if "group" in run.data.params and any(split.sources is None for split in found.splits.values()):
+        return None
     settings = {}
     for key in ("split_seed", "validation_fraction", "test_fraction"):
         known = names.PARAMS[key]

@@ -44,12 +44,13 @@ class Stages:
         dataset: Dataset,
         *,
         overlaps: list[Overlap],
+        alike: Mapping[str, str],
         source: Source | None,
         state_dir: Path | None,
         asked: Interruption,
     ) -> None:
         self.run, self.config, self.dataset = run, config, dataset
-        self.overlaps, self.source, self.asked = overlaps, source, asked
+        self.overlaps, self.alike, self.source, self.asked = overlaps, alike, source, asked
         self.state_dir = state_dir if state_dir is not None else run.dir / "state"
         self.files = run.dir / "files"
         self.started, self._others = time.monotonic(), OtherLoad()
@@ -87,7 +88,7 @@ class Stages:
         if self.dataset.test is not None:
             shared = [one for one in self.overlaps if (one.split_a, one.split_b) == ("train", "test")]
             leaked = sum(len(one.keys_b) for one in shared)
-            run.tags({names.TEST_OVERLAP: str(leaked)})
+            run.tags({names.TEST_OVERLAP: str(leaked), names.TEST_NEAR_OVERLAP: str(len(self.alike))})
         run.text(to_toml(config), "config.toml")
         run.text(json.dumps(environment.environment(config.num_threads or 1), indent=1), "environment.json")
         self._say_heading()

@@ -368,6 +368,30 @@ def _(tmp: Path) -> Checked:
     return rec_of(tmp, encoded(1))
 
 
+@scene("source-across")
+def _(tmp: Path) -> Checked:
+    class_folders(tmp / "train")
+    class_folders(tmp / "test", 5, start=500)
+    return check([tmp], Job(), group="([0-9]+).png")
+
+
+@scene("near-duplicate-across")
+def _(tmp: Path) -> Checked:
+    class_folders(tmp / "train", size=(48, 48))
+    class_folders(tmp / "test", 5, start=500, size=(48, 48))
+    pixels = cv2.imread(str(tmp / "train" / "cat" / "003.png"))
+    cv2.imwrite(str(tmp / "test" / "cat" / "copy.jpg"), cv2.GaussianBlur(pixels[:, ::-1], (0, 0), 1))
+    return check([tmp], Job())
+
+
+@scene("near-duplicate-within")
+def _(tmp: Path) -> Checked:
+    class_folders(tmp, size=(48, 48))
+    pixels = cv2.imread(str(tmp / "cat" / "003.png"))
+    cv2.imwrite(str(tmp / "cat" / "copy.jpg"), pixels)
+    return check([tmp], Job(), within=True)
+
+
 @scene("duplicate-within")
 def _(tmp: Path) -> Checked:
     return rec_of(tmp, encoded(0))

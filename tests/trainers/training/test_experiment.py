@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+import reports
 from tests.support import ROOT
 from tests.support.stores import make_store
 from tracking import names
@@ -323,6 +324,31 @@ def test_test_pictures_seen_in_training_are_an_error_unless_allowed(stored: Path
     assert "leak.png" in capsys.readouterr().err
     assert run.main([*argv, "--allow-overlap"]) == 0
     assert only_run(stored).data.tags[names.TEST_OVERLAP] == "1"
+
+
+def test_test_pictures_that_look_like_training_pictures_are_a_warning_and_an_error_if_strict(
+    stored: Path,
+    capsys,  # type: ignore[no-untyped-def]
+) -> None:
+    import cv2
+
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("validation", 4), ("test", 4)):
+        for label in ("cat", "dog"):
+            folder = stored / "p" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                cv2.imwrite(str(folder / f"{number}.png"), random.integers(0, 255, (32, 32, 3), np.uint8))
+    pixels = cv2.imread(str(stored / "p/train/cat/0.png"))
+    cv2.imwrite(str(stored / "p/test/cat/leak.png"), pixels[:, ::-1])
+    argv = ["--dataset=p", "--num-layers=20", "--image-shape=3,16,16", "--mini-batch-size=8", "--epochs=1"]
+    assert run.main([*argv, "--strict"]) == 2
+    assert "test/cat/leak.png looks like train/cat/0.png" in capsys.readouterr().err
+    assert run.main(argv) == 0
+    assert "leak.png" in capsys.readouterr().err
+    tags = only_run(stored).data.tags
+    assert (tags[names.TEST_OVERLAP], tags[names.TEST_NEAR_OVERLAP]) == ("0", "1")
+    assert "1 test picture looks like a training picture" in reports.leaderboard_text()
 
 
 def test_an_unreachable_server_loses_nothing(workdir: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]

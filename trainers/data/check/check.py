@@ -14,10 +14,18 @@ import numpy as np
 from trainers.data.check.examine import look_at_files
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.lists import check_folder, check_list, folder_classes
-from trainers.data.check.pictures import check_classes, check_duplicates, check_labels, check_looks
+from trainers.data.check.pictures import (
+    check_classes,
+    check_duplicates,
+    check_labels,
+    check_looks,
+    check_near,
+    check_sources,
+)
 from trainers.data.check.records import check_records
 from trainers.data.check.rules import Finding
 from trainers.data.dataset import Split
+from trainers.data.groups import Group
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.data.readers import cifar, layouts, manifest
 from trainers.data.readers.folder import SPLIT_FOLDERS, split_folders
@@ -57,9 +65,17 @@ class Checked:
 
 
 def check(
-    paths: Sequence[Path], job: Job, *, image_root: Path | None = None, fast: bool = False, threads: int = 0
+    paths: Sequence[Path],
+    job: Job,
+    *,
+    image_root: Path | None = None,
+    fast: bool = False,
+    threads: int = 0,
+    within: bool = False,
+    group: str | None = None,
 ) -> Checked:
-    """Check a data set, or several paths as splits of one, the one trained on first.
+    """Check a data set, or several paths as splits of one, the one trained on first. ``within`` looks for
+    near-duplicates inside each split too; ``group`` (see ``groups``) tells the source of a picture.
 
     BadData where a path cannot be read at all; whatever is wrong with what was read is a finding.
     """
@@ -70,8 +86,10 @@ def check(
     if source is not None and image_root is not None:
         source += f" --image-root {shlex.quote(str(image_root))}"
     findings = Findings(source)
+    grouping = None if group is None else Group.parse(group)
     class_names = folder_classes(*(path for path in paths if path.is_dir() and form_of(path) is Form.FOLDER))
-    reader = _Reader(findings, image_root, job.num_labels, fast, threads or len(os.sched_getaffinity(0)), class_names)
+    threads = threads or len(os.sched_getaffinity(0))
+    reader = _Reader(findings, image_root, job.num_labels, fast, threads, class_names, grouping)
     parts: list[CheckedSplit] = []
     others: dict[str, str] = {}
     for path in paths:
@@ -97,6 +115,9 @@ def check(
             check_labels(part, job.num_classes, findings)
         check_classes(counted, job.num_classes, findings)
         spare = None if fast else check_duplicates(counted, findings)
+        check_near(counted, findings, within=within)
+        if grouping is not None:
+            check_sources(counted, grouping, findings)
     if job.image_shape and job.resize and job.resize < max(job.image_shape[1:]):
         shape = ",".join(str(side) for side in job.image_shape)
         findings.add("resize-small", paths[0], f"resize {job.resize}, image_shape {shape}")
@@ -139,9 +160,11 @@ class _Reader:
         fast: bool,
         threads: int,
         class_names: tuple[str, ...],
+        grouping: Group | None,
     ) -> None:
         self._findings, self._image_root, self._class_names = findings, image_root, class_names
         self._num_labels, self._fast, self._threads = num_labels, fast, threads
+        self._column = None if grouping is None else grouping.column
 
     def read(self, path: Path) -> list[CheckedSplit] | str:
         checkers: dict[Form, Callable[[Path], list[CheckedSplit] | str]] = {
@@ -211,7 +234,7 @@ class _Reader:
                     self._findings.add(code, path / channel, entry)
 
     def _manifest(self, path: Path) -> list[CheckedSplit]:
-        found = manifest.read_file(path, self._image_root)
+        found = manifest.read_file(path, self._image_root, self._column)
         return [self._of_split(path, found.class_names, name, split) for name, split in found.splits.items()]
 
     def _of_split(self, path: Path, names: tuple[str, ...], name: str, split: Split) -> CheckedSplit:
@@ -227,6 +250,7 @@ class _Reader:
             place=keys.__getitem__,
             file_name=keys.__getitem__,
             class_names=names,
+            sources=split.sources,
         )
 
     def _records(self, path: Path, name: str) -> CheckedSplit:

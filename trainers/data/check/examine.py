@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.check import near
 from trainers.data.formats.headers import FORMATS, HEAD, Heads, as_row, probe_many
 from trainers.data.formats.image_record import HEADER_BYTES
 from trainers.data.formats.recordio import Frames, Records, Window
@@ -26,13 +27,15 @@ _BATCH, _BATCH_BYTES = 256, 1 << 22
 @dataclass(kw_only=True)
 class PictureFacts:
     """N pictures. ``digests`` (N,) raw 16-byte hashes, or None where they were not asked for; ``faults`` why a picture
-    cannot be used, by index; ``records`` (N,) their headers (flag, label, id, id2) where they come from RecordIO."""
+    cannot be used, by index; ``records`` (N,) their headers (flag, label, id, id2) where they come from RecordIO;
+    ``thumbnails`` what they look like, where they were decoded."""
 
     heads: Heads
     sizes: NDArray[np.int64]
     digests: NDArray[np.void] | None
     faults: dict[int, str] = field(default_factory=dict)
     records: NDArray[np.void] | None = None
+    thumbnails: near.Thumbnails | None = None
 
     def __len__(self) -> int:
         return len(self.heads)
@@ -117,39 +120,46 @@ def _look(chunk: _Chunk, *, deep: bool, hashes: bool) -> list[PictureFacts]:
     count = len(heads)
     digests = np.zeros(count, f"V{_DIGEST_BYTES}") if hashes else None
     faults = dict(chunk.faults)
+    thumbnails = np.zeros(count, near.LOOK) if deep else None
     too_large = codec.too_large(heads["height"], heads["width"], chunk.ends - chunk.starts)
     for at in range(count) if deep or hashes else ():
         index = chunk.first + at
         view = chunk.data[chunk.starts[at] : chunk.ends[at]]
         if digests is not None:
             digests[at] = hashlib.blake2b(view.data, digest_size=_DIGEST_BYTES).digest()
-        if deep and index not in faults:
-            fault = _decode_fault(view, heads, at, bool(too_large[at]))
-            if fault:
-                faults[index] = fault
+        if thumbnails is not None and index not in faults:
+            looks = _decoded(view, heads, at, bool(too_large[at]))
+            if isinstance(looks, str):
+                faults[index] = looks
+            else:
+                thumbnails[at] = looks
     if not deep:
         for at in np.flatnonzero(heads["height"] <= 0):
             faults.setdefault(chunk.first + int(at), _headless(int(heads["format"][at])))
     return [
         PictureFacts(
-            heads=heads, sizes=chunk.ends - chunk.starts, digests=digests, faults=faults, records=chunk.records
+            heads=heads,
+            sizes=chunk.ends - chunk.starts,
+            digests=digests,
+            faults=faults,
+            records=chunk.records,
+            thumbnails=thumbnails,
         )
     ]
 
 
-def _decode_fault(view: NDArray[np.uint8], heads: Heads, at: int, too_large: bool) -> str | None:
-    """Why a picture cannot be decoded; fills in the header of formats that only Pillow knows."""
+def _decoded(view: NDArray[np.uint8], heads: Heads, at: int, too_large: bool) -> near.Thumbnails | str:
+    """A picture's thumbnail, or why it cannot be decoded; fills in the header of formats that only Pillow knows."""
     known = heads["height"][at] > 0 and heads["width"][at] > 0
-    if known and not too_large and codec.decodes(view):
-        return None
+    if known and not too_large and (pixels := codec.decoded(view)) is not None:
+        return near.thumbnail(codec.upright(pixels, int(heads["orientation"][at]))[:, :, ::-1])
     data = view.tobytes()
     try:
         if not known:
             heads[at] = as_row(codec.header(data, ""))
-        codec.decode(data, 3, "")
+        return near.thumbnail(codec.decode(data, 3, ""))
     except BadData as error:
         return str(error).removeprefix(": ").removesuffix("; repair or remove it")
-    return None
 
 
 def _headless(format_: int) -> str:
@@ -168,4 +178,9 @@ def _joined(parts: Iterator[list[PictureFacts]]) -> PictureFacts:
     records = None
     if every and every[0].records is not None:
         records = np.concatenate([part.records for part in every if part.records is not None])
-    return PictureFacts(heads=heads, sizes=sizes, digests=digests, faults=faults, records=records)
+    thumbnails = None
+    if every and every[0].thumbnails is not None:
+        thumbnails = np.concatenate([part.thumbnails for part in every if part.thumbnails is not None])
+    return PictureFacts(
+        heads=heads, sizes=sizes, digests=digests, faults=faults, records=records, thumbnails=thumbnails
+    )

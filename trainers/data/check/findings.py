@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Findings:
 class CheckedSplit:
     """N pictures of ``path``, or of an address in S3. ``labels`` (N,) float64, NaN where there is none; ``place(i)``
     says where picture i is, ``file_name(i)`` what it is called ("" in records). ``instead``: what a file is that should
-    be of the form and is not."""
+    be of the form and is not. ``sources``: the patient, film or seller of each, where that was asked for."""
 
     name: str
     path: Path | str
@@ -85,6 +85,7 @@ class CheckedSplit:
     file_name: Callable[[int], str]
     class_names: tuple[str, ...] | None = None
     instead: str = ""
+    sources: Sequence[str] | None = None
 
     @property
     def kind(self) -> str:

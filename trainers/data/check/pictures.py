@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data.check.findings import CheckedSplit, Findings
+from trainers.data.check.near import matches_between
 from trainers.data.formats.headers import FORMATS
+from trainers.data.groups import Group
 from trainers.data.pictures.codec import too_large
 from trainers.data.pictures.sizing import Sizing
 from trainers.data.readers.layouts import Form
@@ -198,3 +201,41 @@ def _report_group(members: list[tuple[CheckedSplit, int]], findings: Findings, i
             labels = f": label {part.labels[index]:g} and {first.labels[at]:g}"
             findings.add("duplicate-labels", part.path, words + labels)
         previous = part
+
+
+def check_near(parts: Sequence[CheckedSplit], findings: Findings, *, within: bool) -> None:
+    """Pictures of one split that look like one of another, or, where asked, of their own; equal bytes are left out."""
+    known = [part.looks.thumbnails for part in parts]
+    splits = [thumbnails for thumbnails in known if thumbnails is not None]
+    if len(splits) < len(parts):
+        return
+    pairs = list(itertools.combinations(range(len(parts)), 2))
+    if within:
+        pairs += [(at, at) for at in range(len(parts))]
+    for (first, second), matches in zip(pairs, matches_between(splits, pairs), strict=True):
+        one, other = parts[first], parts[second]
+        assert one.looks.digests is not None and other.looks.digests is not None
+        held = {digest.tobytes() for digest in one.looks.digests} if first != second else set()
+        where = "" if first == second else f" of {one.path}"
+        code = "near-duplicate-within" if first == second else "near-duplicate-across"
+        for match in matches:
+            digest = other.looks.digests[match.query].tobytes()
+            if digest not in held and digest != one.looks.digests[match.index].tobytes():
+                words = f"{other.place(match.query)} looks like {one.place(match.index)}{where}"
+                findings.add(code, other.path, words)
+
+
+def check_sources(parts: Sequence[CheckedSplit], grouping: Group, findings: Findings) -> None:
+    """Sources with pictures in two splits."""
+    seen: dict[str, CheckedSplit] = {}
+    for part in parts:
+        sources = part.sources
+        if sources is None:
+            below = part.path if part.form is Form.FOLDER else None
+            names = [part.file_name(at) for at in range(len(part))]
+            sources = grouping.of([os.path.relpath(name, below) if below else name for name in names], str(part.path))
+        for source, number in Counter(sources).items():
+            first = seen.setdefault(source, part)
+            if first is not part:
+                words = f"{source}: {number:,} pictures here, others in {first.path}"
+                findings.add("source-across", part.path, words)

@@ -194,6 +194,13 @@ RULES: dict[str, Rule] = {
          f"make one class map for all: {PACK} SRC OUT"),
         ("duplicate-across", "the same picture in two splits",
          "The score on the second one is partly memory, not skill.", _TAKE_OUT),
+        ("near-duplicate-across", "nearly the same picture in two splits",
+         "Resized, encoded anew, brighter, mirrored or cropped, or the next frame of a film: the score on the second"
+         " one is partly memory, not skill.", f"{_TAKE_OUT}, or split anew with all pictures of a source on one side:"
+         " --group"),
+        ("source-across", "one source (--group) in two splits",
+         "A network recognises the patient, the film or the seller: the score on the second split is partly memory.",
+         f"split anew by source: {PACK} SRC OUT --group …, with all pictures in one split"),
         ("duplicate-labels", "the same picture under two labels", "One of them is wrong.", _TAKE_OUT),
         ("picture-cmyk", "a CMYK JPEG", "Readers differ on it: many see inverted colours.", _REENCODE),
         ("picture-16-bit", "16 bits a channel", "Readers keep the high byte, or refuse.", _REENCODE),
@@ -216,6 +223,7 @@ RULES: dict[str, Rule] = {
         ("picture-misnamed", "the name says another format than the bytes",
          "Readers go by the bytes; people and content types go by the name.", "rename the files named"),
         ("duplicate-within", "the same picture more than once in a split", "It weighs double.", _TAKE_OUT),
+        ("near-duplicate-within", "nearly the same picture more than once in a split", "It weighs double.", _TAKE_OUT),
         ("class-missing", "a class of the training split that another split lacks",
          "Its score says nothing of that class.", "add pictures of it"),
         ("folder-other-files", "files that are no pictures by their name", "They are left out.", "take them out"),

@@ -51,6 +51,7 @@ class Options:
     skip_bad: bool = False
     image_root: Path | None = None
     overwrite: bool = False
+    group: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -75,7 +76,7 @@ class Packed:
 def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int], None] | None = None) -> Packed:
     """Write ``out`` whole, or raise BadData or DiskFull and leave nothing. ``pictures`` of the result are per class."""
     clear_abandoned(out)
-    found = read_source(spec, options.image_root, salvage=options.skip_bad)
+    found = read_source(spec, options.image_root, salvage=options.skip_bad, group=options.group)
     packed = Packed(
         source=found.source, out=str(out), form=options.form, class_names=found.class_names, notes=found.notes
     )
@@ -141,7 +142,7 @@ def _cut(
         kept = np.setdiff1d(np.arange(len(whole)), list(bad))
         every = looks.hex_digests()
         digests, whole = [every[index] for index in kept], whole.take(kept)
-    parts = stratified(whole.labels, digests, wanted, options.seed, found.class_names)
+    parts = stratified(whole.labels, digests, wanted, options.seed, found.class_names, whole.sources)
     return {name: whole.take(indices) for name, indices in parts.items()}
 
 
@@ -198,7 +199,7 @@ def _prepare(split: Split, options: Options, index: int) -> _Ready:
         head = codec.header(data, "")
         suffix = {"jpeg": ".jpg", "png": ".png"}.get(head.format, "")
         if suffix and options.resize is None and options.quality is None:
-            if not codec.decodes(np.frombuffer(data, np.uint8)):
+            if codec.decoded(np.frombuffer(data, np.uint8)) is None:
                 codec.decode(data, head.channels, "")
             return _Ready(data, suffix)
         pixels = codec.decode(data, head.channels, "")

@@ -20,13 +20,15 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("path", "label", "split")
 
 
-def read_file(path: Path, root: Path | None) -> SplitsRead:
-    """Rows of (path, label[, split]). Paths start from ``root``, by default the manifest's own folder.
+def read_file(path: Path, root: Path | None, source: str | None = None) -> SplitsRead:
+    """Rows of (path, label[, split]). Paths start from ``root``, by default the manifest's own folder; ``source`` names
+    one more column, which says where each picture comes from.
 
     Labels are names or whole numbers; numbers are ordered as numbers. Splits are called train, validation (or val),
     test. BadData names the row.
     """
-    columns = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+    extra = () if source is None else (source.lower(),)
+    columns = (_read_parquet if path.suffix.lower() == ".parquet" else _read_text)(path, extra)
     paths, labels = columns["path"], columns["label"]
     if not paths:
         raise BadData(f"{path}: the manifest has no row")
@@ -36,7 +38,10 @@ def read_file(path: Path, root: Path | None) -> SplitsRead:
     names = _class_names(path, labels)
     numbers = {name: number for number, name in enumerate(names)}
     files = rooted_files(path, root if root is not None else path.parent, paths)
-    whole = Split(EncodedPictures(files), np.array([numbers[label] for label in labels], np.int64), paths)
+    sources = None if source is None else columns[source.lower()]
+    if sources is not None and not all(sources):
+        raise BadData(f"{path}: row {sources.index('') + 1} has no {source}; every picture needs one with --group")
+    whole = Split(EncodedPictures(files), np.array([numbers[label] for label in labels], np.int64), paths, sources)
     return SplitsRead(
         name=path.stem, class_names=names, splits=_splits(path, whole, columns.get("split")), source=str(path)
     )
@@ -66,12 +71,12 @@ def _splits(path: Path, whole: Split, column: Sequence[str] | None) -> dict[str,
     return {name: whole.take(np.array(members[name], np.int64)) for name in SPLIT_FOLDERS if name in members}
 
 
-def _read_text(path: Path) -> dict[str, list[str]]:
+def _read_text(path: Path, extra: Sequence[str]) -> dict[str, list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
             header = next(rows, [])
-            places = _places(path, [name.strip().lower() for name in header])
+            places = _places(path, [name.strip().lower() for name in header], extra)
             columns: dict[str, list[str]] = {name: [] for name in places}
             for row in rows:
                 if not row:
@@ -87,13 +92,13 @@ def _read_text(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def _read_parquet(path: Path) -> dict[str, list[str]]:
+def _read_parquet(path: Path, extra: Sequence[str]) -> dict[str, list[str]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         names = [name.lower() for name in pyarrow.parquet.read_schema(path).names]
-        places = _places(path, names)
+        places = _places(path, names, extra)
         original = pyarrow.parquet.read_schema(path).names
         table = pyarrow.parquet.read_table(path, columns=[original[place] for place in places.values()])
         return {name: _words(table.column(place).to_pylist()) for place, name in enumerate(places)}
@@ -109,9 +114,9 @@ def _words(values: Iterable[Any]) -> list[str]:
     ]
 
 
-def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
-    missing = [name for name in _COLUMNS[:2] if name not in header]
+def _places(path: Path, header: Sequence[str], extra: Sequence[str]) -> dict[str, int]:
+    missing = [name for name in (*_COLUMNS[:2], *extra) if name not in header]
     if missing:
         have = ", ".join(repr(name) for name in header[:8]) or "nothing"
         raise BadData(f"{path}: no column {' and '.join(missing)} (columns: {have}); expected path, label[, split]")
-    return {name: header.index(name) for name in _COLUMNS if name in header}
+    return {name: header.index(name) for name in (*_COLUMNS, *extra) if name in header}
