@@ -61,7 +61,8 @@ class Split:
 class Dataset:
     """Splits that share one class map. ``notes`` are remarks for the user: what was left out, and why.
 
-    ``test`` is None where the source has splits of its own but no test split, and for a pretext task.
+    ``test`` is None where the source has splits of its own but no test split, and for a pretext task. ``held_out`` is
+    the fold of the training pictures that is not in ``train``.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dataset:
     test: Split | None
     source: str
     notes: tuple[str, ...] = field(default=())
+    held_out: Split | None = None
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -187,6 +189,29 @@ def _deal(
         waiting -= 1
     for image_digest in queue:
         parts["train"] += groups[image_digest]
+
+
+def folds(labels: NDArray[np.int64], groups: Sequence[str], count: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each picture, 0 to ``count`` - 1, (N,): pictures of one group (by default copies) stay together.
+
+    Groups are ranked by a hash of seed and name and dealt out in that order, each to the fold that has the fewest
+    pictures of its first label. So the folds are stratified, and depend neither on order nor on container. Raises
+    BadData where there are fewer groups than folds.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    if len(members) < count:
+        raise BadData(f"{len(members)} different training pictures are too few for {count} folds")
+    held = defaultdict[int, list[int]](lambda: [0] * count)
+    total, out = [0] * count, np.zeros(len(labels), np.int64)
+    for group in sorted(members, key=lambda name: _rank(seed, name)):
+        of_label = held[min(int(labels[index]) for index in members[group])]
+        fold = min(range(count), key=lambda f: (of_label[f], total[f], f))
+        of_label[fold] += len(members[group])
+        total[fold] += len(members[group])
+        out[members[group]] = fold
+    return out
 
 
 def _rank(seed: int, image_digest: str) -> bytes:

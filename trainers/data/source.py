@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data import catalog
-from trainers.data.dataset import WHOLE, Dataset, Split, SplitsRead, stratified
+from trainers.data.dataset import WHOLE, Dataset, Split, SplitsRead, folds, stratified
 from trainers.data.pictures.pictures import RotatedPictures
 from trainers.data.readers import cifar, digits, idx, layouts
 from trainers.errors import BadData
@@ -23,17 +23,20 @@ def open_dataset(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     pretext: str | None = None,
+    fold: tuple[int, int] | None = None,
 ) -> Dataset:
     """Open a named set or a path (see ``catalog``).
 
     Splits that the source has are used as they are; a missing validation split is cut from the training pictures, and a
     source without any split is cut into three. ``pretext="rotation"`` makes the training pictures alone into a
-    four-class set of rotations. Raises BadData for whatever cannot be read or used.
+    four-class set of rotations. ``fold`` (2, 5) holds the second fifth of the training pictures out.
+
+    Raises BadData for whatever cannot be read or used.
     """
     if pretext not in (None, "rotation"):
         raise BadData(f"pretext {pretext!r} is unknown; legal: rotation")
     found = read_source(str(spec), Path(image_root) if image_root is not None else None)
-    dataset = cut(found, split_seed, validation_fraction, test_fraction)
+    dataset = cut(found, split_seed, validation_fraction, test_fraction, fold)
     return _rotations(dataset, split_seed, validation_fraction) if pretext else dataset
 
 
@@ -52,7 +55,14 @@ def read_source(spec: str, image_root: Path | None, *, salvage: bool = False) ->
     return layouts.read_path(path, image_root, salvage=salvage)
 
 
-def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
+def cut(
+    found: SplitsRead,
+    seed: int,
+    validation_fraction: float,
+    test_fraction: float,
+    fold: tuple[int, int] | None = None,
+) -> Dataset:
+    """Splits out of what was read: its own, and what is missing cut by ``seed``. Raises BadData."""
     splits = dict(found.splits)
     for name, split in splits.items():
         if len(split) == 0:
@@ -71,18 +81,26 @@ def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction:
     notes = found.notes
     if WHOLE not in found.splits and "test" not in splits:
         notes = (*notes, "the source has splits but no test split, so there is no test score")
-    counts = np.bincount(splits["train"].labels, minlength=len(found.class_names))
+    train, held_out = splits["train"], None
+    if fold is not None:
+        part = folds(train.labels, train.image_digests, fold[1], seed)
+        train, held_out = (train.take(np.flatnonzero(kept)) for kept in (part != fold[0] - 1, part == fold[0] - 1))
+    counts = np.bincount(train.labels, minlength=len(found.class_names))
     bare = [found.class_names[label] for label in np.flatnonzero(counts == 0)]
     if bare:
-        raise BadData(f"{found.source}: no training picture of class {', '.join(bare[:5])}; every class needs one")
+        held = f" outside fold {fold[0]} of {fold[1]}" if fold else ""
+        raise BadData(
+            f"{found.source}: no training picture of class {', '.join(bare[:5])}{held}; every class needs one"
+        )
     return Dataset(
         name=found.name,
         class_names=found.class_names,
-        train=splits["train"],
+        train=train,
         validation=splits["validation"],
         test=splits.get("test"),
         source=found.source,
         notes=notes,
+        held_out=held_out,
     )
 
 

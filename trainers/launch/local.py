@@ -55,7 +55,7 @@ def run(study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Pa
         print(f"not done: {name}: {reason}", file=sys.stderr)
     if plan.done:
         print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {duration(time.monotonic() - started)}\n")
-        _report(study, store, leaderboard)
+        _report(study, plan.done, store, leaderboard)
     return code
 
 
@@ -163,11 +163,14 @@ def _can_go_on(run_id: str, store: Store) -> bool:
         return False
 
 
-def _report(study: Study, store: Store, path: Path | None) -> None:
+def _report(study: Study, done: Mapping[str, str], store: Store, path: Path | None) -> None:
     import reports
 
     only = f"tags.{names.STUDY} = '{study.name}'"
     print(reports.leaderboard_text(store, filter=only))
+    held_out = [run_id for planned in study.runs if planned.config.fold for run_id in [done.get(planned.key)] if run_id]
+    if held_out:
+        print(f"wrong labels among the pictures held out: python -m reports mistakes {' '.join(held_out)}")
     if path is not None:
         path.write_text(reports.leaderboard_text(store, filter=only), encoding="utf-8")
         print(f"written to {path}")
