@@ -193,3 +193,21 @@ def test_without_cleanlab_the_command_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     with pytest.raises(reports.ReportError, match="python -m pip install 'cleanlab"):
         reports.mistakes([logged(filler, tmp_path, TRUE, rows_of(TRUE))], filler.uri)
+
+
+@needs_cleanlab
+def test_flipped_digits_are_found(filler: Filler, tmp_path: Path) -> None:
+    """2 % of scikit-learn's digits flipped, judged by a model that did not see them."""
+    svm, data = pytest.importorskip("sklearn.linear_model"), pytest.importorskip("sklearn.datasets").load_digits()
+    choose = pytest.importorskip("sklearn.model_selection")
+    rng = np.random.default_rng(0)
+    flipped = rng.choice(len(data.target), len(data.target) // 50, replace=False)
+    given = data.target.copy()
+    given[flipped] = (given[flipped] + rng.integers(1, 10, len(flipped))) % 10
+    model = svm.LogisticRegression(C=0.1, max_iter=300)
+    rows = choose.cross_val_predict(model, data.data / 16, given, cv=3, method="predict_proba").astype(np.float32)
+    assert (rows.argmax(axis=1) == data.target).mean() > 0.85
+    found = reports.mistakes([logged(filler, tmp_path, given.tolist(), rows)], filler.uri).data["mistakes"]
+    hits = [int(row["key"][:4]) in flipped for row in found]
+    needed = int(np.ceil(0.7 * len(flipped)))
+    assert sum(hits) >= needed and needed / (np.flatnonzero(hits)[needed - 1] + 1) >= 0.7
