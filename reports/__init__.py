@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from reports.document.report import Report as Report
     from reports.runs.card import run_card as run_card
     from reports.runs.comparison import compare as compare
+    from reports.runs.mistakes import mistakes as mistakes
 
-__all__ = ["LeaderboardFrame", "Report", "ReportError", "compare", "leaderboard", "leaderboard_text", "run_card"]
+__all__ = [
+    "LeaderboardFrame",
+    "Report",
+    "ReportError",
+    "compare",
+    "leaderboard",
+    "leaderboard_text",
+    "mistakes",
+    "run_card",
+]
 
 _HOMES = {
     "LeaderboardFrame": "reports.board.frame",
@@ -26,6 +36,7 @@ _HOMES = {
     "compare": "reports.runs.comparison",
     "leaderboard": "reports.board.frame",
     "leaderboard_text": "reports.board.frame",
+    "mistakes": "reports.runs.mistakes",
     "run_card": "reports.runs.card",
 }
 

@@ -26,6 +26,7 @@ examples:
   python -m reports leaderboard --watch                        again and again while a study runs
   python -m reports compare 3f2a91c4 88d0e1b2
   python -m reports run 3f2a91c4 --out card.html
+  python -m reports mistakes 3f2a91c4 --out mistakes.html --relabel relabel.csv
 """
 
 
@@ -88,6 +89,14 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(make=_run)
     _common(run, WITHOUT_CSV)
     run.add_argument("run", metavar="RUN", help="run id, or its beginning")
+
+    wrong = commands.add_parser("mistakes", help="pictures that are probably labelled wrong")
+    wrong.set_defaults(make=_mistakes)
+    _common(wrong, FORMATS)
+    wrong.add_argument("runs", nargs="+", metavar="RUN", help="run id, or its beginning; all runs of --folds together")
+    wrong.add_argument("--split", default="", metavar="NAME", help="default: the fold held out, else test")
+    wrong.add_argument("--top", type=_top, default=100, metavar="N", help="rows, 0 for all (default: %(default)s)")
+    wrong.add_argument("--relabel", type=Path, metavar="FILE.csv", help="write all of them, for trainers.data pack")
     return top
 
 
@@ -203,6 +212,17 @@ def _run(asked: argparse.Namespace) -> None:
 
     format = _format(asked)
     _show(asked, run_card(asked.run, asked.store), format)
+
+
+def _mistakes(asked: argparse.Namespace) -> None:
+    from reports.runs.mistakes import mistakes
+
+    format = _format(asked)
+    report = mistakes(asked.runs, asked.store, split=asked.split, top=asked.top)
+    if asked.relabel is not None:
+        report.save(asked.relabel, "csv")
+        print(f"{len(report.data['mistakes'])} labels to look at: {asked.relabel}", file=sys.stderr)
+    _show(asked, report, format)
 
 
 def _format(asked: argparse.Namespace) -> str:

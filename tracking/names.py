@@ -44,6 +44,7 @@ SMALL_IMAGE_DEPTHS = (20, 32, 44, 56, 110)
 LARGE_IMAGE_DEPTHS = (18, 34, 50, 101, 152, 200)
 DEPTHS = tuple(sorted(SMALL_IMAGE_DEPTHS + LARGE_IMAGE_DEPTHS))
 SPLITS = ("train", "validation", "test")
+FOLD = "fold"  # the split of training pictures that a run of --folds holds out
 
 
 def _param(key: str, type_: type, title: str, help_: str, **rest: Any) -> Name:
@@ -249,6 +250,9 @@ SETTINGS: tuple[Name, ...] = (
     _param(
         "group", str, "group", "source of a picture, kept in one split: N-th folder up, a regex's group, or a column"
     ),
+    _param(
+        "fold", str, "fold", "2/5: hold the second of five parts of the training pictures out, score them at the end"
+    ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
 )
 
@@ -374,7 +378,9 @@ METRICS: tuple[Name, ...] = (
             (majority_accuracy, "commonest class", "of always answering the commonest class"),
         )
     ),
-    *(_metric(num_images(split), f"{split} images", "pictures the score was computed on", low=1) for split in SPLITS),
+    *(_metric(num_images(s), f"{s} images", "pictures the score was computed on", low=1) for s in (*SPLITS, FOLD)),
+    _accuracy(accuracy(FOLD), "held out", "on the training pictures that the run held out"),
+    _metric(loss(FOLD), "held-out loss", "mean cross-entropy on them", unit="nats", low=0, better="lower"),
     _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: the checkpoint that is kept"),
     _metric(BEST_EPOCH, "best epoch", "the epoch of the kept checkpoint, from 1", low=1),
     _metric(EPOCH_LEARNING_RATE, "learning rate", "in force during the epoch", low=0, high=1),

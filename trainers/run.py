@@ -61,6 +61,8 @@ def _main(argv: list[str]) -> int:
         faults.append(f"--leaderboard {arguments.leaderboard}: the file's ending must be one of {', '.join(_BOARDS)}.")
     if arguments.leaderboard and not arguments.study:
         faults.append("--leaderboard is for --study; for all runs: python -m reports leaderboard --out FILE.")
+    if arguments.folds is not None and (arguments.study or arguments.resume):
+        faults.append("--folds makes a study of its own; give it without --study and --resume.")
     if arguments.study and (arguments.preset or arguments.config):
         faults.append("--study has its own presets and settings; give it without --preset and --config.")
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
@@ -76,7 +78,9 @@ def _main(argv: list[str]) -> int:
         raise BadConfig(faults)
     if arguments.resume:
         return _resume(arguments)
-    work = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
+    work: Config | Study = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
+    if isinstance(work, Config) and arguments.folds is not None:
+        work = studies.folds(work, arguments.folds)
     if arguments.on != "local":
         return launch.run(work, launch.options_of(arguments))
     if isinstance(work, Config):
@@ -221,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--preset", metavar="NAME", help="start from a known configuration (see --list)")
     what.add_argument("--config", metavar="FILE.toml", help="settings from a file, such as a former run's config.toml")
     what.add_argument("--study", metavar="NAME|FILE.toml", help="many runs; those already done are not run again")
+    what.add_argument("--folds", metavar="K", type=int, help="K runs; each holds a part of the training pictures out")
     what.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted run, to the same weights")
     what.add_argument("--list", action="store_true", help="data sets, networks, presets and studies")
     what.add_argument("--dry-run", action="store_true", help="check everything and print what would run")

@@ -1,7 +1,8 @@
 """Per-picture predictions of a run as Parquet: writing, reading, pairing by picture, and McNemar's test on the pairs.
 
 Columns: ``image_digest`` and ``key`` (text), ``label`` and ``predicted`` (int), ``probability`` (float32, of the
-predicted class). The file is the run's artifact ``predictions/<split>.parquet``.
+predicted class), and for up to 256 classes ``probabilities`` (a list of float16, one number a class: 20 bytes a
+picture for ten classes). The file is the run's artifact ``predictions/<split>.parquet``.
 
 Two rows are the same picture when content digest and label agree; of several such rows in one file the first by key
 pairs with the first of the other file, and so on. File names and order of the two files may differ.
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from tracking.store.artifacts import fetch
 
 FOLDER = "predictions"
+MOST_CLASSES = 256  # beyond it only the likeliest class's probability is kept: 10,000 pictures stay below 5 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Predictions:
     """One split's predictions, sorted by picture: arrays of shape ``(N,)``.
 
     ``digest`` and ``key`` text, ``label`` and ``predicted`` int64, ``probability`` float64 of the predicted class.
+    ``probabilities`` float64 ``(N, K)`` of every class; None where they were not asked for or not kept.
     """
 
     digest: NDArray[Any]
@@ -36,6 +39,7 @@ class Predictions:
     label: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probability: NDArray[np.float64]
+    probabilities: NDArray[np.float64] | None = None
 
     @property
     def hits(self) -> NDArray[np.bool_]:
@@ -54,7 +58,8 @@ class Predictions:
 
     def take(self, rows: NDArray[np.int64]) -> Predictions:
         """These rows only, in this order."""
-        return Predictions(**{name: column[rows] for name, column in vars(self).items()})
+        taken: dict[str, Any] = {name: None if column is None else column[rows] for name, column in vars(self).items()}
+        return Predictions(**taken)
 
 
 def write(
@@ -70,42 +75,63 @@ def write(
     from pyarrow import parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pyarrow.table(
-        {
-            "image_digest": digests,
-            "key": [str(key) for key in keys],
-            "label": np.asarray(labels, np.int32),
-            "predicted": probabilities.argmax(axis=1).astype(np.int32),
-            "probability": probabilities.max(axis=1).astype(np.float32),
-        }
-    )
-    parquet.write_table(table, path, compression="zstd")
+    columns = {
+        "image_digest": digests,
+        "key": [str(key) for key in keys],
+        "label": np.asarray(labels, np.int32),
+        "predicted": probabilities.argmax(axis=1).astype(np.int32),
+        "probability": probabilities.max(axis=1).astype(np.float32),
+    }
+    num_classes = probabilities.shape[1]
+    if num_classes <= MOST_CLASSES:
+        flat = pyarrow.array(probabilities.astype(np.float16).reshape(-1))
+        columns["probabilities"] = pyarrow.FixedSizeListArray.from_arrays(flat, num_classes)
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
 
 
-def read(path: Path) -> Predictions | None:
-    """Predictions from a Parquet file; None where it lacks the columns."""
-    import pandas
+def read(path: Path, *, every_class: bool = False) -> Predictions | None:
+    """Predictions from a Parquet file; None where it lacks the columns. ``every_class``: with ``probabilities``."""
+    from pyarrow import parquet
 
-    table = pandas.read_parquet(path)
+    kept = [name for name in parquet.read_schema(path).names if every_class or name != "probabilities"]
+    stored = parquet.read_table(path, columns=kept)
+    rows = _rows(stored.column("probabilities")) if "probabilities" in kept else None
+    table = stored.drop_columns(["probabilities"] if "probabilities" in kept else []).to_pandas()
     if not {"image_digest", "label", "predicted"} <= set(table.columns):
         return None
     key = table["key"] if "key" in table.columns else table["image_digest"]
-    sure = table["probability"] if "probability" in table.columns else pandas.Series(np.full(len(table), np.nan))
+    sure = table["probability"].to_numpy(np.float64) if "probability" in table.columns else np.full(len(table), np.nan)
     found = Predictions(
         digest=table["image_digest"].astype(str).to_numpy(dtype=object),
         key=key.astype(str).to_numpy(dtype=object),
         label=table["label"].to_numpy(np.int64),
         predicted=table["predicted"].to_numpy(np.int64),
-        probability=sure.to_numpy(np.float64),
+        probability=sure,
+        probabilities=rows,
     )
     return found.take(np.lexsort((found.key.astype(str), found.label, found.digest.astype(str))))
 
 
-def load(tracking_uri: str, artifact_uri: str | None, split: str = "test") -> Predictions | None:
+def _rows(column: Any) -> NDArray[np.float64] | None:
+    """A column of lists as ``(N, K)``; None where it is of something else, or the lists differ in length."""
+    from pyarrow import compute, types
+
+    if not (types.is_list(column.type) or types.is_fixed_size_list(column.type)) or column.null_count:
+        return None
+    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if len(lengths) != 1:
+        return None
+    flat = compute.list_flatten(column).to_numpy()
+    return np.asarray(flat, np.float64).reshape(len(column), lengths[0])
+
+
+def load(
+    tracking_uri: str, artifact_uri: str | None, split: str = "test", *, every_class: bool = False
+) -> Predictions | None:
     """A run's predictions of ``split``; None where it logged none. Raises StoreError."""
     with tempfile.TemporaryDirectory() as folder:
         path = fetch(tracking_uri, artifact_uri, f"{FOLDER}/{split}.parquet", Path(folder))
-        return None if path is None else read(path)
+        return None if path is None else read(path, every_class=every_class)
 
 
 def common(several: Sequence[Predictions]) -> list[Predictions]:

@@ -26,6 +26,14 @@ def faults(values: Mapping[str, Any]) -> list[str]:
     return [*_value_faults(values), *_cross_faults(SimpleNamespace(**values))]
 
 
+def fold_of(text: str) -> tuple[int, int] | None:
+    """``2/5`` as ``(2, 5)``; None for what is no fold."""
+    which, _, count = text.partition("/")
+    if not (which.isdecimal() and count.isdecimal() and 1 <= int(which) <= int(count) and 2 <= int(count)):
+        return None
+    return int(which), int(count)
+
+
 def depth_faults(num_layers: int, height: int, width: int) -> list[str]:
     """Why this depth can't take pictures of this size (px); empty when it can."""
     least, most = SMALL_SIDES_PX
@@ -87,6 +95,10 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
             if isinstance(config.resize, int) and config.resize < max(height, width):
                 faults.append(f"--resize {config.resize} must be at least the crop of --image-shape, {height}x{width}.")
     faults += _schedule_faults(config.lr_scheduler_step)
+    if config.fold is not None and fold_of(config.fold) is None:
+        faults.append(f"--fold {config.fold!r} is not WHICH/OF, such as 2/5; --folds 5 trains all five.")
+    if config.fold is not None and config.pretext is not None:
+        faults.append("--fold holds labelled pictures out; --pretext learns without labels. Give one of them.")
     faults += _init_faults(config)
     if config.resnet_version == "v1b" and config.num_layers in names.SMALL_IMAGE_DEPTHS:
         faults.append(f"--resnet-version v1b has no {config.num_layers}-layer network; take v1 or v2.")

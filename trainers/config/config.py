@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from tracking import names
-from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag, quoted
+from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag, fold_of, quoted
 from trainers.errors import BadConfig
 
 # Settings that say where and under which name a run is kept; they decide nothing about its result.
@@ -72,6 +72,7 @@ class Config:
     validation_fraction: float = _default("validation_fraction")
     test_fraction: float = _default("test_fraction")
     group: str | None = None
+    fold: str | None = None
     num_threads: int | None = None
     # bookkeeping
     experiment: str | None = None
@@ -106,6 +107,11 @@ class Config:
     def lr_steps(self) -> tuple[int, ...]:
         """Epochs after which the learning rate is multiplied by ``lr_scheduler_factor``."""
         return tuple(int(part) for part in self.lr_scheduler_step.split(",")) if self.lr_scheduler_step else ()
+
+    @property
+    def held_out(self) -> tuple[int, int] | None:
+        """``fold`` as ``(which, of how many)``, from 1."""
+        return None if self.fold is None else fold_of(self.fold)
 
     @property
     def initial(self) -> str:

@@ -106,6 +106,26 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
     return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
 
 
+def folds(config: Config, count: int) -> Study:
+    """One run for each of ``count`` parts of the training pictures, which the run holds out and scores at the end.
+
+    Raises BadConfig.
+    """
+    if count < 2:
+        raise BadConfig([f"--folds {count} is out of range: 2 or more."])
+    if config.fold is not None:
+        raise BadConfig(["--folds trains every fold, --fold one of them; give one of the two."])
+    name = names.data_name(Path(config.dataset).name)
+    runs = [
+        PlannedRun(
+            f"{config.run_name or name}, fold {n} of {count}", replace(config, fold=f"{n}/{count}", run_name=None)
+        )
+        for n in range(1, count + 1)
+    ]
+    study = Study(f"{name}-{count}-folds", f"{config.dataset}: every training picture held out once", tuple(runs))
+    return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
+
+
 def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict[str, Any]) -> list[PlannedRun]:
     """One run for each combination of the listed values."""
     own = {key: value for key, value in table.items() if key not in ("name", "preset")}

@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     pack.add_argument("--num-thread", type=_positive, default=0, metavar="N", help="default: one a processor")
     pack.add_argument("--skip-bad", action="store_true", help="list and leave out pictures that cannot be read")
+    pack.add_argument(
+        "--relabel", type=Path, metavar="FILE.csv", help="labels to correct: the edited file of reports mistakes"
+    )
     pack.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
 
     check = commands.add_parser("check", help="say what data is and everything a job would stumble over")
@@ -105,6 +108,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         num_thread=arguments.num_thread,
         skip_bad=arguments.skip_bad,
         image_root=arguments.image_root,
+        relabel=arguments.relabel,
         overwrite=arguments.overwrite,
         group=arguments.group,
     )

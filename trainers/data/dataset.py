@@ -72,7 +72,8 @@ class Split:
 class Dataset:
     """Splits that share one class map. ``notes`` are remarks for the user: what was left out, and why.
 
-    ``test`` is None where the source has splits of its own but no test split, and for a pretext task.
+    ``test`` is None where the source has splits of its own but no test split, and for a pretext task. ``held_out`` is
+    the fold of the training pictures that is not in ``train``.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Dataset:
     test: Split | None
     source: str
     notes: tuple[str, ...] = field(default=())
+    held_out: Split | None = None
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -201,6 +203,35 @@ def _deal(
         waiting -= 1
     for image_digest in queue:
         parts["train"] += groups[image_digest]
+
+
+def copies(image_digests: Sequence[str]) -> dict[str, list[int]]:
+    """The pictures of each content."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, image_digest in enumerate(image_digests):
+        found[image_digest].append(index)
+    return dict(found)
+
+
+def folds(labels: NDArray[np.int64], groups: Mapping[str, list[int]], count: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each picture, 0 to ``count`` - 1, (N,). ``groups`` are the pictures that stay together: copies, or
+    all pictures of a source.
+
+    Groups are ranked by a hash of seed and name and dealt out in that order, each to the fold that has the fewest
+    pictures of its first label. So the folds are stratified, and depend neither on order nor on container. Raises
+    BadData where there are fewer groups than folds.
+    """
+    if len(groups) < count:
+        raise BadData(f"{len(groups)} different training pictures are too few for {count} folds")
+    held = defaultdict[int, list[int]](lambda: [0] * count)
+    total, out = [0] * count, np.zeros(len(labels), np.int64)
+    for group in sorted(groups, key=lambda name: _rank(seed, name)):
+        of_label = held[min(int(labels[index]) for index in groups[group])]
+        fold = min(range(count), key=lambda f: (of_label[f], total[f], f))
+        of_label[fold] += len(groups[group])
+        total[fold] += len(groups[group])
+        out[groups[group]] = fold
+    return out
 
 
 def _rank(seed: int, image_digest: str) -> bytes:

@@ -84,7 +84,7 @@ def grouped(
         raise BadData(
             f"the shares of {' and '.join(wanted)} add up to {sum(wanted.values()):g}; leave some to train on"
         )
-    members = _joined(image_digests, sources)
+    members = joined(image_digests, sources)
     names = sorted(members)
     splits = [*wanted, "train"]
     if len(names) < len(splits):
@@ -110,7 +110,7 @@ def grouped(
     }
 
 
-def _joined(image_digests: Sequence[str], sources: Sequence[str]) -> dict[str, list[int]]:
+def joined(image_digests: Sequence[str], sources: Sequence[str]) -> dict[str, list[int]]:
     """Pictures of each source; sources that share a picture count as one, by the first name of them."""
     parent = {source: source for source in sources}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from trainers.data import catalog
-from trainers.data.dataset import WHOLE, Dataset, Split, SplitsRead, stratified
-from trainers.data.groups import Group
+from trainers.data.dataset import WHOLE, Dataset, Split, SplitsRead, copies, folds, stratified
+from trainers.data.groups import Group, joined
 from trainers.data.pictures.pictures import RotatedPictures
 from trainers.data.readers import cifar, digits, idx, layouts, manifest
 from trainers.data.readers.layouts import Form
@@ -26,18 +26,20 @@ def open_dataset(
     test_fraction: float = 0.2,
     pretext: str | None = None,
     group: str | None = None,
+    fold: tuple[int, int] | None = None,
 ) -> Dataset:
     """Open a named set or a path (see ``catalog``).
 
     Splits that the source has are used as they are; a missing validation split is cut from the training pictures, and a
     source without any split is cut into three. ``pretext="rotation"`` makes the training pictures alone into a
-    four-class set of rotations. ``group`` (see ``groups``) keeps the pictures of a source in one split. Raises BadData
-    for whatever cannot be read or used.
+    four-class set of rotations. ``group`` (see ``groups``) keeps the pictures of a source in one split, and in one
+    fold. ``fold`` (2, 5) holds the second fifth of the training pictures out. Raises BadData for whatever cannot be
+    read or used.
     """
     if pretext not in (None, "rotation"):
         raise BadData(f"pretext {pretext!r} is unknown; legal: rotation")
     found = read_source(str(spec), Path(image_root) if image_root is not None else None, group=group)
-    dataset = cut(found, split_seed, validation_fraction, test_fraction)
+    dataset = cut(found, split_seed, validation_fraction, test_fraction, fold)
     return _rotations(dataset, split_seed, validation_fraction) if pretext else dataset
 
 
@@ -69,7 +71,14 @@ def _with_sources(spec: str, image_root: Path | None, salvage: bool, group: Grou
     return found
 
 
-def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction: float) -> Dataset:
+def cut(
+    found: SplitsRead,
+    seed: int,
+    validation_fraction: float,
+    test_fraction: float,
+    fold: tuple[int, int] | None = None,
+) -> Dataset:
+    """Splits out of what was read: its own, and what is missing cut by ``seed``. Raises BadData."""
     splits = dict(found.splits)
     for name, split in splits.items():
         if len(split) == 0:
@@ -93,18 +102,27 @@ def cut(found: SplitsRead, seed: int, validation_fraction: float, test_fraction:
             notes = (*notes, *(f"{name}: no picture of class {lacking}" for lacking in lacks))
     if WHOLE not in found.splits and "test" not in splits:
         notes = (*notes, "the source has splits but no test split, so there is no test score")
-    counts = np.bincount(splits["train"].labels, minlength=len(found.class_names))
+    train, held_out = splits["train"], None
+    if fold is not None:
+        of_sources = None if train.sources is None else joined(train.image_digests, train.sources)
+        part = folds(train.labels, of_sources or copies(train.image_digests), fold[1], seed)
+        train, held_out = (train.take(np.flatnonzero(kept)) for kept in (part != fold[0] - 1, part == fold[0] - 1))
+    counts = np.bincount(train.labels, minlength=len(found.class_names))
     bare = [found.class_names[label] for label in np.flatnonzero(counts == 0)]
     if bare:
-        raise BadData(f"{found.source}: no training picture of class {', '.join(bare[:5])}; every class needs one")
+        held = f" outside fold {fold[0]} of {fold[1]}" if fold else ""
+        raise BadData(
+            f"{found.source}: no training picture of class {', '.join(bare[:5])}{held}; every class needs one"
+        )
     return Dataset(
         name=found.name,
         class_names=found.class_names,
-        train=splits["train"],
+        train=train,
         validation=splits["validation"],
         test=splits.get("test"),
         source=found.source,
         notes=notes,
+        held_out=held_out,
     )
 
 

@@ -58,7 +58,7 @@ def run(
         print(f"not done: {name}: {reason}", file=sys.stderr)
     if plan.done:
         print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {duration(time.monotonic() - started)}\n")
-        _report(study, store, leaderboard)
+        _report(study, plan.done, store, leaderboard)
     return code
 
 
@@ -166,12 +166,15 @@ def _can_go_on(run_id: str, store: Store) -> bool:
         return False
 
 
-def _report(study: Study, store: Store, path: Path | None) -> None:
+def _report(study: Study, done: Mapping[str, str], store: Store, path: Path | None) -> None:
     import reports
 
     only = f"tags.{names.STUDY} = '{study.name}'"
     board = reports.leaderboard(store, filter=only)
     print(board.to_text())
+    held_out = [run_id for planned in study.runs if planned.config.fold for run_id in [done.get(planned.key)] if run_id]
+    if held_out:
+        print(f"wrong labels among the pictures held out: python -m reports mistakes {' '.join(held_out)}")
     if path is not None:
         board.save(path)
         print(f"written to {path}")

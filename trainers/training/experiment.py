@@ -154,6 +154,7 @@ def load_data(config: Config) -> tuple[Dataset, Config]:
         test_fraction=config.test_fraction,
         pretext=config.pretext,
         group=config.group,
+        fold=config.held_out,
     )
     facts = dataset.facts
     resolved = config.resolve(
@@ -172,6 +173,7 @@ def run_name(config: Config) -> str:
     if init not in ("scratch", "imagenet"):
         init = "transfer"
     task = f"-{config.pretext}" if config.pretext else ""
+    task += f"-fold{config.fold.replace('/', 'of')}" if config.fold else ""
     return f"{Path(config.dataset).name}{task}-{config.num_layers}-{init}-{config.epochs}ep-s{config.seed}"
 
 

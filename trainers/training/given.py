@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
+from trainers.config.checks import fold_of
 from trainers.data.dataset import WHOLE
 from trainers.data.source import cut, read_source
 from trainers.errors import BadInput
@@ -141,7 +142,11 @@ def _cut_as(run: Any, found: SplitsRead) -> Dataset | None:
         settings[key] = names.parse(known, run.data.params.get(key, str(known.default)))
     try:
         return cut(
-            found, int(settings["split_seed"]), *(float(settings[f"{s}_fraction"]) for s in ("validation", "test"))
+            found,
+            int(settings["split_seed"]),
+            float(settings["validation_fraction"]),
+            float(settings["test_fraction"]),
+            fold_of(run.data.params.get("fold", "")),
         )
     except BadInput:
         return None

@@ -190,6 +190,8 @@ class Stages:
         figures.learning_curves(figure, history, str(config.run_name))
         run.artifact(figure, "figures")
         self._score(net, "validation", self.dataset.validation, epoch)
+        if self.dataset.held_out is not None:
+            self._score(net, names.FOLD, self.dataset.held_out, epoch)
         if self.dataset.test is not None and not config.no_test:
             test = self._score(net, "test", self.dataset.test, epoch)
             results[names.TEST_ACCURACY] = test.accuracy
@@ -225,6 +227,7 @@ class Stages:
         config, data = self.config, self.dataset
         counts = " · ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
         task = f", {config.pretext} pretext" if config.pretext else ""
+        counts += "" if data.held_out is None else f" · {len(data.held_out):,} held out (fold {config.fold})"
         print(f"data    {data.name}{task}: {counts} pictures, {len(data.class_names)} classes, {config.image_shape}")
         for note in data.notes:
             print(f"note: {note}")

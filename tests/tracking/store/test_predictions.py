@@ -31,6 +31,28 @@ def test_predictions_hold_one_row_a_picture(tmp_path: Path) -> None:
     assert found.digest.tolist() == ["d0", "d1", "d2"] and found.hits.tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize(("num_classes", "kept"), [(2, True), (256, True), (257, False)])
+def test_every_class_has_its_probability_while_classes_are_few(tmp_path: Path, num_classes: int, kept: bool) -> None:
+    rows = np.random.default_rng(0).dirichlet(np.full(num_classes, 0.2), 50).astype(np.float32)
+    path, digests = tmp_path / "test.parquet", [f"{49 - i:02d}" for i in range(50)]
+    predictions.write(path, digests=digests, keys=digests, labels=np.zeros(50), probabilities=rows)
+    found, short = predictions.read(path, every_class=True), predictions.read(path)
+    assert found is not None and short is not None and short.probabilities is None
+    assert (found.probabilities is not None) is kept
+    if found.probabilities is not None:
+        np.testing.assert_allclose(found.probabilities, rows[::-1], rtol=1e-3, atol=1e-7)
+        assert found.take(np.array([3])).probabilities is not None
+
+
+@pytest.mark.parametrize("rows", [[[0.5, 0.5], [1.0]], [[1.0, 0.0], None], ["a", "b"], [[], []]])
+def test_probabilities_that_are_no_rows_are_none(tmp_path: Path, rows: list[Any]) -> None:
+    frame = pd.DataFrame({"image_digest": ["a", "b"], "label": [0, 1], "predicted": [0, 1], "probabilities": rows})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    found = predictions.read(tmp_path / "rows.parquet", every_class=True)
+    assert found is not None and found.hits.all()
+    assert found.probabilities is None or found.probabilities.shape == (2, 0)
+
+
 def test_a_table_of_something_else_holds_no_predictions(tmp_path: Path) -> None:
     pd.DataFrame({"label": [1]}).to_parquet(tmp_path / "other.parquet")
     assert predictions.read(tmp_path / "other.parquet") is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.config import study
+from trainers.config import Config, study
 from trainers.errors import BadConfig
 
 
@@ -113,3 +113,19 @@ def test_a_runs_name_says_what_differs_from_its_like(tmp_path: Path) -> None:
     assert found == [f"long, learning_rate {rate}, seed {seed}" for rate in (0.1, 0.01) for seed in (0, 1)]
     file.write_text('[[runs]]\nname = "one"\nlearning_rate = [0.1]\nseed = 3\n')
     assert [run.config.run_name for run in study.load(str(file)).runs] == ["one"]
+
+
+def test_folds_are_a_study_of_one_run_each() -> None:
+    made = study.folds(Config(dataset="digits", run_name="mine"), 3)
+    assert [planned.config.fold for planned in made.runs] == ["1/3", "2/3", "3/3"]
+    assert [planned.config.run_name for planned in made.runs][1] == "mine, fold 2 of 3"
+    assert made.name == "digits-3-folds" and len({planned.key for planned in made.runs}) == 3
+    for config, count, said in (
+        (Config(), 1, "--folds 1 is out of range"),
+        (Config(fold="1/2"), 3, "one of the two"),
+    ):
+        with pytest.raises(BadConfig, match=said):
+            study.folds(config, count)
+    for fold in ("0/3", "4/3", "1/1", "2", "a/b"):
+        with pytest.raises(BadConfig, match="is not WHICH/OF"):
+            Config(fold=fold)

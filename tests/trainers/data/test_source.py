@@ -271,3 +271,37 @@ def test_the_door_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_training_picture_is_held_out_by_one_fold() -> None:
+    whole = open_dataset("digits")
+    folds = [open_dataset("digits", fold=(n, 3)) for n in (1, 2, 3)]
+    held = [one.held_out for one in folds]
+    assert sorted(key for split in held if split for key in split.keys) == sorted(whole.train.keys)
+    for one in folds:
+        assert one.held_out is not None and not set(one.train.image_digests) & set(one.held_out.image_digests)
+        assert one.test is not None and whole.test is not None and one.test.digest == whole.test.digest
+        assert len(one.train) + len(one.held_out) == len(whole.train)
+        assert np.ptp(np.bincount(one.held_out.labels) * 3 - np.bincount(whole.train.labels)) <= 4
+    other = open_dataset("digits", fold=(1, 3), split_seed=1).held_out
+    assert held[0] is not None and other is not None and held[0].digest != other.digest
+
+
+def test_copies_stay_in_one_fold_whatever_their_label(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", per_class=6)
+    class_folders(tmp_path / "validation", per_class=2, start=50)
+    (tmp_path / "train/dog/copy.png").write_bytes((tmp_path / "train/cat/000.png").read_bytes())
+    held = [open_dataset(tmp_path, fold=(n, 3)).held_out for n in (1, 2, 3)]
+    together = {"cat/000.png", "dog/copy.png"}
+    keys = [{"/".join(Path(key).parts[-2:]) for key in split.keys} for split in held if split]
+    assert [len(together & some) for some in keys].count(2) == 1
+    assert sum(len(split) for split in held if split) == 13
+
+
+def test_folds_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", per_class=1)
+    class_folders(tmp_path / "validation", per_class=1, start=50)
+    with pytest.raises(BadData, match="2 different training pictures are too few for 3 folds"):
+        open_dataset(tmp_path, fold=(1, 3))
+    with pytest.raises(BadData, match="outside fold 1 of 2; every class needs one"):
+        open_dataset(tmp_path, fold=(1, 2))

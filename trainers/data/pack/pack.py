@@ -17,6 +17,7 @@ from tracking.models.serving.pictures import shortest_side
 from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
 from trainers.data.dataset import WHOLE, Split, SplitsRead, stratified
+from trainers.data.pack.relabel import relabelled
 from trainers.data.pack.writers import ListWriter, RecordWriter, Writer, clear_abandoned, staged
 from trainers.data.pictures import codec
 from trainers.data.pictures.codec import Pixels, encode
@@ -39,6 +40,8 @@ _WRITERS: dict[str, Callable[..., Writer]] = {"rec": RecordWriter, "lst": ListWr
 class Options:
     """``shares`` of the splits, where the source has none. ``resize``: shortest side in px. ``quality``: JPEG, 1..100.
 
+    ``relabel``: the edited file of ``python -m reports mistakes``.
+
     Pictures pass through byte by byte unless ``resize`` or ``quality`` is given, or they are neither JPEG nor PNG.
     """
 
@@ -50,6 +53,7 @@ class Options:
     num_thread: int = 0
     skip_bad: bool = False
     image_root: Path | None = None
+    relabel: Path | None = None
     overwrite: bool = False
     group: str | None = None
 
@@ -77,9 +81,11 @@ def pack(spec: str, out: Path, options: Options, on_progress: Callable[[int, int
     """Write ``out`` whole, or raise BadData or DiskFull and leave nothing. ``pictures`` of the result are per class."""
     clear_abandoned(out)
     found = read_source(spec, options.image_root, salvage=options.skip_bad, group=options.group)
-    packed = Packed(
-        source=found.source, out=str(out), form=options.form, class_names=found.class_names, notes=found.notes
-    )
+    notes = found.notes
+    if options.relabel is not None:
+        found, changes = relabelled(found, options.relabel)
+        notes = (*notes, *changes)
+    packed = Packed(source=found.source, out=str(out), form=options.form, class_names=found.class_names, notes=notes)
     splits = _plan(found, options, packed.skipped)
     total, done = sum(len(split) for split in splits.values()), 0
     with staged(out, overwrite=options.overwrite) as stage:
