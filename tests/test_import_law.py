@@ -28,17 +28,16 @@ _LOADS_MXNET = (
 _ORDER = {
     "": "tracking < reports < trainers",
     "tracking": (
-        "names words < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
+        "names < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
     "reports": (
         "errors stats store < document < metrics < charts settings significance baselines < board < runs < __main__"
     ),
     "trainers": (
-        "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate predict jobs"
-        " < __main__"
+        "errors < data config < networks < training < launch < sagemaker < run evaluate predict jobs < __main__"
     ),
     "trainers.data": (
-        "catalog formats groups < pictures < dataset < batches readers < check loose source < pack sheet < __main__"
+        "catalog formats groups < pictures < dataset < batches readers < check source < pack sheet < __main__"
     ),
     "trainers.sagemaker": (
         "errors < aws < cost builtin < options < job < preflight watch < rehearsal container < command"

@@ -10,7 +10,12 @@ TrainerError            the run failed (exit code 1)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from tracking.errors.errors import UserError
+from tracking.journal import files
 
 
 class TrainerError(UserError):
@@ -44,3 +49,15 @@ class BadConfig(BadInput):
 
 class BadData(BadInput):
     """Pictures or labels that cannot be read or used."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """As ``tracking.journal.files.whole_file``; a full disk raises DiskFull."""
+    try:
+        with files.whole_file(path) as part:
+            yield part
+    except OSError as error:
+        if files.is_disk_full(error):
+            raise DiskFull(f"No room left to write {path}. Free some space and go on with --resume.") from error
+        raise

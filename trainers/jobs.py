@@ -53,13 +53,12 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from tracking.words import money
+    from tracking.errors.words import duration, money
     from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
     from trainers.sagemaker.job import phases
     from trainers.sagemaker.job.launcher import SageMakerJob
     from trainers.sagemaker.watch.end import stored_outcome
     from trainers.sagemaker.watch.one_job import JobWatch
-    from trainers.terminal import duration
 
     if arguments.account:
         return _list_account(arguments)

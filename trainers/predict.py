@@ -31,7 +31,7 @@ from trainers.errors import BadData, BadInput, DiskFull
 if TYPE_CHECKING:
     from tracking.models.serving.model import PictureModel
     from tracking.store import Store
-    from trainers.data.loose import LeftOut, Loose
+    from trainers.data.readers.loose import LeftOut, Loose
 
 _BATCH = 64
 _AHEAD = 16
@@ -100,8 +100,8 @@ def predict(
 def _look(model: PictureModel, picture: Loose, thumbnail: bool) -> tuple[Answer, Any]:
     """One picture as the network takes it, (C, H, W) uint8; None where there is a problem."""
     from tracking.models.serving.pictures import BadPicture
-    from trainers.data import loose
     from trainers.data.pictures import codec
+    from trainers.data.readers import loose
     from trainers.sagemaker.errors import AwsError
 
     try:
@@ -247,7 +247,7 @@ def _run_of(folder: Path) -> str:
 
 def _sources(arguments: argparse.Namespace, left_out: LeftOut) -> Iterator[Loose]:
     """Every picture of every path, in order."""
-    from trainers.data import loose
+    from trainers.data.readers import loose
     from trainers.sagemaker.aws import objects
     from trainers.sagemaker.aws.uri import is_s3
 
@@ -290,7 +290,7 @@ class _Table:
 def _main(arguments: argparse.Namespace) -> int:
     from reports.runs.gallery import Gallery
     from tracking import store as stores
-    from trainers.data.loose import LeftOut
+    from trainers.data.readers.loose import LeftOut
     from trainers.sagemaker.aws.uri import is_s3
 
     if arguments.top < 1:
@@ -356,7 +356,7 @@ def _say_end(
     arguments: argparse.Namespace, model: PictureModel, run_id: str, counts: Counter[bool], left_out: LeftOut
 ) -> None:
     """What is not an answer, on standard error."""
-    from trainers.data.loose import is_labelled
+    from trainers.data.readers.loose import is_labelled
 
     where = f": {arguments.out}" if arguments.out else ""
     failed = f", {counts[True]:,} not" if counts[True] else ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
-from tracking.words import nearest, plural
+from tracking.errors.words import nearest, plural
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import local_faults

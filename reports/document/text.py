@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from tracking.words import plural as plural
+from tracking.errors.words import plural as plural
 
 MISSING = "–"
 _NARROW = re.compile("[ -~\u00a0±–−×∞…]*\\Z")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracking.words import money, plural
+from tracking.errors.words import money, plural
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tracking.errors import StoreUnreachable, TrackingError
+from tracking.errors.words import plural
 from tracking.journal.checks import text_from
 from tracking.journal.events import journals, strangers
 from tracking.journal.files import is_held
 from tracking.store import Store, resolve
-from tracking.words import plural
 
 NAME = "sync"
 HELP = "bring journals into MLflow"

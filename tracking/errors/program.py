@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tracking.errors.errors import UsageError, UserError
 from tracking.errors.redaction import guard
-from tracking.words import nearest
+from tracking.errors.words import nearest
 
 # argparse's own sentences; newer Pythons write the choices without quotes.
 _CHOICE = re.compile(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)")

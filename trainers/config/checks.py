@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tracking import names
-from tracking.words import nearest
+from tracking.errors.words import nearest
 
 KEPT_MODELS = ("best", "all", "none")
 SMALL_SIDES_PX = (8, 64)  # what the 3-stage networks of 20..110 layers are made for

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking import names
-from tracking.words import nearest, plural
+from tracking.errors.words import nearest, plural
 from trainers.config.config import Config
 from trainers.config.text import build, cast, read_toml, to_toml
 from trainers.errors import BadConfig

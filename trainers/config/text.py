@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking import names
-from tracking.words import nearest
+from tracking.errors.words import nearest
 from trainers.config.checks import flag, quoted
 from trainers.config.config import Config
 from trainers.errors import BadConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracking.words import nearest
+from tracking.errors.words import nearest
 from trainers.errors import BadData
 
 _DIGITS = tuple("0123456789")

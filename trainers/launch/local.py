@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.words import plural
+from tracking.errors.words import duration, plural
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
 from trainers.launch.study import StudyPlan, ended
-from trainers.terminal import duration
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from tracking.models.facts import META as META
 from tracking.models.facts import SYMBOL as SYMBOL
 from tracking.models.facts import WEIGHTS as WEIGHTS
 from tracking.models.serving import files
-from trainers.errors import BadInput
-from trainers.files import whole_file
+from trainers.errors import BadInput, whole_file
 from trainers.networks import backend
 
 _FORMAT = 1

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tracking.journal.files import is_disk_full
 from trainers.errors import BadInput, DiskFull
-from trainers.files import is_disk_full
 from trainers.networks import backend
 
 TIMEOUT_S = 10.0

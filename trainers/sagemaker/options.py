@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracking.words import nearest
+from tracking.errors.words import nearest
 from trainers.config.checks import flag
 from trainers.config.text import read_toml
 from trainers.errors import BadConfig

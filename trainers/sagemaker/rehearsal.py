@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from tracking.errors.words import duration, readable
 from tracking.names import SPLITS
 from trainers.config import Config
 from trainers.config.checks import flag
@@ -31,7 +32,6 @@ from trainers.errors import BadData, BadInput
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.preflight.data.facts import PICTURES, some
-from trainers.terminal import duration, readable
 
 if TYPE_CHECKING:
     from trainers.data import Dataset

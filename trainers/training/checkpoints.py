@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.errors import BadInput, TrainerError
-from trainers.files import whole_file
+from trainers.errors import BadInput, TrainerError, whole_file
 from trainers.networks import backend
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from trainers.config import Config
 from trainers.config.checks import local_faults
 from trainers.config.text import build, from_toml
 from trainers.errors import BadConfig, BadData, BadInput, TrainerError
-from trainers.terminal import Tee
 from trainers.training.interruption import Interrupted, Interruption
+from trainers.training.terminal import Tee
 
 if TYPE_CHECKING:
     from tracking.store import Store

@@ -1,4 +1,4 @@
-"""Write scores to a run: metrics, per-picture predictions and, for the test split, the confusion matrix."""
+"""Write scores to a run: metrics, per-picture predictions, learning curves and the test split's confusion matrix."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tracking import names
+from tracking.journal.files import is_disk_full
 from tracking.models import package
 from tracking.store import predictions
 from trainers.data import Batches
 from trainers.errors import DiskFull
-from trainers.files import is_disk_full
 from trainers.networks import resnet, saved
-from trainers.training import figures
 
 if TYPE_CHECKING:
+    from reports.document.document import Figure
     from tracking.run import Run
     from trainers.config import Config
     from trainers.data import Dataset, Split
@@ -56,7 +57,7 @@ def record(
     if context == "test":
         figure = files / "figures" / "confusion_matrix.svg"
         title = f"{run_name}: test accuracy {scores.accuracy:.4f} on {scores.num_images:,} pictures"
-        figures.confusion_matrix(figure, scores.labels, scores.predicted, class_names, title)
+        confusion_matrix(figure, scores.labels, scores.predicted, class_names, title)
         run.artifact(figure, "figures")
 
 
@@ -103,3 +104,30 @@ def _some(split: Split, config: Config) -> np.ndarray[Any, np.dtype[np.uint8]]:
     batches = Batches(few, image_shape=config.shape, resize=config.resize, batch_size=count)
     images, _ = next(iter(batches.epoch(0)))
     return np.asarray(images, np.uint8)
+
+
+def learning_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> None:
+    """Loss and accuracy of both splits over the epochs. ``history`` is one dict of metric values an epoch."""
+    from reports.charts import figures
+
+    _save(figures.training(path.stem, history, title), path)
+
+
+def confusion_matrix(
+    path: Path,
+    labels: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    title: str,
+) -> None:
+    """Counts of label (N,) against prediction (N,); rows are what the picture is, shade is the share of the row."""
+    from reports.charts import figures
+
+    size = len(class_names)
+    counts = np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
+    _save(figures.confusion(path.stem, counts.tolist(), [str(name) for name in class_names], "", title), path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(figure.svg + "\n", encoding="utf-8")

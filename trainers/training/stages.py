@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
+from tracking.errors.words import plural
 from tracking.journal.events import read
-from tracking.words import plural
-from trainers import terminal as progress
 from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
 from trainers.networks import resnet, saved, weights
-from trainers.training import checkpoints, environment, figures, fit
+from trainers.training import checkpoints, environment, fit
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
+from trainers.training import terminal as progress
 from trainers.training.environment import OtherLoad
 from trainers.training.interruption import Interruption
 from trainers.training.scores import Scores, score
@@ -187,7 +187,7 @@ class Stages:
         else:
             run.metrics(self._save_model(net, epoch, "model"), step=epoch)
         figure = self.files / "figures" / "learning_curves.svg"
-        figures.learning_curves(figure, history, str(config.run_name))
+        run_model.learning_curves(figure, history, str(config.run_name))
         run.artifact(figure, "figures")
         self._score(net, "validation", self.dataset.validation, epoch)
         if self.dataset.held_out is not None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from trainers.training import figures
+from trainers.training import record as figures
 
 
 def drawn(path: Path) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tracking.errors.words import readable
 from trainers.data.check.check import Checked
 from trainers.data.check.findings import CheckedSplit
 from trainers.data.formats.headers import FORMATS
-from trainers.terminal import readable
 
 _EXAMPLES = 5  # places of a finding
 _CLASSES = 20

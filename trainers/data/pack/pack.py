@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tracking.errors.words import readable
 from tracking.models.serving.pictures import shortest_side
 from trainers.data import dataset
 from trainers.data.check.examine import look_at_files
@@ -26,7 +27,6 @@ from trainers.data.pictures.sizing import resized
 from trainers.data.pictures.threads import in_order
 from trainers.data.source import read_source
 from trainers.errors import BadData
-from trainers.terminal import readable
 
 Form = Literal["rec", "lst"]
 DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

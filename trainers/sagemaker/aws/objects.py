@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.data.loose import OTHER_SUFFIXES, LeftOut, Loose, refused
 from trainers.data.pictures.pictures import MAX_FILE_BYTES
 from trainers.data.readers.folder import PICTURE_SUFFIXES
+from trainers.data.readers.loose import OTHER_SUFFIXES, LeftOut, Loose, refused
 from trainers.errors import BadConfig
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws.client import Aws, translate

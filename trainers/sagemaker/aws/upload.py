@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking.errors.words import readable
 from trainers.errors import BadData
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.uri import split_s3
 from trainers.sagemaker.errors import NotAllowed, NotFound
-from trainers.terminal import readable
 
 if TYPE_CHECKING:
     from trainers.data import Dataset, Split

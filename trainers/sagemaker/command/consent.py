@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking.words import money, plural
+from tracking.errors.words import duration, money, plural
 from trainers.config import Config
 from trainers.errors import BadInput
 from trainers.sagemaker.aws.uri import is_s3
-from trainers.terminal import duration
 
 if TYPE_CHECKING:
     from trainers.sagemaker.job.launcher import Plan, SageMakerLauncher

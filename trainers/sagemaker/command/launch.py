@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.words import money, plural
+from tracking.errors.words import money, plural
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import flag

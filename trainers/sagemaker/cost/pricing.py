@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tracking.words import money
+from tracking.errors.words import money
 from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws.client import Aws
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from tracking.words import money
+from tracking.errors.words import money
 from trainers.data.check import rules
 from trainers.data.check.findings import Findings
 from trainers.data.check.rules import SEVERITIES, Finding, Rule, Severity, When

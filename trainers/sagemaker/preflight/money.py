@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tracking.words import money
+from tracking.errors.words import money
 from trainers.config import Config
 from trainers.data.check.rules import Finding
 from trainers.sagemaker.cost import estimate, instances

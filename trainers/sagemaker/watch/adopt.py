@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import JournalError
+from tracking.errors.words import money
 from tracking.journal import Journal
-from tracking.words import money
 from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
-from tracking.words import money
+from tracking.errors.words import duration, money
 from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry
 from trainers.sagemaker.job.phases import Phase
 from trainers.sagemaker.watch.outcome import Outcome
-from trainers.terminal import duration
 
 if TYPE_CHECKING:
     from tracking.journal import Journal

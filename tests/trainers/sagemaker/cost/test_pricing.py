@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.aws.answers import Answers, answering, product
 from tests.support.clock import ManualClock
-from tracking.words import money
+from tracking.errors.words import money
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.cost import pricing
 

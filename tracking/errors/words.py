@@ -27,3 +27,23 @@ def nearest(word: str, legal: Iterable[str]) -> str:
     """`` Did you mean …?`` for a misspelt word, or nothing."""
     close = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def duration(seconds: float) -> str:
+    """``48s``, ``3m05s``, ``2h10m``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{left:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def readable(num_bytes: int) -> str:
+    """1,234 bytes -> 1.2 kB, in powers of 1000."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support import ROOT
-from trainers.terminal import Progress, duration
+from tracking.errors.words import duration
 from trainers.training.interruption import Interrupted, Interruption
+from trainers.training.terminal import Progress
 
 
 def row(epoch: int, **more: object) -> dict[str, object]:
@@ -33,7 +34,7 @@ def row(epoch: int, **more: object) -> dict[str, object]:
 
 def test_the_tee_catches_python_children_and_raw_descriptors(tmp_path: Path) -> None:
     code = (
-        "import os, subprocess, sys\nfrom pathlib import Path\nfrom trainers.terminal import Tee\n"
+        "import os, subprocess, sys\nfrom pathlib import Path\nfrom trainers.training.terminal import Tee\n"
         "with Tee(Path(sys.argv[1])) as tee:\n"
         "    print('from python')\n    os.write(1, b'from below\\n')\n"
         "    subprocess.run(['echo', 'from a child'])\n    print('an error', file=sys.stderr)\n"

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from tracking.errors.words import duration
+
 _COLUMNS = ("epoch", "train", "loss", "validation", "loss", "lr", "images/s", "time")
 _WIDTHS = (7, 6, 6, 10, 6, 8, 8, 7)
 _BAR_AT_MOST, _BESIDE_BAR = 28, 66  # columns: the bar, and the widest text that stands beside it
@@ -100,16 +102,6 @@ class Progress:
             self._bar.stop()
 
 
-def duration(seconds: float) -> str:
-    """``48s``, ``3m05s``, ``2h10m``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
-    minutes, left = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{left:02d}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
-
-
 def _row(cells: tuple[str, ...]) -> str:
     return " ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
 
@@ -180,13 +172,3 @@ def _flush() -> None:
             stream.flush()
         except (OSError, ValueError):
             pass
-
-
-def readable(num_bytes: int) -> str:
-    """1,234 bytes -> 1.2 kB, in powers of 1000."""
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
