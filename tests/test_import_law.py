@@ -30,7 +30,7 @@ _ORDER = {
     "tracking": (
         "names < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
-    "reports": "errors stats store < document < metrics < charts significance < board < runs < __main__",
+    "reports": "errors stats store < document < metrics < charts claims < board < runs < __main__",
     "trainers": "errors < files terminal < data config < networks < training < launch < sagemaker < run evaluate jobs",
     "trainers.data": ("catalog formats < pictures < dataset < batches readers < check source < pack sheet < __main__"),
     "trainers.sagemaker": (

@@ -6,21 +6,24 @@ from typing import Any
 
 import pandas as pd
 
-from reports import metrics, stats
+from reports import metrics
 from reports.board import columns as cells
+from reports.board.board import Page
 from reports.board.runs import BoardQuery
+from reports.claims.verdict import Judgement
 from reports.document import text
 from reports.document.document import Column, Paragraph, Span, Strong, Table
-from reports.significance import LEVEL, Verdict
 from tracking import names
 
+# Two means closer than this are equal: their difference is rounding.
+EQUAL = 1e-9
 
-def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdict | None) -> tuple[Span, ...]:
-    """The answer for one page; ``table`` is best first, ``verdict`` compares its first two rows."""
+
+def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
+    """The answer for one page: whether its first row leads or is level with others, and the score."""
+    table = page.table
     ranked = table.loc[table["rank"].notna()]
-    known = names.ALL.get(("metric", ask.metric))
-    what = f"{known.title} accuracy" if known is not None and metrics.is_share(ask.metric) else ask.metric
-    on = f" on {dataset}" if dataset else ""
+    what, on = _what(ask), f" on {page.dataset}" if page.dataset else ""
     if ranked.empty:
         return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
     places = cells.decimals(table, ask)
@@ -34,16 +37,37 @@ def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdic
             score,
             f"{_basis(first, ask, places)}. {_took(first)}",
         )
-    second = ranked.iloc[1]
-    lead = _lead(first, second, ask, places)
+    judged = page.claims.judgement
+    assert judged is not None
+    of = f"{what}{_basis(first, ask, places)}"
+    label = Strong(str(first["label"]))
+    if judged.winner:
+        ahead = _lead(first, ranked.iloc[1], ask, places)
+        return label, f" leads{on} with ", score, f" {of}, {ahead}. {_took(first)}"
+    others = [j for j in range(1, judged.size) if not judged.apart[0, j]] or [1]
+    second = ranked.iloc[others[0]]
+    other = str(second["label"])
+    same = judged.difference[0, others[0]] < EQUAL
+    if judged.networks[0, others[0]]:
+        scored = f" and {other} have the same score{on}: " if same else f" scored best{on}: "
+        ahead = "" if same else f", {_lead(first, second, ask, places)}"
+        return label, scored, score, f" {of}{ahead}. {_of_weights(judged, others[0], first)}. {_took(first)}"
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    why = "the same score" if same else "which chance could explain"
+    if judged.p_value[0, others[0]] != judged.p_value[0, others[0]]:
+        why = "and whether they differ cannot be tested"
+    against = metrics.value_text(ask.metric, second[ask.metric], places)
     return (
-        Strong(str(first["label"])),
-        f" leads{on} with ",
+        label,
+        f" is level with {other}{more}{on}: ",
         score,
-        f" {what}{_basis(first, ask, places)}, {lead} {second['label']}"
-        f" ({metrics.value_text(ask.metric, second[ask.metric], places)}); {_chance(first, second, ask, verdict)}."
-        f" {_took(first)}",
+        f" against {against} {of}, {why}. {_took(first)}",
     )
+
+
+def _what(ask: BoardQuery) -> str:
+    known = names.ALL.get(("metric", ask.metric))
+    return f"{known.title} accuracy" if known is not None and metrics.is_share(ask.metric) else ask.metric
 
 
 def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
@@ -60,48 +84,58 @@ def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
 
 
 def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, places: int) -> str:
+    """``2.6 points ahead of 34 layers (93.9 %)``."""
+    other = f"{second['label']} ({metrics.value_text(ask.metric, second[ask.metric], places)})"
     ahead = abs(float(first[ask.metric]) - float(second[ask.metric]))
-    if ahead == 0:
-        return "tied with"
+    if ahead < EQUAL:
+        return f"as {other}"
     if not metrics.is_share(ask.metric):
-        return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'}"
+        return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'} {other}"
     points = text.points(ahead, places).lstrip("+")
     if float(points) == 0:
-        return "less than a tenth of a point ahead of" if places == 1 else "less than 0.01 points ahead of"
-    return f"{points} {'point' if float(points) == 1 else 'points'} ahead of"
+        return f"less than {'a tenth of a point' if places == 1 else '0.01 points'} ahead of {other}"
+    return f"{points} {'point' if float(points) == 1 else 'points'} ahead of {other}"
 
 
-def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery) -> float:
-    """The p value of Welch's t-test over two rows' seeds, or runs; NaN where one of them has a single one."""
-    one, other = ([float(row[ask.metric + s]) for s in ("", "_spread", "_n")] for row in (first, second))
-    return stats.welch(one, other)
+def _of_weights(judged: Judgement, other: int, first: pd.Series[Any]) -> str:
+    """What a single seed allows to say."""
+    one = "one seed" if first["seeded"] else "one run"
+    if judged.p_value[0, other] != judged.p_value[0, other]:
+        return f"Whether that is more than chance cannot be tested: {one} and no predictions of both"
+    better = "the first is better" if judged.apart[0, other] else "neither is shown to be better"
+    return f"Of these two networks {better}; {one} cannot tell a better setting from luck"
 
 
-def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, verdict: Verdict | None) -> str:
-    """Whether the difference is more than chance: by the pictures for the networks, by the seeds for the settings."""
-    seeds = between_seeds(first, second, ask)
-    what = "seeds" if first["seeded"] and second["seeded"] else "runs"
-    over_seeds = f"Welch's t-test over the {what}, {text.p_value(seeds)}"
-    words = "" if verdict is None else verdict.words(what)
-    if verdict is not None and not verdict.significant:
-        return f"the difference is not significant ({words})"
-    if verdict is not None and seeds >= LEVEL:
-        return (
-            f"between these networks the difference is significant ({words}), but it may not hold when both are trained"
-            f" again ({over_seeds})"
+def notes(page: Page, ask: BoardQuery) -> list[Paragraph]:
+    """How the answer was found, in small print: the test, and the smallest lead that these data can show."""
+    judged = page.claims.judgement
+    if judged is None or judged.p_value[0, 1] != judged.p_value[0, 1]:
+        return []
+    places = cells.decimals(page.table, ask)
+
+    def written(value: float) -> str:
+        return text.points(value, places) if metrics.is_share(ask.metric) else f"{value:+.4g}"
+
+    ranked = page.table.loc[page.table["rank"].notna()]
+    low, high, p = judged.low[0, 1], judged.high[0, 1], judged.p_value[0, 1]
+    unit = " points" if metrics.is_share(ask.metric) else ""
+    what = "seeds" if ranked.iloc[:2]["seeded"].all() else "runs"
+    over = "pictures" if judged.networks[0, 1] else f"{what} and pictures"
+    if page.claims.by_pictures < page.claims.tested:
+        over = what
+    said = f"First minus second: {written(low)} to {written(high)}{unit} over {over}, {text.p_value(p)}."
+    if page.claims.tested > 2 or len(ranked) > page.claims.tested:
+        every = "all" if len(ranked) == page.claims.tested else f"the first {page.claims.tested} of {len(ranked)}"
+        said += f" Tiers and ranks hold for {every} together (Holm)."
+    if not judged.winner and not judged.networks[0].any() and judged.smallest == judged.smallest:
+        smallest = written(judged.smallest).lstrip("+")
+        said += f" The smallest lead these data would show is {smallest}{unit} (four times in five)."
+    if page.claims.unused:
+        said += (
+            f" The predictions of {text.plural(page.claims.unused, 'run')} were not used: they are of other pictures,"
+            " or do not give the logged score."
         )
-    if verdict is not None:
-        return f"the difference is significant ({words}{'' if seeds != seeds else f'; {over_seeds}'})"
-    if seeds == seeds:
-        return f"the difference is {'' if seeds < LEVEL else 'not '}significant ({over_seeds})"
-    said = (
-        "whether the difference is more than chance cannot be tested, which needs predictions of both on the same"
-        " pictures"
-    )
-    if any(text.is_missing(row[c]) for row in (first, second) for c in ("low", "high")):
-        return said
-    apart = first["low"] > second["high"] or second["low"] > first["high"]
-    return f"{said}; their intervals {'do not ' if apart else ''}overlap"
+    return [Paragraph(said, "note")]
 
 
 def _took(row: pd.Series[Any]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from reports.board.checks import Finding, findings
 from reports.board.runs import REPORT, BoardQuery, column, read
 from reports.board.table import tabulate
+from reports.claims.pages import Claims, claim
 from reports.document import text
 from tracking import names
 from tracking.frame.query import HasUri
@@ -18,18 +19,19 @@ from tracking.frame.query import HasUri
 _NO_DIGEST = " "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """Scores that compare with one another: the same split of the same pictures.
 
     ``digest`` is empty where the runs did not log which pictures their score is from; ``runs`` are the finished
-    candidates, ``table`` has a row for each of their configurations.
+    candidates, ``table`` has a row for each of their configurations, ``claims`` what the tests of its rows say.
     """
 
     dataset: str
     digest: str
     runs: pd.DataFrame
     table: pd.DataFrame
+    claims: Claims
 
     @property
     def key(self) -> str:
@@ -67,6 +69,7 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
     finished = runs.loc[(status == "FINISHED") & ~pretext & ~report].copy()
     finished["page"] = _page_keys(finished)
     table = tabulate(finished, ask)
+    claims = claim(table, finished, store.tracking_uri, ask.metric, ask.split)
     return Board(
         ask=ask,
         store=store,
@@ -76,7 +79,7 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
         running=runs.loc[~ended_badly & (status != "FINISHED")],
         sources=runs.loc[pretext & (status == "FINISHED")],
         table=table,
-        pages=_pages(finished, table),
+        pages=_pages(finished, table, claims),
         findings=findings(runs, finished, table, ask),
     )
 
@@ -94,7 +97,7 @@ def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series(keys, index=runs.index, dtype=object)
 
 
-def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
+def _pages(runs: pd.DataFrame, table: pd.DataFrame, claims: dict[str, Claims]) -> list[Page]:
     """The page with most ranked rows first, then by key."""
     pages = []
     for key, rows in table.groupby("page", sort=True):
@@ -102,5 +105,6 @@ def _pages(runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
         datasets = sorted({str(d) for d in runs.loc[runs["page"] == key, "dataset"].dropna()})
         rows = rows.reset_index(drop=True)
         rows.attrs = dict(table.attrs)
-        pages.append(Page(", ".join(datasets), digest, runs.loc[runs["page"] == key], rows))
+        here = runs.loc[runs["page"] == key]
+        pages.append(Page(dataset=", ".join(datasets), digest=digest, runs=here, table=rows, claims=claims[str(key)]))
     return sorted(pages, key=lambda p: (-int(p.table["rank"].notna().sum()), -len(p.table), p.key))

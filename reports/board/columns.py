@@ -27,7 +27,7 @@ def decimals(table: pd.DataFrame, ask: BoardQuery) -> int:
 def ranking(table: pd.DataFrame, ask: BoardQuery, uri: str) -> tuple[Column, ...]:
     """The ranking's columns; those no row has a value for are left out, the ranking metric never."""
     places = decimals(table, ask)
-    columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
+    columns = [Column("#", True, _ranks(table), table["rank"].tolist())]
     columns += _settings(table)
     for name, title in ((names.TRAIN_ACCURACY, "train"), ("validation", "validation"), (names.TEST_ACCURACY, "test")):
         if name == ask.metric or table[name].notna().any() or table[f"{name}_bad"].any():
@@ -68,7 +68,7 @@ def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
         ("model size", names.MODEL_SIZE_BYTES, text.size),
     )
     columns = [
-        _column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v))),
+        Column("#", True, _ranks(table), table["rank"].tolist()),
         Column("configuration", False, table["label"].tolist(), table["label"].tolist()),
         *(_column(table, title, True, name, show) for title, name, show in wanted if table[name].notna().any()),
     ]
@@ -104,6 +104,12 @@ def runs_column(table: pd.DataFrame, uri: str) -> Column:
     return Column(
         "runs" if any(len(r) > 1 for r in table["run_ids"]) else "run", False, cells, [r[0] for r in table["run_ids"]]
     )
+
+
+def _ranks(table: pd.DataFrame) -> list[str]:
+    """The ranks that a row may have: ``1``, or ``1–3`` where it cannot be told from two others."""
+    ends = zip(table["rank_low"].tolist(), table["rank_high"].tolist(), strict=True)
+    return [text.MISSING if text.is_missing(a) else f"{a}" if a == b else f"{a}–{b}" for a, b in ends]
 
 
 def _counts(table: pd.DataFrame, ask: BoardQuery) -> list[str]:
