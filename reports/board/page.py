@@ -102,7 +102,7 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading]:
         Table(cells.ranking(table, ask, connection.public(board.store.tracking_uri)), leader, more),
         Paragraph(_legend(whole, board), "note"),
     ]
-    both = answer.depth_by_start(whole, ask)
+    both = answer.depth_by_start(page, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
     took = cells.effort(table)

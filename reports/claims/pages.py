@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from reports import metrics, stats
 from reports.claims import two_way
+from reports.claims.selection import flattery, shared_part
 from reports.claims.verdict import Entry, Judgement, judge
 from tracking import names
 from tracking.errors import TrackingError
@@ -34,6 +35,7 @@ class Claims:
     """What the tests of a page say: ``judgement`` of its first ``tested`` ranked rows, None of fewer than two.
 
     ``by_pictures``: rows judged by their predictions. ``unused``: runs whose predictions could not be used.
+    ``flattery``: by how much the first looks better than it is because it was chosen by this score.
     """
 
     judgement: Judgement | None
@@ -57,7 +59,7 @@ def claim(
     found = {}
     for key, rows in table.groupby("page", sort=False):
         first = rows.index[rows["rank"].notna()][:MOST_ROWS]
-        found[str(key)] = _page(table, first, scores, places, uri, metric, split, cluster)
+        found[str(key)] = _page(table, rows, first, scores, places, uri, metric, split, cluster)
     return found
 
 
@@ -92,6 +94,7 @@ def intervals(table: pd.DataFrame, metric: str, split: str) -> None:
 
 def _page(
     table: pd.DataFrame,
+    rows: pd.DataFrame,
     first: pd.Index[Any],
     scores: dict[str, float],
     places: dict[str, Any],
@@ -105,7 +108,8 @@ def _page(
     found, unused = _usable(_read(uri, wanted, places, split), scores)
     groups = _groups(found, cluster)
     entries = []
-    for runs in members:
+    images = names.num_images(split) if metrics.is_share(metric) else ""
+    for i, runs in zip(first, members, strict=True):
         hits = None
         if runs and all(run in found for run, _ in runs):
             plain = np.stack([found[run].hits for run, _ in runs]).astype(np.float64)
@@ -116,13 +120,14 @@ def _page(
                 scores=np.array([scores[run] for run, _ in runs], dtype=np.float64),
                 hits=hits,
                 answers=0 if hits is None else plain.shape[1],
+                pictures=float(table.loc[i, images]) if images in table.columns else float("nan"),
             )
         )
     for i, entry in zip(first, entries, strict=True):
         if entry.hits is not None and entry.answers and len(entry.seeds) + (groups is not None) > 1:
-            units = entry.hits.shape[1]
-            most = units * (len(entry.seeds) if 0 < entry.mean < 1 else 1)
-            table.loc[i, ["low", "high"]] = two_way.score_interval(entry.mean, two_way.variance(entry.hits), most)
+            table.loc[i, ["low", "high"]] = two_way.score_interval(
+                entry.mean, two_way.variance(entry.hits), two_way.answers(entry.hits)
+            )
             table.loc[i, "interval"] = BOTH if len(entry.seeds) > 1 else WEIGHTS
     by_pictures = sum(e.hits is not None for e in entries)
     if len(entries) < 2:
@@ -137,6 +142,7 @@ def _page(
         by_pictures=by_pictures,
         unused=unused,
         clusters=0 if groups is None else int(groups.max()) + 1,
+        flattery=_flattery(rows, entries, metric, split),
     )
 
 
@@ -180,3 +186,18 @@ def _usable(found: dict[str, Predictions], scores: dict[str, float]) -> tuple[di
 
 def _groups(found: dict[str, Predictions], cluster: Cluster | None) -> NDArray[np.int64] | None:
     return cluster(next(iter(found.values()))) if cluster is not None and found else None
+
+
+def _flattery(rows: pd.DataFrame, entries: Sequence[Entry], metric: str, split: str) -> float:
+    """Over all ranked rows of the page; what they share on the pictures is that of the rows judged by them."""
+    ranked = rows.loc[rows["rank"].notna()]
+    mean, spread, n = (ranked[metric + s].to_numpy(dtype=np.float64) for s in ("", "_spread", "_n"))
+    sign = 1 if metrics.higher_is_better(metric) else -1
+    images = ranked.get(names.num_images(split))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.where(n > 1, spread**2 / n, np.nan)
+        if metrics.is_share(metric) and images is not None:
+            share = mean * (1 - mean) / images.to_numpy(dtype=np.float64)
+            variance = np.maximum(np.nan_to_num(variance), np.where(n > 1, share / n, share))
+    columns = [e.hits.mean(axis=0) for e in entries if e.hits is not None and len(e.seeds) == 1]
+    return flattery(sign * mean, variance, shared=shared_part(np.stack(columns)) if columns else 0.0)

@@ -10,11 +10,12 @@ second may be verified below it, and so on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from reports import stats
 from reports.claims.two_way import ROUNDING, Floats, Parts, residual
@@ -28,13 +29,15 @@ POWER = 0.8
 class Entry:
     """One configuration's scores: ``seeds`` name its runs; ``hits`` (K, C) are its answers by picture or cluster.
 
-    ``scores`` (K,) are the runs' own; ``hits`` is None where one of them has no predictions.
+    ``scores`` (K,) are the runs' own; ``hits`` is None where one of them has no predictions. ``pictures`` is how many
+    a share is of: without predictions a single seed is judged as if it shared none of its mistakes with another.
     """
 
     seeds: tuple[Any, ...]
     scores: Floats
     hits: Floats | None = None
     answers: int = 0
+    pictures: float = float("nan")
 
     @property
     def mean(self) -> float:
@@ -125,13 +128,18 @@ def judge(entries: Sequence[Entry], *, higher: bool = True) -> Judgement:
 
 
 def _smallest(parts: Parts, rivals: int) -> float:
-    """The lead that is found four times in five: over each of ``rivals`` that cannot be told from the first."""
+    """The lead that is found four times in five: over each of ``rivals`` that cannot be told from the first.
+
+    A spread of few seeds may be small by luck, so it is taken as large as it may be, four times in five.
+    """
     rivals = max(rivals, 1)
+    known = Parts(parts.sizes[:, 0, 1 : 1 + rivals], parts.freedom[:, 0, 1 : 1 + rivals])
+    careful = Parts(known.sizes * known.freedom / special.chdtri(known.freedom, POWER), known.freedom)
     with np.errstate(invalid="ignore"):
-        reach = parts.quantile(LEVEL / 2) + parts.quantile((1 - POWER) / rivals)
-        known = (reach * np.sqrt(parts.variance))[0, 1 : 1 + rivals]
-    known = known[~np.isnan(known)]
-    return float(known.max()) if len(known) else float("nan")
+        reach = known.quantile(LEVEL / 2) + special.ndtri(1 - (1 - POWER) / rivals)
+        leads = reach * np.sqrt(careful.variance)
+    leads = leads[~np.isnan(leads)]
+    return float(leads.max()) if len(leads) else float("nan")
 
 
 def _single(entries: Sequence[Entry]) -> list[tuple[int, int]]:
@@ -152,7 +160,11 @@ def _parts(entries: Sequence[Entry]) -> Parts:
     spread = np.array([s.var(ddof=1) if len(s) > 1 else 0.0 for s in seeds])
     trust, pooled, total = _prior(spread / scale, k - 1)
     own, freedom = _moderate(spread, k - 1, pooled * scale, trust, total)
-    own = np.where(k > 1, own / k, np.where([e.hits is None for e in entries], np.nan, 0.0))
+    lacking = np.array([e.hits is None for e in entries])
+    count = np.array([e.answers if e.hits is not None else e.pictures for e in entries], dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bound = np.where(shares, np.maximum(means * (1 - means), 1 / count) / count, np.nan)
+    own = np.where(k > 1, own / k, 0.0)
     sizes, free = np.zeros((3, m, m)), np.ones((3, m, m))
     sizes[0], sizes[1] = own[:, None], own[None, :]
     free[0], free[1] = freedom[:, None], freedom[None, :]
@@ -160,7 +172,7 @@ def _parts(entries: Sequence[Entry]) -> Parts:
     for members in _same_seeds(entries):
         if len(members) < 2:
             continue
-        grid, count = np.ix_(members, members), float(k[members[0]])
+        grid, size = np.ix_(members, members), float(k[members[0]])
         table = np.stack([seeds[i] for i in members])
         covariance = np.cov(table)
         one = np.diag(covariance)
@@ -169,10 +181,13 @@ def _parts(entries: Sequence[Entry]) -> Parts:
         g = len(members)
         block = (np.trace(covariance) - (covariance.sum() - np.trace(covariance)) / (g - 1)) / g
         prior = max(block, 0.0) * (scale[members][:, None] + scale[members][None, :])
-        both, degrees = _moderate(each, np.full(each.shape, count - 1), prior, trust, (g - 1) * (count - 1))
-        sizes[0][grid], sizes[1][grid], free[0][grid] = both / count, 0, degrees
+        both, degrees = _moderate(each, np.full(each.shape, size - 1), prior, trust, (g - 1) * (size - 1))
+        sizes[0][grid], sizes[1][grid], free[0][grid] = both / size, 0, degrees
     # What the seeds' part has of single answers is not counted twice; the pictures alone are the least there is.
     sizes[2] = np.maximum(pictures - rest, np.maximum(pictures - sizes[0] - sizes[1], 0))
+    unpaired = (lacking[:, None] | lacking[None, :]) & ((k < 2)[:, None] | (k < 2)[None, :])
+    sizes[2][unpaired] = (bound[:, None] + bound[None, :])[unpaired]
+    free[2][unpaired] = 1e9
     for part in sizes:
         np.fill_diagonal(part, 0)
     sizes[sizes < ROUNDING] = 0
@@ -182,11 +197,11 @@ def _parts(entries: Sequence[Entry]) -> Parts:
 def _in_order(entry: Entry) -> Entry:
     """The entry with its runs by seed, so that those of equal seeds are at equal places."""
     order = sorted(range(len(entry.seeds)), key=lambda at: str(entry.seeds[at]))
-    return Entry(
+    return replace(
+        entry,
         seeds=tuple(entry.seeds[at] for at in order),
         scores=entry.scores[order],
         hits=None if entry.hits is None else entry.hits[order],
-        answers=entry.answers,
     )
 
 

@@ -190,7 +190,7 @@ def test_a_lone_seed_run_twice_is_one_seed(filler: Filler) -> None:
         predictions(filler, filler.run(**trained(44, seed=seed, test=0.99)), 0.99)
     predictions(filler, filler.run(**trained(34, test=0.80)), 0.80)
     said = answer(filler, "test_accuracy")
-    assert "one seed" in said and "Of these two networks the first is better" in said and "mean of" not in said
+    assert "one seed" in said and "Of these networks the first is better" in said and "mean of" not in said
 
 
 def test_a_rerun_that_came_out_otherwise_is_a_run_and_no_seed(filler: Filler) -> None:
