@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     board.add_argument(
         "--top", type=_top, default=100, metavar="N", help="rows a page, 0 for all (default: %(default)s)"
     )
+    board.add_argument(
+        "--cluster", default="", metavar="SOURCE", help="pictures of one source count once: path:1, or an expression"
+    )
     board.add_argument("--against", type=Path, metavar="FILE.json", help="show what changed since a saved leaderboard")
     board.add_argument("--log", action="store_true", help="also keep the page in MLflow, in the experiment 'reports'")
 
@@ -111,6 +114,7 @@ def _leaderboard(asked: argparse.Namespace) -> None:
         best=asked.best,
         at_step=asked.at_step,
         top=asked.top,
+        cluster=asked.cluster,
     )
     if asked.log:
         print(f"kept as run {export.keep(frame.board)[:8]} in the experiment 'reports'", file=sys.stderr)

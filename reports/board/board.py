@@ -69,7 +69,7 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
     finished = runs.loc[(status == "FINISHED") & ~pretext & ~report].copy()
     finished["page"] = _page_keys(finished)
     table = tabulate(finished, ask)
-    claims = claim(table, finished, store.tracking_uri, ask.metric, ask.split)
+    claims = claim(table, finished, store.tracking_uri, ask.metric, ask.split, ask.cluster)
     return Board(
         ask=ask,
         store=store,

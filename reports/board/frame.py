@@ -56,13 +56,15 @@ def leaderboard(
     best: str = "",
     at_step: int | None = None,
     top: int = 100,
+    cluster: str = "",
 ) -> LeaderboardFrame:
     """Rank the configurations of a store (default: this directory's) over their seeds.
 
     ``filter`` is in MLflow's language, ``metric`` what ranks, ``by`` the settings that make a row (default: the whole
     configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
     at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
-    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). Raises
+    page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all). ``cluster``
+    names a picture's source by its key (``path:1`` or a regular expression): one source counts as one draw. Raises
     ReportError when there is nothing to rank or a name is unknown.
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments
@@ -75,6 +77,7 @@ def leaderboard(
         best=best,
         at_step=at_step,
         top=top,
+        cluster=cluster,
     )
     board = build(open_store(store), ask)
     frame = LeaderboardFrame(board.table)

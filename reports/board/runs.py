@@ -52,6 +52,7 @@ class BoardQuery:
     ``metric`` ranks. ``by`` are the settings that make a row (empty: the whole configuration). ``columns`` are extra
     parameters, metrics or tags to show. ``best`` names the metric at whose best epoch the curves' values are taken,
     ``at_step`` an epoch; without either the last value counts. ``top`` rows are shown a page (0: all).
+    ``cluster`` names the source of a picture by its key: pictures of one source count as one draw.
     """
 
     experiments: tuple[str, ...] | None = None
@@ -62,6 +63,7 @@ class BoardQuery:
     best: str = ""
     at_step: int | None = None
     top: int = 100
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if self.best and self.at_step is not None:

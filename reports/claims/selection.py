@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike
 
 from reports.claims.two_way import ROUNDING, Floats
 
-DRAWS = 2000
+MOST_DRAWS = 2000
+MOST_NUMBERS = 200_000
 
 
 def flattery(means: ArrayLike, variances: ArrayLike, *, shared: float = 0.0) -> float:
@@ -25,7 +26,8 @@ def flattery(means: ArrayLike, variances: ArrayLike, *, shared: float = 0.0) -> 
     centre, seen = mean.mean(), mean.var(ddof=1)
     chance = min(1.0, float(variance.mean()) / seen) if seen > ROUNDING else 1.0
     start = centre + (1 - chance) * (mean - centre)
-    draws = start + np.sqrt(variance) * np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(mean)))
+    shape = (max(50, min(MOST_DRAWS, MOST_NUMBERS // len(mean))), len(mean))
+    draws = start + np.sqrt(variance) * np.random.Generator(np.random.PCG64(0)).standard_normal(shape)
     best = draws.argmax(axis=1)
     return float((draws.max(axis=1) - start[best]).mean())
 

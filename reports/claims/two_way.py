@@ -47,7 +47,7 @@ class Parts:
             errors = d / np.sqrt(self.variance)
         # On a log scale: p values of 1e-12 are told from 1e-13.
         low, high = np.full(d.shape, -60.0), np.zeros(d.shape)
-        for _ in range(50):
+        for _ in range(32):
             middle = (low + high) / 2
             above = self.quantile(np.exp(middle) / 2) > errors
             low, high = np.where(above, middle, low), np.where(above, high, middle)

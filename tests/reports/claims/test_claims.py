@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import reports
 from reports import stats
 from reports.claims import two_way
+from reports.claims.pages import source_of
 from reports.claims.selection import flattery
 from reports.claims.verdict import Entry, judge
+from reports.errors import ReportError
 from tests.benchmarks import bench_claims as bench
+from tests.support.runs import empty_store, predictions, trained
 
 
 def test_the_variance_is_that_of_a_table_by_hand() -> None:
@@ -124,3 +128,22 @@ def test_selection_flatters_as_much_as_is_said(recipes: int, points: float) -> N
 def test_clearly_different_recipes_flatter_little() -> None:
     assert flattery([0.95, 0.8, 0.7, 0.5], [1e-4] * 4) < 0.003
     assert np.isnan(flattery([0.9, 0.8], [np.nan, np.nan]))
+
+
+def test_a_source_is_a_part_of_the_key_or_what_an_expression_finds() -> None:
+    assert source_of("path:1")("p07/eye/3.png") == "p07" and source_of("path:2")("p07/eye/3.png") == "p07/eye"
+    assert source_of(r"patient(\d+)")("a/patient12_x.png") == "12" and source_of("q+")("a.png") == "a.png"
+    for wrong in ("path:0", "path:x", "("):
+        with pytest.raises(ReportError, match="--cluster"):
+            source_of(wrong)
+
+
+def test_a_board_of_sources_is_less_sure() -> None:
+    filler = empty_store()
+    for depth, score in ((44, 0.95), (34, 0.90)):
+        for seed in range(2):
+            predictions(filler, filler.run(**trained(depth, seed=seed, test=score)), score, seed=seed)
+    alone, by_source = (reports.leaderboard(filler.uri, cluster=c) for c in ("", r"^(.*).$"))
+    assert "The pictures count as" in by_source.to_text() and "The pictures count as" not in alone.to_text()
+    assert (by_source["low"] != alone["low"]).all()
+    assert by_source["interval"].tolist() == ["seeds and pictures"] * 2 and by_source["tier"].tolist()[0] == 1
