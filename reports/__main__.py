@@ -69,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     board.add_argument(
         "--top", type=_top, default=100, metavar="N", help="rows a page, 0 for all (default: %(default)s)"
     )
+    board.add_argument(
+        "--cluster", default="", metavar="SOURCE", help="pictures of one source count once: path:1, or an expression"
+    )
     board.add_argument("--against", type=Path, metavar="FILE.json", help="show what changed since a saved leaderboard")
     board.add_argument(
         "--watch",
@@ -162,6 +165,7 @@ def _frame(asked: argparse.Namespace) -> LeaderboardFrame:
         at_step=asked.at_step,
         top=asked.top,
         higher_is_better=asked.higher_is_better,
+        cluster=asked.cluster,
     )
 
 

@@ -107,7 +107,7 @@ def name_rows(rows: pd.DataFrame, score: Any, only: Sequence[str] = ()) -> Namin
         order=_sorted([s for s in every if s.column in used], len(rows)),
         used=[s.column for s in every if s.column in used],
         others=[s.column for s in found if s.column not in used],
-        same=same,
+        same=list(dict.fromkeys(same)),
     )
 
 

@@ -1,13 +1,6 @@
-"""The arithmetic of a claim: intervals for one score, tests between two, corrections over many.
-
-Arrays in, numbers out; scores are fractions in 0..1. Every draw comes from a generator seeded by the caller's ``seed``,
-never from global state.
-"""
+"""Intervals of one score, the correction of many tests, calibration. Arrays in, numbers out; scores are in 0..1."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,54 +37,6 @@ def t_interval(mean: ArrayLike, spread: ArrayLike, n: ArrayLike, level: float = 
     safe = np.where(enough, count, 2.0)
     half = special.stdtrit(safe - 1, 0.5 + level / 2) * s / np.sqrt(safe)
     return np.where(enough, m - half, np.nan), np.where(enough, m + half, np.nan)
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p value of Welch's t-test (Welch 1947) between two recipes by their seeds' ``(mean, spread, n)``.
-
-    NaN where a side has fewer than two seeds, or where no seed differs from another of its side.
-    """
-    (mean_a, spread_a, n_a), (mean_b, spread_b, n_b) = first, second
-    if not (n_a >= 2 and n_b >= 2):
-        return float("nan")
-    a, b = spread_a**2 / n_a, spread_b**2 / n_b
-    if not a + b > 0:
-        return float("nan")
-    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
-    return 2 * float(special.stdtr(freedom, -abs(mean_a - mean_b) / (a + b) ** 0.5))
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much higher the first scores than the second: the estimate, its interval, a two-sided p value."""
-
-    estimate: float
-    low: float
-    high: float
-    p_value: float
-
-
-def paired_bootstrap(
-    first: ArrayLike, second: ArrayLike, *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
-) -> Difference:
-    """Difference of mean scores over pictures drawn with replacement, both sides on the same draw.
-
-    ``first`` and ``second``: ``(N,)`` scores a picture over the same pictures: 0/1 hits of one network or the share of
-    hits over several seeds. Percentile interval; the p value is twice the smaller tail at zero, with one added to count
-    and resamples, so it is never 0.
-    """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
-        raise ValueError(f"paired scores of shape {a.shape} and {b.shape}: both must be (N,), N >= 1")
-    values, counts = np.unique(a - b, return_counts=True)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    # Drawing N pictures with replacement is drawing how often each distinct difference comes up.
-    drawn = generator.multinomial(a.size, counts / a.size, size=resamples)
-    means = drawn @ values / a.size
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    return Difference(float((a - b).mean()), float(low), float(high), p)
 
 
 def holm(p_values: ArrayLike) -> Floats:

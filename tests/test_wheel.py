@@ -102,7 +102,7 @@ def test_a_report_of_a_store(installed: Path, workdir: Path) -> None:
     demo(new_store(workdir / "mlruns"))
     run("-m", "reports", "leaderboard", "--out", "board.html", path=installed)
     page = (workdir / "board.html").read_text(encoding="utf-8")
-    assert "leads on digits" in page and "<style>" in page and "<script>" in page
+    assert "on digits" in page and "<style>" in page and "<script>" in page
 
 
 def test_a_job_gets_the_same_code(installed: Path, workdir: Path) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from reports import metrics, stats
+from reports import metrics
 from reports.board import columns as cells
-from reports.board.runs import BoardQuery
+from reports.board.board import Page
+from reports.board.runs import BoardQuery, column
+from reports.claims.verdict import Judgement
 from reports.document import text
 from reports.document.document import Column, Paragraph, Span, Strong, Table
-from reports.significance import LEVEL, Verdict
 from tracking import names
 
+# Two means closer than this are equal: their difference is rounding.
+EQUAL = 1e-9
 
-def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdict | None) -> tuple[Span, ...]:
-    """The answer for one page; ``table`` is best first, ``verdict`` compares its first two rows."""
+
+def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
+    """The answer for one page: whether its first row leads or is level with others, and the score."""
+    table = page.table
     ranked = table.loc[table["rank"].notna()]
-    known = names.ALL.get(("metric", ask.metric))
-    what = f"{known.title} accuracy" if known is not None and "accuracy" in ask.metric else ask.metric
-    on = f" on {dataset}" if dataset else ""
+    what, on = _what(ask), f" on {page.name}" if page.dataset else ""
     if ranked.empty:
         return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
     places = cells.decimals(table, ask)
@@ -34,16 +39,37 @@ def sentence(table: pd.DataFrame, dataset: str, ask: BoardQuery, verdict: Verdic
             score,
             f"{_basis(first, ask, places)}. {_took(first)}",
         )
-    second = ranked.iloc[1]
-    lead = _lead(first, second, ask, places)
+    judged = page.claims.judgement
+    assert judged is not None
+    of = f"{what}{_basis(first, ask, places)}"
+    label = Strong(str(first["label"]))
+    if judged.winner:
+        ahead = _lead(first, ranked.iloc[1], ask, places)
+        return label, f" leads{on} with ", score, f" {of}, {ahead}. {_took(first)}"
+    others = [j for j in range(1, judged.size) if not judged.apart[0, j]] or [1]
+    second = ranked.iloc[others[0]]
+    other = str(second["label"])
+    same = judged.difference[0, others[0]] < EQUAL
+    if judged.networks[0, others[0]]:
+        scored = f" and {other} have the same score{on}: " if same else f" scored best{on}: "
+        ahead = "" if same else f", {_lead(first, second, ask, places)}"
+        return label, scored, score, f" {of}{ahead}. {_of_weights(judged, others[0], first, second)}. {_took(first)}"
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    why = "the same score" if same else "which chance could explain"
+    if judged.p_value[0, others[0]] != judged.p_value[0, others[0]]:
+        why = "and whether they differ cannot be tested"
+    against = metrics.value_text(ask.metric, second[ask.metric], places)
     return (
-        Strong(str(first["label"])),
-        f" leads{on} with ",
+        label,
+        f" is level with {other}{more}{on}: ",
         score,
-        f" {what}{_basis(first, ask, places)}, {lead} {second['label']}"
-        f" ({metrics.value_text(ask.metric, second[ask.metric], places)}); {_chance(first, second, ask, verdict)}."
-        f" {_took(first)}",
+        f" against {against} {of}, {why}. {_took(first)}",
     )
+
+
+def _what(ask: BoardQuery) -> str:
+    known = names.ALL.get(("metric", ask.metric))
+    return f"{known.title} accuracy" if known is not None and "accuracy" in ask.metric else ask.metric
 
 
 def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
@@ -60,48 +86,90 @@ def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
 
 
 def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, places: int) -> str:
+    """``2.6 points ahead of 34 layers (93.9 %)``."""
+    other = f"{second['label']} ({metrics.value_text(ask.metric, second[ask.metric], places)})"
     ahead = abs(float(first[ask.metric]) - float(second[ask.metric]))
-    if ahead == 0:
-        return "tied with"
+    if ahead < EQUAL:
+        return f"as {other}"
     if not metrics.is_share(ask.metric):
-        return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'}"
+        return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'} {other}"
     points = text.points(ahead, places).lstrip("+")
     if float(points) == 0:
-        return "less than a tenth of a point ahead of" if places == 1 else "less than 0.01 points ahead of"
-    return f"{points} {'point' if float(points) == 1 else 'points'} ahead of"
+        return f"less than {'a tenth of a point' if places == 1 else '0.01 points'} ahead of {other}"
+    return f"{points} {'point' if float(points) == 1 else 'points'} ahead of {other}"
 
 
-def between_seeds(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery) -> float:
-    """The p value of Welch's t-test over two rows' seeds, or runs; NaN where one of them has a single one."""
-    one, other = ([float(row[ask.metric + s]) for s in ("", "_spread", "_n")] for row in (first, second))
-    return stats.welch(one, other)
+def _of_weights(judged: Judgement, other: int, first: pd.Series[Any], second: pd.Series[Any]) -> str:
+    """What a single seed allows to say."""
+    two = "two " if len(first["run_ids"]) == len(second["run_ids"]) == 1 else ""
+    one = "one seed" if first["seeded"] else "one run"
+    if judged.p_value[0, other] != judged.p_value[0, other]:
+        return f"Whether that is more than chance cannot be tested: {one} and no predictions of both"
+    better = "the first is better" if judged.apart[0, other] else "neither is shown to be better"
+    return f"Of these {two}networks {better}; {one} cannot tell a better setting from luck"
 
 
-def _chance(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, verdict: Verdict | None) -> str:
-    """Whether the difference is more than chance: by the pictures for the networks, by the seeds for the settings."""
-    seeds = between_seeds(first, second, ask)
-    what = "seeds" if first["seeded"] and second["seeded"] else "runs"
-    over_seeds = f"Welch's t-test over the {what}, {text.p_value(seeds)}"
-    words = "" if verdict is None else verdict.words(what)
-    if verdict is not None and not verdict.significant:
-        return f"the difference is not significant ({words})"
-    if verdict is not None and seeds >= LEVEL:
-        return (
-            f"between these networks the difference is significant ({words}), but it may not hold when both are trained"
-            f" again ({over_seeds})"
+def notes(page: Page, ask: BoardQuery) -> list[Paragraph]:
+    """How the answer was found, in small print: the test, what these data can show, what choosing by test does."""
+    ranked = page.table.loc[page.table["rank"].notna()]
+    judged = page.claims.judgement
+    said = [*_tested(page, ranked, judged, ask)] if judged is not None else []
+    said += _chosen(page, ranked, ask)
+    return [Paragraph(" ".join(said), "note")] if said else []
+
+
+def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery) -> Iterator[str]:
+    low, high, p = judged.low[0, 1], judged.high[0, 1], judged.p_value[0, 1]
+    if p != p:
+        return
+    places, claims = cells.decimals(page.table, ask), page.claims
+    unit = " points" if metrics.is_share(ask.metric) else ""
+    what = "seeds" if ranked.iloc[:2]["seeded"].all() else "runs"
+    over = "pictures" if judged.networks[0, 1] else f"{what} and pictures"
+    if claims.by_pictures < claims.tested:
+        over = "pictures, no mistake taken as shared" if judged.networks[0, 1] else what
+    between = f"{_written(low, ask, places)} to {_written(high, ask, places)}{unit}"
+    yield f"First minus second: {between} over {over}, {text.p_value(p)}."
+    if claims.clusters:
+        yield f"The pictures count as {text.plural(claims.clusters, 'source')}."
+    if claims.tested > 2:
+        every = "all" if len(ranked) == claims.tested else f"the first {claims.tested} of {len(ranked)}"
+        alike = int((judged.tiers == 1).sum())
+        yield f"Tier 1: {text.plural(alike, 'row')} that these data do not tell from the first."
+        yield f"Tiers and ranks hold for {every} together (Holm)."
+    if not judged.winner and not judged.networks[0].any() and judged.smallest == judged.smallest:
+        smallest = _written(judged.smallest, ask, places).lstrip("+")
+        if metrics.is_share(ask.metric) and judged.smallest > 0.5:
+            yield f"So few {what} can show no lead at all; more are needed."
+        else:
+            yield f"The smallest lead these data would show is {smallest}{unit} (four times in five)."
+    if claims.unused:
+        runs = text.plural(claims.unused, "run")
+        yield f"The predictions of {runs} were not used: other pictures, or not the logged score."
+
+
+def _chosen(page: Page, ranked: pd.DataFrame, ask: BoardQuery) -> Iterator[str]:
+    """What validation chooses, and what choosing by the shown score does to it."""
+    if len(ranked) < 2 or ask.split != "test":
+        return
+    places = cells.decimals(page.table, ask)
+    if ask.metric == names.TEST_ACCURACY and ranked["validation"].notna().any():
+        row = ranked.iloc[int(np.nanargmax(ranked["validation"].to_numpy(dtype=np.float64)))]
+        which = "the same" if row.name == ranked.index[0] else str(row["label"])
+        score = "" if which == "the same" else f" (test {metrics.value_text(ask.metric, row[ask.metric], places)})"
+        yield f"Validation chooses {which}{score}."
+    by = page.claims.flattery
+    if by == by:
+        scored = int(column(page.runs, f"metrics.{ask.metric}").notna().sum())
+        unit = " points" if metrics.is_share(ask.metric) else ""
+        yield (
+            f"The first is the best of {len(ranked)} by this very score ({text.plural(scored, 'run')} scored on these"
+            f" pictures), which flatters it by about {_written(by, ask, places).lstrip('+')}{unit}."
         )
-    if verdict is not None:
-        return f"the difference is significant ({words}{'' if seeds != seeds else f'; {over_seeds}'})"
-    if seeds == seeds:
-        return f"the difference is {'' if seeds < LEVEL else 'not '}significant ({over_seeds})"
-    said = (
-        "whether the difference is more than chance cannot be tested, which needs predictions of both on the same"
-        " pictures"
-    )
-    if any(text.is_missing(row[c]) for row in (first, second) for c in ("low", "high")):
-        return said
-    apart = first["low"] > second["high"] or second["low"] > first["high"]
-    return f"{said}; their intervals {'do not ' if apart else ''}overlap"
+
+
+def _written(value: float, ask: BoardQuery, places: int) -> str:
+    return text.points(value, places) if metrics.is_share(ask.metric) else f"{value:+.4g}"
 
 
 def _took(row: pd.Series[Any]) -> str:
@@ -120,8 +188,9 @@ def _took(row: pd.Series[Any]) -> str:
 SCRATCH, TRANSFER = "scratch", "transfer"
 
 
-def depth_by_start(table: pd.DataFrame, ask: BoardQuery) -> tuple[Table, Paragraph] | None:
+def depth_by_start(page: Page, ask: BoardQuery) -> tuple[Table, Paragraph] | None:
     """The best ranked configuration of each depth and start; None where neither varies."""
+    table = page.table
     if "layers" not in table.columns or "init" not in table.columns:
         return None
     in_numbers = pd.to_numeric(table["layers"], errors="coerce").notna()  # another tool's may be a word
@@ -148,7 +217,26 @@ def depth_by_start(table: pd.DataFrame, ask: BoardQuery) -> tuple[Table, Paragra
         values = [best[d, one][ask.metric] if (d, one) in best else None for d in depths]
         columns.append(Column(_start_title(ranked, start, one), True, [said[d, one] for d in depths], values))
     scores = {place: float(row[ask.metric]) for place, row in best.items()}
-    return Table(tuple(columns)), Paragraph(_words(scores, depths, starts, ask, places), "note")
+    order = {row: at for at, row in enumerate(table.index[table["rank"].notna()])}
+    at = {place: order[row.name] for place, row in best.items()}
+
+    def change(a: tuple[int, str], b: tuple[int, str]) -> str:
+        return _change(page, ask, places, scores[a] - scores[b], at[a], at[b])
+
+    return Table(tuple(columns)), Paragraph(_words(scores, change, depths, starts, ask), "note")
+
+
+def _change(page: Page, ask: BoardQuery, places: int, change: float, a: int, b: int) -> str:
+    """``+2.6 points (−1.2 to +6.3: level)`` from row ``b`` to row ``a`` of the ranked."""
+    said = f"{_written(change, ask, places)}{' points' if metrics.is_share(ask.metric) else ''}"
+    judged = page.claims.judgement
+    if judged is None or max(a, b) >= judged.size or judged.p_value[a, b] != judged.p_value[a, b]:
+        return f"{said} (untested)"
+    sign = 1 if metrics.higher_is_better(ask.metric) else -1
+    low, high = sorted((sign * judged.low[a, b], sign * judged.high[a, b]))
+    told = judged.apart[a, b] or judged.apart[b, a]
+    between = f"{_written(low, ask, places)} to {_written(high, ask, places)}"
+    return f"{said} ({between}{'' if told else ': level'})"
 
 
 def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
@@ -160,36 +248,32 @@ def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
 
 
 def _words(
-    scores: dict[tuple[int, str], float], depths: list[int], starts: list[str], ask: BoardQuery, places: int
+    scores: dict[tuple[int, str], float],
+    change: Callable[[tuple[int, str], tuple[int, str]], str],
+    depths: list[int],
+    starts: list[str],
+    ask: BoardQuery,
 ) -> str:
     """What can be concluded from the table, and what cannot."""
     head = "Each cell is the best configuration of its kind. "
     sign = 1 if metrics.higher_is_better(ask.metric) else -1
-
-    def difference(a: float, b: float) -> str:
-        if metrics.is_share(ask.metric):
-            return f"{text.points(a - b, places)} points"
-        return f"{a - b:+.4g}"
-
     parts = []
     if len(starts) == 2:
         both = [d for d in depths if all((d, s) in scores for s in starts)]
-        parts += [
-            f"with {d} layers, transfer changes the score by {difference(scores[d, TRANSFER], scores[d, SCRATCH])}"
-            for d in both
-        ]
+        parts += [f"with {d} layers, transfer changes the score by {change((d, TRANSFER), (d, SCRATCH))}" for d in both]
     for one in starts:
         there = [d for d in depths if (d, one) in scores]
         steps: list[str] = []
         for low, high in zip(there, there[1:], strict=False):
-            change = difference(scores[high, one], scores[low, one])
-            more = f"{high} instead of {low} by {change}"
-            steps.append(more if steps else f"{high} layers instead of {low} change the score by {change}")
+            by = change((high, one), (low, one))
+            more = f"{high} instead of {low} by {by}"
+            steps.append(more if steps else f"{high} layers instead of {low} change the score by {by}")
         if steps:
             parts.append(f"{'from scratch' if one == SCRATCH else 'with transfer'}, {text.join(steps)}")
     if parts:
         joined = "; ".join(parts)
-        return f"{head}{joined[0].upper()}{joined[1:]}{'' if sign > 0 else ' (lower is better)'}."
+        level = " Level: not told apart where all pairs of the page are tested together." if ": level" in joined else ""
+        return f"{head}{joined[0].upper()}{joined[1:]}{'' if sign > 0 else ' (lower is better)'}.{level}"
     if len(starts) == 2 and len(depths) > 1:
         return (
             f"{head}No depth was trained both ways, so the effects of depth and start cannot be separated: a difference"

@@ -12,6 +12,7 @@ from reports.baselines import Baseline, baseline
 from reports.board.checks import Finding, findings
 from reports.board.runs import PARENT, REPORT, STUDY_DIRECTION, BoardQuery, column, read
 from reports.board.table import tabulate
+from reports.claims.pages import Claims, claim
 from reports.document import text
 from reports.metrics import judged
 from tracking import names
@@ -28,7 +29,8 @@ class Page:
     ``sweeps`` are the table's rows that one row stands for, the best of its sweep: parent run -> those below it.
 
     ``digest`` is empty where the runs did not log which pictures their score is from; ``runs`` are the finished
-    candidates, ``table`` has a row for each of their configurations; ``baseline`` is what no network should be below.
+    candidates, ``table`` has a row for each of their configurations, ``claims`` what the tests of its rows say;
+    ``baseline`` is what no network should be below.
     """
 
     dataset: str
@@ -37,6 +39,7 @@ class Page:
     table: pd.DataFrame
     baseline: Baseline | None
     sweeps: dict[str, list[int]]
+    claims: Claims
 
     @property
     def key(self) -> str:
@@ -94,7 +97,8 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
     finished = runs.loc[(status == "FINISHED") & ~pretext & ~report & ~parent].copy()
     finished["page"] = _page_keys(finished)
     table = tabulate(finished, ask)
-    pages = _pages(store, ask, finished, table)
+    claims = claim(table, finished, store.tracking_uri, ask.metric, ask.split, ask.cluster)
+    pages = _pages(store, ask, finished, table, claims)
     return Board(
         ask=ask,
         store=store,
@@ -156,7 +160,9 @@ def _sweeps(table: pd.DataFrame, runs: pd.DataFrame) -> dict[str, list[int]]:
     return {p: rows[1:] for p, rows in rows_of.items() if 2 < len(rows) < len(table)}
 
 
-def _pages(store: HasUri, ask: BoardQuery, runs: pd.DataFrame, table: pd.DataFrame) -> list[Page]:
+def _pages(
+    store: HasUri, ask: BoardQuery, runs: pd.DataFrame, table: pd.DataFrame, claims: dict[str, Claims]
+) -> list[Page]:
     """The page with most ranked rows first, then by key."""
     pages = []
     for key, rows in table.groupby("page", sort=True):
@@ -172,6 +178,7 @@ def _pages(store: HasUri, ask: BoardQuery, runs: pd.DataFrame, table: pd.DataFra
                 digest=digest,
                 runs=here,
                 table=rows,
+                claims=claims[str(key)],
                 baseline=known,
                 sweeps=_sweeps(rows, here),
             )

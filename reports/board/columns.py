@@ -30,7 +30,7 @@ def ranking(table: pd.DataFrame, ask: BoardQuery, uri: str) -> tuple[tuple[Colum
     Settings that no name holds follow as far as a page's width takes them; the others' names are returned too.
     """
     places = decimals(table, ask)
-    columns = [_column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v)))]
+    columns = [Column("#", True, _ranks(table), table["rank"].tolist())]
     columns.append(_names(table))
     scores = {ask.metric: "", names.TEST_ACCURACY: "test", "validation": "validation", names.TRAIN_ACCURACY: "train"}
     scores |= {ask.metric: scores[ask.metric]} if scores[ask.metric] else {}
@@ -106,7 +106,7 @@ def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
         ("model size", names.MODEL_SIZE_BYTES, text.size),
     )
     columns = [
-        _column(table, "#", True, "rank", lambda v: text.MISSING if text.is_missing(v) else str(int(v))),
+        Column("#", True, _ranks(table), table["rank"].tolist()),
         _names(table),
         *(_column(table, title, True, name, show) for title, name, show in wanted if table[name].notna().any()),
     ]
@@ -142,6 +142,12 @@ def runs_column(table: pd.DataFrame, uri: str) -> Column:
     return Column(
         "runs" if any(len(r) > 1 for r in table["run_ids"]) else "run", False, cells, [r[0] for r in table["run_ids"]]
     )
+
+
+def _ranks(table: pd.DataFrame) -> list[str]:
+    """The ranks that a row may have: ``1``, or ``1–3`` where it cannot be told from two others."""
+    ends = zip(table["rank_low"].tolist(), table["rank_high"].tolist(), strict=True)
+    return [text.MISSING if text.is_missing(a) else f"{a}" if a == b else f"{a}–{b}" for a, b in ends]
 
 
 def _counts(table: pd.DataFrame, ask: BoardQuery) -> list[str]:

@@ -1,45 +1,36 @@
-"""The evidence for a page's claims: paired predictions of its leaders, learning curves, confusion matrices."""
+"""The figures of a page: learning curves, score against cost, confusion matrices of its leaders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reports import metrics
 from reports.board.board import Board, Page
 from reports.charts import figures
 from reports.charts.curves import curves_for
 from reports.document.document import Figure
-from reports.significance import Verdict, compare, of_row
 from reports.store import class_names
 from tracking import names
-from tracking.store.predictions import Predictions
+from tracking.store.predictions import Predictions, load
 
 MOST_CURVES = 6
 MOST_CLASSES = 60
+MOST_SEEDS = 10
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """``verdict`` compares the first two ranked rows; the figures are those the runs' data allow."""
-
-    verdict: Verdict | None
-    figures: list[Figure]
-
-
-def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) -> Evidence:
-    """Read what the leaders logged. ``name`` begins the figures' names."""
+def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) -> list[Figure]:
+    """The figures that the runs' data allow. ``name`` begins their names."""
+    if not with_figures:
+        return []
     ranked = page.table.loc[page.table["rank"].notna()]
     uris = dict(zip(page.runs["run_id"], page.runs["artifact_uri"], strict=True))
     split = board.ask.split
     leaders = [row for _, row in ranked.head(2).iterrows()] if metrics.is_proportion(board.ask.metric) else []
-    predicted = [of_row(board.store, row, uris, split) for row in leaders]
-    verdict = compare(predicted[0] or [], predicted[1] or []) if len(predicted) == 2 else None
-    if not with_figures:
-        return Evidence(verdict, [])
+    predicted = [_of_row(board, row, uris, split) for row in leaders]
     drawn: list[Figure] = []
     shown = ranked if len(ranked) else page.table
     rows = [(str(row["label"]), tuple(row["run_ids"])) for _, row in shown.head(MOST_CURVES).iterrows()]
@@ -54,7 +45,14 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
             several = f", {len(found)} {what} together" if len(found) > 1 else ""
             title = f"{row['label']}{several}"
             drawn += confusion(board, first, uris.get(first), found, f"{name}confusion-{place}", title)
-    return Evidence(verdict, drawn)
+    return drawn
+
+
+def _of_row(board: Board, row: pd.Series[Any], uris: dict[str, Any], split: str) -> list[Predictions] | None:
+    """The predictions of a configuration's runs (of ten at most); None where one of them has none."""
+    counted = [run for run in row["run_ids"] if run not in row["repeats"]]
+    found = [load(board.store.tracking_uri, uris.get(run), split) for run in counted[:MOST_SEEDS]]
+    return [f for f in found if f is not None] if all(f is not None for f in found) else None
 
 
 def pareto(page: Page, board: Board, name: str) -> list[Figure]:

@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from reports.board import page
-from reports.board.answer import between_seeds, sentence
+from reports.board.answer import sentence
 from reports.board.board import Board
-from reports.board.evidence import gather
 from reports.board.missing import gaps
 from reports.board.runs import REPORT
 from reports.document import document
@@ -61,20 +60,18 @@ def _word(value: Any) -> Any:
 def as_dict(board: Board) -> dict[str, Any]:
     """The page as plain values: pages with their rows, what is missing, wrong, failed."""
     pages = []
-    for number, one in enumerate(board.pages, 1):
-        verdict = gather(board, one, f"{number}-", with_figures=False).verdict
+    for one in board.pages:
+        judged = one.claims.judgement
         lacking = gaps(one).found if board.ask.metric == names.TEST_ACCURACY else []
-        ranked = one.table.loc[one.table["rank"].notna()]
-        over_seeds = between_seeds(ranked.iloc[0], ranked.iloc[1], board.ask) if len(ranked) > 1 else None
         pages.append(
             {
                 "dataset": one.dataset,
                 "digest": one.digest,
                 "commonest_class_accuracy": None if one.baseline is None else one.baseline.accuracy,
-                "answer": document.plain(sentence(one.table, one.name, board.ask, verdict)),
-                "significant": None if verdict is None else verdict.significant,
-                "p_value": None if verdict is None else plain(verdict.difference.p_value),
-                "p_value_over_seeds": plain(over_seeds),
+                "answer": document.plain(sentence(one, board.ask)),
+                "sole_winner": None if judged is None else judged.winner,
+                "p_value": None if judged is None else plain(float(judged.p_value[0, 1])),
+                "smallest_lead": None if judged is None else plain(judged.smallest),
                 "rows": [{k: v for k, v in row.items() if k not in _INNER} for row in records(one.table)],
                 "missing": [{"run_id": g.run_id, "why": g.why, "command": g.command} for g in lacking],
             }

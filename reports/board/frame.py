@@ -60,6 +60,7 @@ def leaderboard(
     at_step: int | None = None,
     top: int = 100,
     higher_is_better: bool | None = None,
+    cluster: str = "",
 ) -> LeaderboardFrame:
     """Rank the configurations of a store (default: this directory's) over their seeds.
 
@@ -67,8 +68,9 @@ def leaderboard(
     configuration), ``columns`` more parameters, metrics or tags to show. Curves count with their last value, or that
     at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
     page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all).
-    ``higher_is_better`` says which way the metric ranks (None: what is known of it, or guessed by its name). Raises
-    ReportError when there is nothing to rank or a name is unknown.
+    ``higher_is_better`` says which way the metric ranks (None: what is known of it, or guessed by its name).
+    ``cluster`` names a picture's source by its key (``path:1`` or a regular expression): one source counts as one draw.
+    Raises ReportError when there is nothing to rank or a name is unknown.
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments
     ask = BoardQuery(
@@ -81,6 +83,7 @@ def leaderboard(
         at_step=at_step,
         top=top,
         better="" if higher_is_better is None else "higher" if higher_is_better else "lower",
+        cluster=cluster,
     )
     board = build(open_store(store), ask)
     frame = LeaderboardFrame(board.table)

@@ -12,6 +12,7 @@ from reports.board import columns as cells
 from reports.board.board import Board, Page
 from reports.board.evidence import gather
 from reports.board.runs import column
+from reports.claims import pages
 from reports.document import Document, text
 from reports.document.document import (
     Bullets,
@@ -35,6 +36,15 @@ from tracking.store import connection
 
 MOST_COMMANDS = 20
 MOST_NAMED = 8
+INTERVALS = {
+    pages.BOTH: "the interval is where this recipe's accuracy on new pictures lies, from {what} and pictures",
+    pages.BOUND: (
+        "without predictions of every run the interval of several {what} is a bound: it takes them to fail on the same"
+        " pictures"
+    ),
+    pages.WEIGHTS: "the interval of a single run is Wilson's: these weights, other pictures",
+    pages.SEEDS: "the interval of several {what} is Student's t: it covers repeated training alone",
+}
 
 
 def document(board: Board, *, with_figures: bool = True) -> Document:
@@ -45,13 +55,13 @@ def document(board: Board, *, with_figures: bool = True) -> Document:
         paper.add(Paragraph("No run has finished yet: nothing is ranked.", "answer"))
     for number, page in enumerate(board.pages, 1):
         name = f"{number}-" if many else ""
-        evidence = gather(board, page, name, with_figures=with_figures)
-        said = Paragraph(answer.sentence(page.table, page.name, board.ask, evidence.verdict), "answer")
+        drawn = gather(board, page, name, with_figures=with_figures)
+        said = [Paragraph(answer.sentence(page, board.ask), "answer"), *answer.notes(page, board.ask)]
         if not many:
-            paper.add(said)
+            paper.add(*said)
         elif number == 1:
             paper.add(
-                said,
+                *said,
                 Paragraph(
                     f"There are {len(board.pages)} sets of {board.ask.split} pictures. Scores are only"
                     " comparable within one set, so each has its own ranking.",
@@ -63,10 +73,10 @@ def document(board: Board, *, with_figures: bool = True) -> Document:
         if page.name != page.dataset:
             paper.add(Paragraph(("Data: ", Code(page.dataset)), "note"))
         if many and number > 1:
-            paper.add(said)
+            paper.add(*said)
         paper.add(*_ranking(page, board))
-        if evidence.figures:
-            paper.add(Heading("Figures", 3), *evidence.figures)
+        if drawn:
+            paper.add(Heading("Figures", 3), *drawn)
         paper.add(*_missing(page, board))
     paper.add(*_findings(board), *_failed(board), *_sources(board))
     if board.note:
@@ -106,7 +116,7 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading | Fol
     lines = whole.loc[[row not in below for row in range(len(whole))]] if below else whole
     table = lines.head(ask.top) if ask.top else lines
     table.attrs = dict(whole.attrs)
-    leader = tuple(i for i, r in enumerate(table["rank"]) if not text.is_missing(r) and r == 1)
+    leader = tuple(i for i, tier in enumerate(table["tier"]) if not text.is_missing(tier) and tier == 1)
     more = len(lines) - len(table)
     columns, cut = cells.ranking(table, ask, connection.public(board.store.tracking_uri))
     blocks: list[Table | Paragraph | Heading | Folded] = [
@@ -121,7 +131,7 @@ def _ranking(page: Page, board: Board) -> list[Table | Paragraph | Heading | Fol
         blocks.append(Paragraph(f"Unless a name says otherwise: {', '.join(same)}.", "note"))
     if page.baseline is not None and names.accuracy(ask.split) in whole.columns:
         blocks += baselines.blocks(whole, page.baseline, ask.split, cells.decimals(whole, ask))
-    both = answer.depth_by_start(whole, ask)
+    both = answer.depth_by_start(page, ask)
     if both is not None:
         blocks += [Heading("Depth and start", 3), *both]
     took = cells.effort(table)
@@ -186,17 +196,10 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
     what = cells.of_what(table)
     if (table["n"] > 1).any():
         parts.append(f"± is one standard deviation over {what}")
-    wilson = table.loc[table["interval"] == "Wilson"]
-    if len(wilson):
-        alone = wilson[f"{ask.metric}_n"] == 1
-        one = "one seed" if wilson.loc[alone, "seeded"].all() else "one run"
-        kinds = ([one] if alone.any() else []) + ([f"{what} that agree"] if not alone.all() else [])
-        parts.append(f"the interval of {text.join(kinds, 'or')} is Wilson's: it covers the choice of test pictures")
-    if (table["interval"] == "t").any():
-        parts.append(
-            f"the interval of several {what} is Student's t: it covers repeated training, not the choice of test"
-            " pictures"
-        )
+    kinds = [(kind, table.loc[table["interval"] == kind]) for kind in INTERVALS]
+    parts += [words.format(what=what) for (_, rows), words in zip(kinds, INTERVALS.values(), strict=True) if len(rows)]
+    if (table["rank_high"] > table["rank_low"]).any():
+        parts.append("# is the rank, or the ranks that cannot be told apart")
     if ask.best and board.finished["at_step"].isna().all():
         parts.append(
             f"{ask.best} was logged once a run, so there is no epoch to choose: train and validation are the last"

@@ -66,6 +66,7 @@ class BoardQuery:
     parameters, metrics or tags to show. ``best`` names the metric at whose best epoch the curves' values are taken,
     ``at_step`` an epoch; without either the last value counts. ``top`` rows are shown a page (0: all). ``better`` is
     which way the metric is better, ``higher`` or ``lower``; empty: what is known, or guessed by its name.
+    ``cluster`` names the source of a picture by its key: pictures of one source count as one draw.
     """
 
     experiments: tuple[str, ...] | None = None
@@ -77,6 +78,7 @@ class BoardQuery:
     at_step: int | None = None
     top: int = 100
     better: str = ""
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if self.best and self.at_step is not None:

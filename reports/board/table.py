@@ -1,8 +1,8 @@
 """From runs to configurations: one row a configuration and page, aggregated over its seeds, ranked.
 
 The result is a plain frame. Per metric ``m``: ``m`` (mean), ``m_spread`` (sample standard deviation), ``m_n`` (runs
-that have it); for the ranking metric also ``low``, ``high`` and ``interval`` (``Wilson`` or ``t``). A value the
-vocabulary calls impossible takes part in nothing and is listed by ``impossible``. ``repeats`` are the runs that repeat
+that have it); :mod:`reports.claims.pages` adds the interval, the possible ranks and the tier. A value the vocabulary
+calls impossible takes part in nothing and is listed by ``impossible``. ``repeats`` are the runs that repeat
 another of the row with the same seed, to the last digit: they are not independent and take part in nothing.
 ``seeded`` says that the runs the ranking metric is the mean of have a seed each, all different, and differ in no
 setting: only those are seeds.
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import stats
 from reports.board.runs import METRICS, BoardQuery, column, is_seed, resolve_name
 from reports.document import text
-from reports.metrics import higher_is_better, is_legal, is_proportion, is_share
+from reports.metrics import higher_is_better, is_legal
 from reports.settings import HEAD, name_rows, setting_name
 from tracking import names
 
@@ -76,7 +75,6 @@ def tabulate(runs: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     if ask.at_step is not None:
         # The train accuracy of one epoch and the test accuracy of another do not compare.
         table["gap"] = np.nan
-    _interval(table, ask)
     called = _names(runs.iloc[first], table, ask.metric, by)
     base = by if by else [c for c in HEAD if c in runs.columns and runs[c].notna().any()]
     differ = sorted({c for one in called.values() for c in (*one["used"], *one["others"])} - {"experiment"})
@@ -206,27 +204,6 @@ def _aggregate(name: str, values: Any, codes: Any, num_rows: int) -> dict[str, A
         square = np.bincount(c, (v - mean[c]) ** 2, num_rows)
         spread = np.where(n > 1, np.sqrt(square / (n - 1)), np.nan)
     return {name: np.where(n > 0, mean, np.nan), f"{name}_spread": spread, f"{name}_n": n}
-
-
-def _interval(table: pd.DataFrame, ask: BoardQuery) -> None:
-    """95 %: t over runs; Wilson on the split's pictures for one run, or where all agree to the digit."""
-    mean, spread, n = (table[ask.metric + s].to_numpy() for s in ("", "_spread", "_n"))
-    low, high = stats.t_interval(mean, spread, n)
-    images = table.get(names.num_images(ask.split))
-    kind = np.where(np.isnan(low), "", "t").astype(object)
-    known = names.ALL.get(("metric", ask.metric))
-    least = -np.inf if known is None or known.low is None else known.low
-    most = np.inf if known is None or known.high is None else known.high
-    if is_share(ask.metric):
-        least, most = 0, 1
-    low, high = np.clip(low, least, most), np.clip(high, least, most)
-    if is_proportion(ask.metric) and images is not None:
-        wilson_low, wilson_high = stats.wilson(mean, images.to_numpy())
-        alone = ~(np.nan_to_num(spread) > 0)
-        low, high = np.where(alone, wilson_low, low), np.where(alone, wilson_high, high)
-        kind[alone & ~np.isnan(wilson_low)] = "Wilson"
-        kind[alone & np.isnan(wilson_low)] = ""
-    table["low"], table["high"], table["interval"] = low, high, kind
 
 
 def _rank(table: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:

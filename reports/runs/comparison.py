@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy as np
 from reports import metrics, stats
 from reports.board import columns as cells
 from reports.charts import curves, figures
+from reports.claims.pair import Verdict
+from reports.claims.pair import compare as judge
+from reports.claims.verdict import LEVEL
 from reports.document import Document, text
 from reports.document.document import Code, Column, Figure, Heading, Paragraph, Strong, Table, Text, joined
 from reports.document.report import Report
 from reports.errors import ReportError
 from reports.runs.disagreement import disagreements
 from reports.runs.lookup import Run, find
-from reports.significance import LEVEL, Verdict
-from reports.significance import compare as judge
 from tracking import names
 from tracking.frame.query import HasUri
 from tracking.store import connection
@@ -72,8 +74,8 @@ def _verdicts(
     found: dict[tuple[int, int], Verdict | None] = {}
     for i, j in combinations(range(len(runs)), 2):
         a, b = predicted[i], predicted[j]
-        found[i, j] = judge([a], [b]) if a is not None and b is not None else None
-    adjusted = stats.holm([np.nan if v is None else v.difference.p_value for v in found.values()])
+        found[i, j] = judge(a, b) if a is not None and b is not None else None
+    adjusted = stats.holm([np.nan if v is None else v.p_value for v in found.values()])
     return {
         pair: None if verdict is None else (verdict, float(p))
         for (pair, verdict), p in zip(found.items(), adjusted, strict=True)
@@ -108,15 +110,18 @@ def _answer(runs: Sequence[Run], calls: Sequence[str], pairs: dict[tuple[int, in
         verdict, p = pair
         corrected = f", {text.p_value(p)} after Holm's correction for {len(pairs)} pairs" if len(pairs) > 1 else ""
         said = "significant" if p < LEVEL else "not significant"
-        tail = f"; the difference is {said} ({_from(verdict, i > j)}{corrected})."
+        tail = (
+            f"; between these networks the difference is {said} ({_from(verdict, i > j)}{corrected})."
+            " Of their settings one run each says nothing: luck of the seed may be all."
+        )
     return (*head, tail)
 
 
 def _from(verdict: Verdict, turned: bool) -> str:
     """The verdict's words with the better run first."""
-    if not turned or verdict.only_first is None:
+    if not turned:
         return verdict.words()
-    return Verdict(verdict.num_images, verdict.difference, verdict.only_second, verdict.only_first).words()
+    return replace(verdict, only_first=verdict.only_second, only_second=verdict.only_first).words()
 
 
 def _warning(runs: Sequence[Run]) -> Paragraph | None:
@@ -215,17 +220,15 @@ def _tests(
         Column("pictures", True, [text.count(v.num_images) for *_, v, _ in named]),
         Column("only first right", True, [str(v.only_first) for *_, v, _ in named]),
         Column("only second right", True, [str(v.only_second) for *_, v, _ in named]),
-        Column("difference", True, [text.points(v.difference.estimate) for *_, v, _ in named]),
+        Column("difference", True, [text.points(v.difference) for *_, v, _ in named]),
         Column(
             "95 % interval",
             True,
-            [f"{text.points(v.difference.low)} to {text.points(v.difference.high)}" for *_, v, _ in named],
+            [f"{text.points(v.low)} to {text.points(v.high)}" for *_, v, _ in named],
         ),
-        Column(
-            "p", True, [text.p_value(v.difference.p_value).removeprefix("p ").removeprefix("= ") for *_, v, _ in named]
-        ),
+        Column("p", True, [text.p_value(v.p_value).removeprefix("p ").removeprefix("= ") for *_, v, _ in named]),
     ]
-    legend = "Difference in points, first minus second: interval by paired bootstrap, p by McNemar's exact test"
+    legend = "Difference in points, first minus second: interval over the pictures, p by McNemar's exact test"
     if len(named) > 1:
         columns.append(
             Column("p, Holm", True, [text.p_value(p).removeprefix("p ").removeprefix("= ") for *_, p in named])
@@ -235,7 +238,7 @@ def _tests(
     blocks.append(
         figures.differences(
             "differences",
-            [(f"{a} − {b}", v.difference.estimate, v.difference.low, v.difference.high) for a, b, v, _ in named],
+            [(f"{a} − {b}", v.difference, v.low, v.high) for a, b, v, _ in named],
             "Difference in test accuracy",
         )
     )
@@ -264,15 +267,14 @@ def _data(runs: Sequence[Run], pairs: dict[tuple[int, int], Any]) -> dict[str, A
         one: dict[str, Any] = {"first": runs[i].run_id, "second": runs[j].run_id}
         if found is not None:
             verdict, p = found
-            d = verdict.difference
             one |= {
                 "num_images": verdict.num_images,
                 "only_first": verdict.only_first,
                 "only_second": verdict.only_second,
-                "difference": d.estimate,
-                "low": d.low,
-                "high": d.high,
-                "p_value": d.p_value,
+                "difference": verdict.difference,
+                "low": verdict.low,
+                "high": verdict.high,
+                "p_value": verdict.p_value,
                 "p_value_holm": p,
             }
         tests.append(plain(one))

@@ -15,8 +15,8 @@ from PIL import Image
 import reports
 from reports import stats
 from reports.charts import thumbnails
+from reports.claims.pair import compare as judge
 from reports.document.document import Figure, Paragraph, Table, plain
-from reports.significance import compare as judge
 from tests.support.runs import Filler, empty_store, predictions, trained
 from tracking.store.predictions import Predictions
 
@@ -58,7 +58,8 @@ def test_the_pair_by_hand(filler: Filler, tmp_path: Path) -> None:
     assert one["p_value"] == one["p_value_holm"] == pytest.approx(0.109375)
     assert one["difference"] == pytest.approx(0.3)
     text = paper.to_text()
-    assert "30.0 points above 34 layers, scratch, seed 0 (50.0 %); the difference is not significant" in text
+    assert "30.0 points above 34 layers, scratch, seed 0 (50.0 %); between these networks the" in text
+    assert "the difference is not significant (exact" in text
     assert "8 that only the first gets right, 2 only the second, p = 0.11)" in text
     assert "They agree on 50.0 % of 20 pictures." in text
     assert "| num_layers | 44" in text and "epochs" not in text.partition("## Scores")[0].partition("## Settings")[2]
@@ -78,9 +79,9 @@ def test_the_verdict_is_on_the_pictures_that_both_have() -> None:
         )
 
     a, b = of(["only-a", "x", "x", "y"], [0, 0, 1, 0]), of(["only-b", "x", "x", "y"], [0, 0, 0, 1])
-    verdict = judge([a], [b])
+    verdict = judge(a, b)
     assert verdict is not None and (verdict.num_images, verdict.only_first, verdict.only_second) == (3, 1, 1)
-    assert judge([a], [of(["z"], [0])]) is None
+    assert judge(a, of(["z"], [0])) is None
 
 
 def test_three_runs_are_corrected_and_agree(filler: Filler) -> None:

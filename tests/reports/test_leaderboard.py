@@ -25,12 +25,10 @@ def test_one_row_a_configuration_over_its_seeds(filler: Filler) -> None:
     row = board.iloc[0]
     assert row["n"] == 3 and row["test_accuracy"] == pytest.approx(0.96)
     assert row["test_accuracy_spread"] == pytest.approx(0.01)
-    # Student's t with 2 degrees of freedom: 4.30265; 0.01 / sqrt(3) = 0.0057735.
-    assert (row["low"], row["high"]) == (
-        pytest.approx(0.96 - 0.024841, abs=1e-6),
-        pytest.approx(0.96 + 0.024841, abs=1e-6),
-    )
-    assert row["interval"] == "t"
+    # The seeds' variance 0.01² / 3 = 3.333e-5 (t of 2: 4.30265), the pictures' at most 0.96 * 0.04 / 360 = 1.0667e-4
+    # (1.96656): together t 2.52262 at 0.96 * 0.04 / 1.4e-4 = 274.29 pictures, Wilson's from 0.91827 to 0.98087.
+    assert (row["low"], row["high"]) == (pytest.approx(0.918269, abs=2e-6), pytest.approx(0.980868, abs=2e-6))
+    assert row["interval"] == "seeds and pictures, bound"
 
 
 def test_one_seed_gets_wilson_on_its_pictures(filler: Filler) -> None:
@@ -193,7 +191,7 @@ def test_another_tools_paths_tell_nothing_and_one_value_written_two_ways_is_one(
 def test_a_repr_is_the_first_sentence(filler: Filler) -> None:
     board = sweep(filler)
     assert (
-        repr(board).startswith("learning rate 0.3, batch size 64 leads on digits with 94.4 %")
+        repr(board).startswith("learning rate 0.3, batch size 64 scored best on digits: 94.4 %")
         and len(repr(board)) < 600
     )
     assert repr(board.report) == repr(board)

@@ -54,7 +54,7 @@ def test_ten_lines_train_look_and_compare(workdir: Path) -> None:
     assert all(first in (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/api.md"))
     assert len([line for line in first.splitlines() if line]) <= 10
     (board,) = run([first])
-    assert sorted(board["epochs"]) == [1, 2] and "leads on digits" in board._repr_html_()
+    assert sorted(board["epochs"]) == [1, 2] and "on digits: " in board._repr_html_()
 
 
 def test_it_runs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_it_runs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run(code_cells()[1:], reports=reports, tracking=tracking)
     board, columns, by_depth, grouped, pair, card, runs = shown
     html = board._repr_html_()
-    assert "leads on digits" in html and "<svg" in html and "<script" not in html
+    assert "on digits: " in html and "<svg" in html and "<script" not in html
     assert list(columns.columns) == ["rank", "label", "n", "test_accuracy", "low", "high", "time_s"]
     assert by_depth.loc[44] == pytest.approx(0.978, abs=0.001)
     assert grouped["n"].sum() == board["n"].sum()
