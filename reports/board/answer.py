@@ -27,7 +27,12 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
     ranked = table.loc[table["rank"].notna()]
     what, on = _what(ask), f" on {page.name}" if page.dataset else ""
     if ranked.empty:
-        return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
+        said = f"No configuration{on} has a {what} yet: nothing is ranked."
+        best = table.iloc[0]
+        if text.is_missing(best["validation"]):
+            return (said,)
+        shown = text.percent(best["validation"], cells.decimals(table, ask))
+        return f"{said} In the order of validation accuracy ", Strong(str(best["label"])), f" is first ({shown})."
     places = cells.decimals(table, ask)
     first = ranked.iloc[0]
     score = Strong(metrics.value_text(ask.metric, first[ask.metric], places))

@@ -110,11 +110,12 @@ def effort(table: pd.DataFrame) -> tuple[Column, ...] | None:
         _names(table),
         *(_column(table, title, True, name, show) for title, name, show in wanted if table[name].notna().any()),
     ]
+    took = len(columns) > 2
     if table["where"].notna().any():
         columns.append(
             _column(table, "where", False, "where", lambda v: text.MISSING if text.is_missing(v) else str(v))
         )
-    return tuple(columns) if len(columns) > 2 else None
+    return tuple(columns) if took or table["where"].nunique(dropna=False) > 1 else None
 
 
 def run_text(run_id: str, experiment_id: Any, uri: str) -> Link | RunId:

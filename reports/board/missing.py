@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,12 @@ from tracking import names
 
 @dataclass(frozen=True)
 class Gap:
-    """A run without a test accuracy."""
+    """A run without a test accuracy. ``settings`` are its own, where it has to be trained again."""
 
     run_id: str
     why: str
     command: str
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Gaps:
 
 
 MOST = 50
+_EVALUATE = "python -m trainers.evaluate"
 
 
 def gaps(page: Page) -> Gaps:
@@ -55,12 +58,13 @@ def gaps(page: Page) -> Gaps:
     found = []
     for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
         why, command = _why(run, float(score))
-        found.append(Gap(str(run["run_id"]), why, command))
+        again = None if command.startswith(_EVALUATE) else _settings(run)
+        found.append(Gap(str(run["run_id"]), why, command, again))
     return Gaps(found, len(lacking), foreign)
 
 
 def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:
-    evaluate = f"python -m trainers.evaluate {run['run_id']}"
+    evaluate = f"{_EVALUATE} {run['run_id']}"
     has_model = not text.is_missing(run.get(f"metrics.{names.MODEL_SIZE_BYTES}")) or not text.is_missing(
         run.get(f"tags.{names.MODEL_URI}")
     )
@@ -88,15 +92,35 @@ def _settings(run: pd.Series[Any]) -> dict[str, Any]:
 def retrain(params: Mapping[str, Any]) -> str:
     """The command that trains the same configuration again."""
     words = ["python", "-m", "trainers.run"]
+    for key, value in _given(params).items():
+        words += [f"--{key.replace('_', '-')}", value]
+    return shlex.join(words)
+
+
+def study(several: Sequence[Mapping[str, Any]]) -> str:
+    """The lines that train many configurations again: they write a study's file, and run it."""
+    given = [_given(params) for params in several]
+    shared = {key: value for key, value in given[0].items() if all(one.get(key) == value for one in given)}
+    own = [_toml({key: value for key, value in one.items() if key not in shared}) for one in given]
+    runs = [f"[[runs]]\n{lines}" for lines in dict.fromkeys(own)]  # twice the same is one run of a study
+    text = "\n\n".join([f"[settings]\n{_toml(shared)}", *runs] if shared else runs)
+    return f"cat > again.toml <<'END'\n{text}\nEND\npython -m trainers.run --study again.toml"
+
+
+def _toml(given: Mapping[str, str]) -> str:
+    return "\n".join(f"{k} = {json.dumps(v) if names.PARAMS[k].type is str else v}" for k, v in given.items())
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, str]:
+    """The settings a person gives, as text; the data decides the others."""
+    given = {}
     for key, name in names.PARAMS.items():
         if key not in params or key in ("num_classes", "num_training_samples", "num_threads"):
             continue
         value = params[key]
         if key == "use_pretrained_model":
             if str(value) == "1" and "init" not in params:
-                words += ["--init", "imagenet"]
+                given["init"] = "imagenet"
             continue
-        words += [f"--{key.replace('_', '-')}", str(value).lower() if name.type is bool else str(value)]
-    if "dataset" not in params:
-        words += ["--dataset", "PATH"]
-    return shlex.join(words)
+        given[key] = str(value).lower() if name.type is bool else str(value)
+    return given if "dataset" in given else {**given, "dataset": "PATH"}

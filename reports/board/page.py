@@ -229,11 +229,13 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
         return []
     blocks: list[Heading | Table | Paragraph | Listing] = [Heading("What is missing", 3)]
     if lacking.found:
-        commands = list(dict.fromkeys(gap.command for gap in lacking.found))
+        again = [gap.settings for gap in lacking.found if gap.settings is not None]
+        alone = [gap.command for gap in lacking.found if gap.settings is None or len(again) == 1]
+        commands = [*dict.fromkeys(alone), *([missing.study(again)] if len(again) > 1 else [])]
         lines = [*export_lines(board.store), *commands[:MOST_COMMANDS]]
         fills = f"To fill the {'gap' if lacking.total == 1 else 'gaps'}:"
         blocks += [_gaps(lacking, page, board), Paragraph(fills), Listing("\n".join(lines))]
-        if any("--dataset PATH" in command for command in commands):
+        if any("--dataset PATH" in command or 'dataset = "PATH"' in command for command in commands):
             said = (
                 "PATH: test pictures for these runs, of the same classes; a folder without splits is used as a whole."
             )

@@ -214,7 +214,9 @@ def _rank(table: pd.DataFrame, ask: BoardQuery) -> pd.DataFrame:
     # Ties, and what is not ranked, by their settings; the run's id decides between equal ones.
     columns = [_sortable(table[name]) for name in reversed(table.attrs["settings"])]
     ids = np.array([row[0] for row in table["run_ids"]], dtype=object).astype(str)
-    order = np.lexsort((ids, *columns, sortable, table["page"].to_numpy().astype(str)))
+    # What has no score follows in the order of its validation, which chose it.
+    validation = np.where(np.isnan(value), -table["validation"].fillna(-np.inf).to_numpy(dtype=np.float64), 0)
+    order = np.lexsort((ids, *columns, validation, sortable, table["page"].to_numpy().astype(str)))
     settings = table.attrs
     table = table.iloc[order].reset_index(drop=True)
     table.attrs = dict(settings)

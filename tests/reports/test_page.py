@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def test_without_predictions_the_answer_does_not_claim(filler: Filler) -> None:
 
 def test_the_answer_of_one_of_none_and_of_equals(filler: Filler) -> None:
     filler.run(**trained(44, test=None))
-    assert answer(filler) == "No configuration on digits has a test accuracy yet: nothing is ranked."
+    assert answer(filler).startswith("No configuration on digits has a test accuracy yet: nothing is ranked. In the")
     filler.run(**trained(34, test=0.95))
     assert answer(filler).startswith("34 layers is the only one of 2 with a test accuracy on digits")
     filler.run(**trained(20, test=0.95))
@@ -251,6 +252,32 @@ def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> No
     text = board_text(filler)
     for gap in gaps.values():
         assert gap.command in text
+
+
+def test_old_notes_are_in_validations_order_and_one_command_trains_all_of_them_again(filler: Filler) -> None:
+    """The four results that somebody kept in a notes file: no test accuracy, no model."""
+    for layers, epochs, validation in ((44, 30, 0.982), (44, 50, 0.987), (34, 50, 0.988), (34, 100, 0.983)):
+        filler.run(
+            params={"num_layers": layers, "epochs": epochs, "init": "imagenet" if layers == 34 else "scratch"},
+            tags={"launcher": "import"},
+            metrics={"validation_accuracy": validation},
+        )
+    board = reports.leaderboard(filler.uri)
+    assert board["validation"].tolist() == [0.988, 0.987, 0.983, 0.982]
+    assert answer(filler).startswith("No configuration has a test accuracy yet: nothing is ranked. In the order of")
+    assert answer(filler).endswith("34 layers, imagenet, 50 epochs is first (98.8 %).")
+    text = board_text(filler)
+    assert "### What it took" not in text, "nothing but that they were imported"
+    lines = text.partition("cat > again.toml <<'END'\n")[2].partition("\nEND\n")
+    toml = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    study = toml.loads(lines[0])
+    assert study["settings"] == {"dataset": "PATH"} and {r["epochs"] for r in study["runs"]} == {30, 50, 100}
+    assert len(study["runs"]) == 4 and {(r["num_layers"], r["init"]) for r in study["runs"]} == {
+        (44, "scratch"),
+        (34, "imagenet"),
+    }
+    assert lines[2].startswith("python -m trainers.run --study again.toml\n")
+    assert "python -m trainers.run --epochs" not in text
 
 
 def test_other_peoples_networks_get_no_command_that_cannot_score_them(filler: Filler) -> None:
