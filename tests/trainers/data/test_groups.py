@@ -43,6 +43,16 @@ def test_a_source_is_in_one_split_and_the_shares_hold(group: str, seed: int, tmp
         assert np.mean(data.splits[name].labels) == pytest.approx(np.mean(data.train.labels), abs=0.08)
 
 
+def test_a_source_is_held_out_in_one_fold(tmp_path: Path) -> None:
+    folder, held = patients(tmp_path), []
+    for number in (1, 2, 3):
+        data = open_dataset(folder, group="1", fold=(number, 3))
+        assert data.held_out is not None
+        held.append({key.split("/")[1] for key in data.held_out.keys})
+        assert not held[-1] & {key.split("/")[1] for key in data.train.keys}
+    assert all(held) and sum(map(len, held)) == len(set.union(*held))
+
+
 def test_the_cut_is_the_same_in_any_order_and_another_by_another_seed() -> None:
     rng = np.random.default_rng(0)
     labels, sources = rng.integers(0, 3, 400), [f"s{number}" for number in rng.integers(0, 60, 400)]
