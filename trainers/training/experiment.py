@@ -245,7 +245,7 @@ def _recorded(
                     )
                     scores = stages.carry_out(tee.terminal, tags)
             finally:
-                run.artifact(log)
+                run.log_artifact(log)
     except Interrupted as error:
         code, reason = error.exit_code, str(error)
         print(f"{error}. Go on from the last whole epoch with: python -m trainers.run --resume {_short(run)}")

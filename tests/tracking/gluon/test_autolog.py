@@ -404,7 +404,7 @@ def test_tracking_that_fails_stops_no_training(workdir: Path, caplog: pytest.Log
     closing = Closing()
     with tracked.start(live=False, system_metrics=False) as run:
         estimator(classifier()).fit(loader(), epochs=2, event_handlers=[closing])
-    assert closing.epochs == 2 and "the journal is closed" in caplog.text
+    assert closing.epochs == 2 and "has ended (FINISHED)" in caplog.text
     caplog.clear()
     autolog(silent=True)
     with tracked.start(live=False, system_metrics=False) as run:
