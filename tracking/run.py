@@ -68,6 +68,7 @@ class Run:
     ) -> None:
         """Use ``start``, ``resume`` or ``attach``."""
         self.status = "RUNNING"
+        self.earlier_s = 0.0
         self._journal = journal
         self._store = store
         self._flush_s = flush_s
@@ -381,13 +382,20 @@ def resume(
     flush_s: float | None = None,
     system_metrics: bool = True,
 ) -> Run:
-    """Go on with a run whose process is gone; it is RUNNING again and counts how often it was resumed."""
+    """Go on with a run whose process is gone; it is RUNNING again and counts how often it was resumed.
+
+    ``earlier_s`` is then the time that all earlier attempts took, each from its first event to its last.
+    """
     _, live_store = _stores(live)
     journal = Journal.reopen(directory)
     params: dict[str, str] = {}
     last_step: dict[str, int] = {}
     num_resumed, step = 0, -1
+    earlier_ms, former_ms = 0, None
     for event, _ in read(journal.dir):
+        begins = former_ms is None or (event["event"], event.get("status")) == ("status", "RUNNING")
+        earlier_ms += 0 if begins else max(0, event["time_ms"] - former_ms)
+        former_ms = event["time_ms"] or former_ms
         if event["event"] == "param":
             params |= event["values"]
         elif event["event"] == "metric" and not any(name.startswith("system/") for name in event["values"]):
@@ -401,6 +409,7 @@ def resume(
     journal.tags({names.RESUMED: num_resumed + 1})
     run = _run(journal, live_store, flush_s, system_metrics, step + 1)
     run._params, run._last_step = params, last_step
+    run.earlier_s = earlier_ms / 1000
     return run
 
 

@@ -16,6 +16,7 @@ import tracking
 from tests.support import ROOT
 from tracking import run as tracked
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
+from tracking.journal import Journal
 from tracking.journal.events import read
 from tracking.store import Store
 
@@ -239,6 +240,17 @@ def test_without_a_step_the_last_value_is_the_last_one_logged(store: Store) -> N
         again.log_metrics({"loss": 4})
     history = store.client().get_metric_history(run.run_id, "loss")
     assert [(m.step, m.value) for m in history] == [(0, 3), (1, 1), (2, 2), (7, 5), (8, 4)]
+
+
+def test_a_resumed_run_knows_the_time_of_every_earlier_attempt(store: Store) -> None:
+    journal = Journal.create(store.journals, experiment="exp", run_name=None, start_time_ms=1_000)
+    journal.metrics({"loss": 1}, step=1, time_ms=4_000)
+    journal.status("KILLED", time_ms=5_000)
+    journal.status("RUNNING", time_ms=100_000)
+    journal.metrics({"loss": 1}, step=2, time_ms=103_500)  # and then its process was killed
+    journal.close()
+    with tracking.resume_run(journal.dir, live=False, system_metrics=False) as run:
+        assert run.earlier_s == pytest.approx(4 + 3.5)
 
 
 def _wrong(run: tracking.Run) -> list[tuple[Any, str]]:

@@ -64,7 +64,8 @@ class Stages:
         results = self.evaluate(net, history)
         self.asked.check()
         shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
-        self.run.log_metrics({names.TOTAL_TIME_S: time.monotonic() - self.started}, step=len(history))
+        took_s = self.run.earlier_s + time.monotonic() - self.started
+        self.run.log_metrics({names.TOTAL_TIME_S: took_s}, step=len(history))
         return results
 
     def describe(self, tags: Mapping[str, str]) -> None:
@@ -147,6 +148,9 @@ class Stages:
                     self._save_model(net, record.epoch, f"model-epoch-{record.epoch:04d}")
                 history.append(row)
                 shown.epoch(row)
+        if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
+            print(f"stopped early {why}")
+            self.run.set_tags({names.STOPPED_EARLY: why})
         return history
 
     def _former_epochs(self) -> list[dict[str, Any]]:
