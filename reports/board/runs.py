@@ -29,6 +29,7 @@ SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
 REPORT = "report"
 _TAGS = (
     names.FINGERPRINT,
+    names.JOURNAL_ID,
     names.INIT_LABEL,
     names.PRETEXT,
     names.STATUS_REASON,

@@ -72,6 +72,8 @@ def _answer(run: Run) -> Text:
     accuracy = run.metric(names.TEST_ACCURACY)
     if accuracy is None:
         said = f"{head}no test accuracy" if head else "No test accuracy"
+        if run.is_own_code:
+            return (f"{said}. Where the run is logged, add it: ", Code('run.log_metrics({"test_accuracy": …})'), ".")
         if not run.is_ours:
             return f"{said}: another tool logged this run."
         if run.metric(names.MODEL_SIZE_BYTES) is None and run.tags.get(names.LAUNCHER) == "import":

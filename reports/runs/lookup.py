@@ -55,8 +55,16 @@ class Run:
     @property
     def is_ours(self) -> bool:
         """Whether this project logged it, so that its commands can do something with it."""
-        marks = (names.FINGERPRINT, names.LAUNCHER, names.JOURNAL_ID, names.MODEL_URI)
-        return any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
+        marks = (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)
+        logged = any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
+        return logged and not self.is_own_code
+
+    @property
+    def is_own_code(self) -> bool:
+        """Whether training code of the user's logged it with this package: no command here knows its settings."""
+        trained = (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)
+        journal = names.JOURNAL_ID in self.tags and not any(tag in self.tags for tag in trained)
+        return journal or names.NETWORK in self.params
 
     def metric(self, key: str) -> float | None:
         """A metric's value; None where it is missing or impossible."""
