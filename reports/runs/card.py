@@ -202,7 +202,7 @@ def _scores(run: Run, epoch: int | None, data: list[Data]) -> list[Block]:
     best = run.metric(names.BEST_EPOCH)
     kept = "" if best is None else f" The kept checkpoint is that of epoch {text.number(best)}."
     if epoch is not None:
-        kept += f" Train and validation are those of {'this epoch' if best == epoch else f'epoch {epoch}, the last'}."
+        kept += f" Train and validation are those of {'this' if best == epoch else 'the last'} epoch."
     said = "Train: running accuracy over the epoch's batches. Intervals are Wilson's for the number of pictures."
     note = None if run.tags.get(names.LAUNCHER) == "import" else Paragraph(said + kept, "note")
     return [
