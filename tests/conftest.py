@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables that would change what a test does on somebody's machine."""
     for name in _STEERING:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_default_store() -> Iterator[None]:
+    """Fail a test that opens MLflow's default store, ``mlflow.db`` in the current directory, in the checkout."""
+    store = Path(__file__).parents[1] / "mlflow.db"
+    was_there = store.exists()
+    yield
+    assert was_there or not store.exists(), "the test opened MLflow's default store: give it a tracking URI"
 
 
 @pytest.fixture

@@ -101,14 +101,14 @@ def test_evaluate_scores_other_pictures_too(outcome: Any) -> None:
 
 def test_a_loop_of_its_own_is_written_down(outcome: Any) -> None:
     with tracking.start_run(run_name="mine") as run:
-        run.params({"learning_rate": 0.1})
-        run.metrics({"validation_accuracy": 0.91}, step=1)
+        run.log_params({"learning_rate": 0.1})
+        run.log_metrics({"validation_accuracy": 0.91}, step=1)
     (row,) = tracking.runs("metrics.validation_accuracy > 0.9 and tags.mlflow.runName = 'mine'").to_dict("records")
     assert (row["status"], row["params.learning_rate"], row["run_id"]) == ("FINISHED", 0.1, run.mlflow_run_id)
     with tracking.resume_run(run.dir) as again:
-        again.tags({"note": "resumed"})
+        again.set_tags({"note": "resumed"})
     with tracking.attach_run(row["run_id"]) as added:
-        added.metrics({"test_accuracy": 0.9}, step=1)
+        added.log_metrics({"test_accuracy": 0.9}, step=1)
     (row,) = tracking.runs("tags.note = 'resumed'").to_dict("records")
     assert (row["metrics.test_accuracy"], os.fspath(tracking.open_store().journal_dir(row["run_id"]))) == (
         0.9,

@@ -1,8 +1,7 @@
 """Write runs down so that nothing is lost, and show them in MLflow.
 
-    with tracking.start_run(run_name="resnet20") as run:
-        run.params({"learning_rate": 0.1})
-        run.metrics({"validation_accuracy": 0.91}, step=1)
+    with tracking.start_run("resnet20", params={"learning_rate": 0.1}) as run:
+        run.log_metrics({"validation_accuracy": 0.91}, step=1)
     frame = tracking.runs(filter="metrics.validation_accuracy > 0.9")
 
 The names load at their first use. Writing needs the standard library alone; MLflow, pandas and MXNet are imported by

@@ -364,7 +364,7 @@ METRICS: tuple[Name, ...] = (
     _metric(
         TRAIN_LOSS, "train loss", "mean cross-entropy over the epoch's batches", unit="nats", low=0, better="lower"
     ),
-    _accuracy(VALIDATION_ACCURACY, "validation", "after each epoch, on every validation picture once"),
+    _accuracy(VALIDATION_ACCURACY, "validation", "of an epoch (the last, if none is named), on every picture once"),
     _metric(VALIDATION_LOSS, "validation loss", "mean cross-entropy", unit="nats", low=0, better="lower"),
     _accuracy(TEST_ACCURACY, "test", "of the checkpoint that validation chose, on every test picture once"),
     _metric(TEST_LOSS, "test loss", "mean cross-entropy", unit="nats", low=0, better="lower"),
@@ -381,14 +381,14 @@ METRICS: tuple[Name, ...] = (
     *(_metric(num_images(s), f"{s} images", "pictures the score was computed on", low=1) for s in (*SPLITS, FOLD)),
     _accuracy(accuracy(FOLD), "held out", "on the training pictures that the run held out"),
     _metric(loss(FOLD), "held-out loss", "mean cross-entropy on them", unit="nats", low=0, better="lower"),
-    _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: the checkpoint that is kept"),
+    _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: that of the kept checkpoint"),
     _metric(BEST_EPOCH, "best epoch", "the epoch of the kept checkpoint, from 1", low=1),
     _metric(EPOCH_LEARNING_RATE, "learning rate", "in force during the epoch", low=0, high=1),
     _metric(IMAGES_PER_S, "images/s", "training pictures a second, evaluation excluded", low=0, better="higher"),
     _metric(EPOCH_TIME_S, "epoch time", "wall time of the epoch, evaluation included", unit="s", low=0),
     _metric(EPOCH_TRAINING_TIME_S, "epoch training time", "of the epoch, without the evaluation", unit="s", low=0),
-    _metric(TRAINING_TIME_S, "training time", "wall time of all epochs", unit="s", low=0, better="lower"),
-    _metric(TOTAL_TIME_S, "time", "wall time from start to end of the run", unit="s", low=0, better="lower"),
+    _metric(TRAINING_TIME_S, "training time", "wall time of all epochs that count", unit="s", low=0, better="lower"),
+    _metric(TOTAL_TIME_S, "time", "wall time of all attempts, start to end", unit="s", low=0, better="lower"),
     *(
         _metric(f"{phase}_s", phase, f"time a cloud job spent {phase}", unit="s", low=0)
         for phase in ("starting", "downloading", "training", "uploading", "interrupted", "stopping")
@@ -434,6 +434,7 @@ PRETEXT = "pretext"
 STATUS_REASON = "status_reason"
 ERROR_TYPE = "error_type"
 RESUMED = "resumed"
+STOPPED_EARLY = "stopped_early"
 REPLAY_PROBLEMS = "replay_problems"
 ONNX_PROBLEM = "onnx_problem"
 TEST_DATASET_DIGEST = "test_dataset_digest"
@@ -492,6 +493,7 @@ TAGS: tuple[Name, ...] = tuple(
         (STATUS_REASON, "reason", "why a run ended as it did"),
         (ERROR_TYPE, "error", "the exception's class"),
         (RESUMED, "resumed", "how often the run was continued"),
+        (STOPPED_EARLY, "stopped early", "after which epoch early stopping ended training, and why"),
         (REPLAY_PROBLEMS, "problems", "what MLflow could not store of the journal"),
         (ONNX_PROBLEM, "ONNX problem", "why the model has no ONNX copy"),
         (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),

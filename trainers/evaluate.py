@@ -182,7 +182,7 @@ def _write(
         tags_now[names.overlap(context)] = "unknown" if trained_on is None else str(trained_on)
     with tracked.attach(run.info.run_id, root=store.journals, live=store) as attached:
         if chosen.is_own:
-            attached.dataset(
+            attached.log_dataset(
                 context=context,
                 name=found.name,
                 digest=pictures.digest,
@@ -192,7 +192,7 @@ def _write(
             )
         else:
             tags_now[names.dataset_source(context)] = str(Path(found.source).absolute())
-        attached.tags(tags_now)
+        attached.set_tags(tags_now)
         run_name = str(run.info.run_name)
         record.record(attached, context, pictures, result, found.class_names, step=epoch, run_name=run_name)
     notes = [] if context == "validation" else [_overlap_note(trained_on)]

@@ -33,6 +33,8 @@ def ranking(table: pd.DataFrame, ask: BoardQuery, uri: str) -> tuple[tuple[Colum
     columns = [Column("#", True, _ranks(table), table["rank"].tolist())]
     columns.append(_names(table))
     scores = {ask.metric: "", names.TEST_ACCURACY: "test", "validation": "validation", names.TRAIN_ACCURACY: "train"}
+    if table.loc[table["validation"].notna(), names.BEST_VALIDATION_ACCURACY].notna().all():
+        scores["validation"] = "best validation" if table["validation"].notna().any() else "validation"
     scores |= {ask.metric: scores[ask.metric]} if scores[ask.metric] else {}
     if ask.metric == names.VALIDATION_ACCURACY:
         scores = {ask.metric: "validation"} | {k: v for k, v in scores.items() if k not in (ask.metric, "validation")}

@@ -31,12 +31,13 @@ class Gaps:
     """The finished candidates without a test accuracy, or with an impossible one.
 
     ``found`` are the first ``MOST`` in the ranking's order, of ``total`` that a command here can fill; ``foreign`` were
-    logged by another tool.
+    logged by another tool, ``own`` with this package by training code of the user's.
     """
 
     found: list[Gap]
     total: int
     foreign: int
+    own: int
 
 
 MOST = 50
@@ -49,18 +50,20 @@ def gaps(page: Page) -> Gaps:
     value = pd.to_numeric(column(page.runs, f"metrics.{names.TEST_ACCURACY}")).astype("float64")
     lacking = page.runs.loc[~value.between(0, 1)]
     marks = [f"tags.{t}" for t in (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)]
-    marks.append(f"metrics.{names.MODEL_SIZE_BYTES}")
-    ours = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
-    # A network from other code has a model like ours, but no settings to score it by.
-    ours &= column(lacking, f"params.{names.NETWORK}").isna()
-    foreign, lacking = int((~ours).sum()), lacking.loc[ours]
+    trained = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
+    # A network from other code may have a model like ours, but has no settings to score it by.
+    own = column(lacking, f"params.{names.NETWORK}").notna()
+    own |= column(lacking, f"tags.{names.JOURNAL_ID}").notna() & ~trained
+    ours = (trained | column(lacking, f"metrics.{names.MODEL_SIZE_BYTES}").notna()) & ~own
+    num_own, num_foreign = int(own.sum()), int((~ours & ~own).sum())
+    lacking = lacking.loc[ours]
     lacking = lacking.loc[lacking["run_id"].map(row_of).sort_values(kind="stable").index]
     found = []
     for (_, run), score in zip(lacking.head(MOST).iterrows(), value.loc[lacking.index], strict=False):
         why, command = _why(run, float(score))
         again = None if command.startswith(_EVALUATE) else _settings(run)
         found.append(Gap(str(run["run_id"]), why, command, again))
-    return Gaps(found, len(lacking), foreign)
+    return Gaps(found, len(lacking), num_foreign, num_own)
 
 
 def _why(run: pd.Series[Any], score: float) -> tuple[str, str]:

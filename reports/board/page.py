@@ -225,7 +225,7 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
     if board.ask.metric != names.TEST_ACCURACY:
         return []
     lacking = missing.gaps(page)
-    if not lacking.found and not lacking.foreign:
+    if not lacking.found and not lacking.foreign and not lacking.own:
         return []
     blocks: list[Heading | Table | Paragraph | Listing] = [Heading("What is missing", 3)]
     if lacking.found:
@@ -244,8 +244,15 @@ def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Lis
             blocks.append(
                 Paragraph(("To fill all of them at once: ", Code("python -m trainers.evaluate --missing"), "."))
             )
+    if lacking.own:
+        log = Code('run.log_metrics({"test_accuracy": …})')
+        were = f"{text.plural(lacking.own, 'run')} of your own code {'has' if lacking.own == 1 else 'have'}"
+        blocks.append(Paragraph((f"{were} no test_accuracy; where it is computed, log it: ", log, ".")))
     if lacking.foreign:
-        blocks.append(_other_metrics(lacking.foreign, board))
+        were = f"{text.plural(lacking.foreign, 'run')} {'was' if lacking.foreign == 1 else 'were'}"
+        blocks.append(Paragraph(f"{were} logged by another tool, without a metric test_accuracy."))
+    if lacking.own or lacking.foreign:
+        blocks += _other_metrics(board, own=bool(lacking.own))
     return blocks
 
 
@@ -267,21 +274,20 @@ def _gaps(lacking: missing.Gaps, page: Page, board: Board) -> Table:
     return Table(columns, (), lacking.total - len(found))
 
 
-def _other_metrics(num_runs: int, board: Board) -> Paragraph:
-    """The metrics that the runs of another tool can be ranked by."""
-    were = "was" if num_runs == 1 else "were"
-    said = f"{text.plural(num_runs, 'run')} {were} logged by another tool, without a metric test_accuracy."
+def _other_metrics(board: Board, *, own: bool) -> list[Paragraph]:
+    """The metrics that the runs of other code can be ranked by."""
     newest = load(board.store, board.ask.experiments, board.ask.filter, ["metrics.*"], limit=200)
     found = [c[8:] for c in newest.columns if c.startswith("metrics.")]
-    other = [m for m in found if ("metric", m) not in names.ALL][:12]
+    known = (names.VALIDATION_ACCURACY,) if own else ()
+    other = [m for m in found if m in known or ("metric", m) not in names.ALL][:12]
     if not other:
-        return Paragraph(said)
+        return []
     listed = joined([(Code(m),) for m in other])
-    best = suggested([m for m in found if ("metric", m) not in names.ALL])
+    best = suggested(other)
     if not best:
-        return Paragraph((f"{said} Other metrics: ", *listed, "."))
+        return [Paragraph(("Other metrics: ", *listed, "."))]
     command = shlex.join(["python", "-m", "reports", "leaderboard", "--metric", best])
-    return Paragraph((f"{said} Other metrics: ", *listed, "; to rank by one: ", Code(command), "."))
+    return [Paragraph(("Other metrics: ", *listed, "; to rank by one: ", Code(command), "."))]
 
 
 def _findings(board: Board) -> list[Heading | Bullets]:

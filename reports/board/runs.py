@@ -39,6 +39,7 @@ STUDY_DIRECTION = "direction"
 _COUNTS = {"validation": ("eval_samples", "val_samples"), "test": ("predict_samples", "test_samples", "example_count")}
 _TAGS = (
     names.FINGERPRINT,
+    names.JOURNAL_ID,
     names.INIT_LABEL,
     names.PRETEXT,
     names.STATUS_REASON,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from reports.runs.comparison import foreign_metrics, score_text
 from reports.runs.lookup import Data, Run, data_of, find
 from reports.store import class_names
 from tracking import names
+from tracking.frame import histories
 from tracking.frame.query import HasUri
 from tracking.store.predictions import Predictions, load
 
@@ -26,7 +28,15 @@ _EFFORT = (
     *(names.TRAINING_TIME_S, names.TOTAL_TIME_S, names.BILLABLE_TIME_S, names.COST_USD, names.SPOT_SAVING),
     *(names.IMAGES_PER_S, names.NUM_PARAMETERS, names.MODEL_SIZE_BYTES),
 )
-_PLACE = (names.LAUNCHER, names.INSTANCE_TYPE, names.INSTANCE_COUNT, names.REGION, names.PRICE, names.JOB_NAME)
+_PLACE = (
+    names.LAUNCHER,
+    names.INSTANCE_TYPE,
+    names.INSTANCE_COUNT,
+    names.REGION,
+    names.PRICE,
+    names.JOB_NAME,
+    names.RESUMED,
+)
 
 
 def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
@@ -37,7 +47,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
     config, flavor, environment = reuse.files(opened, run)
     paper = Document(run.label)
     paper.add(Paragraph(_answer(run), "answer"), *_state(run))
-    paper.add(*_scores(run, data), *_data(data))
+    paper.add(*_scores(*_of_one_epoch(run, opened), data), *_data(data))
     drawn = curves.curves_for(opened, [(run.label, (run.run_id,))])
     if drawn:
         paper.add(Heading("Learning curve"), figures.learning_curves("curves", drawn, caption=""))
@@ -62,6 +72,8 @@ def _answer(run: Run) -> Text:
     accuracy = run.metric(names.TEST_ACCURACY)
     if accuracy is None:
         said = f"{head}no test accuracy" if head else "No test accuracy"
+        if run.is_own_code:
+            return (f"{said}. Where the run is logged, add it: ", Code('run.log_metrics({"test_accuracy": …})'), ".")
         if not run.is_ours:
             return f"{said}: another tool logged this run."
         if run.metric(names.MODEL_SIZE_BYTES) is None and run.tags.get(names.LAUNCHER) == "import":
@@ -92,6 +104,8 @@ def _state(run: Run) -> list[Block]:
     ]
     if names.FLAGGED in run.tags:
         blocks.append(Paragraph(f"{text.one_line(run.tags[names.FLAGGED])}.", "warning"))
+    if names.STOPPED_EARLY in run.tags:
+        blocks.append(Paragraph(f"Stopped early {text.one_line(run.tags[names.STOPPED_EARLY])}.", "note"))
     overlap = run.tags.get(names.TEST_OVERLAP)
     if overlap == "unknown":
         said = (
@@ -144,7 +158,31 @@ def _has_effect(key: str, run: Run) -> bool:
     return used_with is None or used_with[0] not in run.params or run.params[used_with[0]] in used_with[1]
 
 
-def _scores(run: Run, data: list[Data]) -> list[Block]:
+def _of_one_epoch(run: Run, store: HasUri) -> tuple[Run, int | None]:
+    """The run with the train and validation scores of one epoch, and which: the kept checkpoint's, else the last one.
+
+    What was logged once stays; what has other epochs' values alone is missing.
+    """
+    keys = [key for split in ("train", "validation") for key in _scores_of(split) if key in run.metrics]
+    points = histories(store, [run.run_id], keys).dropna(subset="value")
+    best = run.metric(names.BEST_EPOCH)
+    steps = points.loc[points["metric"].duplicated(keep=False) & points["metric"].str.endswith("_accuracy"), "step"]
+    if steps.empty:
+        return run, None
+    epoch = int(steps.max() if best is None else best)
+    values = dict(run.metrics)
+    for key, own in points.groupby("metric"):
+        if len(own) > 1:
+            there = own.loc[own["step"] == epoch, "value"]
+            values[str(key)] = float(there.iloc[0]) if len(there) else np.nan
+    return replace(run, metrics=values), epoch
+
+
+def _scores_of(split: str) -> tuple[str, ...]:
+    return names.accuracy(split), names.loss(split), names.top_k_accuracy(split, 5)
+
+
+def _scores(run: Run, epoch: int | None, data: list[Data]) -> list[Block]:
     splits = [s for s in names.SPLITS if f"{s}_accuracy" in run.metrics or f"{s}_loss" in run.metrics]
     if not splits:
         return [*other_scores.blocks(run), *_foreign(run, 2)]
@@ -165,9 +203,11 @@ def _scores(run: Run, data: list[Data]) -> list[Block]:
         columns.append(Column("top-5", True, top5))
     if any(i is not None for i in images):
         columns.append(Column("pictures", True, [text.count(i) for i in images], images))
-    epoch = run.metric(names.BEST_EPOCH)
-    kept = f" The kept checkpoint is that of epoch {text.number(epoch)}." if epoch is not None else ""
-    said = "Train: running accuracy of the last epoch. Intervals are Wilson's for the number of pictures."
+    best = run.metric(names.BEST_EPOCH)
+    kept = "" if best is None else f" The kept checkpoint is that of epoch {text.number(best)}."
+    if epoch is not None:
+        kept += f" Train and validation are those of {'this' if best == epoch else 'the last'} epoch."
+    said = "Train: running accuracy over the epoch's batches. Intervals are Wilson's for the number of pictures."
     note = None if run.tags.get(names.LAUNCHER) == "import" else Paragraph(said + kept, "note")
     return [
         Heading("Scores"),
@@ -203,7 +243,8 @@ def _foreign(run: Run, level: int) -> list[Block]:
 
 def _accuracy_key(run: Run, split: str) -> str:
     best = names.BEST_VALIDATION_ACCURACY
-    return best if split == "validation" and best in run.metrics else f"{split}_accuracy"
+    kept = split == "validation" and best in run.metrics and run.metric(names.VALIDATION_ACCURACY) is None
+    return best if kept else f"{split}_accuracy"
 
 
 def _by_class(store: HasUri, run: Run, test: Predictions) -> list[Block]:

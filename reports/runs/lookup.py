@@ -32,6 +32,10 @@ class Data:
     source: str
 
 
+# One of them is on each run of this project's trainer, launchers and importers.
+_TRAINED = (names.FINGERPRINT, names.STUDY, names.LAUNCHER, names.MODEL_URI)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A tracked run; ``params``, ``metrics`` and ``tags`` hold what is there, in the vocabulary's types."""
@@ -55,8 +59,14 @@ class Run:
     @property
     def is_ours(self) -> bool:
         """Whether this project logged it, so that its commands can do something with it."""
-        marks = (names.FINGERPRINT, names.LAUNCHER, names.JOURNAL_ID, names.MODEL_URI)
-        return any(tag in self.tags for tag in marks) or names.MODEL_SIZE_BYTES in self.metrics
+        logged = any(tag in self.tags for tag in _TRAINED) or names.MODEL_SIZE_BYTES in self.metrics
+        return logged and not self.is_own_code
+
+    @property
+    def is_own_code(self) -> bool:
+        """Whether training code of the user's logged it with this package: no command here knows its settings."""
+        journal = names.JOURNAL_ID in self.tags and not any(tag in self.tags for tag in _TRAINED)
+        return journal or names.NETWORK in self.params
 
     def metric(self, key: str) -> float | None:
         """A metric's value; None where it is missing or impossible."""

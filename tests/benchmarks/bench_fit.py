@@ -69,14 +69,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = stores.resolve(Path(folder))
         with tracked.start(run_name="bench", live=store) as run:
-            run.params(config.params())
+            run.log_params(config.params())
             records = fit.fit(net, train, validation, config, state_dir=run.dir / "state", on_batch=lambda _: None)
             next(records)  # compiles
             bare(2)
             for record in records:
                 before = bare(steps)
                 values = {key: value for key, value in record.values().items() if isinstance(value, float)}
-                run.metrics(values, step=record.epoch)
+                run.log_metrics(values, step=record.epoch)
                 ends.append(record.images_per_s)
                 bares.append(train.num_images / before)
                 whole.append(train.num_images / record.epoch_time_s)

@@ -33,9 +33,9 @@ from tracking.store import resolve
 live, epochs = sys.argv[1] == "live", 20
 before, thread_before = time.process_time(), time.thread_time()
 with tracked.start(live=live, system_metrics=live, flush_s=120) as run:
-    run.params({f"param_{k}": k for k in range(35)})
+    run.log_params({f"param_{k}": k for k in range(35)})
     for epoch in range(1, epochs + 1):
-        run.metrics({f"metric_{k}": 1 / (epoch + k) for k in range(8)}, step=epoch)
+        run.log_metrics({f"metric_{k}": 1 / (epoch + k) for k in range(8)}, step=epoch)
     thread_s = time.thread_time() - thread_before
 print(json.dumps({"all": time.process_time() - before, "training thread": thread_s}))
 """

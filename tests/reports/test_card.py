@@ -83,6 +83,31 @@ def test_a_full_run(filler: Filler) -> None:
     assert paper.data["test_accuracy_low"] == pytest.approx(0.9532, abs=1e-4)
 
 
+def test_a_card_shows_the_scores_of_one_epoch(filler: Filler) -> None:
+    curves = {
+        "train_accuracy": [0.5, 0.91, 0.99],
+        "train_loss": [2.0, 0.91, 0.11],
+        "validation_accuracy": [0.4, 0.92, 0.81],
+        "validation_loss": [3.0, 0.72, 0.42],
+        "validation_top5_accuracy": [0.6, 0.97],
+    }
+    settings = {**trained(44), "curves": curves}
+    settings["metrics"] |= {"best_validation_accuracy": 0.92, "best_epoch": 2.0}
+
+    def rows(run_id: str) -> tuple[list[list[str]], str]:
+        text = reports.run_card(run_id, filler.uri).to_text().replace("\u00a0", " ")
+        table = [line for line in text.splitlines() if line.startswith(("| train ", "| validation "))][:2]
+        return [[cell.strip().split(" (")[0] for cell in line.split("|")[2:-1]] for line in table], text
+
+    found, text = rows(filler.run(**settings))
+    assert found == [["91.0 %", "0.9100", "–", "–"], ["92.0 %", "0.7200", "97.0 %", "–"]]
+    assert "The kept checkpoint is that of epoch 2. Train and validation are those of this epoch." in text
+    del settings["metrics"]["best_validation_accuracy"], settings["metrics"]["best_epoch"]
+    found, text = rows(filler.run(**settings))  # it was stopped: the last epoch, which has no top-5
+    assert found == [["99.0 %", "0.1100", "–"], ["81.0 %", "0.4200", "–"]]
+    assert "Train and validation are those of the last epoch." in text
+
+
 @pytest.mark.parametrize(
     ("test", "more"),
     [

@@ -15,12 +15,14 @@ import pytest
 from markdown_it import MarkdownIt
 
 import reports
+import tracking
 from reports.board import answer as answers
 from reports.board import checks, evidence, missing, page
 from reports.charts import figures
 from reports.document.document import Figure, Paragraph, Table, plain
 from tests.support import GOLDEN
 from tests.support.runs import Filler, demo, empty_store, new_store, predictions, trained
+from tests.support.stores import make_store
 
 
 @pytest.fixture
@@ -287,9 +289,26 @@ def test_other_peoples_networks_get_no_command_that_cannot_score_them(filler: Fi
         )
         filler.run(params={**settings, "network": network}, metrics={"model_size_bytes": 1e6})
     text = board_text(filler)
-    assert "trainers.evaluate" not in text
-    assert "2 runs were logged by another tool, without a metric test_accuracy." in text
+    assert "trainers.evaluate" not in text and "another tool" not in text
+    assert "2 runs of your own code have no test_accuracy; where it is computed, log it: `run.log_metrics(" in text
     assert "| MobileNetV2, beta 1 0, " in text  # the network comes before its settings
+
+
+def test_runs_logged_with_this_package_are_no_other_tool_s(workdir: Path) -> None:
+    store = make_store(workdir)
+    for rate in (0.1, 0.2):
+        with tracking.start_run(f"rate {rate}", params={"learning_rate": rate}, system_metrics=False) as run:
+            run.log_metrics({"validation_accuracy": rate}, step=1)
+            run.log_metrics({"model_size_bytes": 1000})
+    text = reports.leaderboard_text(store)
+    assert "another tool" not in text and "trainers.evaluate" not in text
+    assert "2 runs of your own code have no test_accuracy; where it is computed, log it: `run.log_metrics(" in text
+    assert "to rank by one: `python -m reports leaderboard --metric validation_accuracy`" in text
+    card = reports.run_card(run.run_id, store).to_text()
+    assert "another tool" not in card and "No test accuracy. Where the run is logged, add it: `run.log_metrics(" in card
+    with tracking.attach_run(run.run_id) as more:
+        more.log_metrics({"test_accuracy": 0.2})
+    assert "1 run of your own code has no test_accuracy" in reports.leaderboard_text(store)
 
 
 def board_text(filler: Filler, **asked: Any) -> str:

@@ -29,7 +29,7 @@ DIE = """
 import os, signal, sys
 from tracking import run as tracked
 with tracked.start(experiment="exp", run_name="dies", live=False, system_metrics=False) as run:
-    run.metrics({"loss": 0.5}, step=1)
+    run.log_metrics({"loss": 0.5}, step=1)
     print(run.journal_id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -147,7 +147,7 @@ def test_a_killed_run_can_be_resumed_after_it_was_closed(store: Store) -> None:
     directory = killed_journal(store)
     assert main(["repair"]) == 0
     with tracked.resume(directory, system_metrics=False) as run:
-        run.metrics({"loss": 0.25}, step=2)
+        run.log_metrics({"loss": 0.25}, step=2)
     [found] = store.runs()
     assert (found.info.status, found.data.metrics["loss"]) == ("FINISHED", 0.25)
     assert "status_reason" not in found.data.tags

@@ -225,8 +225,8 @@ def tracked_model(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iter
         for name in ("the owls", "twice", "twice"):
             with tracked.start(run_name=name, live=store, system_metrics=False) as run:
                 if name == "the owls":
-                    run.metrics({"validation_accuracy": 0.5}, step=7)
-                    run.artifact(model)
+                    run.log_metrics({"validation_accuracy": 0.5}, step=7)
+                    run.log_artifact(model)
                     run_id = run.mlflow_run_id
         (folder / "a.png").write_bytes(encoded(1, size=(40, 40)))
         (found,) = store.runs(None, "attributes.run_name = 'the owls'")
@@ -312,8 +312,8 @@ def test_the_archive_of_a_job_answers_too(workdir: Path, model: Path, capsys: Ca
     assert re.match(r"a\.png  [0-3] ", capsys.readouterr().out)
     make_store(workdir)
     with tracked.start(run_name="a job", live=stores.resolve(), system_metrics=False) as run:
-        run.tags({"model_uri": str(workdir / "model.tar.gz")})
-        run.metrics({"best_epoch": 4}, step=4)
+        run.set_tags({"model_uri": str(workdir / "model.tar.gz")})
+        run.log_metrics({"best_epoch": 4}, step=4)
     assert predict.main(["a job", "a.png", "--classes", "classes.json"]) == 0, "the run knows its best epoch"
     assert capsys.readouterr().out == said
 

@@ -76,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
         # Only now: what goes wrong before this is no failure of the run.
         with tracked.attach(found.info.run_id, live=store) as attached:
             if "problem" in known:
-                attached.tags({names.ONNX_PROBLEM: known["problem"]})
+                attached.set_tags({names.ONNX_PROBLEM: known["problem"]})
             elif known["num_images"]:
-                attached.metrics({names.ONNX_MAX_DIFFERENCE: known["max_difference"]}, step=facts["epoch"])
-            attached.artifact(folder)
+                attached.log_metrics({names.ONNX_MAX_DIFFERENCE: known["max_difference"]}, step=facts["epoch"])
+            attached.log_artifact(folder)
     print(f"run {found.info.run_id[:8]} has the model of epoch {facts['epoch']}")
     if "problem" in known:
         print(f"it has no ONNX copy: {known['problem']}")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracking.gluon.estimator import TrackingHandler as TrackingHandler
     from tracking.gluon.estimator import autolog as autolog
+    from tracking.gluon.network import load_model as load_model
+    from tracking.gluon.network import log_model as log_model
     from tracking.gluon.training import track as track
-    from tracking.models.gluon import load_model as load_model
-    from tracking.models.gluon import log_model as log_model
     from tracking.models.gluon import save_model as save_model
 
 __all__ = ["TrackingHandler", "autolog", "load_model", "log_model", "save_model", "track"]
@@ -23,8 +23,8 @@ __all__ = ["TrackingHandler", "autolog", "load_model", "log_model", "save_model"
 _HOMES = {
     "TrackingHandler": "tracking.gluon.estimator",
     "autolog": "tracking.gluon.estimator",
-    "load_model": "tracking.models.gluon",
-    "log_model": "tracking.models.gluon",
+    "load_model": "tracking.gluon.network",
+    "log_model": "tracking.gluon.network",
     "save_model": "tracking.models.gluon",
     "track": "tracking.gluon.training",
 }

@@ -6,20 +6,26 @@ input goes inside the graph, so that it takes pictures. Anything else is kept as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracking import names
+from tracking import run as tracked
 from tracking.errors import ModelError, TrackingError
 from tracking.journal.events import one_line
 from tracking.models import facts as model_format
 from tracking.models import gluon
 from tracking.models.serving import runtime
+from tracking.store import resolve
+
+if TYPE_CHECKING:
+    from tracking.run import Run
 
 MODEL, NETWORK = "model", "network"
 # How many pictures both runtimes are shown.
@@ -59,6 +65,115 @@ class Saved:
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+def log_model(
+    model: Any,
+    name: str = MODEL,
+    *,
+    run: Run | None = None,
+    run_id: str | None = None,
+    registered_model_name: str | None = None,
+    await_registration_for: int = 300,
+    step: int = 0,
+    params: dict[str, Any] | None = None,
+    tags: dict[str, Any] | None = None,
+    model_type: str | None = None,
+    model_id: str | None = None,
+    **saving: Any,
+) -> Any:
+    """Save a classifier and log it to a run; ``saving`` goes to ``save_model``. Raises ModelError.
+
+    ``run``: one of ``tracking.start_run``; its ``log_model`` is called, which returns the model's folder. The run whose
+    block the caller is in is meant where neither it nor ``run_id`` is given. Otherwise the model is logged as MLflow's
+    other flavors do it, to the run ``run_id`` of MLflow's or to MLflow's active one, and its ModelInfo is returned; in
+    this directory's store, unless MLflow was given another (``mlflow.set_tracking_uri``). The other arguments are as in
+    MLflow's flavors.
+    """
+    if run is None and run_id is None and model_id is None:
+        run = tracked.active()
+    if run is not None:
+        given: dict[str, Any] = {
+            "run_id": run_id,
+            "registered_model_name": registered_model_name,
+            "params": params,
+            "tags": tags,
+        }
+        given |= {"model_type": model_type, "model_id": model_id, "step": step or None}
+        if idle := [key for key, value in given.items() if value is not None]:
+            raise ModelError(
+                f"log_model(run=…) does not take {', '.join(idle)}: give epoch= for the step, run.log_params and"
+                " run.set_tags, and register the model with `python -m tracking promote`"
+            )
+        return run.log_model(model, name, **saving)
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.models import Model
+
+    if run_id is None and model_id is None and mlflow.active_run() is None:
+        raise ModelError("log_model is outside of a run: give run=, or the run_id= of a run of MLflow's")
+    with _here():
+        if run_id is not None and model_id is None:
+            # Made here, since MLflow would put it into the active experiment, where runs:/ does not look for it.
+            client = MlflowClient()
+            known = client.get_run(run_id)
+            made = client.create_logged_model(
+                known.info.experiment_id,
+                name=name,
+                source_run_id=run_id,
+                tags=tags,
+                params={key: str(value) for key, value in {**(params or {}), **known.data.params}.items()},
+                model_type=model_type,
+            )
+            model_id = made.model_id
+        return Model.log(
+            artifact_path=None,
+            name=name,
+            flavor=gluon,
+            flavor_name=gluon.FLAVOR_NAME,
+            run_id=run_id,
+            registered_model_name=registered_model_name,
+            await_registration_for=await_registration_for,
+            step=step,
+            params=params,
+            tags=tags,
+            model_type=model_type,
+            model_id=model_id,
+            model=model,
+            **saving,
+        )
+
+
+def load_model(
+    model_uri: str | Path, dst_path: str | None = None, *, runtime: str = "auto", num_threads: int = 0
+) -> Any:
+    """The network of a saved model, called with raw pixels (N, C, H, W) and answering with logits.
+
+    Where MXNet is installed (or with ``runtime="mxnet"``) a Gluon ``SymbolBlock``; else (``"onnx"``) the ONNX copy as a
+    function from NumPy to NumPy. ``model_uri``: a folder or any URI that MLflow knows, of this directory's store unless
+    MLflow was given another. No code in the model is run. Raises ModelError.
+    """
+    if Path(model_uri).is_dir():
+        return gluon.load_model(model_uri, runtime=runtime, num_threads=num_threads)
+    with _here():
+        return gluon.load_model(model_uri, dst_path, runtime=runtime, num_threads=num_threads)
+
+
+@contextmanager
+def _here() -> Iterator[None]:
+    """MLflow's tracking URI is this directory's store meanwhile, where it was given none."""
+    import mlflow
+
+    if mlflow.is_tracking_uri_set():
+        yield
+        return
+    store = resolve()
+    store.client()
+    mlflow.set_tracking_uri(store.tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def reason(error: BaseException) -> str:

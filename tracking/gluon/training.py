@@ -143,7 +143,7 @@ class Training:
         self._describe_batch()
         with suppress(Exception):  # a trainer that has none, or is of another kind, was reported at the beginning
             numbers.setdefault(names.EPOCH_LEARNING_RATE, float(self._trainer.learning_rate))
-        self.run.metrics(numbers, step=self._epoch)
+        self.run.log_metrics(numbers, step=self._epoch)
 
     def end(self, error: BaseException | None = None) -> None:
         """Log the model where the training came to its end, and end a run that was made here. Once."""
@@ -193,7 +193,7 @@ class Training:
         """Write parameters; those that the run has with another value already keep no other out."""
         assert self.run is not None
         try:
-            self.run.params(values)
+            self.run.log_params(values)
         except TrackingError as error:
             if len(values) == 1:
                 return _warn(self.options, str(error))
@@ -225,7 +225,7 @@ class Training:
             found["image_shape"] = ",".join(map(str, self._sample.image_shape))
         self._params(found)
         if all(one.shape and min(one.shape) > 0 for one in weights):
-            self.run.metrics({names.NUM_PARAMETERS: sum(int(np.prod(one.shape)) for one in weights)}, step=0)
+            self.run.log_metrics({names.NUM_PARAMETERS: sum(int(np.prod(one.shape)) for one in weights)}, step=0)
 
     @safely
     def _log_model(self) -> None:
@@ -244,9 +244,9 @@ class Training:
         if saved.problem:
             _warn(self.options, saved.problem)
         self._params(saved.params)
-        self.run.tags(saved.tags)
-        self.run.metrics(saved.metrics, step=self._epoch)
-        self.run.artifact(saved.folder)
+        self.run.set_tags(saved.tags)
+        self.run.log_metrics(saved.metrics, step=self._epoch)
+        self.run.log_artifact(saved.folder)
 
 
 def track(

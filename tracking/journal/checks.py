@@ -48,11 +48,15 @@ def encode_number(name: str, value: SupportsFloat) -> float | str:
     if isinstance(value, str):
         raise TrackingError(f"metric {name}: {value!r} is text; give a number")
     try:
-        number = float(value)
+        # float() warns of a tensor with a gradient and of an array of one number; MXNet's older arrays have none.
+        scalar = getattr(value, "item", None) or getattr(value, "asscalar", None)
+        number = float(scalar() if scalar else value)
     except OverflowError:
         raise TrackingError(f"metric {name}: the number is too large; a metric is a 64-bit float") from None
-    except (TypeError, ValueError):
-        raise TrackingError(f"metric {name}: {value!r} is not a number") from None
+    except (TypeError, ValueError, RuntimeError):
+        shape = getattr(value, "shape", ())
+        said = f"an array of shape {tuple(shape)}, whose mean would be one," if shape else repr(value)[:80]
+        raise TrackingError(f"metric {name}: {said} is not a number") from None
     if math.isfinite(number):
         return number
     return "nan" if number != number else "inf" if number > 0 else "-inf"

@@ -1,4 +1,4 @@
-"""MLflow flavor for MXNet's picture classifiers: ``save_model``, ``log_model``, ``load_model``, as MLflow has them.
+"""MLflow flavor for MXNet's picture classifiers: ``save_model`` and ``load_model``, as MLflow has them.
 
 A model is a Gluon HybridBlock, a pair of symbol and parameters, or what SageMaker's built-in algorithm leaves
 (``model.tar.gz``). Nothing in a saved model is a pickle; beside MXNet's files is an ONNX copy, which is what runs
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,58 +110,6 @@ def save_model(
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-
-
-def log_model(
-    model: Any,
-    name: str = "model",
-    *,
-    run_id: str | None = None,
-    registered_model_name: str | None = None,
-    await_registration_for: int = 300,
-    step: int = 0,
-    params: dict[str, Any] | None = None,
-    tags: dict[str, Any] | None = None,
-    model_type: str | None = None,
-    model_id: str | None = None,
-    **saving: Any,
-) -> Any:
-    """Save a classifier and log it to MLflow; returns MLflow's ModelInfo.
-
-    ``saving`` goes to ``save_model``. Without ``run_id`` the active run is used where there is one.
-    """
-    from mlflow import MlflowClient
-    from mlflow.models import Model
-
-    if run_id is not None and model_id is None:
-        # Made here, since MLflow would put it into the active experiment, where runs:/ does not look for it.
-        client = MlflowClient()
-        run = client.get_run(run_id)
-        made = client.create_logged_model(
-            run.info.experiment_id,
-            name=name,
-            source_run_id=run_id,
-            tags=tags,
-            params={key: str(value) for key, value in {**(params or {}), **run.data.params}.items()},
-            model_type=model_type,
-        )
-        model_id = made.model_id
-    return Model.log(
-        artifact_path=None,
-        name=name,
-        flavor=sys.modules[__name__],
-        flavor_name=FLAVOR_NAME,
-        run_id=run_id,
-        registered_model_name=registered_model_name,
-        await_registration_for=await_registration_for,
-        step=step,
-        params=params,
-        tags=tags,
-        model_type=model_type,
-        model_id=model_id,
-        model=model,
-        **saving,
-    )
 
 
 def load_model(

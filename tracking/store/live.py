@@ -24,14 +24,18 @@ FLUSH_S = 30.0
 
 
 class Live:
-    """Follows one journal from ``start`` to ``finish``."""
+    """Follows one journal from ``start`` to ``finish``; ``after`` follows that of the run this one belongs to."""
 
-    def __init__(self, directory: Path, store: Store, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self, directory: Path, store: Store, *, interval_s: float = INTERVAL_S, after: Live | None = None
+    ) -> None:
         self._directory = directory
         self._store = store
         self._interval_s = interval_s
         self._wake = threading.Event()
         self._ending = False
+        self._after = after
+        self._made = threading.Event()  # MLflow has the run, or will not have it by this thread
         self._thread = threading.Thread(target=self._follow, name="tracking-live", daemon=True)
         self.run_id: str | None = None
         self.error: Exception | None = None
@@ -40,6 +44,14 @@ class Live:
     def start(self) -> None:
         """Begin to follow; returns at once."""
         self._thread.start()
+
+    def look(self) -> None:
+        """Have it look for what is new now; returns at once."""
+        self._wake.set()
+
+    def is_following(self) -> bool:
+        """Whether it has neither ended nor given up."""
+        return self._thread.is_alive()
 
     def finish(self, timeout_s: float = FLUSH_S) -> str | None:
         """Take over what is left, for at most ``timeout_s``; None when all is in MLflow, else why not."""
@@ -52,8 +64,17 @@ class Live:
         return hidden(str(self.error)) if self.error else None
 
     def _follow(self) -> None:
+        try:
+            self._advance()
+        finally:
+            self._made.set()
+
+    def _advance(self) -> None:
         from tracking.store.replay import Replayer
 
+        # MLflow is told of the run a new one belongs to when that is made, so that one has to be there.
+        while self._after is not None and self._after.error is None and not self._after._made.wait(0.1):
+            pass
         replayer = Replayer(self._directory, self._store)
         failures = 0
         while True:
@@ -68,6 +89,8 @@ class Live:
                 if isinstance(error, TrackingError) and not isinstance(error, StoreUnreachable):
                     return
             self.run_id = replayer.run_id
+            if self.run_id is not None:
+                self._made.set()
             # A store that has not answered before will not in the last moment: the run need not wait for it.
             if ending and (self.error is None or failures > 1):
                 return

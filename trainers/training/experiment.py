@@ -109,9 +109,19 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
         prepared = prepare(build(from_toml(config_file)), store)
         asked.check()
         shown = store if live else None
+        if not quiet:
+            print(f"run     {prepared.config.run_name}, {_from(directory, prepared.config.epochs)}")
         return _recorded(
             tracked.resume(directory, live=shown), prepared, asked, {}, state_dir=None, store=shown, quiet=quiet
         )
+
+
+def _from(directory: Path, epochs: int) -> str:
+    """Where a run goes on."""
+    from trainers.training import fit
+
+    done = len(fit.history(directory / "state"))
+    return f"from epoch {done + 1} of {epochs}" if done < epochs else f"all {epochs} epochs are trained"
 
 
 def prepare(config: Config, store: Store) -> Prepared:
@@ -280,7 +290,7 @@ def _recorded(
                     )
                     scores = stages.carry_out(tee.terminal, tags)
             finally:
-                run.artifact(log)
+                run.log_artifact(log)
     except Interrupted as error:
         code, reason = error.exit_code, str(error)
         print(f"{error}. Go on from the last whole epoch with: python -m trainers.run --resume {_short(run)}")
@@ -305,7 +315,7 @@ def _recorded(
 
 
 def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
-    said = [f"validation {scores[names.BEST_VALIDATION_ACCURACY]:.4f}"]
+    said = [f"best validation {scores[names.BEST_VALIDATION_ACCURACY]:.4f}"]
     if names.TEST_ACCURACY in scores:
         said.append(f"test {scores[names.TEST_ACCURACY]:.4f}")
     print(f"\ndone    {', '.join(said)} · run {_short(run)}")

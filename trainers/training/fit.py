@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracking import names
+from tracking.errors.words import plural
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.networks import backend
 from trainers.networks.resnet import to_array
@@ -111,7 +112,7 @@ def fit(
         rows = list(state.history)
 
     for epoch in range(len(rows) + 1, config.epochs + 1):
-        if stop() or stops_early([row[names.VALIDATION_ACCURACY] for row in rows], config):
+        if stop() or early_stop([row[names.VALIDATION_ACCURACY] for row in rows], config):
             return
         started = time.perf_counter()
         rate = learning_rate(config, epoch)
@@ -171,21 +172,28 @@ def load_best(net: Classifier, state_dir: Path) -> int:
     return epoch
 
 
-def stops_early(accuracies: list[float], config: Config) -> bool:
-    """Whether early stopping ends training after the validation ``accuracies`` of the epochs so far.
+def early_stop(accuracies: list[float], config: Config) -> str:
+    """Why early stopping ends training after the validation ``accuracies`` of the epochs so far; "" where it does not.
 
     An epoch improves when its gain over the best one before, divided by that best, is above zero and no smaller than
     the tolerance. Training ends once the minimum of epochs is done and as many as the patience in a row did not
     improve.
     """
-    if not config.early_stopping or len(accuracies) < config.early_stopping_min_epochs:
-        return False
+    done = len(accuracies)
+    if not config.early_stopping or not config.early_stopping_min_epochs <= done < config.epochs:
+        return ""
     best, waited = 0.0, 0
     for accuracy in accuracies:
         gain = accuracy - best
         waited = 0 if gain > 0 and gain >= config.early_stopping_tolerance * best else waited + 1
         best = max(best, accuracy)
-    return waited >= config.early_stopping_patience
+    if waited < config.early_stopping_patience:
+        return ""
+    least = f" of {config.early_stopping_tolerance:.3g} of the best or more" if config.early_stopping_tolerance else ""
+    return (
+        f"after epoch {done} of {config.epochs}: validation accuracy has made no gain{least} in"
+        f" {plural(waited, 'epoch')}; the best is {best:.4f}, of epoch {1 + accuracies.index(best) if best else 1}"
+    )
 
 
 class _Tally:

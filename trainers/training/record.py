@@ -44,7 +44,7 @@ def record(
         values |= {names.accuracy(context): scores.accuracy, names.loss(context): scores.loss}
     if scores.top_k is not None and scores.top_k_accuracy is not None:
         values[names.top_k_accuracy(context, scores.top_k)] = scores.top_k_accuracy
-    run.metrics(values, step=step)
+    run.log_metrics(values, step=step)
     path = files / predictions.FOLDER / f"{context}.parquet"
     predictions.write(
         path,
@@ -53,12 +53,12 @@ def record(
         labels=split.labels,
         probabilities=scores.probabilities,
     )
-    run.artifact(path, predictions.FOLDER)
+    run.log_artifact(path, predictions.FOLDER)
     if context == "test":
         figure = files / "figures" / "confusion_matrix.svg"
         title = f"{run_name}: test accuracy {scores.accuracy:.4f} on {scores.num_images:,} pictures"
         confusion_matrix(figure, scores.labels, scores.predicted, class_names, title)
-        run.artifact(figure, "figures")
+        run.log_artifact(figure, "figures")
 
 
 def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -> dict[str, Any]:

@@ -65,18 +65,19 @@ class Stages:
         results = self.evaluate(net, history)
         self.asked.check()
         shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
-        self.run.metrics({names.TOTAL_TIME_S: time.monotonic() - self.started}, step=len(history))
+        took_s = self.run.earlier_s + time.monotonic() - self.started
+        self.run.log_metrics({names.TOTAL_TIME_S: took_s}, step=len(history))
         return results
 
     def describe(self, tags: Mapping[str, str]) -> None:
         """Everything known before training: settings, data, origin."""
         config, run = self.config, self.run
-        run.params(config.params())
-        run.tags({names.FINGERPRINT: config.fingerprint(), **tags})
+        run.log_params(config.params())
+        run.set_tags({names.FINGERPRINT: config.fingerprint(), **tags})
         if config.pretext:
-            run.tags({names.PRETEXT: config.pretext})
+            run.set_tags({names.PRETEXT: config.pretext})
         for context, split in self.dataset.splits.items():
-            run.dataset(
+            run.log_dataset(
                 context=context,
                 name=self.dataset.name,
                 digest=split.digest,
@@ -84,13 +85,13 @@ class Stages:
                 num_images=len(split),
                 num_classes=len(self.dataset.class_names),
             )
-            run.tags({f"{context}_dataset_digest": split.digest})
+            run.set_tags({f"{context}_dataset_digest": split.digest})
         if self.dataset.test is not None:
             shared = [one for one in self.overlaps if (one.split_a, one.split_b) == ("train", "test")]
             leaked = sum(len(one.keys_b) for one in shared)
-            run.tags({names.TEST_OVERLAP: str(leaked), names.TEST_NEAR_OVERLAP: str(len(self.alike))})
-        run.text(to_toml(config), "config.toml")
-        run.text(json.dumps(environment.environment(config.num_threads or 1), indent=1), "environment.json")
+            run.set_tags({names.TEST_OVERLAP: str(leaked), names.TEST_NEAR_OVERLAP: str(len(self.alike))})
+        run.log_text(to_toml(config), "config.toml")
+        run.log_text(json.dumps(environment.environment(config.num_threads or 1), indent=1), "environment.json")
         self._say_heading()
 
     def build(self) -> Any:
@@ -103,8 +104,8 @@ class Stages:
         )
         label = str(loaded["label"]) if self.source is None else self.source.label
         num_parameters = resnet.num_parameters(net)
-        self.run.tags({names.INIT_LABEL: label})
-        self.run.metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
+        self.run.set_tags({names.INIT_LABEL: label})
+        self.run.log_metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
         depth = f"{config.num_layers} layers ({config.resnet_version})"
         print(f"net     {depth}, {label}, {num_parameters / 1e6:.2f} M weights")
         print(
@@ -148,6 +149,9 @@ class Stages:
                     self._save_model(net, record.epoch, f"model-epoch-{record.epoch:04d}")
                 history.append(row)
                 shown.epoch(row)
+        if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
+            print(f"stopped early {why}")
+            self.run.set_tags({names.STOPPED_EARLY: why})
         return history
 
     def _former_epochs(self) -> list[dict[str, Any]]:
@@ -165,7 +169,7 @@ class Stages:
 
     def _log_epoch(self, row: dict[str, Any]) -> None:
         numbers = {key: value for key, value in row.items() if key not in ("epoch", "is_best") and value is not None}
-        self.run.metrics(numbers, step=row["epoch"])
+        self.run.log_metrics(numbers, step=row["epoch"])
 
     def evaluate(self, net: Any, history: list[dict[str, Any]]) -> dict[str, float]:
         """Save the best checkpoint as the run's model, score it, and draw the two figures."""
@@ -174,7 +178,7 @@ class Stages:
         fit.load_best(net, self.state_dir)
         epoch = int(best["epoch"])
         results = {names.BEST_VALIDATION_ACCURACY: float(best[names.VALIDATION_ACCURACY])}
-        run.metrics(
+        run.log_metrics(
             {
                 **results,
                 names.BEST_EPOCH: epoch,
@@ -185,10 +189,10 @@ class Stages:
         if config.keep_model == "none":
             print("note: no model is kept (--keep-model none): nothing can be evaluated, predicted or promoted with it")
         else:
-            run.metrics(self._save_model(net, epoch, "model"), step=epoch)
+            run.log_metrics(self._save_model(net, epoch, "model"), step=epoch)
         figure = self.files / "figures" / "learning_curves.svg"
         run_model.learning_curves(figure, history, str(config.run_name))
-        run.artifact(figure, "figures")
+        run.log_artifact(figure, "figures")
         self._score(net, "validation", self.dataset.validation, epoch)
         if self.dataset.held_out is not None:
             self._score(net, names.FOLD, self.dataset.held_out, epoch)
@@ -213,10 +217,10 @@ class Stages:
         values: dict[str, float] = {names.MODEL_SIZE_BYTES: (folder / saved.WEIGHTS).stat().st_size}
         if "problem" in known:
             print(f"note: {name} has no ONNX copy: {known['problem']}")
-            self.run.tags({names.ONNX_PROBLEM: known["problem"]})
+            self.run.set_tags({names.ONNX_PROBLEM: known["problem"]})
         else:
             values[names.ONNX_MAX_DIFFERENCE] = known["max_difference"]
-        self.run.artifact(folder)
+        self.run.log_artifact(folder)
         return values
 
     def _batches(self, split: Split, **how: Any) -> Batches:

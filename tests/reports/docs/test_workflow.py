@@ -80,9 +80,9 @@ def step_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         subprocess.run(["git", *words], check=True)
     with tracked.start(experiment="image-classification", run_name="new", live=None, system_metrics=False) as run:
         settings = trained(56, test=0.99)
-        run.params(settings["params"])
-        run.tags(settings["tags"])
-        run.metrics(settings["metrics"], step=3)
+        run.log_params(settings["params"])
+        run.set_tags(settings["tags"])
+        run.log_metrics(settings["metrics"], step=3)
     known = {
         "secrets.MLFLOW_TRACKING_URI": filler.uri,
         "github.token": "token",

@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 
+import reports
 from tests.support import ROOT
 from tracking import run as tracked
 from tracking.gluon import TrackingHandler, autolog, network, track
@@ -404,7 +405,7 @@ def test_tracking_that_fails_stops_no_training(workdir: Path, caplog: pytest.Log
     closing = Closing()
     with tracked.start(live=False, system_metrics=False) as run:
         estimator(classifier()).fit(loader(), epochs=2, event_handlers=[closing])
-    assert closing.epochs == 2 and "the journal is closed" in caplog.text
+    assert closing.epochs == 2 and "has ended (FINISHED)" in caplog.text
     caplog.clear()
     autolog(silent=True)
     with tracked.start(live=False, system_metrics=False) as run:
@@ -608,13 +609,18 @@ def test_a_network_that_was_never_asked_is_kept_as_it_is(run: Run, caplog: pytes
 def test_the_code_of_the_page_runs_in_order(store: Store, workdir: Path) -> None:
     text = (ROOT / "docs" / "gluon.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     (workdir / "page.py").write_text("\n".join(blocks), encoding="utf-8")
     done = subprocess.run([sys.executable, "page.py"], env=_environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert "class_name" in done.stdout
-    mobile, own = store.runs()
-    assert [run.info.status for run in (mobile, own)] == ["FINISHED", "FINISHED"]
+    loop, mobile, own = store.runs()
+    assert [run.info.status for run in (loop, mobile, own)] == ["FINISHED"] * 3
+    assert (loop.info.run_name, loop.data.tags["author"]) == ("own loop", "ada") and loop.info.run_id in done.stdout
+    assert loop.data.metrics["test_num_images"] == 1605 and loop.data.metrics["onnx_max_difference"] < 1e-4
+    assert loop.outputs.model_outputs[0].step == 3
+    kept = {found.path for found in store.client().list_artifacts(loop.info.run_id)}
+    assert kept >= {"figures", "network.txt"} and "another tool" not in reports.leaderboard_text(store)
     assert mobile.data.params["network"] == "MobileNetV2" and mobile.data.params["image_shape"] == "3,32,32"
     for run, epochs in ((mobile, 2), (own, 3)):
         assert run.data.metrics["onnx_max_difference"] < 1e-4 and "onnx_problem" not in run.data.tags

@@ -49,10 +49,10 @@ def test_a_run_on_a_full_disk_fails_with_its_reason_written_down(
         pytest.raises(JournalError, match="No space left on device; what was logged until here is kept"),
         tracked.start(root=tiny_disk, experiment="exp", live=False, system_metrics=False) as run,
     ):
-        run.metrics({"loss": 1}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
         fill(tiny_disk)
         for step in range(2, 1000):
-            run.metrics({"loss": step}, step=step)
+            run.log_metrics({"loss": step}, step=step)
     assert run.status == "FAILED"
     events = [event for event, _ in read(run.dir)]
     assert events[1]["values"] == {"loss": 1.0}

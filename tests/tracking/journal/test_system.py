@@ -99,7 +99,7 @@ def test_without_a_gpu_or_its_driver_there_is_the_rest(monkeypatch: pytest.Monke
 
 def test_a_short_run_has_a_first_and_a_last_sample(workdir: Path) -> None:
     with tracked.start(live=False) as run:
-        run.metrics({"loss": 1}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
     found = [event for event in samples(run.dir) if "loss" not in event["values"]]
     assert [event["step"] for event in found] == [0, 1]
     assert set(found[0]["values"]) >= NAMES
@@ -127,6 +127,6 @@ def test_samples_are_taken_at_the_interval_and_end_with_the_journal(tmp_path: Pa
 def test_a_run_goes_on_where_psutil_is_missing(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
     with tracked.start(live=False) as run:
-        run.metrics({"loss": 1}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
     assert run.status == "FINISHED"
     assert [event["values"] for event in samples(run.dir)] == [{"loss": 1.0}]

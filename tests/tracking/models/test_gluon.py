@@ -19,9 +19,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Map
 
+import tracking
 from tests.support import ROOT
 from tests.support.models import CLASS_NAMES, FAMILIES, ask, by_class, crops, network, probabilities, saved_model
-from tracking.errors import ModelError
+from tracking import gluon as tracked_gluon
+from tracking.errors import ModelError, TrackingError
 from tracking.models import facts as model_format
 from tracking.models import gluon
 from tracking.models.package import encode_png
@@ -210,12 +212,11 @@ def test_requirements_are_ranges_that_this_environment_meets(saved: Path) -> Non
     assert any(line.startswith("mxnet") for line in gluon.get_default_pip_requirements(onnx=False))
 
 
-def test_log_model_makes_a_logged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+def test_log_model_makes_a_logged_model_in_the_directory_s_store(workdir: Path, store: Any) -> None:
     client = store.client()
     run = client.create_run(store.experiment_id("exp"))
     client.log_metric(run.info.run_id, "validation_accuracy", 0.75, step=3)
-    info = gluon.log_model(
+    info = tracked_gluon.log_model(
         network(*SMALL),
         run_id=run.info.run_id,
         step=3,
@@ -227,8 +228,46 @@ def test_log_model_makes_a_logged_model(tmp_path: Path, monkeypatch: pytest.Monk
     model = client.get_logged_model(info.model_id)
     assert {metric.key: metric.value for metric in model.metrics} == {"validation_accuracy": 0.75}
     for uri in (f"runs:/{run.info.run_id}/model", f"models:/{info.model_id}", "models:/owls/1"):
-        assert len(mlflow.pyfunc.load_model(uri).predict(crops(1, SMALL[2]))) == 1
-        assert type(gluon.load_model(uri)).__name__ == "SymbolBlock"
+        for load in (tracking.load_model, tracked_gluon.load_model):
+            assert type(load(uri)).__name__ == "SymbolBlock"
+    assert not (workdir / "mlflow.db").exists() and not mlflow.is_tracking_uri_set()
+    mlflow.set_tracking_uri(store.tracking_uri)
+    try:
+        for uri in (f"runs:/{run.info.run_id}/model", f"models:/{info.model_id}", "models:/owls/1"):
+            assert len(mlflow.pyfunc.load_model(uri).predict(crops(1, SMALL[2]))) == 1
+            assert type(gluon.load_model(uri)).__name__ == "SymbolBlock"
+        with mlflow.start_run() as theirs:
+            tracked_gluon.log_model(network(*SMALL), "theirs", class_names=CLASS_NAMES)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert type(tracking.load_model(f"runs:/{theirs.info.run_id}/theirs")).__name__ == "SymbolBlock"
+
+
+def test_log_model_to_a_run_of_this_package(workdir: Path, store: Any) -> None:
+    pictures = crops(2, SMALL[2]).transpose(0, 3, 1, 2)
+    with tracking.start_run("mine", system_metrics=False) as run:
+        run.log_metrics({"validation_accuracy": 0.75}, step=3)
+        kept = run.log_model(network(*SMALL), class_names=CLASS_NAMES, pictures=pictures, epoch=3)
+        tracked_gluon.log_model(network(*SMALL), "within", class_names=CLASS_NAMES)
+        for wrong, said in (
+            ({"name": "model"}, "this run has 'model' already"),
+            (
+                {"name": "m", "run": run, "registered_model_name": "owls"},
+                "does not take registered_model_name: .*promote",
+            ),
+            ({"name": "m", "class_names": ["one", "two"]}, "2 class names for a network of 4"),
+        ):
+            with pytest.raises(TrackingError, match=said):
+                tracked_gluon.log_model(network(*SMALL), **wrong)
+    assert kept == run.dir / "files" / "model" and not (workdir / "mlflow.db").exists()
+    found = store.find_run(run.run_id)
+    assert found.data.metrics.keys() == {"validation_accuracy", "model_size_bytes", "onnx_max_difference"}
+    models = [store.client().get_logged_model(one.model_id) for one in found.outputs.model_outputs]
+    assert sorted(model.name for model in models) == ["model", "within"]
+    (metric,) = [m for model in models for m in model.metrics or [] if m.key == "validation_accuracy"]
+    assert metric.value == 0.75 and type(tracking.load_model(f"runs:/{run.run_id}/model")).__name__ == "SymbolBlock"
+    with pytest.raises(tracking.ModelError, match="log_model is outside of a run: give run="):
+        tracked_gluon.log_model(network(*SMALL))
 
 
 def test_a_model_carries_its_own_code_whatever_is_installed(saved: Path) -> None:

@@ -18,9 +18,9 @@ SCORES = {"test_accuracy": 0.978, "test_num_images": 1360, "best_validation_accu
 
 def ran(store: Store, scores: Mapping[str, float] = SCORES, **params: Any) -> tracked.Run:
     with tracked.start(live=store, run_name="a run", system_metrics=False) as run:
-        run.params({**PARAMS, **params})
-        run.tags({"init_label": "scratch"})
-        run.metrics(scores, step=7)
+        run.log_params({**PARAMS, **params})
+        run.set_tags({"init_label": "scratch"})
+        run.log_metrics(scores, step=7)
     return run
 
 
@@ -45,14 +45,14 @@ def test_it_says_score_settings_and_time(store: Store) -> None:
 
 def test_a_failed_run_says_why(store: Store) -> None:
     with pytest.raises(ValueError), tracked.start(live=store, system_metrics=False) as run:
-        run.params({"dataset": "a`b\n<b>"})
+        run.log_params({"dataset": "a`b\n<b>"})
         raise ValueError("the `loss` is lost")
     assert lines(note(store, run)) == ["- **Failed**: `ValueError: the 'loss' is lost`", "- data `a'b <b>`"]
 
 
 def test_nothing_known_is_no_description(store: Store) -> None:
     with tracked.start(live=store, system_metrics=False) as run:
-        run.metrics({"reward": 1.0}, step=1)
+        run.log_metrics({"reward": 1.0}, step=1)
     assert note(store, run) == ""
 
 
@@ -67,7 +67,7 @@ def test_a_score_that_comes_later_is_in_it(store: Store) -> None:
     run = ran(store, {"best_validation_accuracy": 0.9})
     assert "test accuracy" not in note(store, run)
     with tracked.attach(str(run.mlflow_run_id), live=store) as later:
-        later.metrics({"test_accuracy": 0.5}, step=7)
+        later.log_metrics({"test_accuracy": 0.5}, step=7)
     assert lines(note(store, run))[0] == "- **50.0 % test accuracy**"
 
 
@@ -78,7 +78,7 @@ def test_what_a_person_wrote_stays(store: Store, theirs: str) -> None:
     text = theirs if theirs != "changed" else note(store, run).replace("validation", "(lucky) validation", 1)
     client.set_tag(str(run.mlflow_run_id), NOTE, text)
     with tracked.attach(str(run.mlflow_run_id), live=store) as later:
-        later.metrics({"test_accuracy": 0.5}, step=7)
+        later.log_metrics({"test_accuracy": 0.5}, step=7)
     assert note(store, run) == text
 
 
@@ -86,7 +86,7 @@ def test_a_run_of_another_tool_gets_none(store: Store) -> None:
     client = store.client()
     other = client.create_run(store.experiment_id("exp"))
     with tracked.attach(other.info.run_id, live=store) as later:
-        later.metrics({"test_accuracy": 0.5}, step=7)
+        later.log_metrics({"test_accuracy": 0.5}, step=7)
     assert NOTE not in client.get_run(other.info.run_id).data.tags
 
 

@@ -106,13 +106,13 @@ def test_no_command_line_names_the_store(served: Store) -> None:
 
 def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Path) -> None:
     with tracked.start(experiment="far", run_name="remote", live=remote, system_metrics=False) as run:
-        run.params({"num_layers": 44, "long": "x" * 7_000})
-        run.metrics({"loss": 0.5, "nan": float("nan")}, step=1)
-        run.dataset("train", name="digits", digest="abc", source="/d", num_images=5, num_classes=2)
+        run.log_params({"num_layers": 44, "long": "x" * 7_000})
+        run.log_metrics({"loss": 0.5, "nan": float("nan")}, step=1)
+        run.log_dataset("train", name="digits", digest="abc", source="/d", num_images=5, num_classes=2)
         (tmp_path / "model" / "deep").mkdir(parents=True)
         (tmp_path / "model" / "deep" / "weights").write_text("w")
-        run.artifact(tmp_path / "model")
-        run.text("hello", "notes.txt", "texts")
+        run.log_artifact(tmp_path / "model")
+        run.log_text("hello", "texts/notes.txt")
     assert run.mlflow_run_id is not None
     found = remote.find_run(run.mlflow_run_id)
     assert (found.info.status, found.data.params["num_layers"], found.data.metrics["loss"]) == ("FINISHED", "44", 0.5)
@@ -133,9 +133,9 @@ def test_a_run_goes_to_a_server_as_it_goes_to_a_file(remote: Store, tmp_path: Pa
 def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model", epoch=1)
     with tracked.start(experiment="far", run_name="remote", live=remote, system_metrics=False) as run:
-        run.metrics({"validation_accuracy": 0.5}, step=1)
-        run.artifact(folder)
-        run.metrics({"test_accuracy": 0.25}, step=1)
+        run.log_metrics({"validation_accuracy": 0.5}, step=1)
+        run.log_artifact(folder)
+        run.log_metrics({"test_accuracy": 0.25}, step=1)
     assert run.mlflow_run_id is not None
     client = remote.client()
     (output,) = remote.find_run(run.mlflow_run_id).outputs.model_outputs

@@ -82,7 +82,7 @@ def test_a_command_goes_on_with_what_was_committed(interrupted: Store, capsys: C
     assert tracking(["repair"]) == 0
     assert capsys.readouterr().err == ""
     with tracked.start(system_metrics=False, experiment="exp") as run:
-        run.metrics({"loss": 0.5}, step=1)
+        run.log_metrics({"loss": 0.5}, step=1)
     assert capsys.readouterr().err == ""
     assert sorted(frame.load(interrupted)["status"]) == ["FINISHED", "FINISHED"]
     with closing(sqlite3.connect(str(interrupted.database))) as connection:
@@ -187,7 +187,7 @@ def test_a_run_begins_while_the_store_is_locked_and_comes_in_later(
             said = capsys.readouterr().err
             assert f"{database} is locked by another program" in said and "nothing is wrong with it" in said
             assert "the run goes on in its journal" in said and "python -m tracking sync" in said
-            run.metrics({"loss": 0.5}, step=1)
+            run.log_metrics({"loss": 0.5}, step=1)
         said = capsys.readouterr().err
         assert "not all of this run is in MLflow yet" in said and "bring it in later with" in said
         for command, words in ((reports, ["leaderboard"]), (tracking, ["sync"]), (tracking, ["repair"])):

@@ -74,7 +74,7 @@ with tracked.start(flush_s=120) as run:
     slowest = 0.0
     while "mlflow.tracking.client" not in sys.modules:
         before = time.perf_counter()
-        run.metrics({"loss": 1.0}, step=1)
+        run.log_metrics({"loss": 1.0}, step=1)
         slowest = max(slowest, time.perf_counter() - before)
         time.sleep(0.001)
 print(started_s, slowest)
@@ -103,7 +103,7 @@ def test_a_dead_server_costs_no_run_and_sync_brings_it_in_later(
     begin = time.monotonic()
     with tracked.start(experiment="exp", run_name="offline", system_metrics=False) as run:
         for step in range(100):
-            run.metrics({"loss": step}, step=step)
+            run.log_metrics({"loss": step}, step=step)
     assert time.monotonic() - begin < 15, "the end waited for a server that never was there"
     assert (run.status, run.mlflow_run_id) == ("FINISHED", None)
     said = capsys.readouterr().err
@@ -128,7 +128,7 @@ def test_a_server_that_never_answers_is_waited_for_only_so_long(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", silent_uri)
     begin = time.monotonic()
     with tracked.start(flush_s=0.5, system_metrics=False) as run:
-        run.metrics({"loss": 1}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
     assert time.monotonic() - begin < 10
     assert run.status == "FINISHED"
     assert f"{silent_uri} took longer than 0.5 s" in capsys.readouterr().err
@@ -192,7 +192,7 @@ def test_a_store_that_is_known_to_be_wrong_stops_a_run_before_it_begins(
         tracked.start()
     assert list(workdir.iterdir()) == []
     with tracked.start(live=False, system_metrics=False) as run:
-        run.metrics({"loss": 1}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
     assert run.status == "FINISHED"
 
 
@@ -200,7 +200,7 @@ def test_an_error_of_ours_ends_the_thread_and_is_said(store: Store, capsys: pyte
     with tracked.start(experiment="exp", system_metrics=False) as run:
         wait_until(lambda: run.mlflow_run_id)
         store.client().delete_run(str(run.mlflow_run_id))
-        run.metrics({"loss": 1}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
     assert "was deleted" in capsys.readouterr().err
     store.client().restore_run(str(run.mlflow_run_id))
     assert replay(run.dir, store).status == "FINISHED"
@@ -231,8 +231,8 @@ sys.addaudithook(look)
 from tracking import run as tracked
 from tracking.__main__ import main
 with tracked.start(flush_s=120) as run:
-    run.metrics({"loss": 1}, step=1)
-    run.text("x", "x.txt")
+    run.log_metrics({"loss": 1}, step=1)
+    run.log_text("x", "x.txt")
 assert run.mlflow_run_id, "the run is in MLflow"
 assert main(["sync", "--all"]) == 0
 assert not asked, asked

@@ -169,9 +169,11 @@ def test_scores_that_come_later_are_the_models_too(store: Store, tmp_path: Path)
     replay(write(store, tmp_path), store)
     (run,) = store.runs()
     with tracked.attach(run.info.run_id, live=store) as attached:
-        attached.dataset(context="test", name="new owls", digest="d-new", source="/new", num_images=5, num_classes=3)
-        attached.metrics({"test_accuracy": 0.75}, step=2)
-        attached.metrics({"test_accuracy": 0.5}, step=1)
+        attached.log_dataset(
+            context="test", name="new owls", digest="d-new", source="/new", num_images=5, num_classes=3
+        )
+        attached.log_metrics({"test_accuracy": 0.75}, step=2)
+        attached.log_metrics({"test_accuracy": 0.5}, step=1)
     (model,) = models(store)
     found = [(m.value, m.dataset_name, m.dataset_digest) for m in model.metrics if m.key == "test_accuracy"]
     assert sorted(found) == [(0.25, "owls", "d-test"), (0.75, "new owls", "d-new")]

@@ -90,8 +90,8 @@ def store(own: str, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_runs_live_there_as_they_live_in_a_file(store: Store, tmp_path: Path) -> None:
     with tracked.start(experiment="exp", system_metrics=False, flush_s=120) as run:
-        run.metrics({"loss": 0.5, "nan": float("nan")}, step=1)
-        run.text("hello", "notes.txt")
+        run.log_metrics({"loss": 0.5, "nan": float("nan")}, step=1)
+        run.log_text("hello", "notes.txt")
     assert run.mlflow_run_id is not None
     found = store.find_run(run.mlflow_run_id[:8])
     assert (found.info.status, found.data.metrics["loss"]) == ("FINISHED", 0.5)

@@ -42,7 +42,7 @@ def started(store: Store, num_steps: int) -> Path:
 def go_on(directory: Path, steps: range) -> None:
     with tracked.resume(directory, live=None, system_metrics=False) as run:
         for step in steps:
-            run.metrics({"loss": step}, step=step)
+            run.log_metrics({"loss": step}, step=step)
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0" * 700, b'{"time_ms":1,"event":"met'])

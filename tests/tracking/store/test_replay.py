@@ -451,7 +451,7 @@ def test_a_deleted_experiment_is_said(store: Store) -> None:
 
 def test_attaching_to_a_run_that_is_not_there_is_said(store: Store) -> None:
     with tracked.attach("f" * 32, live=None) as run:
-        run.metrics({"test_accuracy": 1}, step=1)
+        run.log_metrics({"test_accuracy": 1}, step=1)
     with pytest.raises(RunNotFound, match="no run 'f{32}'"):
         replay(run.dir, store)
 
@@ -477,7 +477,7 @@ mlflow.set_experiment("theirs")
 with mlflow.start_run(run_name="mine") as active:
     mlflow.log_metric("before", 1)
     with tracked.start(experiment="ours", system_metrics=False) as run:
-        run.metrics({"ours": 1}, step=1)
+        run.log_metrics({"ours": 1}, step=1)
         mlflow.log_metric("during", 1)
     assert run.mlflow_run_id not in (None, active.info.run_id)
     assert mlflow.active_run().info.run_id == active.info.run_id

@@ -76,7 +76,7 @@ def test_the_newest_run_with_the_status_counts(study: studies.Study, workdir: Pa
     for number in range(2):
         tags = plan.config(plan.left[0]).tags
         with tracked.start(experiment="e", run_name=f"run {number}", root=store.journals, live=store) as run:
-            run.tags(dict(tags))
+            run.set_tags(dict(tags))
         ids.append(str(run.mlflow_run_id))
     assert ended(study, store, "FINISHED") == {plan.left[0].key: ids[1]}
     assert ended(study, store, "KILLED") == {}

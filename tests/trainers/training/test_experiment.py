@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -195,7 +196,12 @@ def wait_for_epoch(folder: Path, epoch: int, process: subprocess.Popen[str]) -> 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
-    signum: int, code: int, tmp_path: Path, uninterrupted: bytes, monkeypatch: pytest.MonkeyPatch
+    signum: int,
+    code: int,
+    tmp_path: Path,
+    uninterrupted: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     make_store(tmp_path)
     process = command("trainers.run", *TINY, "--epochs=4", cwd=tmp_path)
@@ -213,6 +219,28 @@ def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
     history = stores.resolve(tmp_path).client().get_metric_history(ended.info.run_id, "train_loss")
     assert [point.step for point in history] == [1, 2, 3, 4]
     assert weights_of(tmp_path) == uninterrupted
+    said = re.search(r"^run     digits-20-scratch-4ep-s0, from epoch ([234]) of 4$", capsys.readouterr().out, re.M)
+    assert said is not None
+    # Both times are those of all attempts.
+    epochs = stores.resolve(tmp_path).client().get_metric_history(ended.info.run_id, "epoch_time_s")
+    assert ended.data.metrics["training_time_s"] == pytest.approx(sum(point.value for point in epochs))
+    first_s = (killed.info.end_time - killed.info.start_time) / 1000
+    later_s = sum(point.value for point in epochs if point.step >= int(said[1]))
+    assert ended.data.metrics["total_time_s"] >= first_s + later_s - 0.01
+
+
+def test_early_stopping_says_so_and_why(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopping = ["--early-stopping=true", "--early-stopping-min-epochs=2", "--early-stopping-patience=1"]
+    assert run.main([*TINY, "--epochs=9", *stopping, "--early-stopping-tolerance=1"]) == 0
+    ended = only_run(stored)
+    why = ended.data.tags[names.STOPPED_EARLY]
+    assert re.fullmatch(
+        r"after epoch [2-8] of 9: validation accuracy has made no gain of 1 of the best or more in 1 epoch;"
+        r" the best is 0\.\d{4}, of epoch \d",
+        why,
+    )
+    assert f"\nstopped early {why}\n" in capsys.readouterr().out
+    assert f"Stopped early {why}." in reports.run_card(ended.info.run_id).to_text()
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,11 @@ def test_learning_rate_steps() -> None:
 )
 def test_early_stopping(accuracies: list[float], settings: dict[str, Any], stops: bool) -> None:
     wanted = {"early_stopping": True, "early_stopping_min_epochs": 1, "early_stopping_patience": 2} | settings
-    assert fit.stops_early(accuracies, dataclasses.replace(BASE, **wanted)) is stops
+    why = fit.early_stop(accuracies, dataclasses.replace(BASE, epochs=9, **wanted))
+    assert bool(why) is stops
+    if stops:
+        assert f"after epoch {len(accuracies)} of 9: " in why and f"the best is {max(accuracies):.4f}, of epoch " in why
+    assert not fit.early_stop(accuracies, dataclasses.replace(BASE, epochs=len(accuracies), **wanted)), "all are done"
 
 
 def test_early_stopping_ends_training(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def job(folder: Path, archive: Path, validation_accuracy: float, digest: str = "
     tags = {names.LAUNCHER: "sagemaker-builtin", names.MODEL_URI: str(archive)}
     known = {**({"validation": digest} if digest else {}), **digests}
     with tracked.start(run_name="a job", live=resolve(), system_metrics=False) as run:
-        run.params({"num_layers": 20, "mini_batch_size": 32})
-        run.tags({**tags, **{names.dataset_digest(split): found for split, found in known.items()}})
-        run.metrics({names.BEST_EPOCH: 12, names.BEST_VALIDATION_ACCURACY: validation_accuracy}, step=12)
+        run.log_params({"num_layers": 20, "mini_batch_size": 32})
+        run.set_tags({**tags, **{names.dataset_digest(split): found for split, found in known.items()}})
+        run.log_metrics({names.BEST_EPOCH: 12, names.BEST_VALIDATION_ACCURACY: validation_accuracy}, step=12)
     assert run.mlflow_run_id is not None
     return run.mlflow_run_id
 
