@@ -22,6 +22,7 @@ from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command import launch
+from trainers.training.interruption import interruptible
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin")
 _BOARDS = (".md", ".html", ".csv", ".json")
@@ -74,14 +75,14 @@ def _main(argv: list[str]) -> int:
         )
     if faults:
         raise BadConfig(faults)
-    if arguments.resume:
-        return _resume(arguments)
+    if arguments.on == "local":
+        with interruptible("Nothing was begun; the same command starts again."):
+            if arguments.resume:
+                return _resume(arguments)
+            work = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
+            return _one(work, arguments) if isinstance(work, Config) else _study(work, arguments)
     work = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
-    if arguments.on != "local":
-        return launch.run(work, launch.options_of(arguments))
-    if isinstance(work, Config):
-        return _one(work, arguments)
-    return _study(work, arguments)
+    return launch.run(work, launch.options_of(arguments))
 
 
 def _one(config: Config, arguments: argparse.Namespace) -> int:

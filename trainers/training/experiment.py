@@ -6,20 +6,21 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking import run as tracked
+from tracking.words import plural
 from trainers.config import Config
 from trainers.config.checks import local_faults
 from trainers.config.text import build, from_toml
 from trainers.errors import BadConfig, BadData, BadInput, TrainerError
 from trainers.terminal import Tee
-from trainers.training.interruption import Interrupted, Interruption
+from trainers.training.interruption import Interrupted, Interruption, interruptible
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -71,20 +72,20 @@ def run(
     and printed, and the Outcome has the exit code.
     """
     store = store or _default_store()
-    store.check()
-    with Interruption() as asked:
+    with interruptible("No run was made yet; the same command starts it again.") as asked:
+        store.check()
         prepared = prepare(config, store)
         asked.check()
         config = prepared.config
         if not quiet:
             print(f"run     {config.run_name}  (experiment {config.experiment}, {store.public_uri})")
-        opened = tracked.start(
-            root=store.journals,
-            experiment=config.experiment,
-            run_name=config.run_name,
-            live=store if live else None,
-        )
         shown = store if live else None
+
+        def opened() -> tracked.Run:
+            return tracked.start(
+                root=store.journals, experiment=config.experiment, run_name=config.run_name, live=shown
+            )
+
         return _recorded(
             opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet
         )
@@ -96,20 +97,38 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
     ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
     """
     store = store or _default_store()
-    store.check()
+    with interruptible(f"The run is as it was; the same command, --resume {run_id}, goes on with it.") as asked:
+        store.check()
+        directory, config = interrupted_run(run_id, store)
+        prepared = prepare(config, store)
+        asked.check()
+        shown = store if live else None
+        return _recorded(
+            lambda: tracked.resume(directory, live=shown),
+            prepared,
+            asked,
+            {},
+            state_dir=None,
+            store=shown,
+            quiet=quiet,
+        )
+
+
+def interrupted_run(run_id: str, store: Store) -> tuple[Path, Config]:
+    """The journal and the settings of a run that can go on. Raises BadInput where it cannot."""
     directory = store.journal_dir(run_id)
     config_file = directory / "files" / "config.toml"
     if tracked.ended(directory) == "FINISHED":
         raise BadInput(f"--resume {run_id}: this run is finished. Start a new one with --config {config_file}.")
-    if not (directory / "state").is_dir() or not config_file.is_file():
+    if not epochs_kept(directory / "state") or not config_file.is_file():
         raise BadInput(f"--resume {run_id}: it was ended before its first epoch was kept. Start it anew.")
-    with Interruption() as asked:
-        prepared = prepare(build(from_toml(config_file)), store)
-        asked.check()
-        shown = store if live else None
-        return _recorded(
-            tracked.resume(directory, live=shown), prepared, asked, {}, state_dir=None, store=shown, quiet=quiet
-        )
+    return directory, build(from_toml(config_file))
+
+
+def epochs_kept(state_dir: Path) -> int:
+    """How many whole epochs a run can go on from."""
+    numbers = (path.stem.removeprefix("state-") for path in state_dir.glob("state-*.npz"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def prepare(config: Config, store: Store) -> Prepared:
@@ -216,7 +235,7 @@ def _like_source(resolved: Config, asked: Config, source: Source) -> Config:
 
 
 def _recorded(
-    opened: AbstractContextManager[tracked.Run],
+    opened: Callable[[], tracked.Run],
     prepared: Prepared,
     asked: Interruption,
     tags: Mapping[str, str],
@@ -230,7 +249,7 @@ def _recorded(
 
     code, reason, scores = 0, "", dict[str, float]()
     try:
-        with opened as run:
+        with _ended_whole(opened, asked) as run:
             log = run.dir / "files" / "log.txt"
             try:
                 with Tee(log, quiet=quiet) as tee:
@@ -246,9 +265,10 @@ def _recorded(
                     scores = stages.carry_out(tee.terminal, tags)
             finally:
                 run.artifact(log)
+        asked.check()
     except Interrupted as error:
         code, reason = error.exit_code, str(error)
-        print(f"{error}. Go on from the last whole epoch with: python -m trainers.run --resume {_short(run)}")
+        print(f"{error}: {_what_is_kept(run, state_dir or run.dir / 'state')}")
     except BadInput as error:  # found only now, such as weights that don't fit
         code, reason = 2, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
@@ -267,6 +287,31 @@ def _recorded(
         scores=scores,
         reason=reason,
     )
+
+
+@contextmanager
+def _ended_whole(opened: Callable[[], tracked.Run], asked: Interruption) -> Iterator[tracked.Run]:
+    """The run's own ``with`` block, which no signal enters or leaves half: none stays RUNNING, with its lock."""
+    asked.hold(lambda: True)
+    try:
+        with opened() as run:
+            asked.hold(lambda: False)
+            try:
+                asked.check()
+                yield run
+            finally:
+                asked.hold(lambda: run.status == "RUNNING")  # until its end is on the disk; MLflow may take a while
+    finally:
+        asked.hold(lambda: True)  # what is left is to say how it ended
+
+
+def _what_is_kept(run: tracked.Run, state_dir: Path) -> str:
+    if run.status == "FINISHED":
+        return f"run {_short(run)} is finished, and its model and scores are kept."
+    if kept := epochs_kept(state_dir):
+        whole = f"{plural(kept, 'whole epoch')} {'is' if kept == 1 else 'are'} kept"
+        return f"{whole}; go on from there with: python -m trainers.run --resume {_short(run)}"
+    return "no epoch was whole yet, so there is nothing to go on from; the same command starts again."
 
 
 def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:

@@ -63,8 +63,9 @@ class Stages:
         history = self.train(net, terminal)
         results = self.evaluate(net, history)
         self.asked.check()
-        shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
         self.run.metrics({names.TOTAL_TIME_S: time.monotonic() - self.started}, step=len(history))
+        self.asked.hold(lambda: True)  # without its state a run must end as finished
+        shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
         return results
 
     def describe(self, tags: Mapping[str, str]) -> None:
