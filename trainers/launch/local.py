@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.words import plural
+from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
@@ -60,10 +61,11 @@ def _carry_out(
 ) -> None:
     broken_off = dict[str, str]()
     if not again:
-        plan.done = _ended(study, store, "FINISHED")
+        plan.done = already_done(study, store)
         plan.leave_out()
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
-    print(f"study {study.name}: {study.title}\n{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
+    print(f"study {study.name}: {study.title}\n{trained_on(study)}")
+    print(f"{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
     if parallel > 1 or _needs_processes(plan.left):
         _in_processes(study, plan, store, asked, parallel)
     else:
@@ -173,6 +175,18 @@ def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:
 def _needs_processes(left: list[PlannedRun]) -> bool:
     """The number of threads holds for a whole process, so runs that differ in it can't share one."""
     return len({planned.config.num_threads for planned in left}) > 1
+
+
+def trained_on(study: Study) -> str:
+    """Which data the runs learn from, and that it can be chosen."""
+    datasets = list(dict.fromkeys(planned.config.dataset for planned in study.runs))
+    change = "; --dataset DATA takes another" if datasets == [Config.dataset] else ""
+    return f"trained on {', '.join(datasets)}{change}"
+
+
+def already_done(study: Study, store: Store) -> dict[str, str]:
+    """Key → id of the study's finished runs; none while the tracking server cannot be reached."""
+    return _ended(study, store, "FINISHED")
 
 
 def _ended(study: Study, store: Store, status: str) -> dict[str, str]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from trainers.training.sources import Source
 
 LOCAL = {names.LAUNCHER: "local"}
+# The settings that decide which pictures are in which split.
+_DATA = ("dataset", "image_root", "split_seed", "validation_fraction", "test_fraction", "pretext")
+Opened = dict[tuple[Any, ...], "Dataset"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,25 +134,25 @@ def epochs_kept(state_dir: Path) -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
-def prepare(config: Config, store: Store) -> Prepared:
-    """Fix the threads, read the data, find the source of the weights; the config with everything filled in.
+def prepare(
+    config: Config, store: Store, *, opened: Opened | None = None, source_config: Config | None = None
+) -> Prepared:
+    """Find the source of the weights, fix the threads, read the data; the config with everything filled in.
 
-    Raises BadInput, with every fault of the settings in one message.
+    ``opened`` keeps what was read for the next call. ``source_config`` are the settings of a source that is not trained
+    yet. Raises BadInput, with every fault of the settings in one message.
     """
     from trainers.networks import backend
 
     faults = local_faults(vars(config))
     if faults:
         raise BadConfig(faults)
+    source = source_of(config, store) if source_config is None else None
     num_threads = backend.prepare(config.num_threads)
-    dataset, resolved = load_data(replace(config, num_threads=num_threads))
+    dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
-    source = None
-    if resolved.initial.startswith("run:"):
-        from trainers.training import sources
-
-        source = sources.find(resolved.initial.removeprefix("run:"), store)
-        resolved = _like_source(resolved, config, source)
+    if source is not None or source_config is not None:
+        resolved = _like_source(resolved, config, source_config if source is None else source.config)
     named = replace(
         resolved,
         run_name=resolved.run_name or run_name(resolved),
@@ -158,18 +161,28 @@ def prepare(config: Config, store: Store) -> Prepared:
     return Prepared(named, dataset, overlaps, source)
 
 
-def load_data(config: Config) -> tuple[Dataset, Config]:
+def source_of(config: Config, store: Store) -> Source | None:
+    """The run that the first weights come from, if it is one. Raises BadInput where it is not there."""
+    if not config.initial.startswith("run:"):
+        return None
+    from trainers.training import sources
+
+    try:
+        return sources.find(config.initial.removeprefix("run:"), store)
+    except BadInput as error:
+        raise BadInput(f"--init {config.initial}: {error}") from error
+
+
+def load_data(config: Config, *, opened: Opened | None = None) -> tuple[Dataset, Config]:
     """The data, and the config with what the data decides filled in. Raises BadInput."""
     from trainers import data
 
-    dataset = data.open_dataset(
-        config.dataset,
-        image_root=config.image_root,
-        split_seed=config.split_seed,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        pretext=config.pretext,
-    )
+    how = {key: getattr(config, key) for key in _DATA}
+    dataset = None if opened is None else opened.get(tuple(how.values()))
+    if dataset is None:
+        dataset = data.open_dataset(how["dataset"], **{key: how[key] for key in _DATA[1:]})
+    if opened is not None:
+        opened[tuple(how.values())] = dataset
     facts = dataset.facts
     resolved = config.resolve(
         num_classes=facts.num_classes,
@@ -212,9 +225,9 @@ def _overlaps(dataset: Dataset, config: Config) -> list[Overlap]:
     return overlaps
 
 
-def _like_source(resolved: Config, asked: Config, source: Source) -> Config:
+def _like_source(resolved: Config, asked: Config, theirs: Config | None) -> Config:
     """Depth, version and shape of the network the weights come from, unless the user asked for another."""
-    theirs = source.config
+    assert theirs is not None
     values: dict[str, Any] = {}
     for key in ("num_layers", "image_shape"):
         if getattr(asked, key) is None:
