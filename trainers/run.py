@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the run failed, 2 bad input, 130 and 143 interrupted (Ctrl
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +15,15 @@ from typing import Any
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
-from tracking.errors.words import nearest, plural
+from tracking.errors.words import nearest
 from trainers.config import Config
 from trainers.config import study as studies
-from trainers.config.checks import local_faults
+from trainers.config.checks import flag, local_faults
 from trainers.config.study import Study
-from trainers.config.text import add_flags, build, cast, from_toml, given_flags, to_toml
+from trainers.config.text import add_flags, build, cast, given_flags, read_toml
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command import launch
+from trainers.training.interruption import interruptible
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin")
 _BOARDS = (".md", ".html", ".csv", ".json")
@@ -52,9 +54,11 @@ def _main(argv: list[str]) -> int:
     faults = [_unknown(word, parser) for word in unknown if word.startswith("-")] or [
         f"{word!r} is not a flag; settings are given as --name VALUE." for word in unknown[:1]
     ]
-    flags = _collect(faults, lambda: cast(given_flags(arguments)))
+    flags = _each(faults, given_flags(arguments))
     base = _collect(faults, lambda: studies.preset(arguments.preset) if arguments.preset else {})
-    file = _collect(faults, lambda: from_toml(Path(arguments.config)) if arguments.config else {})
+    file = _collect(faults, lambda: read_toml(Path(arguments.config)) if arguments.config else {})
+    file.pop("sagemaker", None)
+    file = _each(faults, file, f"{arguments.config}: ")
     if arguments.parallel < 1:
         faults.append(f"--parallel {arguments.parallel} is out of range: 1 or more.")
     if arguments.leaderboard and Path(arguments.leaderboard).suffix.lower() not in _BOARDS:
@@ -74,49 +78,91 @@ def _main(argv: list[str]) -> int:
             "--resume goes on with a run of this machine. A job in the cloud resumes by itself; follow it with:"
             " python -m trainers.jobs watch JOB"
         )
+    if arguments.on != "local":
+        return _elsewhere(arguments, faults, [base, file, flags])
+    with interruptible("Nothing was begun; the same command starts again."):
+        if arguments.resume:
+            return _resume(arguments, faults)
+        if arguments.study or arguments.folds is not None:
+            return _study(arguments, faults, [base, file, flags])
+        return _one(arguments, faults, [base, file, flags])
+
+
+def _elsewhere(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
+    work: Config | Study | None = None
+    options: launch.LaunchOptions | None = None
+    try:
+        work = _several(arguments, layers) or build(*layers)
+    except BadConfig as error:
+        faults += error.faults
+    try:
+        options = launch.options_of(arguments)
+        faults += options.job.missing() if faults else []
+    except BadConfig as error:
+        faults += error.faults
+    if faults or work is None or options is None:
+        raise BadConfig(list(dict.fromkeys(faults)))
+    return launch.run(work, options)
+
+
+def _one(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
+    config = _sound(faults, layers)
+    faults += _local_faults(config)
+    if arguments.dry_run:
+        from tracking import store
+        from trainers.launch import dry_run
+
+        print(dry_run.one(config, store.resolve(), faults), end="")
+        return 0
     if faults:
         raise BadConfig(faults)
-    if arguments.resume:
-        return _resume(arguments)
-    work: Config | Study = studies.load(arguments.study, flags) if arguments.study else build(base, file, flags)
-    if isinstance(work, Config) and arguments.folds is not None:
-        work = studies.folds(work, arguments.folds)
-    if arguments.on != "local":
-        return launch.run(work, launch.options_of(arguments))
-    if isinstance(work, Config):
-        return _one(work, arguments)
-    return _study(work, arguments)
-
-
-def _one(config: Config, arguments: argparse.Namespace) -> int:
-    _check_locally(config)
-    if arguments.dry_run:
-        print(_plan(config), end="")
-        return 0
     from trainers.training import experiment
 
     return experiment.run(config, quiet=arguments.quiet).exit_code
 
 
-def _resume(arguments: argparse.Namespace) -> int:
+def _resume(arguments: argparse.Namespace, faults: list[str]) -> int:
+    if faults:
+        raise BadConfig(faults)
+    if arguments.dry_run:
+        from tracking import store
+        from trainers.launch import dry_run
+
+        print(dry_run.resumed(arguments.resume, store.resolve()), end="")
+        return 0
     from trainers.training import experiment
 
     return experiment.resume(arguments.resume, quiet=arguments.quiet).exit_code
 
 
-def _study(study: Study, arguments: argparse.Namespace) -> int:
-    for planned in study.runs:
-        _check_locally(planned.config)
+def _several(arguments: argparse.Namespace, layers: list[dict[str, Any]]) -> Study | None:
+    """The study that was asked for; None for a single run."""
+    if arguments.study:
+        return studies.load(arguments.study, layers[-1])
+    return None if arguments.folds is None else studies.folds(build(*layers), arguments.folds)
+
+
+def _study(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
+    work = None
+    try:
+        work = _several(arguments, layers)
+        assert work is not None
+        for planned in work.runs:
+            faults += _local_faults(planned.config)
+    except BadConfig as error:
+        faults += [*error.faults, *_local_faults(_sound([], layers))]
+    if faults or work is None:
+        raise BadConfig(list(dict.fromkeys(faults)))
     if arguments.dry_run:
-        print(f"{study.title}\n{plural(len(study.runs), 'run')}:")
-        for planned in study.runs:
-            after = f"  (after {planned.needs})" if planned.needs else ""
-            print(f"  {planned.config.run_name}{after}")
+        from tracking import store
+        from trainers.launch import dry_run
+
+        print(dry_run.study(work, store.resolve(), parallel=arguments.parallel, again=arguments.again), end="")
         return 0
     from trainers.launch import local
 
     return local.run(
-        study,
+        work,
         parallel=arguments.parallel,
         again=arguments.again,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
@@ -124,8 +170,21 @@ def _study(study: Study, arguments: argparse.Namespace) -> int:
     )
 
 
-def _check_locally(config: Config) -> None:
-    """Everything that can be known before anything is loaded. Raises BadInput."""
+def _sound(faults: list[str], layers: list[dict[str, Any]]) -> Config:
+    """The config of what is in order; the faults of the rest join the others. So data are looked at all the same."""
+    try:
+        return build(*layers)
+    except BadConfig as error:
+        faults += error.faults
+        words = " ".join(error.faults).replace(":", " ").split()
+    try:
+        return build(*({key: value for key, value in layer.items() if flag(key) not in words} for layer in layers))
+    except BadConfig:
+        return Config(dataset=next((layer["dataset"] for layer in layers[::-1] if "dataset" in layer), "digits"))
+
+
+def _local_faults(config: Config) -> list[str]:
+    """Everything that can be known before anything is loaded."""
     from trainers.data import catalog, groups
 
     faults = local_faults(vars(config))
@@ -134,33 +193,18 @@ def _check_locally(config: Config) -> None:
         if config.group is not None:
             groups.Group.parse(config.group)
     except BadInput as error:
-        raise BadConfig([*faults, str(error)]) from error
-    if faults:
-        raise BadConfig(faults)
+        return [*faults, str(error)]
     if name is not None:
         source = catalog.SOURCES[name]
-        _with_native_shape(config, source)  # a depth that can't take the pictures is refused here
+        try:
+            # A depth that can't take the pictures is refused here.
+            config.with_shape(channels=source.channels, height=source.height, width=source.width)
+        except BadConfig as error:
+            faults += error.faults
         classes = 4 if config.pretext else source.num_classes
         if config.num_classes not in (None, classes):
-            raise BadConfig(
-                [f"--num-classes {config.num_classes}: {config.dataset} has {classes}. Leave the flag out."]
-            )
-
-
-def _with_native_shape(config: Config, source: Any) -> Config:
-    return config.with_shape(channels=source.channels, height=source.height, width=source.width)
-
-
-def _plan(config: Config) -> str:
-    """The settings a run would have, as far as they are known without reading the data; a file for --config."""
-    from trainers.data import catalog
-
-    name, _ = catalog.split_spec(config.dataset)
-    lines = ["# What would run; this text is a file for --config. The data decides what is not here.\n"]
-    if name is not None:
-        config = _with_native_shape(config, catalog.SOURCES[name])
-    lines += [f"# note: {note}\n" for note in config.notes()]
-    return "".join(lines) + to_toml(config)
+            faults.append(f"--num-classes {config.num_classes}: {config.dataset} has {classes}. Leave the flag out.")
+    return faults
 
 
 def _listing() -> str:
@@ -195,6 +239,14 @@ def _listing() -> str:
         [(name, str(studies.read_title(path))) for name, path in studies.studies().items()],
     )
     return "\n".join(lines)
+
+
+def _each(faults: list[str], values: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """The values that can be read, one by one, so that one fault does not hide another."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out |= _collect(faults, functools.partial(cast, {key: value}, where))
+    return out
 
 
 def _collect(faults: list[str], make: Any) -> dict[str, Any]:

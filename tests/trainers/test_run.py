@@ -12,7 +12,7 @@ from tests.support import ROOT
 from trainers import run
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--list"], ["--dry-run"], ["--study", "depths", "--dry-run"]])
+@pytest.mark.parametrize("argv", [["--help"], ["--list"], ["--help", "--study", "depths"]])
 def test_what_needs_no_training_imports_nothing_heavy(argv: list[str], workdir: Path) -> None:
     code = (
         "import sys; from trainers import run\n"
@@ -32,20 +32,24 @@ def test_what_needs_no_training_imports_nothing_heavy(argv: list[str], workdir: 
     assert not list(workdir.iterdir())
 
 
+def settings(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+
+
 def test_a_dry_run_can_be_fed_back(capsys: pytest.CaptureFixture[str], workdir: Path) -> None:
-    assert run.main(["--preset", "scratch-44-30", "--epochs", "7", "--dry-run"]) == 0
+    """Flags go over the file, and the file over the preset."""
+    small = ["--num-layers=20", "--image-shape=1,8,8", "--gamma=0.5"]
+    Path("c.toml").write_text("epochs = 8\nseed = 3\n")
+    assert run.main(["--preset", "scratch-44-30", "--config", "c.toml", "--seed", "4", *small, "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert "epochs = 7" in text and "num_layers = 44" in text and 'image_shape = "1,28,28"' in text
+    assert "epochs = 8" in text and "seed = 4" in text and "num_layers = 20" in text
+    assert "num_training_samples = 1259" in text and "run_name" not in settings(text)
+    assert "# run     digits-20-scratch-8ep-s4  (experiment image-classification)" in text
+    assert "# note: --gamma has no effect: it needs --optimizer rmsprop" in text
+    assert {entry.name for entry in workdir.iterdir()} == {"c.toml"}
     Path("again.toml").write_text(text)
     assert run.main(["--config", "again.toml", "--dry-run"]) == 0
-    assert capsys.readouterr().out == text
-
-
-def test_flags_override_the_file_and_the_file_the_preset(capsys: pytest.CaptureFixture[str], workdir: Path) -> None:
-    Path("c.toml").write_text("epochs = 8\nseed = 3\n")
-    run.main(["--preset", "scratch-44-50", "--config", "c.toml", "--seed", "4", "--dry-run"])
-    text = capsys.readouterr().out
-    assert "epochs = 8" in text and "seed = 4" in text and "num_layers = 44" in text
+    assert settings(capsys.readouterr().out) == settings(text)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,45 @@ def test_flags_override_the_file_and_the_file_the_preset(capsys: pytest.CaptureF
         (["--epoch", "3"], ["Did you mean --epochs?"]),
         (["--epochs", "0", "--num-layers", "45", "--learning-rate", "x"], ["not a number"]),
         (["--epochs", "0", "--num-layers", "45"], ["2 faults", "--epochs 0", "18, 20, 32"]),
+        # Of every kind at once, the data and what only they can tell included.
+        (
+            [
+                "--epochz=3",
+                "--learning-rate=x",
+                "--num-layers=45",
+                "--spot",
+                "--parallel=0",
+                "--preset=scratch",
+                "--leaderboard=b.txt",
+                "--init=run:feedbeef",
+                "--mini-batch-size=5000",
+                "--num-classes=11",
+            ],
+            [
+                "11 faults",
+                "--epochz",
+                "--learning-rate x",
+                "--num-layers 45",
+                "--spot",
+                "--parallel 0",
+                "scratch-44-30",
+                "b.txt",
+                "is for --study",
+                "no run 'feedbeef'",
+                "more than the 1259",
+                "digits has 10",
+            ],
+        ),
+        (
+            ["--on=sagemaker", "--num-layers=45"],
+            ["--num-layers 45", "--role is needed"],
+        ),
+        (["--study=depths", "--epochs=0", "--dataset=digts"], ["--epochs 0", "Did you mean digits?"]),
+        (
+            ["--init=weights.params", "--dataset=digts"],
+            ["weights.params: there is no such file", "Did you mean digits?"],
+        ),
+        (["--resume=feedbeef"], ["no journal of run 'feedbeef'"]),
         (["--preset", "scratch"], ["scratch-44-30"]),
         (["--study", "depth"], ["Did you mean depths?"]),
         (["--dataset", "digts"], ["Did you mean digits?"]),
@@ -77,8 +120,3 @@ def test_bad_input_is_one_message_and_exit_code_2(
     for word in words:
         assert word in captured.err
     assert not list(workdir.iterdir())  # nothing is made before the input is good
-
-
-def test_settings_without_effect_are_noted(capsys: pytest.CaptureFixture[str], workdir: Path) -> None:
-    run.main(["--gamma", "0.5", "--dry-run"])
-    assert "--gamma has no effect: it needs --optimizer rmsprop" in capsys.readouterr().out

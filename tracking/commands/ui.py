@@ -1,6 +1,6 @@
 """Open MLflow's pages on the store that is meant here, artifacts included.
 
-Options after -- go to `mlflow server` as they are. Ctrl-C ends it.
+Options after -- go to `mlflow server` as they are. Ctrl-C and SIGTERM end it, its server with it.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
 from tracking.errors import TrackingError, redaction
@@ -22,6 +24,7 @@ from tracking.store.connection import DATABASES, kind
 NAME = "ui"
 HELP = "open MLflow's pages on the right store"
 STARTED_S = 120.0
+ENDING_S = 10.0
 # Without this MLflow 3 begins with its pages for language models; older versions ignore it.
 TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"
 
@@ -51,19 +54,48 @@ def run(arguments: argparse.Namespace) -> int:
     url = f"http://{_shown(arguments.host)}:{arguments.port}"
     print(f"MLflow's pages on {store.public_uri} are coming up at {url} (Ctrl-C ends them)", flush=True)
     line = command(store, arguments.host, arguments.port, arguments.rest)
-    server = subprocess.Popen(line, env=environment(store))
-    try:
+    with _server(line, environment(store)) as server:
         if _answers(server, arguments.host, arguments.port):
             print(f"ready: {url}{TRAINING_PAGES}", flush=True)
             if arguments.open:
                 webbrowser.open(f"{url}{TRAINING_PAGES}")
         return server.wait()
-    except KeyboardInterrupt:
-        return 0
+
+
+class _Ended(KeyboardInterrupt):
+    def __init__(self, signum: int) -> None:
+        self.exit_code = 128 + signum
+        name = signal.Signals(signum).name
+        super().__init__(
+            f"ended by {name}: the pages are closed, all runs are kept; the same command opens them again."
+        )
+
+
+@contextlib.contextmanager
+def _server(line: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The server, which ends with this process: on Ctrl-C and SIGTERM, with its workers."""
+
+    def end(signum: int, _: object) -> None:
+        asked.append(signum)
+        if server is not None and len(asked) == 1:  # once is enough: the server is being ended
+            raise _Ended(signum)
+
+    asked: list[int] = []
+    server: subprocess.Popen[bytes] | None = None
+    former = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A session of its own, so that it can be ended as a whole, and Ctrl-C does not reach its workers before us.
+    server = subprocess.Popen(line, env=environment, start_new_session=True)
+    try:
+        if asked:
+            raise _Ended(asked[0])
+        yield server
     finally:
-        server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(10)
+        for ending, patience_s in ((signal.SIGTERM, ENDING_S), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(server.pid, ending)
+                server.wait(patience_s)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def command(store: Store, host: str, port: int, rest: list[str]) -> list[str]:

@@ -30,11 +30,15 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study. ``needs`` names the run of the same study whose network it starts from."""
+    """One run of a study. ``needs`` names the run of the same study whose network it starts from.
+
+    ``shown`` is its name for people where flags have made another of it.
+    """
 
     name: str
     config: Config
     needs: str | None = None
+    shown: str = ""
 
     @property
     def key(self) -> str:
@@ -99,6 +103,8 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
         except BadConfig as error:
             where = f"{path}: run {table.get('name') or number}: "
             faults += [where + fault for fault in error.faults]
+    # Flags may make two runs one: the same settings under one name are trained once.
+    planned = list({(run.name, run.key): run for run in planned}.values())
     faults += _name_faults(path, planned)
     if faults:
         raise BadConfig(faults)
@@ -141,13 +147,25 @@ def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict
         # A source inside the study is only a name here: its id is not known before it has run.
         needs = str(layer["init"])[4:] if str(layer.get("init", "")).startswith("run:") else None
         config = build(base, cast(layer), overrides)
-        runs.append(PlannedRun(str(table.get("name") or _name(config)), config, needs))
+        name = str(table.get("name") or _name(config))
+        planned = {**base, **cast(layer)}.get("epochs", Config.epochs)
+        shown = _with_epochs(name, planned, config.epochs) if "name" in table else name
+        runs.append(PlannedRun(name, config, needs, shown))
     return runs
 
 
 def _name(config: Config) -> str:
     depth = f"{config.num_layers} layers" if config.num_layers else "default depth"
-    return f"{depth}, {config.initial}, {plural(config.epochs, 'epoch')}"
+    init = "ImageNet" if config.initial == "imagenet" else config.initial
+    return f"{depth}, {init}, {plural(config.epochs, 'epoch')}"
+
+
+def _with_epochs(name: str, planned: int, epochs: int) -> str:
+    """A run's name, which must not name the file's number of epochs where a flag has changed it."""
+    if planned == epochs:
+        return name
+    former, now = plural(planned, "epoch"), plural(epochs, "epoch")
+    return name.replace(former, now) if former in name else f"{name}, {now}"
 
 
 def _name_faults(path: Path, planned: list[PlannedRun]) -> list[str]:
@@ -186,6 +204,6 @@ def _tagged(run: PlannedRun, study: Study) -> PlannedRun:
     same = [other.config for other in study.runs if other.name == run.name]
     varied = [key for key in names.PARAMS if any(getattr(one, key) != getattr(same[0], key) for one in same)]
     varied.sort(key=lambda key: key == "seed")
-    name = ", ".join([run.name, *(f"{key} {getattr(run.config, key)}" for key in varied)])
+    name = ", ".join([run.shown or run.name, *(f"{key} {getattr(run.config, key)}" for key in varied)])
     config = run.config if run.config.run_name else replace(run.config, run_name=name)
     return replace(run, config=config)

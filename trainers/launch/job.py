@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,6 +52,13 @@ class LocalJob:
         """Send SIGTERM: the run keeps its last checkpoint and is marked KILLED."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End at once what has not ended, with every process that it started."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own, see LocalLauncher
+            self._process.wait()
 
     def logs(self) -> Iterator[str]:
         """The lines of the process's standard output and error so far."""

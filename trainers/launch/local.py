@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.errors.words import duration, plural
+from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 _POLL_S = 0.5
+_ENDING_S = 120.0
 
 
 def run(
@@ -31,61 +33,71 @@ def run(
 ) -> int:
     """Train what is left of the study and print its leaderboard; the exit code.
 
-    A run that fails does not stop the others. Ctrl-C ends the run under way and the study; the same command goes on.
+    A run that fails does not stop the others. Raises Interrupted: Ctrl-C ends the runs under way and the study, and the
+    same command goes on.
     """
     from tracking import store as stores
 
     store = stores.resolve()
-    started, plan, broken_off = time.monotonic(), StudyPlan.of(study), dict[str, str]()
+    started, plan = time.monotonic(), StudyPlan.of(study)
+    try:
+        with Interruption() as asked:
+            _carry_out(study, plan, store, asked, parallel=parallel, again=again, quiet=quiet)
+            for name, reason in plan.failed.items():
+                print(f"not done: {name}: {reason}", file=sys.stderr)
+            if plan.done:
+                took = duration(time.monotonic() - started)
+                print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {took}\n")
+                _report(study, plan.done, store, leaderboard)
+    except Interrupted as error:
+        done = f"{len(plan.done)} of {plural(len(study.runs), 'run')} {'is' if len(plan.done) == 1 else 'are'} done"
+        raise Interrupted(error.signum, f"{done}; the same command goes on from here.") from None
+    return 1 if plan.failed else 0
+
+
+def _carry_out(
+    study: Study, plan: StudyPlan, store: Store, asked: Interruption, *, parallel: int, again: bool, quiet: bool
+) -> None:
+    broken_off = dict[str, str]()
     if not again:
-        plan.done = _ended(study, store, "FINISHED")
+        plan.done = already_done(study, store)
         plan.leave_out()
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
-    print(f"study {study.name}: {study.title}\n{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
-    code = 0
-    try:
-        if parallel > 1 or _needs_processes(plan.left):
-            _in_processes(study, plan, store, parallel)
-        else:
-            _in_this_process(plan, broken_off, store, quiet)
-    except Interrupted as error:
-        code = error.exit_code
-        print(f"{error}: {len(plan.done)} of {len(study.runs)} runs are done; the same command goes on from here.")
-    if not code:
-        code = 1 if plan.failed else 0
-    for name, reason in plan.failed.items():
-        print(f"not done: {name}: {reason}", file=sys.stderr)
-    if plan.done:
-        print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {duration(time.monotonic() - started)}\n")
-        _report(study, plan.done, store, leaderboard)
-    return code
+    print(f"study {study.name}: {study.title}\n{trained_on(study)}")
+    print(f"{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
+    if parallel > 1 or _needs_processes(plan.left):
+        _in_processes(study, plan, store, asked, parallel)
+    else:
+        _in_this_process(plan, broken_off, store, asked, quiet)
 
 
-def _in_this_process(plan: StudyPlan, broken_off: Mapping[str, str], store: Store, quiet: bool) -> None:
+def _in_this_process(
+    plan: StudyPlan, broken_off: Mapping[str, str], store: Store, asked: Interruption, quiet: bool
+) -> None:
     """One run after the other; sources come before what starts from them."""
     from trainers.training import experiment
 
     count = len(plan.left)
-    with Interruption() as asked:
-        while plan.left:
-            planned = plan.left.pop(0)
-            number = count - len(plan.left)
-            print(f"\n[{number}/{count}] {planned.config.run_name}")
-            former = broken_off.get(planned.key)
-            try:
-                if former is not None:
-                    print(f"goes on with run {former[:8]}")
-                    outcome = experiment.resume(former, store=store, quiet=quiet)
-                else:
-                    outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)
-            except TrainerError as error:
-                plan.fail(planned, str(error))
-                continue
-            _give_back_memory()
-            if outcome.exit_code in (130, 143):
-                raise Interrupted(outcome.exit_code - 128)
+    while plan.left:
+        planned = plan.left.pop(0)
+        number = count - len(plan.left)
+        print(f"\n[{number}/{count}] {planned.config.run_name}")
+        former = broken_off.get(planned.key)
+        try:
+            if former is not None:
+                print(f"goes on with run {former[:8]}")
+                outcome = experiment.resume(former, store=store, quiet=quiet)
+            else:
+                outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)
+        except TrainerError as error:
+            plan.fail(planned, str(error))
+            continue
+        _give_back_memory()
+        if outcome.status == "FINISHED" or outcome.exit_code not in (130, 143):
             _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id)
-            asked.check()
+        if outcome.exit_code in (130, 143):
+            raise Interrupted(outcome.exit_code - 128)
+        asked.check()
 
 
 def _give_back_memory() -> None:
@@ -97,33 +109,49 @@ def _give_back_memory() -> None:
         pass
 
 
-def _in_processes(study: Study, plan: StudyPlan, store: Store, parallel: int) -> None:
+def _in_processes(study: Study, plan: StudyPlan, store: Store, asked: Interruption, parallel: int) -> None:
     """Up to ``parallel`` processes, each with its share of the cores."""
     from trainers.networks import backend
 
     threads = max(1, backend.physical_cores() // parallel)
     launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
     running: dict[str, tuple[PlannedRun, LocalJob, float]] = {}
-    with Interruption() as asked:
-        try:
-            while plan.left or running:
-                for planned in plan.ready()[: parallel - len(running)]:
-                    plan.left.remove(planned)
-                    job = launcher.submit(plan.config(planned))
-                    running[planned.key] = (planned, job, time.monotonic())
-                    print(f"start  {planned.config.run_name}  (process {job.id}, log {job.log})", flush=True)
-                for key, (planned, job, since) in list(running.items()):
-                    if job.state() in ENDED:
-                        del running[key]
-                        _after(planned, study, job, since, plan, store)
-                if running:
-                    next(iter(running.values()))[1].wait(_POLL_S)
+    try:
+        while plan.left or running:
+            for planned in plan.ready()[: parallel - len(running)]:
+                plan.left.remove(planned)
+                asked.hold(lambda: True)  # a process that has started is in ``running``
+                job = launcher.submit(plan.config(planned))
+                running[planned.key] = (planned, job, time.monotonic())
+                asked.hold(lambda: False)
+                print(f"start  {planned.config.run_name}  (process {job.id}, log {job.log})", flush=True)
                 asked.check()
-        finally:
-            for _, job, _ in running.values():
-                job.cancel()
-            for _, job, _ in running.values():
-                job.wait(120)
+            for key, (planned, job, since) in list(running.items()):
+                if job.state() in ENDED:
+                    del running[key]
+                    _after(planned, study, job, since, plan, store)
+            if running:
+                next(iter(running.values()))[1].wait(_POLL_S)
+            asked.check()
+    finally:
+        _end([job for _, job, _ in running.values()])
+
+
+def _end(jobs: list[LocalJob]) -> None:
+    """Leave no process behind: each is asked to end, and is killed where that takes too long or is asked for again."""
+    if not jobs:
+        return
+    count = plural(len(jobs), "run")
+    print(f"ending {count}: the last whole epoch of each is kept (Ctrl-C again ends at once)", flush=True)
+    try:
+        for job in jobs:
+            job.cancel()
+        deadline = time.monotonic() + _ENDING_S
+        for job in jobs:
+            job.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for job in jobs:
+            job.kill()
 
 
 def _after(planned: PlannedRun, study: Study, job: LocalJob, since: float, plan: StudyPlan, store: Store) -> None:
@@ -148,6 +176,18 @@ def _needs_processes(left: list[PlannedRun]) -> bool:
     return len({planned.config.num_threads for planned in left}) > 1
 
 
+def trained_on(study: Study) -> str:
+    """Which data the runs learn from, and that it can be chosen."""
+    datasets = list(dict.fromkeys(planned.config.dataset for planned in study.runs))
+    change = "; --dataset DATA takes another" if datasets == [Config.dataset] else ""
+    return f"trained on {', '.join(datasets)}{change}"
+
+
+def already_done(study: Study, store: Store) -> dict[str, str]:
+    """Key → id of the study's finished runs; none while the tracking server cannot be reached."""
+    return _ended(study, store, "FINISHED")
+
+
 def _ended(study: Study, store: Store, status: str) -> dict[str, str]:
     """The study's runs with this status; none while the tracking server cannot be reached."""
     try:
@@ -159,8 +199,10 @@ def _ended(study: Study, store: Store, status: str) -> dict[str, str]:
 
 def _can_go_on(run_id: str, store: Store) -> bool:
     """Whether the state of an interrupted run is still on this machine."""
+    from trainers.training import experiment
+
     try:
-        return any((store.journal_dir(run_id) / "state").glob("state-*"))
+        return experiment.epochs_kept(store.journal_dir(run_id) / "state") > 0
     except TrackingError:
         return False
 

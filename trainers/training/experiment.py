@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking import run as tracked
+from tracking.errors.words import plural
 from trainers.config import Config
 from trainers.config.checks import local_faults
 from trainers.config.text import build, from_toml
 from trainers.errors import BadConfig, BadData, BadInput, TrainerError
-from trainers.training.interruption import Interrupted, Interruption
+from trainers.training.interruption import Interrupted, Interruption, interruptible
 from trainers.training.terminal import Tee
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from trainers.training.sources import Source
 
 LOCAL = {names.LAUNCHER: "local"}
+# The settings that decide which pictures are in which split.
+_DATA = ("dataset", "image_root", "split_seed", "validation_fraction", "test_fraction", "pretext", "group")
+Opened = dict[tuple[Any, ...], "Dataset"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +77,20 @@ def run(
     and printed, and the Outcome has the exit code.
     """
     store = store or _default_store()
-    store.check()
-    with Interruption() as asked:
+    with interruptible("No run was made yet; the same command starts it again.") as asked:
+        store.check()
         prepared = prepare(config, store)
         asked.check()
         config = prepared.config
         if not quiet:
             print(f"run     {config.run_name}  (experiment {config.experiment}, {store.public_uri})")
-        opened = tracked.start(
-            root=store.journals,
-            experiment=config.experiment,
-            run_name=config.run_name,
-            live=store if live else None,
-        )
         shown = store if live else None
+
+        def opened() -> tracked.Run:
+            return tracked.start(
+                root=store.journals, experiment=config.experiment, run_name=config.run_name, live=shown
+            )
+
         return _recorded(
             opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet
         )
@@ -98,22 +102,34 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
     ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
     """
     store = store or _default_store()
-    store.check()
-    directory = store.journal_dir(run_id)
-    config_file = directory / "files" / "config.toml"
-    if tracked.ended(directory) == "FINISHED":
-        raise BadInput(f"--resume {run_id}: this run is finished. Start a new one with --config {config_file}.")
-    if not (directory / "state").is_dir() or not config_file.is_file():
-        raise BadInput(f"--resume {run_id}: it was ended before its first epoch was kept. Start it anew.")
-    with Interruption() as asked:
-        prepared = prepare(build(from_toml(config_file)), store)
+    with interruptible(f"The run is as it was; the same command, --resume {run_id}, goes on with it.") as asked:
+        store.check()
+        directory, config = interrupted_run(run_id, store)
+        prepared = prepare(config, store)
         asked.check()
         shown = store if live else None
         if not quiet:
             print(f"run     {prepared.config.run_name}, {_from(directory, prepared.config.epochs)}")
         return _recorded(
-            tracked.resume(directory, live=shown), prepared, asked, {}, state_dir=None, store=shown, quiet=quiet
+            lambda: tracked.resume(directory, live=shown),
+            prepared,
+            asked,
+            {},
+            state_dir=None,
+            store=shown,
+            quiet=quiet,
         )
+
+
+def interrupted_run(run_id: str, store: Store) -> tuple[Path, Config]:
+    """The journal and the settings of a run that can go on. Raises BadInput where it cannot."""
+    directory = store.journal_dir(run_id)
+    config_file = directory / "files" / "config.toml"
+    if tracked.ended(directory) == "FINISHED":
+        raise BadInput(f"--resume {run_id}: this run is finished. Start a new one with --config {config_file}.")
+    if not epochs_kept(directory / "state") or not config_file.is_file():
+        raise BadInput(f"--resume {run_id}: it was ended before its first epoch was kept. Start it anew.")
+    return directory, build(from_toml(config_file))
 
 
 def _from(directory: Path, epochs: int) -> str:
@@ -124,26 +140,32 @@ def _from(directory: Path, epochs: int) -> str:
     return f"from epoch {done + 1} of {epochs}" if done < epochs else f"all {epochs} epochs are trained"
 
 
-def prepare(config: Config, store: Store) -> Prepared:
-    """Fix the threads, read the data, find the source of the weights; the config with everything filled in.
+def epochs_kept(state_dir: Path) -> int:
+    """How many whole epochs a run can go on from."""
+    numbers = (path.stem.removeprefix("state-") for path in state_dir.glob("state-*.npz"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
-    Raises BadInput, with every fault of the settings in one message.
+
+def prepare(
+    config: Config, store: Store, *, opened: Opened | None = None, source_config: Config | None = None
+) -> Prepared:
+    """Find the source of the weights, fix the threads, read the data; the config with everything filled in.
+
+    ``opened`` keeps what was read for the next call. ``source_config`` are the settings of a source that is not trained
+    yet. Raises BadInput, with every fault of the settings in one message.
     """
     from trainers.networks import backend
 
     faults = local_faults(vars(config))
     if faults:
         raise BadConfig(faults)
+    source = source_of(config, store) if source_config is None else None
     num_threads = backend.prepare(config.num_threads)
-    dataset, resolved = load_data(replace(config, num_threads=num_threads))
+    dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
     alike = _alike(dataset, resolved)
-    source = None
-    if resolved.initial.startswith("run:"):
-        from trainers.training import sources
-
-        source = sources.find(resolved.initial.removeprefix("run:"), store)
-        resolved = _like_source(resolved, config, source)
+    if source is not None or source_config is not None:
+        resolved = _like_source(resolved, config, source_config if source is None else source.config)
     named = replace(
         resolved,
         run_name=resolved.run_name or run_name(resolved),
@@ -152,20 +174,28 @@ def prepare(config: Config, store: Store) -> Prepared:
     return Prepared(named, dataset, overlaps, source, alike)
 
 
-def load_data(config: Config) -> tuple[Dataset, Config]:
+def source_of(config: Config, store: Store) -> Source | None:
+    """The run that the first weights come from, if it is one. Raises BadInput where it is not there."""
+    if not config.initial.startswith("run:"):
+        return None
+    from trainers.training import sources
+
+    try:
+        return sources.find(config.initial.removeprefix("run:"), store)
+    except BadInput as error:
+        raise BadInput(f"--init {config.initial}: {error}") from error
+
+
+def load_data(config: Config, *, opened: Opened | None = None) -> tuple[Dataset, Config]:
     """The data, and the config with what the data decides filled in. Raises BadInput."""
     from trainers import data
 
-    dataset = data.open_dataset(
-        config.dataset,
-        image_root=config.image_root,
-        split_seed=config.split_seed,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        pretext=config.pretext,
-        group=config.group,
-        fold=config.held_out,
-    )
+    how = {key: getattr(config, key) for key in _DATA} | {"fold": config.held_out}
+    dataset = None if opened is None else opened.get(tuple(how.values()))
+    if dataset is None:
+        dataset = data.open_dataset(**{"spec" if key == "dataset" else key: value for key, value in how.items()})
+    if opened is not None:
+        opened[tuple(how.values())] = dataset
     facts = dataset.facts
     resolved = config.resolve(
         num_classes=facts.num_classes,
@@ -237,9 +267,9 @@ def _alike(dataset: Dataset, config: Config) -> dict[str, str]:
     return alike
 
 
-def _like_source(resolved: Config, asked: Config, source: Source) -> Config:
+def _like_source(resolved: Config, asked: Config, theirs: Config | None) -> Config:
     """Depth, version and shape of the network the weights come from, unless the user asked for another."""
-    theirs = source.config
+    assert theirs is not None
     values: dict[str, Any] = {}
     for key in ("num_layers", "image_shape"):
         if getattr(asked, key) is None:
@@ -260,7 +290,7 @@ def _like_source(resolved: Config, asked: Config, source: Source) -> Config:
 
 
 def _recorded(
-    opened: AbstractContextManager[tracked.Run],
+    opened: Callable[[], tracked.Run],
     prepared: Prepared,
     asked: Interruption,
     tags: Mapping[str, str],
@@ -274,7 +304,7 @@ def _recorded(
 
     code, reason, scores = 0, "", dict[str, float]()
     try:
-        with opened as run:
+        with _ended_whole(opened, asked) as run:
             log = run.dir / "files" / "log.txt"
             try:
                 with Tee(log, quiet=quiet) as tee:
@@ -291,9 +321,10 @@ def _recorded(
                     scores = stages.carry_out(tee.terminal, tags)
             finally:
                 run.log_artifact(log)
+        asked.check()
     except Interrupted as error:
         code, reason = error.exit_code, str(error)
-        print(f"{error}. Go on from the last whole epoch with: python -m trainers.run --resume {_short(run)}")
+        print(f"{error}: {_what_is_kept(run, state_dir or run.dir / 'state')}")
     except BadInput as error:  # found only now, such as weights that don't fit
         code, reason = 2, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
@@ -312,6 +343,31 @@ def _recorded(
         scores=scores,
         reason=reason,
     )
+
+
+@contextmanager
+def _ended_whole(opened: Callable[[], tracked.Run], asked: Interruption) -> Iterator[tracked.Run]:
+    """The run's own ``with`` block, which no signal enters or leaves half: none stays RUNNING, with its lock."""
+    asked.hold(lambda: True)
+    try:
+        with opened() as run:
+            asked.hold(lambda: False)
+            try:
+                asked.check()
+                yield run
+            finally:
+                asked.hold(lambda: run.status == "RUNNING")  # until its end is on the disk; MLflow may take a while
+    finally:
+        asked.hold(lambda: True)  # what is left is to say how it ended
+
+
+def _what_is_kept(run: tracked.Run, state_dir: Path) -> str:
+    if run.status == "FINISHED":
+        return f"run {_short(run)} is finished, and its model and scores are kept."
+    if kept := epochs_kept(state_dir):
+        whole = f"{plural(kept, 'whole epoch')} {'is' if kept == 1 else 'are'} kept"
+        return f"{whole}; go on from there with: python -m trainers.run --resume {_short(run)}"
+    return "no epoch was whole yet, so there is nothing to go on from; the same command starts again."
 
 
 def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:

@@ -7,18 +7,31 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to end; ``exit_code`` is what the process should leave with."""
+    """The run was asked to end; ``exit_code`` is what the process should leave with.
 
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
+    ``kept`` is a sentence for the user: what is kept, and how to go on.
+    """
+
+    def __init__(self, signum: int, kept: str = "") -> None:
+        self.signum, self.kept = signum, kept
         self.exit_code = 128 + signum
-        super().__init__(f"ended by {signal.Signals(signum).name}")
+        super().__init__(": ".join(part for part in (f"ended by {signal.Signals(signum).name}", kept) if part))
+
+
+@contextmanager
+def interruptible(kept: str) -> Iterator[Interruption]:
+    """``Interruption``, whose exception says what is ``kept`` unless the code inside says it better."""
+    try:
+        with Interruption() as asked:
+            yield asked
+    except Interrupted as error:
+        raise error if error.kept else Interrupted(error.signum, kept) from None
 
 
 class Interruption:
@@ -31,6 +44,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._deferring = False
+        self._held: Callable[[], bool] = lambda: False
         self._former: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
@@ -53,6 +67,10 @@ class Interruption:
             self._deferring = False
         self.check()
 
+    def hold(self, while_true: Callable[[], bool]) -> None:
+        """No signal interrupts as long as ``while_true()``: only ``check`` raises. For what must not be left half."""
+        self._held = while_true
+
     def pending(self) -> bool:
         """Whether a signal has come."""
         return self.signum is not None
@@ -64,5 +82,5 @@ class Interruption:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         second, self.signum = self.signum is not None, signum
-        if not self._deferring or second:
+        if (not self._deferring or second) and not self._held():
             raise Interrupted(signum)

@@ -64,9 +64,10 @@ class Stages:
         history = self.train(net, terminal)
         results = self.evaluate(net, history)
         self.asked.check()
-        shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
         took_s = self.run.earlier_s + time.monotonic() - self.started
         self.run.log_metrics({names.TOTAL_TIME_S: took_s}, step=len(history))
+        self.asked.hold(lambda: True)  # without its state a run must end as finished
+        shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
         return results
 
     def describe(self, tags: Mapping[str, str]) -> None:
@@ -240,11 +241,7 @@ class Stages:
 
     def _check_room(self, num_parameters: int) -> None:
         """Refuse to start what cannot be kept. Raises DiskFull."""
-        every = self.config.checkpoint_frequency
-        kept = self.config.epochs // every if every else 0
-        models = {"none": 0, "all": 1 + self.config.epochs // (every or 1)}.get(self.config.keep_model or "best", 1)
-        need = checkpoints.peak_bytes(num_parameters, self.config.optimizer)
-        need += 4 * num_parameters * (_COPIES_OF_THE_MODEL * models + kept)
+        need, _ = room(self.config, num_parameters)
         self.state_dir.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.state_dir).free
         if free < need:
@@ -252,6 +249,15 @@ class Stages:
                 f"{self.state_dir} has {free / 2**20:,.0f} MiB left, this run needs about {need / 2**20:,.0f} MiB for"
                 " checkpoints and model. Free some space, or train a smaller network."
             )
+
+
+def room(config: Config, num_parameters: int) -> tuple[int, int]:
+    """Bytes that a run takes at most while it trains, and those that stay: its models, each with its ONNX copy."""
+    every = config.checkpoint_frequency
+    kept = config.epochs // every if every else 0
+    models = {"none": 0, "all": 1 + config.epochs // (every or 1)}.get(config.keep_model or "best", 1)
+    stays = 4 * num_parameters * _COPIES_OF_THE_MODEL * models
+    return checkpoints.peak_bytes(num_parameters, config.optimizer) + 4 * num_parameters * kept + stays, stays
 
 
 def _say_overlaps(overlaps: list[Overlap]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -270,12 +271,16 @@ def test_log_model_to_a_run_of_this_package(workdir: Path, store: Any) -> None:
         tracked_gluon.log_model(network(*SMALL))
 
 
-def test_a_model_carries_its_own_code_whatever_is_installed(saved: Path) -> None:
+def test_a_model_carries_its_own_code_whatever_is_installed(saved: Path, tmp_path: Path) -> None:
     model = pyfunc(saved)
     assert model.loader_module.startswith("picture_model_")
     assert type(model.get_raw_model()).__module__ == model.loader_module
     # The flavor's own way in is the same code under its own name.
-    direct = gluon._load_pyfunc(str(saved), {"runtime": "mxnet"})
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    description = yaml.safe_load((copy / "MLmodel").read_text())
+    description["flavors"]["python_function"]["loader_module"] = gluon.__name__
+    (copy / "MLmodel").write_text(yaml.safe_dump(description))
+    direct = mlflow.pyfunc.load_model(str(copy), model_config={"runtime": "mxnet"}).get_raw_model()
     assert isinstance(direct, PictureModel) and direct.network.runtime == "mxnet"
 
 

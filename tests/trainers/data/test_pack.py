@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -18,7 +19,6 @@ from trainers.data import find_overlap, open_dataset
 from trainers.data.__main__ import main
 from trainers.data.formats.image_record import unpack_image
 from trainers.data.formats.recordio import RecordFile
-from trainers.data.pack import writers
 from trainers.data.pack.pack import Options, pack
 from trainers.data.pack.writers import safe
 from trainers.errors import BadData
@@ -249,6 +249,12 @@ def test_a_killed_pack_leaves_no_half_result_and_the_next_one_cleans_up(tmp_path
     assert out.exists() and not half.exists()
 
 
+def exchanges(one: Path, other: Path) -> bool:
+    """Exchange two names with the system's own call; whether it could."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    return call is not None and call(-100, os.fsencode(one), -100, os.fsencode(other), 2) == 0
+
+
 @pytest.mark.parametrize("can_exchange", [True, False])
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
 def test_a_pack_killed_while_it_replaces_loses_neither_folder(
@@ -256,8 +262,8 @@ def test_a_pack_killed_while_it_replaces_loses_neither_folder(
 ) -> None:
     """Killed before the given step: a rename or a removal."""
     code = (
-        "import os, shutil, signal, sys; from pathlib import Path\n"
-        "from trainers.data.pack import writers as staging; from trainers.data.pack.pack import Options, pack\n"
+        "import ctypes, os, shutil, signal, sys; from pathlib import Path\n"
+        "from trainers.data.pack.pack import Options, pack\n"
         "left = int(sys.argv[3])\n"
         "def killing(call):\n"
         "    def wrapped(*arguments, **named):\n"
@@ -267,16 +273,21 @@ def test_a_pack_killed_while_it_replaces_loses_neither_folder(
         "        return call(*arguments, **named)\n"
         "    return wrapped\n"
         "Path.rename, shutil.rmtree = killing(Path.rename), killing(shutil.rmtree)\n"
-        "if sys.argv[4] == 'False': staging._exchange = lambda one, other: False\n"
-        "else: staging._exchange = killing(staging._exchange)\n"
+        "class System:\n"  # the C library, with or without the call that exchanges two names
+        "    def __init__(self, *arguments, **named): self.library = library(*arguments, **named)\n"
+        "    def __getattr__(self, name):\n"
+        "        if name != 'renameat2': return getattr(self.library, name)\n"
+        "        if sys.argv[4] == 'False': raise AttributeError(name)\n"
+        "        return killing(self.library.renameat2)\n"
+        "library, ctypes.CDLL = ctypes.CDLL, System\n"
         "pack(sys.argv[1], Path(sys.argv[2]), Options(overwrite=True))"
     )
     source, out = class_folders(tmp_path / "source"), tmp_path / "out"
     out.mkdir()
-    if can_exchange and not writers._exchange(source, out):
+    if can_exchange and not exchanges(source, out):
         pytest.skip("this file system cannot exchange two names")
     if can_exchange:
-        writers._exchange(source, out)
+        exchanges(source, out)
     (out / "precious").write_text("x")
     words = [sys.executable, "-c", code, str(source), str(out), str(steps), str(can_exchange)]
     code_of_end = subprocess.run(words, capture_output=True).returncode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock
 from tests.support.aws.launches import CONFIG, ROLE, account, options
+from tests.support.pictures import class_folders
 from tests.support.stores import make_store
 from tracking import names
 from tracking.store import resolve
@@ -240,3 +242,31 @@ def test_a_rehearsal_runs_the_container_on_a_few_batches(workdir: Path, capfd: p
     assert run.main(argv) == 0
     assert "ran to its end" in capfd.readouterr().out
     assert not (workdir / "mlruns").exists()  # a rehearsal leaves no run behind
+
+
+@pytest.mark.parametrize("form", ["data set", "channels", "cut"])
+def test_test_pictures_seen_in_training_stop_the_launch_before_anything_is_uploaded(
+    fake: FakeSageMaker, workdir: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """The container refuses them as well, minutes into a job that is paid for."""
+    if form == "cut":  # copies of a class stay together; one under two labels may come apart
+        class_folders(workdir / "p", per_class=20, classes=("cat",))
+        (workdir / "p/dog").mkdir()
+        for number in range(4, 8):
+            shutil.copy(workdir / f"p/cat/{number:03}.png", workdir / f"p/dog/copy{number}.png")
+    else:
+        for start, split in enumerate(("train", "validation", "test")):
+            class_folders(workdir / "p" / split, per_class=4, start=100 * start)
+        shutil.copy(workdir / "p/train/cat/000.png", workdir / "p/test/cat/leak.png")
+    given = [f"--{split}=p/{split}" for split in ("train", "validation", "test")]
+    argv = ["--on=sagemaker", *JOB[1:4], "--num-layers=20", "--image-shape=3,28,28", "--resize=28"]
+    argv += ["--mini-batch-size=4", *(given if form == "channels" else ["--dataset=p"])]
+    s3 = fake.s3
+    before = s3.list_objects_v2(Bucket="bucket-one")["KeyCount"]
+    assert run.main([*argv, "--yes"]) == 2
+    said = capsys.readouterr().err
+    assert "test-overlap" in said and "--allow-overlap" in said
+    assert form == "cut" or "leak.png" in said
+    assert not fake.jobs and s3.list_objects_v2(Bucket="bucket-one")["KeyCount"] == before
+    run.main([*argv, "--allow-overlap", "--dry-run"])
+    assert "test-overlap" not in capsys.readouterr().err

@@ -253,7 +253,9 @@ _CHANNELS: dict[str, Rule] = {
     "picture-type": _warning("start", "they are no JPEG or PNG by their name", "Remove or convert them."),
     "folder-classes": _error("start", "one sub-folder for each class is needed", "Sort the pictures into folders."),
     "test-overlap": _error(
-        "start", "our trainer stops when test pictures are among the training pictures", "Remove them."
+        "start",
+        "our trainer stops when test pictures are among the training pictures",
+        "Remove them, or go on with --allow-overlap; the run then says so.",
     ),
     "manifest-attributes": _error(
         "start", "the pipe delivers empty batches", "Name picture and label attribute, in this order."

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking.errors.words import plural
 from trainers.config import Config
 from trainers.data.check.rules import Finding
-from trainers.errors import BadData
+from trainers.errors import BadData, BadInput
 from trainers.sagemaker.aws.uri import is_s3
 from trainers.sagemaker.options import CHANNELS, JobOptions
 from trainers.sagemaker.preflight.data.facts import num_labels
@@ -77,7 +78,38 @@ def check(
     if "validation" in parts and _is_all_copied(parts["validation"], checked.findings):
         what = f"all {len(parts['validation']):,} pictures of {parts['validation'].path} are in train"
         findings.append(finding("validation-seen", _real(what, shown)))
+    if not is_builtin and not config.allow_overlap:
+        findings += _test_seen(parts, sent, config)
     return findings, {name: len(part) - len(part.looks.faults) for name, part in parts.items()}
+
+
+def _test_seen(parts: Mapping[str, CheckedSplit], sent: Sequence[tuple[str, Path]], config: Config) -> list[Finding]:
+    """Test pictures among the training pictures, at which our trainer stops in the container."""
+    if "train" in parts and "test" in parts:
+        places = [
+            {
+                digest: part.place(at)
+                for at, digest in enumerate(part.looks.hex_digests())
+                if at not in part.looks.faults
+            }
+            for part in (parts["train"], parts["test"])
+        ]
+        pairs = [(places[1][digest], places[0][digest]) for digest in places[1] if digest in places[0]]
+    elif len(parts) == len(sent) == 1:  # cut into splits in the container, as here
+        from trainers import data
+        from trainers.training import experiment
+
+        try:
+            overlaps = data.find_overlap(experiment.load_data(config)[0])
+        except BadInput:
+            return []  # what is wrong is said already, or by the launcher
+        pairs = [(o.keys_b[0], o.keys_a[0]) for o in overlaps if (o.split_a, o.split_b) == ("train", "test")]
+    else:
+        return []
+    if not pairs:
+        return []
+    such = f"such as {pairs[0][0]} = {pairs[0][1]}"
+    return [finding("test-overlap", f"{plural(len(pairs), 'test picture')} are in train too, {such}")]
 
 
 def _beside(given: Sequence[tuple[str, Path]], folder: Path) -> dict[str, str]:
