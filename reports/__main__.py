@@ -73,12 +73,12 @@ def parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="compare two runs or more, on the same pictures")
     compare.set_defaults(make=_compare)
     _common(compare, WITHOUT_CSV)
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="run id, or its beginning")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="run id, its beginning, or the run's name")
 
     run = commands.add_parser("run", help="one run's card")
     run.set_defaults(make=_run)
     _common(run, WITHOUT_CSV)
-    run.add_argument("run", metavar="RUN", help="run id, or its beginning")
+    run.add_argument("run", metavar="RUN", help="run id, its beginning, or the run's name")
     return top
 
 

@@ -219,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--preset", metavar="NAME", help="start from a known configuration (see --list)")
     what.add_argument("--config", metavar="FILE.toml", help="settings from a file, such as a former run's config.toml")
     what.add_argument("--study", metavar="NAME|FILE.toml", help="many runs; those already done are not run again")
-    what.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted run, to the same weights")
+    what.add_argument("--resume", metavar="RUN", help="resume an interrupted run (its id or name), to the same weights")
     what.add_argument("--list", action="store_true", help="data sets, networks, presets and studies")
     what.add_argument("--dry-run", action="store_true", help="check everything and print what would run")
     how = parser.add_argument_group("how to run it")
