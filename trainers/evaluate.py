@@ -216,7 +216,7 @@ def _overlap_note(trained_on: int | None) -> str:
         )
     if trained_on == 0:
         return "By content none of them is a training picture of this run."
-    return f"{trained_on:,} of them are training pictures of this run, so the score flatters."
+    return f"{trained_on:,} of them are training pictures of this run, so the score is too high."
 
 
 def missing(store: Store, experiment: str | None = None) -> list[str]:

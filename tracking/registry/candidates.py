@@ -92,7 +92,7 @@ def candidate_of(client: MlflowClient, run: Any, metric: str) -> Candidate:
     models = [(step, model) for step, model in models if model.name == MODEL_NAME]
     if not models:
         raise ModelError(
-            f"{shown} has no model in MLflow. Did it finish? `python -m tracking sync` brings in what is left."
+            f"{shown} has no model in MLflow. Did it finish? `python -m tracking sync` uploads what is left."
         )
     step, model = models[-1]
     score = _score(client, run, model, metric, step)

@@ -51,7 +51,7 @@ def run(
             _in_this_process(plan, broken_off, store, quiet)
     except Interrupted as error:
         code = error.exit_code
-        print(f"{error}: {len(plan.done)} of {len(study.runs)} runs are done; the same command goes on from here.")
+        print(f"{error}: {len(plan.done)} of {len(study.runs)} runs are done; the same command resumes the study.")
     if not code:
         code = 1 if plan.failed else 0
     for name, reason in plan.failed.items():
@@ -75,7 +75,7 @@ def _in_this_process(plan: StudyPlan, broken_off: Mapping[str, str], store: Stor
             former = broken_off.get(planned.key)
             try:
                 if former is not None:
-                    print(f"goes on with run {former[:8]}")
+                    print(f"resuming run {former[:8]}")
                     outcome = experiment.resume(former, store=store, quiet=quiet)
                 else:
                     outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)
