@@ -19,5 +19,5 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield part
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFull(f"No room left to write {path}. Free some space and resume with --resume RUN.") from error
+            raise DiskFull(f"No room left to write {path}. Free some space and go on with --resume.") from error
         raise

@@ -29,7 +29,7 @@ _BOOKKEEPING_HELP = {
     "experiment": ("NAME", "MLflow experiment (default: MLFLOW_EXPERIMENT_NAME, else image-classification)"),
     "run_name": ("NAME", "the run's name (default: made from the settings)"),
     "image_root": ("DIR", "folder that the paths of a list or manifest start from"),
-    "allow_overlap": ("true|false", "train although test pictures are among the training pictures"),
+    "allow_overlap": ("true|false", "go on when test pictures are among the training pictures"),
     "no_test": ("true|false", "leave the test split alone; the leaderboard then shows the score as missing"),
     "keep_model": (
         "best|all|none",
