@@ -7,7 +7,7 @@ SUITE := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 REPORTS_VENV ?= .venv-reports
 REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
-.PHONY: demo test coverage test-reports lint bench clean install
+.PHONY: demo test coverage test-reports lint bench docs docs-check clean install
 
 install: $(STAMP)
 
@@ -53,6 +53,14 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# The documentation as a site, in build/site.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Every line of README and docs, typed into a shell; those that take minutes as well.
+docs-check: $(STAMP)
+	$(BIN)/python -m tests.support.docs
 
 clean:
 	rm -rf $(VENV) $(REPORTS_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

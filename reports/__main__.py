@@ -86,17 +86,19 @@ def parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="compare two runs or more, on the same pictures")
     compare.set_defaults(make=_compare)
     _common(compare, WITHOUT_CSV)
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="run id, or its beginning")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="run id, its beginning, or the run's name")
 
     run = commands.add_parser("run", help="one run's card")
     run.set_defaults(make=_run)
     _common(run, WITHOUT_CSV)
-    run.add_argument("run", metavar="RUN", help="run id, or its beginning")
+    run.add_argument("run", metavar="RUN", help="run id, its beginning, or the run's name")
 
     wrong = commands.add_parser("mistakes", help="pictures that are probably labelled wrong")
     wrong.set_defaults(make=_mistakes)
     _common(wrong, FORMATS)
-    wrong.add_argument("runs", nargs="+", metavar="RUN", help="run id, or its beginning; all runs of --folds together")
+    wrong.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run id, its beginning, or the run's name; all runs of --folds together"
+    )
     wrong.add_argument("--split", default="", metavar="NAME", help="default: the fold held out, else test")
     wrong.add_argument("--top", type=_top, default=100, metavar="N", help="rows, 0 for all (default: %(default)s)")
     wrong.add_argument("--relabel", type=Path, metavar="FILE.csv", help="write all of them, for trainers.data pack")

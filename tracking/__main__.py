@@ -29,8 +29,8 @@ COMMANDS: tuple[Any, ...] = (
 EPILOG = """\
 examples:
   python -m tracking ui                    open the pages of this directory's runs
-  python -m tracking sync                  after training offline: bring every run in
-  python -m tracking repair                after a crash: close runs whose process died as KILLED
+  python -m tracking sync                  upload runs logged while the server was unreachable
+  python -m tracking repair                after a crash: close runs that died without reporting a status
   python -m tracking promote RUN --name M  give a run's model the alias champion, if it is better
   python -m tracking COMMAND --help        everything about one command
 

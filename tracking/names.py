@@ -489,7 +489,11 @@ TAGS: tuple[Name, ...] = tuple(
         (STUDY_RUN, "study run", "hash of the planned settings, which tells a study what is done"),
         (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
         (INIT_LABEL, "init", "initial weights in words a reader can judge"),
-        (PRETEXT, "pretext", "the pretext task (rotations) of a run that is a source for transfer, not a candidate"),
+        (
+            PRETEXT,
+            "pretext",
+            "the pretext task (rotations) of a run that is not ranked and only provides starting weights",
+        ),
         (STATUS_REASON, "reason", "why a run ended as it did"),
         (ERROR_TYPE, "error", "the exception's class"),
         (RESUMED, "resumed", "how often the run was continued"),

@@ -216,7 +216,7 @@ def _overlap_note(trained_on: int | None) -> str:
         )
     if trained_on == 0:
         return "By content none of them is a training picture of this run."
-    return f"{trained_on:,} of them are training pictures of this run, so the score flatters."
+    return f"{trained_on:,} of them are training pictures of this run, so the score is too high."
 
 
 def missing(store: Store, experiment: str | None = None) -> list[str]:
@@ -299,7 +299,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="MLflow run id, or its beginning")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run id, its beginning, or the run's name")
     parser.add_argument("--missing", action="store_true", help="every finished run without a test score")
     parser.add_argument("--experiment", metavar="NAME", help="with --missing: only runs of this experiment")
     parser.add_argument("--split", choices=names.SPLITS, help="of data that has splits (default test)")

@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("--offline", action="store_true", help="what is known here, without asking AWS")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (default 50)")
     logs = command("logs", _logs, "print a job's log", 1)
-    logs.add_argument("--follow", action="store_true", help="and go on until it ends")
+    logs.add_argument("--follow", action="store_true", help="and continue until it ends")
     command("stop", _stop, "end jobs; they keep the model they have", "+")
     wait = command("wait", _wait, "block until jobs have ended", "+")
     wait.add_argument("--timeout", type=float, metavar="S", help=f"at most so many seconds (exit code {TIME_IS_OVER})")

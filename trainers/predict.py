@@ -211,17 +211,10 @@ def _find_run(name: str, store: Store) -> Any:
     try:
         return store.find_run(name)
     except RunNotFound as error:
-        quote = '"' if "'" in name else "'"
-        called = [] if quote in name else list(store.runs(None, f"attributes.run_name = {quote}{name}{quote}"))
-        if not called:
-            raise BadInput(
-                f"{name!r} is no model: neither a file or folder, nor models:/… or runs:/…, nor the id or name of a run"
-                f" ({error})"
-            ) from error
-        if len(called) > 1:
-            listed = ", ".join(run.info.run_id[:8] for run in called[:5])
-            raise BadInput(f"{len(called)} runs are called {name!r}: {listed}; give the id of one.") from error
-        return called[0]
+        raise BadInput(
+            f"{name!r} is no model: neither a file or folder, nor models:/… or runs:/…, nor the id or name of a run"
+            f" ({error})"
+        ) from error
 
 
 def _class_names(path: Path | None) -> list[str] | None:

@@ -70,12 +70,12 @@ def _main(argv: list[str]) -> int:
     if arguments.study and (arguments.preset or arguments.config):
         faults.append("--study has its own presets and settings; give it without --preset and --config.")
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
-        faults.append("--resume goes on with a run's own settings; give it alone.")
+        faults.append("--resume uses the run's own settings; give it alone.")
     if arguments.on == "local":
         faults += launch.foreign(arguments)
     elif arguments.resume:
         faults.append(
-            "--resume goes on with a run of this machine. A job in the cloud resumes by itself; follow it with:"
+            "--resume resumes a run of this machine. A job in the cloud resumes by itself; follow it with:"
             " python -m trainers.jobs watch JOB"
         )
     if arguments.on != "local":
@@ -276,9 +276,11 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what to run")
     what.add_argument("--preset", metavar="NAME", help="start from a known configuration (see --list)")
     what.add_argument("--config", metavar="FILE.toml", help="settings from a file, such as a former run's config.toml")
-    what.add_argument("--study", metavar="NAME|FILE.toml", help="many runs; those already done are not run again")
+    what.add_argument(
+        "--study", metavar="NAME|FILE.toml", help="many runs; finished ones are skipped, interrupted ones resume"
+    )
     what.add_argument("--folds", metavar="K", type=int, help="K runs; each holds a part of the training pictures out")
-    what.add_argument("--resume", metavar="RUN_ID", help="go on with an interrupted run, to the same weights")
+    what.add_argument("--resume", metavar="RUN", help="resume an interrupted run (its id or name), to the same weights")
     what.add_argument("--list", action="store_true", help="data sets, networks, presets and studies")
     what.add_argument("--dry-run", action="store_true", help="check everything and print what would run")
     how = parser.add_argument_group("how to run it")

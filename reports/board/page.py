@@ -382,7 +382,7 @@ def _sources(board: Board) -> list[Paragraph]:
     return [
         Paragraph(
             (
-                f"Trained on a pretext task ({kinds}), as sources for transfer, not as candidates: ",
+                f"Pretext runs ({kinds}), not ranked; they only provide starting weights: ",
                 *joined(listed),
                 ".",
             ),

@@ -234,7 +234,9 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
     best = ", ".join(f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front)
     alt = f"{score_title} against {cost_title} of {text.plural(len(points), 'configuration')}. On the front: {best}."
     less = "faster" if unit == "s" else "cheaper"
-    caption = f"Filled and joined: no other is both {less} and better. Bars are 95 % intervals."
+    caption = (
+        f"Filled, connected points form the Pareto front: no other is both {less} and better. Bars are 95 % intervals."
+    )
     return Figure(name, drawing.svg(alt), alt, caption)
 
 

@@ -68,7 +68,7 @@ def _answer(run: Run) -> Text:
     on = [f"on {text.one_line(run.params['dataset'])}"] if "dataset" in run.params else []
     head = f"{' '.join([*([', '.join(words)] if words else []), *on])}: " if words or on else ""
     if names.PRETEXT in run.tags:
-        return f"{head}trained on a pretext task ({run.tags[names.PRETEXT]}): a source for transfer, not a candidate."
+        return f"{head}a pretext run ({run.tags[names.PRETEXT]}), not ranked; it only provides starting weights."
     accuracy = run.metric(names.TEST_ACCURACY)
     if accuracy is None:
         said = f"{head}no test accuracy" if head else "No test accuracy"
@@ -323,7 +323,7 @@ def confusion(predicted: Predictions, num_classes: int) -> NDArray[np.int64]:
 
 
 def table(counts: NDArray[np.int64], classes: list[str]) -> Table:
-    """One row a class: pictures, recall with Wilson's interval, precision, the class it is most often confused with."""
+    """One row a class: pictures, recall with Wilson's interval, precision, the class it is most often mistaken for."""
     right, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
         recall, precision = right / labelled, right / predicted
@@ -336,13 +336,13 @@ def table(counts: NDArray[np.int64], classes: list[str]) -> Table:
             Column("recall", True, [text.percent(r) for r in recall], recall.tolist()),
             Column("95 % interval", True, [text.interval(a, b) for a, b in zip(low, high, strict=True)], low.tolist()),
             Column("precision", True, [text.percent(p) for p in precision], precision.tolist()),
-            Column("most often confused with", False, [_confused(row, i, names) for i, row in enumerate(counts)]),
+            Column("most often mistaken for", False, [_confused(row, i, names) for i, row in enumerate(counts)]),
         )
     )
 
 
 def _confused(row: Any, own: int, names: list[str]) -> str:
-    """``3 (5)``: the class it is most often confused with, and how often."""
+    """``3 (5)``: the class it is most often mistaken for, and how often."""
     others = [(int(n), j) for j, n in enumerate(row) if j != own and n]
     if not others:
         return text.MISSING

@@ -27,7 +27,7 @@ def disagreements(
     same = float((a.predicted == b.predicted).mean())
     blocks: list[Heading | Paragraph | Table | Figure] = [
         Heading("Where they differ"),
-        Paragraph(f"They agree on {text.percent(same)} of {text.plural(len(a.digest), 'picture')}."),
+        Paragraph(f"They agree on {text.percent(same)} of the {text.plural(len(a.digest), 'picture')}."),
     ]
     size = 1 + max(int(x.max()) for x in (a.label, a.predicted, b.predicted))
     classes = class_names(store, runs[0].run_id, runs[0].artifact_uri, size)

@@ -1,9 +1,8 @@
-"""One run, looked up by its id or the beginning of it: settings, scores, data, artifacts."""
+"""One run, looked up by its id, the beginning of it, or its name: settings, scores, data, artifacts."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,17 +80,16 @@ def find(ids: list[str], store: HasUri | str | None) -> tuple[HasUri, list[Run]]
 
 
 def _find(run_id: str, store: HasUri) -> Run:
-    if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", run_id):
-        raise ReportError(f"{run_id!r} is not a run id: give at least its first 4 characters")
-    for where in ("attributes.run_id", f"tags.{names.JOURNAL_ID}"):
-        found = load(store, filter=f"{where} LIKE '{run_id}%'")
+    for where in connection.run_filters(run_id):
+        found = load(store, filter=where)
         if len(found) > 1:
             listed = ", ".join(sorted(found["run_id"])[:5])
-            raise ReportError(f"{run_id!r} matches {len(found)} runs: {listed}; give more of the id")
+            raise ReportError(f"{run_id!r} matches {len(found)} runs: {listed}; give the whole id of one")
         if len(found) == 1:
             return _run(found)
     raise ReportError(
-        f"no run {run_id!r} in {connection.public(store.tracking_uri)}; `python -m reports leaderboard` lists them"
+        f"no run {run_id!r} in {connection.public(store.tracking_uri)}: give an id, at least 4 characters of its"
+        " beginning, or a name; `python -m reports leaderboard` lists the runs"
     )
 
 

@@ -194,7 +194,7 @@ def test_a_source_is_no_candidate(filler: Filler) -> None:
         "source", params={"num_layers": 34}, tags={"pretext": "rotation"}, metrics={"test_accuracy": 0.9}
     )
     assert (
-        "trained on a pretext task (rotation): a source for transfer, not a candidate"
+        "a pretext run (rotation), not ranked; it only provides starting weights"
         in reports.run_card(run_id, filler.uri).to_text()
     )
 

@@ -61,7 +61,7 @@ def test_the_pair_by_hand(filler: Filler, tmp_path: Path) -> None:
     assert "30.0 points above 34 layers, scratch, seed 0 (50.0 %); between these networks the" in text
     assert "the difference is not significant (exact" in text
     assert "8 that only the first gets right, 2 only the second, p = 0.11)" in text
-    assert "They agree on 50.0 % of 20 pictures." in text
+    assert "They agree on 50.0 % of the 20 pictures." in text
     assert "| num_layers | 44" in text and "epochs" not in text.partition("## Scores")[0].partition("## Settings")[2]
     turned = reports.compare([second, first], filler.uri)
     assert "8 that only the first gets right, 2 only the second" in turned.to_text().partition("## Settings")[0]

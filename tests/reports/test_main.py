@@ -88,8 +88,8 @@ def test_bad_input_is_one_line_and_two(filler: Filler, workdir: Path, capsys: py
         (["compare", run_id], "compare needs two runs or more, 1 given"),
         (["compare", run_id, run_id[:8]], "compare was given the same run twice"),
         (["compare", run_id, "ffffffff"], "no run 'ffffffff' in sqlite:///"),
-        (["run", "no"], "'no' is not a run id: give at least its first 4"),
-        (["run", "%%%%"], "'%%%%' is not a run id"),
+        (["run", "no"], "no run 'no' in sqlite:"),
+        (["run", "%%%%"], "no run '%%%%' in sqlite:"),
     ):
         assert main(words) == 2, words
         out, err = capsys.readouterr()
@@ -264,3 +264,12 @@ def test_watch_draws_until_it_is_interrupted(filler: Filler, workdir: Path, caps
     assert "Traceback" not in said
     assert main(["leaderboard", "--watch"]) == 2
     assert "--watch draws in a terminal: give it without --out" in capsys.readouterr().err
+
+
+def test_a_run_is_found_by_its_name_where_one_run_has_it(filler: Filler, capsys: pytest.CaptureFixture[str]) -> None:
+    filler.run(**{**trained(34), "name": "it's mine"})
+    other = filler.run(**{**trained(44), "name": 'my "own"'})
+    assert main(["compare", "it's mine", 'my "own"']) == 0
+    assert main(["run", 'my "own"']) == 0 and other[:8] in capsys.readouterr().out
+    filler.run(**{**trained(44, seed=1), "name": 'my "own"'})
+    assert main(["run", 'my "own"']) == 2 and "matches 2 runs" in capsys.readouterr().err

@@ -262,7 +262,7 @@ def test_a_model_answers_by_each_of_its_names(
     ("argv", "message"),
     [
         (["nothing", "a.png"], "'nothing' is no model: neither a file or folder"),
-        (["twice", "a.png"], "2 runs are called 'twice'"),
+        (["twice", "a.png"], "'twice' could be 2 "),
         (["models:/nobody@champion", "a.png"], "models:/nobody@champion cannot be loaded"),
         (["a.png", "a.png"], "a.png is no model: expected a folder with model.json"),
         (["the owls", "a.png", "--top", "0"], "--top 0 is out of range"),

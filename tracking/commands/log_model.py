@@ -26,7 +26,7 @@ HELP = "log a model.tar.gz of the built-in algorithm with its run"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``log-model``."""
-    parser.add_argument("run", metavar="RUN", help="MLflow run id, or its beginning")
+    parser.add_argument("run", metavar="RUN", help="run id, its beginning, or the run's name")
     parser.add_argument("archive", metavar="ARCHIVE", type=Path, help="model.tar.gz, or a folder of its files")
     parser.add_argument(
         "--classes",

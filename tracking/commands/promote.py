@@ -20,14 +20,16 @@ HELP = "give a run's model an alias, if it is better"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``promote``."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="MLflow run id, or its beginning")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="run id, its beginning, or the run's name")
     parser.add_argument("--best", action="store_true", help="the finished run with the best score")
     parser.add_argument("--name", required=True, metavar="MODEL", help="name of the registered model")
     parser.add_argument("--alias", default="champion", help="default champion")
     parser.add_argument("--metric", default=names.VALIDATION_ACCURACY, help=f"default {names.VALIDATION_ACCURACY}")
     parser.add_argument("--significant", action="store_true", help="refuse when a paired test finds no difference")
     parser.add_argument("--experiment", metavar="NAME", help="with --best: of this experiment (default: the usual one)")
-    parser.add_argument("--dataset", metavar="DATA", help="with --best: only runs on this data")
+    parser.add_argument(
+        "--dataset", metavar="DATA", help="with --best: only runs on this data set, as the leaderboard calls it"
+    )
     parser.add_argument(
         "--force", action="store_true", help="move the alias regardless of the scores; the audit records it"
     )

@@ -1,6 +1,6 @@
 """Repair what a killed program left behind.
 
-Runs whose process is gone without a word are closed as KILLED, their end being the last thing they wrote. A store that
+Runs that died without reporting a status are closed as KILLED, their end being the last thing they wrote. A store that
 was left half made (several programs made it at once, or one was stopped) is put aside and made again from the journals:
 an sqlite file with MLflow's tables alone and nothing in them, which MLflow cannot finish either. Everything else stays.
 """
@@ -28,7 +28,7 @@ from tracking.journal.files import is_held, writer
 from tracking.store import Store, connection, readonly, resolve, schema
 
 NAME = "repair"
-HELP = "close runs whose process died, repair a half-made store"
+HELP = "close runs that died without reporting a status"
 # A program that makes a store without our lock (MLflow's own) needs a few seconds for it.
 SETTLED_S = 30.0
 _STUMBLED = re.compile(r"already exists|duplicate column|no such (table|column|constraint|index)", re.IGNORECASE)
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anywhere",
         action="store_true",
-        help="also close runs that were written on another machine; be sure that they do not go on there",
+        help="also close runs that were written on another machine; make sure that they are not running there",
     )
 
 
@@ -135,7 +135,9 @@ def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:
     owner = writer(directory)
     host, pid = owner.get("host", "an unknown machine"), owner.get("pid", "?")
     if host != socket.gethostname() and not anywhere:
-        print(f"{directory.name[:8]}  left open: it was written on {host} and may go on there; --anywhere closes it")
+        print(
+            f"{directory.name[:8]}  left open: it was written on {host} and may be running there; --anywhere closes it"
+        )
         return False
     when = datetime.fromtimestamp(last["time_ms"] / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     reason = f"process {pid} on {host} ended without a word; last written at {when}"

@@ -1,4 +1,4 @@
-"""Bring journals into MLflow: runs that were made while it could not be reached, or elsewhere.
+"""Upload runs logged while the tracking server was unreachable, or elsewhere: journals that MLflow does not have.
 
 Without DIR every journal of this directory is brought up to date; those that another store has in full already are
 left out. What is in MLflow already is never written twice, so it may be called at any time, also while runs go on.
@@ -20,7 +20,7 @@ from tracking.journal.files import is_held
 from tracking.store import Store, resolve
 
 NAME = "sync"
-HELP = "bring journals into MLflow"
+HELP = "upload runs logged while the tracking server was unreachable"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

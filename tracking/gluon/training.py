@@ -68,7 +68,7 @@ def safely(method: Callable[P, None]) -> Callable[P, None]:
         try:
             method(*args, **kwargs)
         except Exception as error:  # the training goes on, whatever it is
-            _warn(args[0].options, f"{network.reason(error)}; the training goes on")  # type: ignore[attr-defined]
+            _warn(args[0].options, f"{network.reason(error)}; the training continues")  # type: ignore[attr-defined]
 
     return call
 

@@ -204,7 +204,7 @@ class _Row:
             self.faults.append(f"column {column!r}: {error}")
             return "", key
         if other != column:
-            self.faults.append(f"columns {other!r} and {column!r} both mean {key}; rename one or take it out")
+            self.faults.append(f"columns {other!r} and {column!r} both mean {key}; rename or remove one")
             return "", key
         return kind, key
 

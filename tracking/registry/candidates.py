@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,23 +53,31 @@ def best(
     """
     sign = 1 if choosing_direction(metric) else -1
     client = store.client()
-    found = []
+    found, datasets = [], set()
     with translated(store.tracking_uri):
         for run in store.runs([store.experiment_id(experiment, create=False)], "attributes.status = 'FINISHED'"):
-            if names.PRETEXT in run.data.tags or (dataset and run.data.params.get("dataset") != dataset):
+            data = str(run.data.params.get("dataset", ""))
+            shown = re.split(r"[/\\]", data.rstrip("/\\"))[-1]  # as the leaderboard calls it
+            if names.PRETEXT in run.data.tags or (dataset and dataset.rstrip("/\\") not in (data.rstrip("/\\"), shown)):
                 continue
             try:
                 found.append(candidate_of(client, run, metric))
             except ModelError:
                 continue  # a run without model or score is no candidate
+            datasets.add(data)
     if not found:
         raise ModelError(f"no finished run of the experiment has a model and a {metric}; name a run, or train one.")
     if len({one.digest for one in found}) > 1:
         raise ModelError(
             f"{len(found)} runs were scored on {len({one.digest for one in found})} different sets of pictures, so none"
-            " is the best of all; say which with --dataset, or name the run."
+            f" is the best of all; {_choose(datasets)}name the run."
         )
     return max(found, key=lambda one: (sign * one.score, one.run_id))
+
+
+def _choose(datasets: set[str]) -> str:
+    listed = " or ".join(f"--dataset {shlex.quote(data)}" for data in sorted(datasets - {""})[:5])
+    return f"choose with {listed}, or " if len(datasets) > 1 and listed else ""
 
 
 def candidate_of(client: MlflowClient, run: Any, metric: str) -> Candidate:
@@ -82,7 +92,7 @@ def candidate_of(client: MlflowClient, run: Any, metric: str) -> Candidate:
     models = [(step, model) for step, model in models if model.name == MODEL_NAME]
     if not models:
         raise ModelError(
-            f"{shown} has no model in MLflow. Did it finish? `python -m tracking sync` brings in what is left."
+            f"{shown} has no model in MLflow. Did it finish? `python -m tracking sync` uploads what is left."
         )
     step, model = models[-1]
     score = _score(client, run, model, metric, step)

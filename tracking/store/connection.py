@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
+from tracking import names
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.errors.redaction import guard_logs, is_parsable, remember
 from tracking.errors.redaction import public as public
@@ -47,6 +48,15 @@ def kind(uri: str) -> str:
         if uri == "databricks"
         else "file"
     )
+
+
+def run_filters(word: str) -> list[str]:
+    """MLflow's filters, tried in turn, for what a person calls a run: an id or its beginning, or the run's name."""
+    found = []
+    if re.fullmatch(r"[A-Za-z0-9-]{4,64}", word):
+        found = [f"{column} LIKE '{word}%'" for column in ("attributes.run_id", f"tags.{names.JOURNAL_ID}")]
+    quote = '"' if "'" in word else "'"
+    return found if quote in word else [*found, f"attributes.run_name = {quote}{word}{quote}"]
 
 
 def file_store(uri: str, target: Path | None = None) -> str:

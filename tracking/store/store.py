@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking import names
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.journal.events import journals, read
 from tracking.journal.files import whole_file
@@ -154,27 +153,28 @@ class Store:
                 yield from _pages(client.search_runs, list(experiment_ids), filter)
 
     def find_run(self, id_or_prefix: str) -> MlflowRun:
-        """The run with this MLflow id or journal id, or the only one whose id begins so (at least 4 characters).
+        """The run with this MLflow id or journal id, the only one whose id begins so (at least 4 characters), or the
+        only one with this name.
 
         Raises RunNotFound, and TrackingError when several match.
         """
-        if not re.fullmatch(r"[A-Za-z0-9-]{4,64}", id_or_prefix):
-            raise RunNotFound(f"{id_or_prefix!r} is not a run id: give at least 4 of its characters")
-        found = {run.info.run_id: run for run in self.runs(None, f"attributes.run_id LIKE '{id_or_prefix}%'")}
-        if not found:
-            journal = f"tags.{names.JOURNAL_ID} LIKE '{id_or_prefix}%'"
-            found = {run.info.run_id: run for run in self.runs(None, journal)}
+        found = dict[str, Any]()
+        for wanted in connection.run_filters(id_or_prefix):
+            found = {run.info.run_id: run for run in self.runs(None, wanted)}
+            if found:
+                break
         if not found:
             raise RunNotFound(
-                f"no run {id_or_prefix!r} in {self.public_uri}; `python -m reports leaderboard` lists them"
+                f"no run {id_or_prefix!r} in {self.public_uri}: give an id, at least 4 characters of its beginning, or"
+                " a name; `python -m reports leaderboard` lists the runs"
             )
         if len(found) > 1:
             listed = ", ".join(sorted(found)[:5])
-            raise TrackingError(f"{id_or_prefix!r} could be {len(found)} runs: {listed}; give more of the id")
+            raise TrackingError(f"{id_or_prefix!r} could be {len(found)} runs: {listed}; give the whole id of one")
         return next(iter(found.values()))
 
     def journal_dir(self, run_id: str) -> Path:
-        """The journal a run was written to, by MLflow's id, the journal's id or the beginning of either.
+        """The journal a run was written to, by MLflow's id, the journal's id, the beginning of either, or its name.
 
         Works without MLflow as long as the journal is here. Raises RunNotFound, and TrackingError for several.
         """
@@ -187,12 +187,13 @@ class Store:
                 for d in journals(self.journals)
                 if d.name.startswith(run_id) or (replayed_as(d, self.public_uri) or "").startswith(run_id)
             ]
+        found = found or [d for d in journals(self.journals) if next(read(d))[0].get("run_name") == run_id]
         found = [d for d in found if not _is_attached(d)]
         if not found:
             raise RunNotFound(f"no journal of run {run_id!r} in {self.journals}; it was written elsewhere")
         if len(found) > 1:
             listed = ", ".join(d.name for d in found[:5])
-            raise TrackingError(f"{run_id!r} could be {len(found)} journals: {listed}; give more of the id")
+            raise TrackingError(f"{run_id!r} could be {len(found)} journals: {listed}; give the whole id of one")
         return found[0]
 
     def _create_experiment(self, client: MlflowClient, name: str) -> Any:

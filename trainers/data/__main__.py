@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pack.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
 
-    check = commands.add_parser("check", help="say what data is and everything a job would stumble over")
+    check = commands.add_parser("check", help="what the data is, and every problem that would stop a job")
     check.set_defaults(command=_check)
     check.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a data set, or several: its splits")
     check.add_argument("--num-classes", type=_positive, metavar="N")

@@ -51,7 +51,7 @@ def run(
                 _report(study, plan.done, store, leaderboard)
     except Interrupted as error:
         done = f"{len(plan.done)} of {plural(len(study.runs), 'run')} {'is' if len(plan.done) == 1 else 'are'} done"
-        raise Interrupted(error.signum, f"{done}; the same command goes on from here.") from None
+        raise Interrupted(error.signum, f"{done}; the same command resumes the study.") from None
     return 1 if plan.failed else 0
 
 
@@ -85,7 +85,7 @@ def _in_this_process(
         former = broken_off.get(planned.key)
         try:
             if former is not None:
-                print(f"goes on with run {former[:8]}")
+                print(f"resuming run {former[:8]}")
                 outcome = experiment.resume(former, store=store, quiet=quiet)
             else:
                 outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)

@@ -40,7 +40,7 @@ _FLAGS = {
     "profile": ("NAME", "profile in AWS's files (default: AWS_PROFILE, else the default one)"),
     "instance_type": ("TYPE", f"machine (default: {SMALLEST_GPU}, the cheapest GPU)"),
     "instance_count": ("N", "machines a job (default: 1)"),
-    "spot": ("true|false", "spare capacity: cheaper, may be interrupted and goes on from the checkpoint"),
+    "spot": ("true|false", "spare capacity: cheaper, may be interrupted and resumes from the checkpoint"),
     "keep_alive": ("MIN", "keep the machine for the next job, billed (warm pool)"),
     "max_runtime": ("TIME", "stop the job then: seconds, or 90m, 4h, 1d (default: 4h)"),
     "max_wait": ("TIME", "with --spot: wait for capacity and run within it (default: run time + 1h)"),

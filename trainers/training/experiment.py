@@ -375,6 +375,8 @@ def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
     if names.TEST_ACCURACY in scores:
         said.append(f"test {scores[names.TEST_ACCURACY]:.4f}")
     print(f"\ndone    {', '.join(said)} · run {_short(run)}")
+    if run.mlflow_run_id and (run.dir / "files" / "model").is_dir():
+        print(f"model   runs:/{run.mlflow_run_id}/model")
 
 
 def print_page(run: tracked.Run, store: Store) -> None:

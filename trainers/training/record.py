@@ -73,7 +73,7 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
         written = package.package(folder, pictures=shown, ask=lambda pictures: net(resnet.to_array(pictures)).asnumpy())
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFull(f"No room left to write {folder}. Free some space and go on with --resume.") from error
+            raise DiskFull(f"No room left to write {folder}. Free some space and resume with --resume RUN.") from error
         raise
     facts: dict[str, Any] = written["metadata"]
     return facts

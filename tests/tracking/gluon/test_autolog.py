@@ -391,7 +391,7 @@ def test_tracking_that_fails_stops_no_training(workdir: Path, caplog: pytest.Log
     autolog()
     fitted = estimator(classifier())
     fitted.fit(loader(), epochs=2)
-    assert fitted.train_metrics[0].get()[1] >= 0 and "the training goes on" in caplog.text
+    assert fitted.train_metrics[0].get()[1] >= 0 and "the training continues" in caplog.text
     (workdir / "mlruns").unlink()
     caplog.clear()
 
@@ -578,7 +578,7 @@ def test_a_trainer_of_another_kind_costs_its_own_parameters_alone(
     assert params.keys() >= {"network", "loss", "epochs", "image_shape"} and "optimizer" not in params
     assert metrics[1]["train_accuracy"] == 0.5 and (run.dir / "files" / "model").is_dir()
     assert [record.getMessage() for record in caplog.records] == (
-        ["tracking: AttributeError: 'Wrapped' object has no attribute 'optimizer'; the training goes on"]
+        ["tracking: AttributeError: 'Wrapped' object has no attribute 'optimizer'; the training continues"]
         if trainer
         else []
     )

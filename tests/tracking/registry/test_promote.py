@@ -35,10 +35,11 @@ def run(
     pretext: bool = False,
     status: str = "FINISHED",
     last: float = 0.0,
+    dataset: str = "owls",
 ) -> str:
     """A run with a model of epoch 2 and its answers to the validation pictures; its MLflow id."""
     journal = Journal.create(store.journals, experiment="exp", run_name=name)
-    journal.params({"dataset": "owls"})
+    journal.params({"dataset": dataset})
     tags = {"validation_dataset_digest": digest, **({"pretext": "rotation"} if pretext else {})}
     journal.tags(tags)
     score = sum(hits) / len(hits) if accuracy is None else accuracy
@@ -271,10 +272,23 @@ def test_the_best_is_chosen_among_what_compares(store: Store, tmp_path: Path) ->
     with pytest.raises(ModelError, match="no finished run"):
         candidates.best(store, experiment="exp", dataset="cats")
     run(store, tmp_path, "elsewhere", [True] * 4, digest="others")
-    with pytest.raises(ModelError, match="3 runs were scored on 2 different sets"):
+    with pytest.raises(ModelError, match="3 runs were scored on 2 different sets of pictures, .*; name the run"):
         candidates.best(store, experiment="exp")
     with pytest.raises(ModelError, match="not a score"):
         candidates.best(store, experiment="exp", metric="beauty")
+
+
+def test_the_best_is_asked_by_the_data_sets_shown_name(store: Store, tmp_path: Path) -> None:
+    one = run(store, tmp_path, "one")
+    other = run(store, tmp_path, "other", digest="others", dataset="/some where/my cats/")
+    assert candidates.best(store, experiment="exp", dataset="owls").run_id == one
+    for name in ("my cats", "my cats/", "/some where/my cats"):
+        assert candidates.best(store, experiment="exp", dataset=name).run_id == other
+    said = "choose with --dataset '/some where/my cats/' or --dataset owls, or name the run"
+    with pytest.raises(ModelError, match=said):
+        candidates.best(store, experiment="exp")
+    with pytest.raises(ModelError, match="no finished run"):
+        candidates.best(store, experiment="exp", dataset="where/my cats")
 
 
 def test_the_command_line_says_what_replaced_what(

@@ -273,16 +273,30 @@ def test_runs_are_paged_through(store: Store) -> None:
 def test_runs_are_found_by_id_journal_and_beginning(store: Store, tmp_path: Path) -> None:
     directory = write_full_journal(store, tmp_path)
     run_id = replay(directory, store).run_id
-    for text in (run_id, run_id[:6], directory.name, directory.name[:6]):
+    for text in (run_id, run_id[:6], directory.name, directory.name[:6], "full"):
         assert store.find_run(text).info.run_id == run_id
         assert store.journal_dir(text) == directory
     for find in (store.find_run, store.journal_dir):
         with pytest.raises(RunNotFound, match="zzzz"):
             find("zzzz")
-    with pytest.raises(RunNotFound, match="at least 4"):
-        store.find_run("a'b--")
+    for text in ("a'b--", 'it\'s "so"', "ful", "f%"):
+        with pytest.raises(RunNotFound, match="at least 4"):
+            store.find_run(text)
     with pytest.raises(RunNotFound):
         store.journal_dir(run_id[:3])
+
+
+@pytest.mark.parametrize("name", ["it's full", 'a "full" one', "naïve 42", "-x"])
+def test_a_name_that_two_runs_have_is_refused(name: str, store: Store) -> None:
+    from tracking.journal import Journal
+
+    first = Journal.create(store.journals, experiment="exp", run_name=name).dir
+    run_id = replay(first, store).run_id
+    assert (store.find_run(name).info.run_id, store.journal_dir(name)) == (run_id, first)
+    replay(Journal.create(store.journals, experiment="exp", run_name=name).dir, store)
+    for find in (store.find_run, store.journal_dir):
+        with pytest.raises(TrackingError, match="could be 2"):
+            find(name)
 
 
 def test_a_beginning_that_fits_several_is_said(store: Store, tmp_path: Path) -> None:

@@ -598,7 +598,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"{good}: RecordIO of images, 20 pictures," in text
     assert "sizes    10 x 12 px; colour 20; png 20" in text
     assert "classes  2: 0 cat: 10, 1 dog: 10" in text
-    assert text.endswith("clean: nothing a job would stumble over\n")
+    assert text.endswith("clean: no problem found\n")
 
     bad = rec(tmp_path, [*image_payloads(20), b"short"], "bad.rec")
     assert main(["check", str(bad), "--image-shape", "3,28,28", "--mini-batch-size", "4"]) == 1

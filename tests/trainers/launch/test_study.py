@@ -97,8 +97,8 @@ def test_an_interrupted_study_goes_on_with_the_same_command(stored: Path, capsys
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
     output, _ = first.communicate(timeout=60)
-    assert first.returncode == 130 and "the same command goes on from here" in output
+    assert first.returncode == 130 and "the same command resumes the study" in output
     assert by_name(stored) == {"source": ["KILLED"]}
     assert run.main(argv[3:]) == 0
-    assert "goes on with run" in capsys.readouterr().out
+    assert "resuming run" in capsys.readouterr().out
     assert by_name(stored) == {"source": ["FINISHED"], "transfer": ["FINISHED"]}

@@ -62,7 +62,7 @@ def ended(process: subprocess.Popen[str], signum: int) -> str:
     ("argv", "sentence"),
     [
         ([*SMALL], "No run was made yet; the same command starts it again."),
-        (["--study", "two.toml"], "0 of 2 runs are done; the same command goes on from here."),
+        (["--study", "two.toml"], "0 of 2 runs are done; the same command resumes the study."),
     ],
 )
 def test_while_data_are_read(stored: Path, argv: list[str], sentence: str, signum: int, code: int) -> None:
@@ -97,7 +97,7 @@ def test_a_study_takes_its_processes_along(stored: Path, signum: int, code: int)
     children = [psutil.Process(int(number)) for number in re.findall(r"\(process (\d+),", said)]
     said += ended(process, signum)
     assert process.returncode == code, said
-    assert "ending 2 runs" in said and "0 of 2 runs are done; the same command goes on from here." in said
+    assert "ending 2 runs" in said and "0 of 2 runs are done; the same command resumes the study." in said
     assert len(children) == 2 and not any(child.is_running() for child in children)
     assert {one.info.status for one in stores.resolve(stored).runs()} <= {"KILLED"}
     assert not any(is_held(directory) for directory in journals(stored / "mlruns" / "journals"))
@@ -132,7 +132,7 @@ def test_between_the_runs_of_a_study_it_is_not_lost(
     finally:
         gc.enable()
     assert begun == ["a, seed 0"]
-    assert "1 of 2 runs is done; the same command goes on from here." in capsys.readouterr().err
+    assert "1 of 2 runs is done; the same command resumes the study." in capsys.readouterr().err
 
 
 def test_what_must_not_be_left_half_is_not_interrupted() -> None:

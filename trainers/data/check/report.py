@@ -24,7 +24,7 @@ def checked_text(checked: Checked) -> str:
     problems = [finding for finding in checked.findings if finding.severity != "note"]
     lines.append("")
     if not checked.findings:
-        lines.append("clean: nothing a job would stumble over")
+        lines.append("clean: no problem found")
     else:
         advice = len(checked.findings) - len(problems)
         lines.append(f"{len(problems)} problem(s)" + (f", {advice} piece(s) of advice" if advice else ""))

@@ -39,11 +39,11 @@ def header(data: bytes, name: str) -> Header:
     if is_too_large(found.height, found.width):
         raise BadData(
             f"{name}: {found.width} x {found.height} px is more than this project decodes"
-            f" ({MAX_SIDE_PX} px a side, {MAX_PIXELS:,} in all); scale it down or take it out"
+            f" ({MAX_SIDE_PX} px a side, {MAX_PIXELS:,} in all); scale it down or remove it"
         )
     if is_trap(found.height, found.width, len(data)):
         raise BadData(
-            f"{name}: {found.width} x {found.height} px in {len(data):,} bytes is a trap, not a picture; take it out"
+            f"{name}: {found.width} x {found.height} px in {len(data):,} bytes is a trap, not a picture; remove it"
         )
     if min(found.height, found.width) < 1:
         raise BadData(f"{name}: the header gives {found.width} x {found.height} px; take the picture out")
@@ -68,7 +68,9 @@ def decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
     pixels = _TURNS[head.orientation](pixels)
     if pixels.shape[:2] != (head.height, head.width):
         found = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        raise BadData(f"{name}: its header says {head.width} x {head.height} px, the picture has {found}; take it out")
+        raise BadData(
+            f"{name}: its header says {head.width} x {head.height} px, the picture has {found}; fix or remove it"
+        )
     return np.ascontiguousarray(pixels)
 
 

@@ -190,9 +190,9 @@ def _size(file: int, path: str) -> int:
     """Bytes of an open file that may be a picture; BadData for a device, a pipe, a folder or half a gigabyte."""
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode):
-        raise BadData(f"{path}: not a regular file; take it out")
+        raise BadData(f"{path}: not a regular file; remove it")
     if found.st_size > MAX_FILE_BYTES:
-        raise BadData(f"{path}: {found.st_size:,} bytes is too much for a picture; scale it down or take it out")
+        raise BadData(f"{path}: {found.st_size:,} bytes is too much for a picture; scale it down or remove it")
     return found.st_size
 
 

@@ -110,7 +110,7 @@ def render(findings: Iterable[Finding]) -> str:
             if text:
                 lines.append(f"           {text}")
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
-    verdict = "ready to launch" if not counts["error"] else "not launched; --force goes on all the same"
+    verdict = "ready to launch" if not counts["error"] else "not launched; --force launches all the same"
     lines.append(
         f"preflight: {_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')},"
         f" {counts['unchecked']} unchecked: {verdict}"

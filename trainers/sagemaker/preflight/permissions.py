@@ -161,7 +161,7 @@ def _about_role(role: str, answers: list[_Answer]) -> Iterator[Finding]:
             "role-permission",
             f"{role} has no permission in S3 at all: not {some([answer.what for answer in s3])}",
             fix="Give the role s3:GetObject, s3:ListBucket and s3:PutObject on data and output;"
-            " if the buckets' own policies let it, --force goes on.",
+            " if the buckets' own policies let it, --force launches.",
         )
         answers = [answer for answer in answers if answer not in s3]
     for answer in _denied(answers):

@@ -146,7 +146,9 @@ def finished(aws: Aws, *, name_contains: str | None = None, since_s: float | Non
         found = page.get("TrainingJobSummaries", [])
         empty = 0 if found else empty + 1
         if empty > _MOST_EMPTY_PAGES:
-            raise TrainerError("ListTrainingJobs goes on with empty pages; narrow it with --since or --name-contains.")
+            raise TrainerError(
+                "ListTrainingJobs keeps returning empty pages; narrow it with --since or --name-contains."
+            )
         for job in found:
             if job["TrainingJobStatus"] in phases.ENDED:
                 yield job["TrainingJobName"], job["TrainingJobArn"]

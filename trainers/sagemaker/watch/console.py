@@ -192,7 +192,7 @@ def row(job: WatchedJob, said: str = "") -> tuple[str, ...]:
 def ending(entry: Entry, outcome: Outcome | None) -> str:
     """How a job ended and what to do, in a few lines."""
     if outcome is None:
-        return f"{entry.name}: not watched to its end. Go on with: python -m trainers.jobs watch {entry.name}"
+        return f"{entry.name}: not watched to its end. Continue with: python -m trainers.jobs watch {entry.name}"
     billed = "" if outcome.billable_s is None else f", billed {duration(outcome.billable_s)}"
     cost = "" if outcome.cost_usd is None else f", {money(outcome.cost_usd)}"
     if outcome.kept_usd_at_most:

@@ -216,7 +216,7 @@ class Fleet:
     def _later(self, job: WatchedJob, why: str) -> None:
         assert self._clock is not None
         if job.trouble != why:
-            state = "It is not launched yet" if job.entry.submitted_ms is None else "The job goes on"
+            state = "It is not launched yet" if job.entry.submitted_ms is None else "The job continues"
             self.listener.say(job.entry, f"{why} {state}; trying again.")
         job.trouble, job.due_s = why, self._clock.now() + self.interval_s
 

@@ -247,7 +247,9 @@ class JobWatch:
             if error.has_expired:
                 raise
             self._state["no_logs"] = True
-            self.listener.say(self.entry, f"The log cannot be read: {error} The job goes on; metrics come at its end.")
+            self.listener.say(
+                self.entry, f"The log cannot be read: {error} The job continues; metrics come at its end."
+            )
         return count
 
     def _take_lines(self, page: Sequence[Line]) -> None:

@@ -475,7 +475,7 @@ def test_each_fault_says_what_the_job_would_have_cost_by_then(account: World) ->
     text = all_findings.render(report.findings)
     assert "fewer-than-batch: train has 1, --mini-batch-size 4" in text
     assert "fails when the algorithm reads its input, $0.01 spent by then: " in text
-    assert text.endswith("not launched; --force goes on all the same\n")
+    assert text.endswith("not launched; --force launches all the same\n")
 
 
 def test_the_estimate_is_said_with_its_price(account: World) -> None:
