@@ -110,6 +110,13 @@ def read_csv(text: str, name: str) -> Reading:
     return read_rows(by_epoch(objects), name, remarks)
 
 
+def is_table(text: str) -> bool:
+    """Whether a text begins as a table does that a program or a spreadsheet wrote under another name than ``.csv``."""
+    first = (text.splitlines() or [""])[0]
+    tabs = first.split("\t")
+    return re.match(r"epoch[,;\t]", first, re.I) is not None or (len(tabs) > 1 and any(map(is_score, tabs)))
+
+
 def distinct(heads: Sequence[str]) -> tuple[list[str], list[str]]:
     """The columns' names, each once, and what there is to say of it. MLflow's CSV names a parameter as a metric."""
     out: list[str] = []
@@ -228,6 +235,12 @@ class _Row:
         self._given = dict(self.params)
         for key in _NETWORK:
             self.params = network(self.tags.get(key, "")) | self.params
+        for key in [key for key in self.series if key in self.scores]:  # final_test_acc beside the list test_acc
+            if self.scores[key].value == self.series[key][-1][1]:
+                del self.scores[key]
+            else:
+                del self.series[key]
+                self.remarks.append(f"the list of {key} was left out, since its final value is another")
         start = self.params.get("use_pretrained_model")
         if start is not None:
             self.params.setdefault("init", "imagenet" if start == "1" else "scratch")
@@ -299,7 +312,7 @@ class _Row:
         except TrackingError as error:
             self.columns_left_out.append(f"column {column[:80]!r} was left out: {error}")
             return "", key
-        other = self._columns.setdefault((kind, key), column)
+        other = self._columns.setdefault(("series" if is_series else kind, key), column)
         if other != column:
             raise TrackingError(
                 f"{self.place}: columns {other!r} and {column!r} both mean {key}; rename one or take it out"

@@ -45,7 +45,7 @@ class Imported:
 
 
 def read_file(path: Path) -> Reading:
-    """The runs of a file, by its suffix: ``.csv`` ``.tsv``, ``.json`` ``.jsonl``, anything else is notes.
+    """The runs of a file, by its suffix: ``.csv`` ``.tsv``, ``.json`` ``.jsonl``, else notes, or a table by its head.
 
     Raises TrackingError where nothing of it can be understood, with every line that cannot.
     """
@@ -58,7 +58,7 @@ def read_file(path: Path) -> Reading:
         raise TrackingError(f"{path}: {error.strerror or error}; give a file of notes, CSV or JSON") from error
     text, remarks = _text(data, path)
     name, suffix = storable(path.name), path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv") or (suffix not in (".json", ".jsonl") and tables.is_table(text)):
         reading = tables.read_csv(text, name)
     elif suffix in (".json", ".jsonl"):
         reading = json_files.read_json(text, name, lines=suffix == ".jsonl")

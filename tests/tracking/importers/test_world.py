@@ -217,6 +217,25 @@ def test_a_row_or_a_value_for_each_epoch_is_one_run_with_curves(tmp_path: Path, 
     }
 
 
+def test_tables_under_other_names_and_in_frames(tmp_path: Path) -> None:
+    (logged,) = _read(tmp_path, "training.log", "epoch,accuracy,loss\n0,0.5,1.2\n1,0.6,1.1\n").results
+    assert list(logged.series["train_accuracy"]) == [(1, 0.5), (2, 0.6)]
+    text = "layers\ttest acc\n34\t0,9\n"
+    assert _scores(_read(tmp_path, "unicode.txt", text.encode("utf-16"))) == [{"test_accuracy": 0.9}]
+    frame = "+------+------+\n| layers | test acc |\n+------+------+\n| 34 | 0.9 |\n+------+------+\n"
+    assert _scores(_read(tmp_path, "frame.txt", frame)) == [{"test_accuracy": 0.9}]
+
+
+@pytest.mark.parametrize(("final", "curve"), [(0.6, True), (0.55, False)])
+def test_a_final_value_beside_its_list(tmp_path: Path, final: float, curve: bool) -> None:
+    run = {"arch": "resnet18", "final_test_acc": final, "history": {"test_acc": [0.5, 0.6], "train_acc": [0.7, 0.8]}}
+    reading = _read(tmp_path, "r.json", json.dumps(run))
+    (result,) = reading.results
+    assert ("test_accuracy" in result.series) == curve and ("test_accuracy" in result.scores) != curve
+    assert any("the list of test_accuracy was left out" in remark for remark in reading.remarks) != curve
+    assert result.params == {"num_layers": "18"} and "train_accuracy" in result.series
+
+
 def test_runs_that_name_an_epoch_stay_runs(tmp_path: Path) -> None:
     for text in ("layers,epoch,test_acc\n18,30,0.5\n34,50,0.6\n", "run,epoch,test_acc\na,1,0.5\nb,2,0.6\n"):
         assert len(_read(tmp_path, "r.csv", text).results) == 2
