@@ -1,8 +1,9 @@
 """Bring runs in that were made elsewhere: training notes, a CSV or a JSON file.
 
 Each result in the file becomes a run with its settings and its scores, as read and as written; a score that is
-impossible as written (994) is read (0.994) and flagged, one that is missing stays missing. Importing a file again adds
-nothing, importing an edited one adds what is new; a refused import leaves nothing behind. `python -m trainers.jobs
+impossible as written (994) is read (0.994) and flagged, one that is missing stays missing. What was not understood is
+listed, line by line or cell by cell, and keeps nothing else out. Importing a file again adds nothing, importing an
+edited one adds what is new; a refused import leaves nothing behind. `python -m trainers.jobs
 import` imports the finished SageMaker jobs of an AWS account.
 """
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-if TYPE_CHECKING:
-    pass
+from tracking import names
 
 MISSING = ("", "?", "-", "--", "n/a", "na", "none", "null", "tbd", "unknown", "missing")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
+_COUNTED = re.compile(r"(?P<share>[^()/]*?)\s*[(\[]?\s*(?P<hits>\d+)\s*/\s*(?P<all>\d+)\s*[)\]]?")
+_SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?$")
+_DEPTH = re.compile(
+    r"(?<![a-z])(?<!wide[\s_-])(?<!se[\s_-])resnet[\s_-]?(\d{2,3})(?!\d)(?:[\s_-]?(v1b|v1|v2)\b)?", re.I
+)
+# The lowest share that a number without its decimal point (994) is taken for; 105 is more likely something else.
+_LEAST_WITHOUT_POINT = 0.5
+
+Scale = Literal["percent", "share", ""]
 
 
 @dataclass(frozen=True)
@@ -78,29 +86,74 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def read_score(text: str, *, percent: bool = False) -> Score:
+def number(text: str) -> float | None:
+    """A number with a decimal point or comma; None where the text is something else."""
+    bare = text.strip().replace(",", ".")
+    return float(bare) if _NUMBER.fullmatch(bare) else None
+
+
+def network(text: str) -> dict[str, str]:
+    """The depth, and the version where it is named, of a ResNet: ``resnet34_v2``."""
+    said = {(depth, version.lower()) for depth, version in _DEPTH.findall(text)}
+    if len(said) != 1:  # none, or several
+        return {}
+    ((depth, version),) = said
+    return {"num_layers": depth} | ({"resnet_version": version} if version else {})
+
+
+def scale_of(written: Iterable[str]) -> Scale:
+    """What most of a column's bare numbers can only be; ``""`` where they can be either, as 0 and 1 can."""
+    values = [number(_SPREAD.sub("", text)) for text in written]
+    percents = sum(value is not None and 1 < value <= 100 for value in values)
+    shares = sum(value is not None and 0 < value < 1 for value in values)
+    return "percent" if percents > shares else "share" if shares else ""
+
+
+def read_scores(metric: str, text: str, *, percent: bool = False, others: Scale = "") -> dict[str, Score]:
+    """The score, and of ``94.56% (9456/10000)`` the number of pictures too."""
+    counted = _COUNTED.fullmatch(text.strip())
+    split = metric.partition("_")[0]
+    if counted is None or not 0 < int(counted["all"]) < 2**53 or int(counted["hits"]) > int(counted["all"]):
+        return {metric: read_score(text, percent=percent, others=others)}
+    share = int(counted["hits"]) / int(counted["all"])
+    score = Score(text.strip(), share)
+    if counted["share"]:
+        score = replace(read_score(counted["share"], percent=percent, others=others), written=text.strip())
+        if score.value is not None and abs(score.value - share) > 0.001:
+            score = Score(text.strip(), None, f"{text.strip()!r} was not read: its two parts differ")
+    if split not in names.SPLITS:
+        return {metric: score}
+    return {metric: score, names.num_images(split): Score(counted["all"], float(counted["all"]))}
+
+
+def read_score(text: str, *, percent: bool = False, others: Scale = "") -> Score:
     """A share of pictures as people write it: 0.994, 99.4 %, 99,4, 994 where 0.994 is meant, ? where it is missing.
 
-    ``percent``: the number's column says that it is one of percent.
+    ``percent``: the number's column says that it is one of percent. ``others``: what the others of its column are.
     """
     written = text.strip()
     if written.lower() in MISSING:
         return Score(written, None)
-    bare = written.rstrip("%").strip().replace(",", ".")
-    if not _NUMBER.fullmatch(bare):
+    mean = _SPREAD.sub("", written)
+    if mean != written:
+        score = read_score(mean, percent=percent, others=others)
+        several = "" if score.value is None else f"{written} was read as {score.value:g}, the mean of several"
+        return Score(written, score.value, "; ".join(filter(None, (score.remark, several))))
+    value = number(written.rstrip("%"))
+    if value is None:
         return Score(written, None, f"{written!r} was not read: it is not a number")
-    value = float(bare)
-    if percent or written.endswith("%"):
+    if percent or written.endswith("%") or (others == "percent" and 0 < value <= 1):
         if 0 <= value <= 100:
             read_as = float(f"{value / 100:.12g}")
             odd = 0 < value <= 1 and not written.endswith("%")
-            return Score(written, read_as, f"{written} was read as {read_as:g}, since its column says %" if odd else "")
+            why = "its column says %" if percent else "the others of its column are in percent"
+            return Score(written, read_as, f"{written} was read as {read_as:g}, since {why}" if odd else "")
     elif 0 <= value <= 1:
         return Score(written, value)
     elif 1 < value <= 100:
         read_as = float(f"{value / 100:.12g}")
         return Score(written, read_as, f"{written} was read as {read_as:g}, since it can only be percent")
-    elif bare.isdigit():
-        read_as = float(f"0.{bare}")
+    elif written.isdigit() and others != "percent" and float(f"0.{written}") >= _LEAST_WITHOUT_POINT:
+        read_as = float(f"0.{written}")
         return Score(written, read_as, f"{written} was read as {read_as:g}, since a share is at most 1")
     return Score(written, None, f"{written} was not read: it is not a possible share of pictures")

@@ -1,127 +1,221 @@
-"""Results in CSV or JSON, from a spreadsheet or another tracker: one run a row or an object.
+"""Results in tables, from a spreadsheet or another tracker: one run a row, or one epoch a row.
 
 Columns are the vocabulary's names, with or without ``params.``, ``metrics.``, ``tags.`` before them, or the usual
-other words (``layers``, ``lr``, ``val_acc``); what is in neither is kept as a tag. Empty means missing.
+other words (``layers``, ``lr``, ``val_acc``); what is in neither is kept as a tag. Empty means missing. A cell that
+cannot be read is left out and said; the others count.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+import math
 import re
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.importers.result import MISSING, Reading, Result, Score, read_score, storable
-from tracking.journal.checks import STATUSES, check_name
+from tracking.importers.result import (
+    MISSING,
+    Reading,
+    Result,
+    Scale,
+    Score,
+    network,
+    number,
+    read_scores,
+    scale_of,
+    storable,
+)
+from tracking.journal.checks import check_name
 
 _OTHER_WORDS = {
     "layers": "num_layers",
     "depth": "num_layers",
     "lr": "learning_rate",
+    "initial_lr": "learning_rate",
+    "init_lr": "learning_rate",
+    "epoch_count": "epochs",
+    "num_epochs": "epochs",
     "batch_size": "mini_batch_size",
     "batch": "mini_batch_size",
     "classes": "num_classes",
     "pretrained": "use_pretrained_model",
     "cost": names.COST_USD,
+    "best_val_acc": names.BEST_VALIDATION_ACCURACY,
+    "best_val_accuracy": names.BEST_VALIDATION_ACCURACY,
 }
+# What lists of one value an epoch are called: Keras names the training's own without saying so.
+_CURVES = {
+    "accuracy": names.TRAIN_ACCURACY,
+    "acc": names.TRAIN_ACCURACY,
+    "loss": names.TRAIN_LOSS,
+    "learning_rate": names.EPOCH_LEARNING_RATE,
+}
+_NETWORK = ("model", "network", "architecture", "network_architecture", "model_architecture", "arch", "backbone")
 _NAME_KEYS = ("run_name", "name", "run")
 _ID_KEYS = ("run_id", "id")
+_MLFLOW_NAME = "mlflow.runName"
 _SPLIT_WORDS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
-_SCORE = re.compile(r"(training|train|validation|valid|val|testing|test)_(acc|accuracy|loss)")
+_SCORE = re.compile(r"(?:final_)?(training|train|validation|valid|val|testing|test)[_:]?(acc|accuracy|loss)")
 _METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)")
 _START, _END = ("start_time", "started", "date"), ("end_time", "ended")
-_FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status")
-_PERCENT = re.compile(r"[\s_]*(?:\(\s*%\s*\)|\[\s*%\s*\]|%)\s*")
+_FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status", "duration")
+_PERCENT = re.compile(r"[\s_]*(?:\(\s*(?:in\s*)?%\s*\)|\[\s*(?:in\s*)?%\s*\]|%)\s*")
 _END_OF_TIME_MS = 253_402_300_800_000  # the year 10000
+_TIME_FORMS = tuple(
+    f"{day}{time}"
+    for day in ("%Y/%m/%d", "%d.%m.%Y", "%b %d, %Y")
+    for time in (" %H:%M:%S", " %H:%M", " %H:%M UTC", "")
+)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+# A spreadsheet writes its own language's words.
+_YES = ("yes", "y", "true", "on", "1", "1.0", "ja", "wahr", "oui", "vrai")
+_NO = ("no", "n", "false", "off", "0", "0.0", "nein", "falsch", "non", "faux")
+_NOT_ENDED = "RUNNING"
+_STATUS = {
+    **dict.fromkeys("finished completed complete done success succeeded ok 3".split(), "FINISHED"),
+    **dict.fromkeys("failed failure error crashed crash 4".split(), "FAILED"),
+    **dict.fromkeys("killed stopped aborted cancelled canceled interrupted terminated 5".split(), "KILLED"),
+    **dict.fromkeys("running started scheduled pending queued submitted stopping inprogress 1 2".split(), _NOT_ENDED),
+}
 
 
 def read_csv(text: str, name: str) -> Reading:
     """The rows of a table with a header line; commas, semicolons or tabs between the columns."""
-    first = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t", key=first.count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    objects = []
+    said = re.match(r"\s*\"?sep=(.)\"?\r?\n", text)  # Excel's own first line
+    body = text[said.end() :] if said else text
+    first = body.splitlines()[0] if body.strip() else ""
+    delimiter = said[1] if said else max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(body), delimiter=delimiter)
+    objects: list[tuple[str, Mapping[str, Any]]] = []
+    remarks: list[str] = []
+    heads: list[str] = []
     try:
-        heads = [head if head.strip() else f"column {n}" for n, head in enumerate(rows.fieldnames or (), start=1)]
-        rows.fieldnames = heads
-        twice = sorted({head for head in heads if heads.count(head) > 1})
-        if twice:
-            raise TrackingError(f"{name}: the header has {', '.join(map(repr, twice))} twice; rename one of them")
-        for row in rows:
-            if None in row:
-                raise TrackingError(f"{name}, line {rows.line_num}: more cells than the header has columns")
-            if any((value or "").strip() for value in row.values()):
-                objects.append((f"{name}, line {rows.line_num}", row))
+        heads, twice = distinct(next(rows, []))
+        remarks += [f"{name}: {words}" for words in twice]
+        for cells in rows:
+            place = f"{name}, line {rows.line_num + (said is not None)}"
+            if any(cell.strip() for cell in cells[len(heads) :]):
+                advice = ", unless decimal commas are meant: put such cells in quotes" if delimiter == "," else ""
+                remarks.append(f"{place}: left out, since it has more cells than the header has columns{advice}")
+            elif any(cell.strip() for cell in cells):
+                objects.append((place, dict(zip(heads, cells, strict=False))))
     except csv.Error as error:
         raise TrackingError(f"{name}, line {rows.line_num}: {error}") from error
-    return _read(objects, name)
+    return read_rows(by_epoch(objects), name, remarks)
 
 
-def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
-    """A list of objects (or one, or ``{"runs": […]}``, or one a line), flat or with params, metrics and tags inside.
+def is_table(text: str) -> bool:
+    """Whether a text begins as a table does that a program or a spreadsheet wrote under another name than ``.csv``."""
+    first = (text.splitlines() or [""])[0]
+    tabs = first.split("\t")
+    return re.match(r"epoch[,;\t]", first, re.I) is not None or (len(tabs) > 1 and any(map(is_score, tabs)))
 
-    A metric may be a list: its values after epochs 1, 2, …
+
+def distinct(heads: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns' names, each once, and what there is to say of it. MLflow's CSV names a parameter as a metric."""
+    out: list[str] = []
+    remarks = []
+    for n, head in enumerate(heads, start=1):
+        base = head.strip() or f"column {n}"
+        word = base
+        while word in out:
+            word = f"{base} ({out.count(base) + sum(o.startswith(f'{base} (') for o in out) + 1})"
+        if word != base:
+            remarks.append(f"the header has {base!r} twice; the first counts, the other is {word!r}")
+        out.append(word)
+    return out, remarks
+
+
+def by_epoch(
+    objects: list[tuple[str, Mapping[str, Any]]],
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Rows that are the epochs of one training become one object, its changing columns lists; others stay as they are.
+
+    They are epochs where a column ``epoch`` counts up by one from 0 or 1, and every other is the same or numbers.
     """
-    try:
-        if lines:
-            found: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
+    column = next((c for c in (objects[0][1] if len(objects) > 1 else ()) if _key(c) == ("", "epoch")), None)
+    if column is None:
+        return objects
+    found = [number(str(row.get(column, ""))) for _, row in objects]
+    epochs = [int(n) for n in found if n is not None and n == int(n)]
+    steps = {after - before for before, after in zip(epochs, epochs[1:], strict=False)}
+    if len(epochs) < len(objects) or not steps <= {0, 1} or epochs[0] not in (0, 1) or epochs[-1] == epochs[0]:
+        return objects
+    out: dict[str, Any] = {}
+    for other in objects[0][1]:
+        cells = [str(row.get(other) or "").strip() for _, row in objects]
+        if other == column or len(set(cells)) == 1 and not _is_metric(_key(other)[1]):
+            out[other] = "" if other == column else cells[0]
+        elif any(
+            cell and cell.lower() not in (*MISSING, "nan") and number(cell.rstrip("% ")) is None for cell in cells
+        ):
+            return objects
         else:
-            found = json.loads(text)
-    except ValueError as error:
-        raise TrackingError(f"{name} is not JSON: {error}") from error
-    if isinstance(found, dict):
-        found = found["runs"] if isinstance(found.get("runs"), list) else [found]
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise TrackingError(f"{name}: a list of objects is expected, one for each run")
-    return _read([(f"{name}, run {n}", _flat(item)) for n, item in enumerate(found, start=1)], name)
+            percent = any(cell.endswith("%") for cell in cells)
+            out[f"{other} (%)" if percent else other] = [
+                {"step": epoch + (epochs[0] == 0), "value": cell.rstrip("% ")}
+                for epoch, cell in zip(epochs, cells, strict=True)
+                if cell
+            ]
+    for other in [other for other in out if _key(other)[1] in ("epoch", "step", "global_step")]:
+        del out[other]
+    return [(f"{objects[0][0]} and after", out)]
 
 
-def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
-    out = {key: value for key, value in item.items() if key not in ("params", "metrics", "tags")}
-    for kind in ("params", "metrics", "tags"):
-        inside = item.get(kind)
-        if isinstance(inside, Mapping):
-            out |= {f"{kind}.{key}": value for key, value in inside.items()}
-    return out
-
-
-def _read(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str) -> Reading:
+def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remarks: Iterable[str] = ()) -> Reading:
+    """One run of each row, each with its place. How scores are scaled is decided for a column as a whole."""
+    objects = list(objects)
     results: list[Result] = []
-    faults: list[str] = []
     seen: dict[str, int] = {}
     unknown: dict[str, None] = {}
-    remarks: dict[str, None] = {}
+    notes = dict.fromkeys(remarks)
+    scales = _scales([row for _, row in objects])
     for place, row in objects:
-        reader = _Row(place, row)
-        faults += [fault for fault in reader.faults if fault not in faults]
+        reader = _Row(place, row, scales)
         unknown |= dict.fromkeys(reader.unknown)
-        remarks |= dict.fromkeys(f"{name}: {remark}" for remark in reader.remarks)
-        if reader.facts.get("status") == "RUNNING":
-            remarks[f"{place}: left out, since the run went on when this was written; import it when it has ended"] = (
-                None
-            )
+        notes |= dict.fromkeys(f"{name}: {remark}" for remark in reader.columns_left_out)
+        notes |= dict.fromkeys(f"{place}: {remark}" for remark in reader.remarks)
+        if reader.facts.get("status") == _NOT_ENDED:
+            notes[f"{place}: left out, since it had not ended when this was written; import it when it has"] = None
             continue
         identity = reader.identity
         same = seen[identity] = seen.get(identity, 0) + 1
         if reader.scores or reader.series or reader.params:
             results.append(reader.result(f"{name} {identity} {same}"))
-    if faults:
-        listed = "\n  - ".join(faults)
-        raise TrackingError(listed if len(faults) == 1 else f"{len(faults)} cells cannot be read:\n  - {listed}")
+        elif row:
+            notes[f"{place}: left out, since no column of it is a setting or a score"] = None
     if unknown:
-        remarks[f"{name}: kept as tags: {', '.join(unknown)}"] = None
-    return Reading(tuple(results), tuple(remarks))
+        notes[f"{name}: kept as tags: {', '.join(unknown)}"] = None
+    return Reading(tuple(results), tuple(notes))
+
+
+def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, Scale]:
+    """What each accuracy's column is in; a column that could be either goes with the others of the file."""
+    written: dict[str, list[str]] = {}
+    for row in rows:
+        for column, value in row.items():
+            if _key(str(column))[1].endswith(("accuracy", "acc")):
+                values = value if isinstance(value, list) else [value]
+                written.setdefault(str(column), []).extend(
+                    str(v["value"] if isinstance(v, Mapping) and "value" in v else v) for v in values
+                )
+    found: dict[str, Scale] = {
+        column: "percent" if _PERCENT.search(column) else scale_of(texts) for column, texts in written.items()
+    }
+    whole: Scale = "percent" if set(found.values()) <= {"percent", ""} and "percent" in found.values() else ""
+    return {column: scale or whole for column, scale in found.items()}
 
 
 class _Row:
     """One run's cells, each in its place."""
 
-    def __init__(self, place: str, row: Mapping[str, Any]) -> None:
+    def __init__(self, place: str, row: Mapping[str, Any], scales: Mapping[str, Scale]) -> None:
         self.place = place
         self.params: dict[str, str] = {}
         self.scores: dict[str, Score] = {}
@@ -129,14 +223,27 @@ class _Row:
         self.tags: dict[str, str] = {}
         self.facts: dict[str, str] = {}
         self.unknown: list[str] = []
-        self.faults: list[str] = []
         self.remarks: list[str] = []
+        self.columns_left_out: list[str] = []
+        self._scales = scales
         self._columns: dict[tuple[str, str], str] = {}
         for column, value in row.items():
             if isinstance(value, list):
                 self._series(str(column), value)
             elif value is not None and str(value).strip().lower() not in ("", "null", "none", "nan"):
                 self._cell(str(column), storable(str(value)).strip())
+        self._given = dict(self.params)
+        for key in _NETWORK:
+            self.params = network(self.tags.get(key, "")) | self.params
+        for key in [key for key in self.series if key in self.scores]:  # final_test_acc beside the list test_acc
+            if self.scores[key].value == self.series[key][-1][1]:
+                del self.scores[key]
+            else:
+                del self.series[key]
+                self.remarks.append(f"the list of {key} was left out, since its final value is another")
+        start = self.params.get("use_pretrained_model")
+        if start is not None:
+            self.params.setdefault("init", "imagenet" if start == "1" else "scratch")
 
     @property
     def identity(self) -> str:
@@ -144,12 +251,15 @@ class _Row:
         for key in _ID_KEYS:
             if key in self.facts:
                 return f"id {self.facts[key]}"
-        settings = " ".join(f"{key}={value}" for key, value in sorted(self.params.items()))
+        settings = " ".join(f"{key}={value}" for key, value in sorted(self._given.items()))
         return f"{self._name()} {settings}".strip()
 
     def result(self, key: str) -> Result:
         """The run."""
         start_ms, end_ms = (self._time(words) for words in (_START, _END))
+        lasted = _DURATION.fullmatch(self.facts.get("duration", ""))
+        if start_ms is not None and end_ms is None and lasted is not None:
+            end_ms = start_ms + round(float(lasted[1]) * _SECONDS[lasted[2]] * 1000)
         return Result(
             key=key,
             place=self.place,
@@ -164,7 +274,7 @@ class _Row:
         )
 
     def _name(self) -> str:
-        return next((self.facts[key] for key in _NAME_KEYS if key in self.facts), "")
+        return next((self.facts[key] for key in _NAME_KEYS if key in self.facts), self.tags.get(_MLFLOW_NAME, ""))
 
     def _cell(self, column: str, text: str) -> None:
         where, key = self._where(column)
@@ -176,7 +286,7 @@ class _Row:
         elif where == "params":
             self.params[key] = text
         elif where == "metrics":
-            self._metric(key, text, percent=_PERCENT.sub("", column) != column)
+            self._metric(column, key, text)
         elif where == "tags":
             self.tags[key] = text
 
@@ -184,7 +294,7 @@ class _Row:
         """Which of facts, params, metrics and tags a column is for, under which key; ``""`` where under none."""
         kind, key = _key(column)
         if is_series:
-            kind = "metrics"
+            kind, key = "metrics", key if kind else _CURVES.get(key, key)
         elif kind == "" and key in _FACTS:
             kind = "facts"
         elif kind == "" and key in names.PARAMS:
@@ -195,64 +305,102 @@ class _Row:
             kind = "tags"
             self.unknown.append(column if key == column.lower() else f"{column} as {key}")
         if not key:
-            self.remarks.append(f"column {column!r} names nothing and was left out")
+            self.columns_left_out.append(f"column {column!r} names nothing and was left out")
             return "", key
-        other = self._columns.setdefault((kind, key), column)
         try:
             check_name(names.as_written(key) if kind == "metrics" else key)
         except TrackingError as error:
-            self.faults.append(f"column {column!r}: {error}")
+            self.columns_left_out.append(f"column {column[:80]!r} was left out: {error}")
             return "", key
+        other = self._columns.setdefault(("series" if is_series else kind, key), column)
         if other != column:
-            self.faults.append(f"columns {other!r} and {column!r} both mean {key}; rename or remove one")
-            return "", key
+            raise TrackingError(f"{self.place}: columns {other!r} and {column!r} both mean {key}; rename or remove one")
         return kind, key
 
     def _fact(self, key: str, text: str) -> None:
         if key == "status":
-            text = text.upper()
-            if text not in STATUSES:
-                self._fault(key, text, f"none of {', '.join(STATUSES)}")
+            status = _STATUS.get(re.sub(r"[\s_-]", "", text.lower()))
+            if status is None:
+                self._fault(key, text, "none of finished, failed, killed, running; the run counts as finished")
+                return
+            text = status
         elif key in (*_START, *_END) and _time_ms(text) is None:
             self._fault(key, text, "no time since 1970 such as 2019-05-08 or 2019-05-08T07:47Z")
+            return
+        elif key == "duration" and _DURATION.fullmatch(text) is None:
+            self.tags[key] = text
         self.facts[key] = text
 
     def _param(self, key: str, text: str) -> None:
+        wanted = names.PARAMS[key]
+        if wanted.type is bool or wanted.choices == (0, 1):
+            word = text.lower()
+            yes = word in _YES or word.startswith("imagenet")
+            if not yes and word not in (*_NO, "scratch"):
+                self._fault(key, text, "not yes or no")
+            else:
+                self.params[key] = str(yes) if wanted.type is bool else str(int(yes))
+            return
+        plain = number(text)
+        if wanted.type is not str and plain is not None and "," in text:
+            text = text.replace(",", ".")
         try:
-            value = names.parse(names.PARAMS[key], text)
+            value = names.parse(wanted, text)
             if isinstance(value, int) and abs(value) >= 2**63:
                 raise OverflowError
             self.params[key] = str(value)
         except (ValueError, OverflowError):
-            kind = {bool: "true or false", int: "a whole number", float: "a number"}[names.PARAMS[key].type]
-            self._fault(key, text, f"not {kind}")
+            self._fault(key, text, "not a whole number" if wanted.type is int else "not a number")
 
-    def _metric(self, key: str, text: str, *, percent: bool) -> None:
+    def _metric(self, column: str, key: str, text: str) -> None:
+        percent = _PERCENT.search(column) is not None
         if key.endswith("accuracy"):
-            self.scores[key] = read_score(text, percent=percent)
+            self.scores |= read_scores(key, text, percent=percent, others=self._scales.get(column, ""))
         elif text.lower() in MISSING:
             self.scores[key] = Score(text, None)
         else:
-            try:
-                self.scores[key] = Score(text, float(text))
-            except ValueError:
+            value = number(text)
+            if value is None and text.lower().lstrip("+-") in ("inf", "infinity"):
+                self._fault(key, text, "not finite")
+            elif value is None:
                 self._fault(key, text, "not a number")
+            else:
+                self.scores[key] = Score(text, value)
 
     def _series(self, column: str, values: list[Any]) -> None:
+        points = [v if isinstance(v, Mapping) else {"step": n, "value": v} for n, v in enumerate(values, start=1)]
+        try:
+            read = [
+                (int(p["step"]), float(str(p["value"]).replace(",", "."))) for p in points if p["value"] is not None
+            ]
+        except (TypeError, ValueError, KeyError, OverflowError):
+            self.columns_left_out.append(f"{column} was left out: it is not a list of numbers, one an epoch")
+            return
         where, key = self._where(column, is_series=True)
         if not where:
             return
-        try:
-            self.series[key] = [(n, float(v)) for n, v in enumerate(values, start=1) if v is not None]
-        except (TypeError, ValueError):
-            self._fault(key, str(values)[:40], "not a list of numbers")
+        top = 1.0
+        if key.endswith("accuracy") and self._scales.get(column) == "percent":
+            top = 100.0
+            self.remarks.append(f"{key} was read as percent")
+        bad = [
+            step
+            for step, value in read
+            if not math.isfinite(value) or key.endswith("accuracy") and not 0 <= value <= top
+        ]
+        if bad:
+            listed = ", ".join(map(str, bad[:10]))
+            self.remarks.append(f"{key} is not a possible number after epoch {listed}; left out there")
+        self.series[key] = [(s, float(f"{v / top:.12g}") if top > 1 else v) for s, v in read if s not in set(bad)]
+        if not self.series[key]:
+            del self.series[key]
 
     def _time(self, words: Iterable[str]) -> int | None:
         text = next((self.facts[key] for key in words if key in self.facts), None)
         return None if text is None else _time_ms(text)
 
     def _fault(self, key: str, text: str, why: str) -> None:
-        self.faults.append(f"{self.place}: {key} {text!r} is {why}")
+        self.remarks.append(f"{key} {text[:80]!r} was left out: it is {why}")
 
 
 def _key(column: str) -> tuple[str, str]:
@@ -271,20 +419,36 @@ def _key(column: str) -> tuple[str, str]:
     return kind.strip().lower(), key
 
 
+def is_score(column: str) -> bool:
+    """Whether a column's head names a metric of the vocabulary."""
+    return _is_metric(_key(column)[1])
+
+
+def is_start(column: str) -> bool:
+    """Whether a column's head names the initial weights."""
+    return _key(column)[1] in ("init", "use_pretrained_model")
+
+
 def _is_metric(key: str) -> bool:
     return ("metric", key) in names.ALL or _METRIC.fullmatch(key) is not None
 
 
 def _time_ms(text: str) -> int | None:
-    """An ISO time as milliseconds since 1970 (UTC where it says nothing else), or such a number as it is.
+    """A time as people and programs write it, in milliseconds since 1970 (UTC where it says nothing else).
 
     None for what is neither, or before 1970: MLflow's times begin there.
     """
     if re.fullmatch(r"[0-9]{12,15}", text):
         return int(text)
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+    moment = None
+    if re.fullmatch(r"[0-9]{9,10}(\.[0-9]+)?", text):
+        moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=float(text))
+    for form in ("", *_TIME_FORMS):
+        if moment is None:
+            with suppress(ValueError):
+                iso = text.replace("Z", "+00:00")
+                moment = datetime.strptime(text, form) if form else datetime.fromisoformat(iso)
+    if moment is None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

@@ -6,8 +6,10 @@ place in the file, so that importing twice makes one run and an edited file brin
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from tracking.store import connection
 if TYPE_CHECKING:
     from tracking.store import Store
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")  # a text has none
 _MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
 
 
@@ -42,30 +45,45 @@ class Imported:
 
 
 def read_file(path: Path) -> Reading:
-    """The runs of a file, by its suffix: ``.csv`` ``.tsv``, ``.json`` ``.jsonl``, anything else is notes.
+    """The runs of a file, by its suffix: ``.csv`` ``.tsv``, ``.json`` ``.jsonl``, else notes, or a table by its head.
 
-    Raises TrackingError with every line that cannot be understood.
+    Raises TrackingError where nothing of it can be understood, with every line that cannot.
     """
-    from tracking.importers import notes, tables
+    from tracking.importers import json_files, notes, tables
 
     try:
-        text = storable(path.read_text(encoding="utf-8-sig"))
+        data = path.read_bytes()
         changed_ms = path.stat().st_mtime_ns // 1_000_000
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}; give a file of notes, CSV or JSON") from error
-    except UnicodeDecodeError as error:
-        raise TrackingError(f"{path} is not UTF-8 text ({error}); save it as such") from error
+    text, remarks = _text(data, path)
     name, suffix = storable(path.name), path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv") or (suffix not in (".json", ".jsonl") and tables.is_table(text)):
         reading = tables.read_csv(text, name)
     elif suffix in (".json", ".jsonl"):
-        reading = tables.read_json(text, name, lines=suffix == ".jsonl")
+        reading = json_files.read_json(text, name, lines=suffix == ".jsonl")
     else:
         reading = notes.read_notes(text, name)
+    remarks += reading.remarks
     if not reading.results:
-        remarks = "; ".join(reading.remarks)
-        raise TrackingError(f"{path} holds no run that could be read{f' ({remarks})' if remarks else ''}")
-    return Reading(tuple(_dated(result, changed_ms) for result in reading.results), reading.remarks)
+        listed = "".join(f"\n  - {remark}" for remark in remarks)
+        raise TrackingError(f"{path} holds no run that could be read{':' if remarks else ''}{listed}")
+    return Reading(tuple(_dated(result, changed_ms) for result in reading.results), remarks)
+
+
+def _text(data: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
+    """The file's text, in UTF-8, UTF-16 with a mark (Excel's "Unicode text") or else Windows' Western European."""
+    if data[:4] == b"PK\x03\x04":
+        raise TrackingError(f"{path} is a workbook or another zip archive; save the sheet as CSV UTF-8")
+    try:
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        return storable(data.decode(encoding)), ()
+    except UnicodeDecodeError as error:
+        with suppress(UnicodeDecodeError):
+            text = data.decode("cp1252")
+            if encoding != "utf-16" and not _CONTROLS.search(text):
+                return text, (f"{storable(path.name)}: not UTF-8, so it was read as Windows-1252",)
+        raise TrackingError(f"{path} is not UTF-8 text ({error}); save it as such") from error
 
 
 def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Iterator[Imported]:

@@ -15,7 +15,6 @@ import pytest
 from tests.support import ROOT
 from tests.support.stores import Stopped, StoppingStore, make_store
 from tracking.__main__ import main
-from tracking.errors import TrackingError
 from tracking.importers import to_journal
 from tracking.importers.result import read_score
 from tracking.journal import Journal
@@ -351,7 +350,7 @@ def test_one_bad_file_of_several_leaves_nothing(
     store: Store, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _file(workdir / "notes.txt", NOTES)
-    _file(workdir / "bad.csv", "name,epochs,seed\na,3,many\n")
+    _file(workdir / "bad.csv", "name,colour,seed\na,blue,many\n")
     assert main(["import", "notes.txt", "bad.csv"]) == 2
     assert not store.journals.exists() and not list(store.runs())
     (workdir / "again").mkdir()
@@ -398,26 +397,46 @@ def test_a_header_becomes_a_key_that_mlflow_takes(
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.csv", "../x,epochs\n1,3\n", "column '../x'"),
-        ("a.csv", f"{'x' * 251},epochs\n1,3\n", "cannot be a name"),
-        ("a.csv", f"metrics.{'x' * 245},epochs\n1,3\n", "cannot be a name"),
         ("a.csv", "Test Acc (%),test_accuracy,epochs\n97.5,0.975,3\n", "'Test Acc (%)' and 'test_accuracy' both mean"),
-        ("a.csv", "acc,acc,epochs\n1,2,3\n", "the header has 'acc' twice"),
-        ("a.csv", "epochs,test_acc\n1e30,0.5\n", "epochs '1e30' is not a whole number"),
-        ("a.csv", "epochs,test_acc,date\n3,0.5,1969-12-31\n", "no time since 1970"),
-        ("a.csv", "epochs,test_acc,date\n3,0.5,99999999999999999999\n", "no time since 1970"),
         ("a.csv", f"epochs,test_acc,note\n3,0.5,{'x' * 200_000}\n", "field larger than field limit"),
         ("a.csv", "epochs,test_acc,status\n3,0.5,running\n", "a.csv, line 2: left out"),
-        ("a.json", '{"epochs": 3, "..": [0.5]}', "column '..'"),
+        ("a.csv", "epochs,seed\n1e30,many\n", "epochs '1e30' was left out: it is not a whole number"),
     ],
 )
-def test_what_mlflow_would_refuse_is_refused_before_anything_is_written(
+def test_what_holds_no_run_is_refused_before_anything_is_written(
     store: Store, workdir: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, said: str
 ) -> None:
     _file(workdir / name, text)
     assert main(["import", name]) == 2
     assert said in capsys.readouterr().err
     assert not store.journals.exists() and not list(store.runs())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "../x,epochs,test_acc\n1,3,0.5\n", "a.csv: column '../x' was left out"),
+        ("a.csv", f"{'x' * 251},epochs,test_acc\n1,3,0.5\n", "cannot be a name"),
+        ("a.csv", f"metrics.{'x' * 245},epochs,test_acc\n1,3,0.5\n", "cannot be a name"),
+        ("a.csv", "acc,acc,epochs,test_acc\n1,2,3,0.5\n", "the header has 'acc' twice; the first counts"),
+        ("a.csv", "seed,epochs,test_acc\n1e30,3,0.5\n", "line 2: seed '1e30' was left out: it is not a whole number"),
+        ("a.csv", "epochs,test_acc,date\n3,0.5,1969-12-31\n", "no time since 1970"),
+        ("a.csv", "epochs,test_acc,date\n3,0.5,99999999999999999999\n", "no time since 1970"),
+        ("a.csv", "epochs,test_acc\n3,0.5\n4,0,6\n", "a.csv, line 3: left out, since it has more cells"),
+        ("a.csv", "epochs,test_acc,status\n3,0.5,done\n4,0.6,odd\n", "status 'odd' was left out"),
+        ("a.csv", "epochs,test_acc,test_loss\n3,0.5,inf\n", "test_loss 'inf' was left out: it is not finite"),
+        ("a.json", '{"epochs": 3, "test_acc": 0.5, "..": [0.5]}', "column '..' was left out"),
+        ("a.json", '{"epochs": 3, "test_acc": 0.5, "classes": ["a", "b"]}', "a.json: classes was left out"),
+    ],
+)
+def test_one_bad_cell_costs_that_cell(
+    store: Store, workdir: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, said: str
+) -> None:
+    _file(workdir / name, text)
+    assert main(["import", name]) == 0
+    assert said in capsys.readouterr().err
+    run = next(run for run in store.runs() if run.data.params["epochs"] == "3")
+    assert run.data.metrics == {"test_accuracy": 0.5} and run.info.status == "FINISHED"
 
 
 def test_odd_values_end_in_a_finished_run(store: Store, workdir: Path) -> None:
@@ -464,7 +483,11 @@ def test_notes_in_other_words(tmp_path: Path) -> None:
     }
     assert [r.scores["test_accuracy"].value for r in again] == [0.5, 0.6]
     assert len({r.journal_id for r in reading.results}) == 3
-    assert reading.remarks == ("log.md: lines 1 and 8 to 10 hold no result and were left out",)
+    assert reading.remarks == (
+        "log.md, line 8: 'test: 0.87' was left out: a second test_accuracy of"
+        " 'ResNet-50 batch size 64, lr=0.05, adam, 12 epochs, seed 3'",
+        "log.md: lines 1 and 9 to 10 hold no result and were left out",
+    )
 
 
 CSV = """run_name,Layers,Epochs,lr,Val Acc,metrics.test_accuracy,cost_usd,status,date,colour
@@ -502,19 +525,13 @@ def test_semicolons_and_tabs_separate_as_well(tmp_path: Path) -> None:
 
 
 def test_every_unreadable_cell_is_named(tmp_path: Path) -> None:
-    path = _file(tmp_path / "runs.csv", "name,epochs,seed,status,test_loss,date\na,many,1.5,DONE,low,soon\n")
-    with pytest.raises(TrackingError) as caught:
-        to_journal.read_file(path)
-    text = str(caught.value)
-    assert text.startswith("5 cells cannot be read")
-    for said in (
-        "epochs 'many' is not a whole number",
-        "seed '1.5'",
-        "status 'DONE' is none of",
-        "test_loss 'low'",
-        "date 'soon'",
-    ):
-        assert f"runs.csv, line 2: {said}" in text
+    text = "name,epochs,seed,status,test_loss,date,test_acc\na,many,1.5,ODD,low,soon,0.5\n"
+    reading = to_journal.read_file(_file(tmp_path / "runs.csv", text))
+    (result,) = reading.results
+    assert (dict(result.params), result.status) == ({}, "FINISHED")
+    assert {k: s.value for k, s in result.scores.items()} == {"test_accuracy": 0.5}
+    for said in ("epochs 'many'", "seed '1.5'", "status 'ODD'", "test_loss 'low'", "date 'soon'"):
+        assert any(remark.startswith(f"runs.csv, line 2: {said} was left out") for remark in reading.remarks)
 
 
 def test_json_of_several_forms(store: Store, workdir: Path) -> None:
@@ -551,6 +568,7 @@ def test_an_id_keeps_a_row_the_same_run_when_its_settings_are_corrected(tmp_path
         ("a.txt", "dear diary\n", "holds no run that could be read"),
         ("a.csv", "", "holds no run"),
         ("a.csv", "name,epochs\na,1,2\n", "more cells than the header has columns"),
+        ("a.xlsx", "PK\x03\x04", "is a workbook"),
         ("a.json", "{", "is not JSON"),
         ("a.json", "[1]", "a list of objects is expected"),
     ],
