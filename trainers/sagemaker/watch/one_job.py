@@ -24,8 +24,8 @@ from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.job import ledger, phases
 from trainers.sagemaker.job.submit import send_when_possible
-from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch import end as watch_end
+from trainers.sagemaker.watch import reasons
 from trainers.sagemaker.watch.end import STATE_FILE
 from trainers.sagemaker.watch.events import EventLog
 from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
@@ -162,7 +162,7 @@ class JobWatch:
         """End the run of a job that AWS will not have as it is; False where sending it later may help."""
         advice = ""
         if isinstance(error, QuotaReached) and error.is_hopeless:
-            kind, advice = "quota", failures.classify(f"ResourceLimitExceeded {error}").advice
+            kind, advice = "quota", reasons.classify(f"ResourceLimitExceeded {error}").advice
         elif isinstance(error, NotAllowed) and not error.has_expired:
             kind = "permission"
         elif isinstance(error, (Rejected, NotFound)):
@@ -292,7 +292,7 @@ class JobWatch:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
         model_uri = watch_end.model_uri(self.aws, self.description)
-        failure = failures.failure_of(end, has_model=bool(model_uri))
+        failure = reasons.failure_of(end, has_model=bool(model_uri))
         price = watch_end.price_of(self.entry, self.description)
         cost = None if price is None else pricing.job_cost(self.description, price)
         billable = self.description.get("BillableTimeInSeconds")
