@@ -292,6 +292,10 @@ def test_without_leave_to_read_the_log_the_job_is_still_watched(fake: FakeSageMa
     (outcome,) = watch_many([entry], aws=door(fake), listener=heard)
     assert outcome is not None and outcome.state == "finished" and outcome.billable_s == 266
     assert sum("The log cannot be read" in text for text in heard.said) == 1
+    # What SageMaker itself read from the log: the last scores, of no known epoch.
+    last = fake.job(entry.name).truth[-1]
+    assert metrics(entry.directory, names.TRAIN_ACCURACY) == [(0, last[1])]
+    assert metrics(entry.directory, names.VALIDATION_ACCURACY) == [(0, last[2])]
 
 
 def test_without_leave_to_look_at_all_it_says_so(fake: FakeSageMaker, tmp_path: Path) -> None:
