@@ -83,8 +83,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     (
         r"(?:cannot|can't|unable to|failed to|could not|error) ?(?:pull|find|fetch|download)\w*.{0,20}"
         r"(?:algorithm container|image|container)|Cannot(?:Pull|Start|Create)Container|ImagePull|pulling image"
-        r"|manifest unknown|manifest for .{0,200}not found|image.{0,200}(?:does not exist|not found|is invalid)"
-        r"|ecr:\w+|for repository:"
+        r"|manifest unknown|manifest for .{0,200}not found|image '[^']*\.ecr\.|ECR image|requested image"
+        r"|the image does not exist|ecr:\w+|for repository:"
         r"|(?:repository|registry).{0,120}(?:not found|does not exist|does not grant)|exec format error"
         r"|executable file not found",
         Failure(
@@ -118,7 +118,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("data", f"There is nothing under the S3 path of a channel. Check the path; {_PREFLIGHT}"),
     ),
     (
-        r"access ?denied|\bforbidden\b|\b403\b|not authorized|permissions? (?:on|for|to) |has s3:|kms:\w+|KMS key"
+        r"access ?denied|\(403\)|403 Forbidden|status ?code:? 403|not authorized|permissions? (?:on|for|to) "
+        r"|has s3:|kms:\w+|KMS key"
         r"|customer master key|NotAuthorized|UnauthorizedOperation|InvalidAccessKeyId|SignatureDoesNotMatch",
         Failure(
             "permission",
@@ -163,7 +164,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"required property|(?:channel|data configuration).{0,60}(?:missing|required|not (?:found|specified|provided))"
-        r"|(?:missing|required|no) (?:input |data )?channels?\b|/opt/ml/input/data",
+        r"|(?:missing|required|no) (?:input |data )?channels?\b"
+        r"|(?:no such file|not found|no \w* ?files?|missing|empty).{0,80}/opt/ml/input/data",
         Failure("data", f"A channel that is needed is missing, or empty. {_PREFLIGHT}"),
     ),
     (
@@ -179,11 +181,13 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("settings", "A setting is not one that the algorithm takes. `--dry-run` names it."),
     ),
     (
-        r"NoSuchKey|NoSuchBucket|data download failed|failed to download data|\(404\)|content-?type|delimiter"
-        r"|first ?line|S3 (?:prefix|key|uri|url)|manifest|no files? found|BadData|input data|(?:data|file) format"
+        r"NoSuchKey|NoSuchBucket|data download failed|failed to download data|\(404\)|content-?type"
+        r"|determine delimiter|in first ?line|S3 (?:prefix|key|uri|url)|manifest file|augmented manifest|no \w* ?files? found"
+        r"|BadData|input data|(?:data|file) format"
         r"|(?:image|label|rec|lst|csv) files?.{0,40}(?:invalid|not found|missing|empty|corrupt)"
         r"|cannot identify image file|bucket .{0,80}does not exist|could not find .{0,40}s3://"
-        r"|(?:pars|decod|load|read)(?:e|ing)? (?:the )?(?:data|image|file|csv|json|libsvm|payload|record|annotation)",
+        r"|(?:cannot|unable to|could not|failed to|error (?:when|while)) ?(?:pars|decod|load|read)(?:e|ing)? (?:the )?"
+        r"(?:data|image|csv|json|libsvm|payload|record|annotation)|specified channel|in the file\. ContentType",
         Failure("data", f"What the job was to read is not there, or not what was announced. Check it; {_PREFLIGHT}"),
     ),
     (
