@@ -182,8 +182,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"NoSuchKey|NoSuchBucket|data download failed|failed to download data|\(404\)|content-?type"
-        r"|determine delimiter|in first ?line|S3 (?:prefix|key|uri|url)|manifest file|augmented manifest|no \w* ?files? found"
-        r"|BadData|input data|(?:data|file) format"
+        r"|determine delimiter|in first ?line|S3 (?:prefix|key|uri|url)|manifest file|augmented manifest"
+        r"|no \w* ?files? found|BadData|input data|(?:data|file) format"
         r"|(?:image|label|rec|lst|csv) files?.{0,40}(?:invalid|not found|missing|empty|corrupt)"
         r"|cannot identify image file|bucket .{0,80}does not exist|could not find .{0,40}s3://"
         r"|(?:cannot|unable to|could not|failed to|error (?:when|while)) ?(?:pars|decod|load|read)(?:e|ing)? (?:the )?"
