@@ -50,6 +50,7 @@ def findings(
         *_scales(finished, ask),
         *_no_better(table, ask, baselines),
         *_flagged(runs),
+        *_several_labels(finished),
         *_unreadable(runs),
         *_digests(finished),
         *_pictures(finished),
@@ -144,6 +145,13 @@ def _flagged(runs: pd.DataFrame) -> list[Finding]:
         for run, said in zip(runs["run_id"], flagged, strict=True)
         if isinstance(said, str)
     ]
+
+
+def _several_labels(finished: pd.DataFrame) -> list[Finding]:
+    """Accuracies that are shares of labels, beside those of pictures."""
+    several = tuple(finished.loc[column(finished, "params.multi_label") == 1, "run_id"])
+    said = "several labels a picture: accuracies count labels, not pictures, and do not compare with others."
+    return [Finding(said, several)] if several else []
 
 
 def _unreadable(runs: pd.DataFrame) -> list[Finding]:

@@ -469,3 +469,14 @@ def test_a_table_is_as_long_as_its_columns(full: tuple[Filler, dict[str, list[st
     for block in page.document(reports.leaderboard(full[0].uri).board).blocks:
         if isinstance(block, Table):
             assert {len(c.cells) for c in block.columns} == {block.num_rows}
+
+
+def test_an_accuracy_of_labels_is_marked_as_one(tmp_path: Path) -> None:
+    filler = new_store(tmp_path)
+    several = trained(20)
+    several["params"] |= {"multi_label": "1"}
+    run_id = filler.run(**several)
+    filler.run(**trained(32))
+    assert f"- `{run_id[:8]}`: Several labels a picture: accuracies count labels" in reports.leaderboard_text(
+        filler.uri
+    )

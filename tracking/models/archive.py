@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from tracking.errors import ModelError
@@ -34,6 +34,15 @@ MAX_BYTES = 16 * 2**30  # of all members, wanted or not: they must be unpacked t
 _PARAMS = re.compile(r"(.+)-(\d{4,})\.params")
 _SEVERAL_LABELS = "LogisticRegressionOutput"
 _SYMBOL_SUFFIX, _SHAPES = "-symbol.json", "model-shapes.json"
+_MOST_GZIPS, _START = 2, 64
+_STARTS = {
+    b"<?xml": "an XML page, such as the error that S3 answers with: fetch it again with leave to read it",
+    b"<html": "an HTML page, such as a login or an error",
+    b"<!doctype": "an HTML page, such as a login or an error",
+    b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` fetches the file)",
+    b"pk\x03\x04": "a zip (unpack it and name the folder)",
+    b"{": "JSON",
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,19 @@ def is_archive(source: Any) -> bool:
     if not isinstance(source, (str, Path)):
         return False
     path = Path(source)
-    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or any(path.glob(f"*{_SYMBOL_SUFFIX}"))
+    if path.is_dir():
+        return any(_folder_home(path).glob(f"*{_SYMBOL_SUFFIX}"))
+    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or _starts_as_one(path)
+
+
+def _starts_as_one(path: Path) -> bool:
+    """Whether a file of any name (``model.tar.gz.1``, ``model``) is gzipped or a tar."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(262)
+    except OSError:
+        return False
+    return start[:2] == b"\x1f\x8b" or start[257:] == b"ustar"
 
 
 Member = tuple[str, int, IO[bytes]]
@@ -142,14 +163,32 @@ def _members(source: Path) -> Iterator[Iterator[Member]]:
         return
     try:
         with open(source, "rb") as file, ExitStack() as opened:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            content = _Bounded(cast(IO[bytes], opened.enter_context(gzip.open(file))) if packed else file)
-            yield _of_tar(opened.enter_context(tarfile.open(fileobj=cast(Any, content), mode="r:")), source)
-    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+            content: IO[bytes] = file
+            for _ in range(_MOST_GZIPS):  # some tools compress what is compressed
+                packed = content.read(2) == b"\x1f\x8b"
+                content.seek(0)
+                if not packed:
+                    break
+                content = cast(IO[bytes], opened.enter_context(gzip.open(content)))
+            _check_start(content.read(_START), source)
+            content.seek(0)
+            tar = tarfile.open(fileobj=cast(Any, _Bounded(content)), mode="r:")
+            yield _of_tar(opened.enter_context(tar), source)
+    except EOFError as error:
+        raise ModelError(f"{source} is cut short: the download or copy did not end. Fetch it again.") from error
+    except (tarfile.TarError, OSError, ValueError, zlib.error) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{source} cannot be read as a model archive ({type(error).__name__}: {error}).") from error
+
+
+def _check_start(start: bytes, source: Path) -> None:
+    """Raise ModelError for what is clearly no tar, by its name."""
+    kind = next((kind for mark, kind in _STARTS.items() if start.lstrip().lower().startswith(mark)), None)
+    if not start:
+        kind = "an empty file"
+    if kind is not None:
+        raise ModelError(f"{source} is {kind}, no model archive (a tar of the job's files, mostly gzipped).")
 
 
 class _Bounded:
@@ -182,6 +221,7 @@ def plain_members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, tar
 
 
 def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
+    found: dict[PurePosixPath, tarfile.TarInfo] = {}
     total = 0
     for number, (name, member) in enumerate(plain_members(tar, source)):
         if number >= MAX_MEMBERS:
@@ -189,15 +229,42 @@ def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
         total += member.size
         if total > MAX_BYTES:
             raise ModelError(f"{source} unpacks to more than {MAX_BYTES:,} bytes; no such model is known.")
-        if member.isfile() and "/" not in name and not member.issparse():
+        path = PurePosixPath(name)
+        if member.isfile() and not member.issparse() and not _is_aside(path):
+            found[path] = member
+    home = _home(list(found), source)
+    for path, member in found.items():
+        if path.parent == home:
             content = tar.extractfile(member)
             assert content is not None
-            yield name, member.size, content
+            yield path.name, member.size, content
+
+
+def _home(paths: list[PurePosixPath], source: Path) -> PurePosixPath:
+    """The folder that the model is in: the top, or where an archive was packed with its folder, that one."""
+    if not paths:
+        raise ModelError(f"{source} is empty: the job left no model in it.")
+    homes = {path.parent for path in paths if path.name.endswith(_SYMBOL_SUFFIX)}
+    if len(homes) > 1 and PurePosixPath() not in homes:
+        there = ", ".join(sorted(f"{home}/" for home in homes)[:5])
+        raise ModelError(f"{source} holds several models ({there}); pack the files of one of them.")
+    return homes.pop() if len(homes) == 1 else PurePosixPath()
+
+
+def _is_aside(path: PurePosixPath) -> bool:
+    """Whether a Mac put this beside a file (its attributes) when it packed the archive."""
+    return path.name.startswith("._") or path.parts[0] == "__MACOSX"
+
+
+def _folder_home(folder: Path) -> Path:
+    """As ``_home``, of an unpacked archive: the folder, or the one folder in it that has a graph."""
+    inner = {path.parent for path in folder.glob(f"*/*{_SYMBOL_SUFFIX}")}
+    return inner.pop() if len(inner) == 1 and not any(folder.glob(f"*{_SYMBOL_SUFFIX}")) else folder
 
 
 def _of_folder(folder: Path) -> Iterator[Member]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file():
+    for path in sorted(_folder_home(folder).iterdir()):
+        if path.is_file() and not _is_aside(PurePosixPath(path.name)):
             with open(path, "rb") as file:
                 yield path.name, path.stat().st_size, file
 
@@ -222,7 +289,10 @@ def _choose(epochs: dict[int, str], epoch: int | None, best_epoch: int | None, s
     if epoch is None:
         epoch = next(iter(epochs)) if len(epochs) == 1 else best_epoch
     if epoch is None:
-        raise ModelError(f"{source} holds the weights of the epochs {there}; say which, the job's log names the best.")
+        raise ModelError(
+            f"{source} holds the weights of the epochs {there}; say which, such as `--epoch {max(epochs)}` (in Python"
+            " epoch=…); the job's log names the best."
+        )
     if epoch not in epochs:
         raise ModelError(f"{source} has no weights of epoch {epoch}; there are: {there}.")
     return epoch

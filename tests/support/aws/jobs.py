@@ -31,6 +31,8 @@ class Plan:
     epoch_s: float = 60.0
     uploading_s: float = 15.0
     log_lag_s: float = 5.0  # from printing a line to finding it in CloudWatch
+    keeper: int = 1  # of several machines, the one that saves; the others print scores of their own
+    second_lag_s: float = 0.0  # how much later the other machines' streams are found
     fails_in: str = ""  # Starting, Downloading or Training
     failure: str = ""
     fails_after_epochs: int = 1
@@ -152,7 +154,12 @@ class Job:
         validation = round(train - 0.02 * (1 + number % 3), 6)
         best = max((v for _, _, v in self.truth), default=-1.0)
         self.truth.append((number + 1, train, validation))
-        self.print(builtin.epoch(number, train, validation, validation > best, self.plan.epoch_s, now), now)
+        machines = self.request["ResourceConfig"].get("InstanceCount", 1)
+        for machine in range(1, machines + 1):
+            keeps = machine == self.plan.keeper
+            score = validation if keeps else round(validation - 0.01, 6)
+            is_best = keeps and validation > best
+            self.print(builtin.epoch(number, train, score, is_best, self.plan.epoch_s, now), now, machine)
 
     def _fail_in_training(self, now: float) -> None:
         self.print([f"{builtin.stamp(now, 'ERROR')} Customer Error: {self.plan.failure}"], now)
@@ -229,11 +236,14 @@ class Job:
         self.transitions[-1]["EndTime"] = now
         self.ended_at = now
 
-    def print(self, lines: list[str], now: float) -> None:
-        """Put lines on the container's standard output."""
+    def print(self, lines: list[str], now: float, machine: int = 1) -> None:
+        """Put lines on a container's standard output."""
         if not self._stream:
             self._stream = f"{self.name}/algo-1-{int(now)}"
-        self.printed += [(now + self.plan.log_lag_s, now, self._stream, line) for line in lines]
+        stream, lag_s = self._stream, self.plan.log_lag_s
+        if machine > 1:
+            stream, lag_s = stream.replace("/algo-1-", f"/algo-{machine}-"), lag_s + self.plan.second_lag_s
+        self.printed += [(now + lag_s, now, stream, line) for line in lines]
 
     def _flush(self, now: float) -> None:
         ready = [entry for entry in self.printed if entry[0] <= now]

@@ -207,6 +207,69 @@ def test_a_folder_of_the_same_files_does_as_well(tmp_path: Path) -> None:
     assert model_archive.take_out(tmp_path / "job", tmp_path / "out").epoch == 13
 
 
+def _aside(files: dict[str, bytes]) -> dict[str, bytes]:
+    """With what a Mac packs beside each file."""
+    return {f"._{name}": b"\x00\x05\x16\x07" + bytes(200) for name in files} | files
+
+
+def _within(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{folder}/{name}": content for name, content in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.tar.gz", _aside),
+        ("model.tar.gz", lambda files: _within("model", _aside(files)) | _within("__MACOSX/model", files)),
+        ("model.tar.gz", lambda files: _within("./opt/ml/model", files) | {"README.md": b"mine"}),
+        ("model.tar.gz.1", dict),
+        ("download", dict),
+    ],
+)
+def test_an_archive_as_people_pack_it_is_read(name: str, change: Any, tmp_path: Path) -> None:
+    path = archive(tmp_path / name, change(builtin_files(tmp_path)))
+    assert model_archive.is_archive(path) and model_archive.epochs(path) == [13]
+    assert model_archive.take_out(path, tmp_path / "out").image_shape == (3, 8, 8)
+
+
+def test_an_archive_that_was_compressed_twice_or_unpacked_is_read(tmp_path: Path) -> None:
+    path = archive(tmp_path / "model.tar.gz", _within("model", builtin_files(tmp_path)))
+    with tarfile.open(path) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    for one in (path, tmp_path / "unpacked"):
+        assert model_archive.is_archive(one)
+        assert model_archive.take_out(one, tmp_path / "out").epoch == 13
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML page, such as the error that S3"),
+        (b"\n<!DOCTYPE html><html>", "HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"PK\x03\x04rest of a zip", "a zip"),
+        (b"", "an empty file"),
+    ],
+)
+def test_what_is_no_archive_is_called_by_its_name(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "model.tar.gz").write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        model_archive.take_out(tmp_path / "model.tar.gz", tmp_path / "out")
+
+
+def test_an_archive_of_nothing_of_half_or_of_several_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is empty: the job left no model"):
+        model_archive.image_shape(archive(tmp_path / "model.tar.gz", {}))
+    files = builtin_files(tmp_path)
+    path = archive(tmp_path / "model.tar.gz", files)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelError, match="cut short"):
+        model_archive.take_out(path, tmp_path / "out")
+    with pytest.raises(ModelError, match=r"several models \(a/, b/\)"):
+        model_archive.epochs(archive(tmp_path / "model.tar.gz", _within("a", files) | _within("b", files)))
+
+
 def test_among_several_epochs_one_must_be_chosen(tmp_path: Path) -> None:
     path = archive(tmp_path / "model.tar.gz", builtin_files(tmp_path, epochs=(5, 10, 1234)))
     with pytest.raises(ModelError, match="epochs 5, 10, 1234"):

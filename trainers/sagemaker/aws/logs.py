@@ -26,6 +26,11 @@ class Line:
     stream: str
     text: str
 
+    @property
+    def machine(self) -> str:
+        """The machine that printed it: ``algo-1`` of the stream ``job/algo-1-1568000000``."""
+        return self.stream.rpartition("/")[2].rpartition("-")[0]
+
 
 class LogReader:
     """Reads on where ``state`` (``{"streams": {name: {"token", "read"}}}``) left off; ``state`` grows in place."""
@@ -34,6 +39,11 @@ class LogReader:
         self._aws, self._job, self._state = aws, job_name, state
         self._state.setdefault("streams", {})
         self._looked_s = float("-inf")
+
+    @property
+    def num_streams(self) -> int:
+        """How many streams were found so far."""
+        return len(self._state["streams"])
 
     def read(self, *, expected: int = 1, drain: bool = False, patience_s: float | None = 20.0) -> Iterator[list[Line]]:
         """Yield pages of new lines; a page counts as read once the next is asked for or the iteration ends.
@@ -47,8 +57,8 @@ class LogReader:
 
     def _find_streams(self, expected: int, drain: bool, patience_s: float | None) -> None:
         known, now = self._state["streams"], self._aws.clock.now()
-        enough = len(known) >= expected and not drain
-        if enough or (known and now - self._looked_s < _LOOK_FOR_STREAMS_S):
+        # At the end it counts: a stream may appear with the last lines only.
+        if not drain and (len(known) >= expected or (known and now - self._looked_s < _LOOK_FOR_STREAMS_S)):
             return
         self._looked_s = now
         try:

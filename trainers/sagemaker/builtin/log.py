@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tracking import names
 
-_EPOCH = re.compile(r"Epoch\[(\d+)\] (Train|Validation)-(\w+)=([-+0-9.eE]+|nan)")
+# Terminal colours, also as CloudWatch writes them, and where a copy lost the escape itself.
+_COLOUR = re.compile(r"(?:\x1b|#033|\\x1b|\\033)?\[\d{0,3}(?:;\d{1,3})*m")
+_STAMP = re.compile(r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d [A-Z]+ \d+\]")
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf)\b"
+_GAP = r"(?:\t| {2,})"
+_EPOCH = re.compile(rf"Epoch\[(\d+)\] (Train|Validation)-([\w.-]+)=({_NUMBER})", re.IGNORECASE)
 _BATCH = re.compile(
-    r"Epoch\[(\d+)\] Batch \[(\d+)\](?:\t|#011)Speed: ([\d.]+) samples/sec((?:(?:\t|#011)[\w-]+=[\d.]+)*)"
+    rf"Epoch\[(\d+)\] Batch \[(?:\d+-)?(\d+)\]{_GAP}Speed: ({_NUMBER}) samples/sec((?:{_GAP}[\w.-]+={_NUMBER})*)"
 )
-_TIME = re.compile(r"Epoch\[(\d+)\] Time cost=([\d.]+)")
-_BEST = re.compile(r"Storing the best model with validation accuracy: ([\d.]+)")
+_TIME = re.compile(r"Epoch\[(\d+)\] Time cost=(\d+(?:\.\d+)?)")
+_BEST = re.compile(rf"Storing the best model with validation accuracy: ({_NUMBER})")
 _SAVED = re.compile(r'Saved checkpoint to "(?:[^"]*/)?(image-classification-(\d{4,})\.params)"')
-_FINAL = re.compile(r"Final configuration: (\{.*\})\s*$")
+_FINAL = re.compile(r"Final configuration: (\{.*\})")
+_PARAMETER = re.compile(r"([a-z][\w ]*): (\S+)")
 _ERROR = re.compile(r"\b((?:Customer|Client|Algorithm|Input) ?Error: .*)")
-_METRICS = {
-    ("Train", "accuracy"): names.TRAIN_ACCURACY,
-    ("Validation", "accuracy"): names.VALIDATION_ACCURACY,
-    ("Train", "cross-entropy"): names.TRAIN_LOSS,
-    ("Validation", "cross-entropy"): names.VALIDATION_LOSS,
-}
+_WORDS = {"cross_entropy": "loss", "nll_loss": "loss"}
 
 
-def log_events(line: str) -> dict[str, Any] | None:
-    """What a log line says, or None. Epochs count from 1, as everywhere in this project (the log's own from 0).
+def log_events(line: str) -> Iterator[dict[str, Any]]:
+    """What a log line says; several things where messages were glued together. Epochs count from 1, as everywhere in
+    this project (the log's own from 0).
 
-    ``metric`` is a journal event but for its time. The others inform: ``progress`` (epoch, batch, images_per_s,
-    values), ``best`` (validation_accuracy of the epoch just reported), ``checkpoint`` (epoch, file), ``configuration``
-    (values, as text) and ``error`` (text).
+    ``metric`` is a journal event but for its time. The others inform: ``progress`` (epoch, batch, images_per_s where
+    it is a number, values), ``best`` (validation_accuracy of the epoch just reported), ``checkpoint`` (epoch, file),
+    ``configuration`` and ``parameters`` (values, as text: what was asked for with the defaults, and what is used) and
+    ``error`` (text).
     """
-    if "Epoch[" in line:
-        return _epoch_event(line)
-    if match := _BEST.search(line):
-        return {"event": "best", "validation_accuracy": float(match[1])}
-    if match := _SAVED.search(line):
-        return {"event": "checkpoint", "epoch": int(match[2]), "file": match[1]}
-    if match := _FINAL.search(line):
-        return _configuration(match[1])
-    if match := _ERROR.search(line):
-        return {"event": "error", "text": match[1].strip()}
-    return None
+    plain = _COLOUR.sub("", line).replace("#011", "\t")  # CloudWatch's tab
+    starts = [match.start() for match in _STAMP.finditer(plain)]
+    for start, end in zip([0, *starts], [*starts, None], strict=True):
+        event = _event(plain[start:end])
+        if event is not None:
+            yield event
+
+
+def final_metrics(listed: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The last values that SageMaker read from the log itself (FinalMetricDataList), in this project's names."""
+    found: dict[str, float] = {}
+    # The names that end in ":epoch" come last: the others may be of the last batch.
+    for item in sorted(listed, key=lambda item: str(item["MetricName"]).endswith(":epoch")):
+        match = re.fullmatch(r"(train|validation):([\w.-]+)(?::epoch)?", str(item["MetricName"]))
+        if match is not None:
+            found[_metric_key(match[1], match[2])] = float(item["Value"])
+    return found
 
 
 def best_epoch(accuracies: dict[int, float]) -> tuple[int, float] | None:
@@ -54,40 +65,59 @@ def best_epoch(accuracies: dict[int, float]) -> tuple[int, float] | None:
     return epoch, numbers[epoch]
 
 
+def _event(line: str) -> dict[str, Any] | None:
+    if "Epoch[" in line:
+        return _epoch_event(line)
+    if match := _BEST.search(line):
+        return {"event": "best", "validation_accuracy": float(match[1])}
+    if match := _SAVED.search(line):
+        return {"event": "checkpoint", "epoch": int(match[2]), "file": match[1]}
+    if match := _FINAL.search(line):
+        return _configuration(match[1])
+    if match := _ERROR.search(line):
+        return {"event": "error", "text": match[1].strip()}
+    stamp = _STAMP.match(line)
+    if stamp is not None and (match := _PARAMETER.fullmatch(line[stamp.end() :].strip())):
+        key = "resize" if match[1] == "image resize size" else match[1]
+        if key in names.PARAMS and match[2] != "None":
+            return {"event": "parameters", "values": {key: match[2]}}
+    return None
+
+
 def _epoch_event(line: str) -> dict[str, Any] | None:
     if match := _EPOCH.search(line):
-        epoch, split, word, number = int(match[1]) + 1, match[2], match[3], float(match[4])
-        key = _metric_key(split, word)
-        return {"event": "metric", "step": epoch, "values": {key: number}} if key else None
+        key = _metric_key(match[2], match[3])
+        return {"event": "metric", "step": int(match[1]) + 1, "values": {key: float(match[4])}}
     if match := _TIME.search(line):
         return {"event": "metric", "step": int(match[1]) + 1, "values": {names.EPOCH_TRAINING_TIME_S: float(match[2])}}
     if match := _BATCH.search(line):
-        values = {}
-        for part in re.split(r"\t|#011", match[4]):
-            word, _, number_text = part.partition("=")
-            if word:
-                values[_metric_key("Train", word) or word] = float(number_text)
+        speed = float(match[3])
+        values = {
+            _metric_key("train", word.removeprefix("Train-")): float(number)
+            for word, number in re.findall(rf"([\w.-]+)=({_NUMBER})", match[4])
+        }
         return {
             "event": "progress",
             "epoch": int(match[1]) + 1,
             "batch": int(match[2]),
-            "images_per_s": float(match[3]),
+            **({"images_per_s": speed} if math.isfinite(speed) else {}),
             "values": values,
         }
     return None
 
 
-def _metric_key(split: str, word: str) -> str | None:
+def _metric_key(split: str, word: str) -> str:
     """Our name of ``Train-top_k_accuracy_5`` and the like; unknown words keep theirs, with the split before it."""
     if match := re.fullmatch(r"top_k_accuracy_(\d+)", word):
         return names.top_k_accuracy(split.lower(), int(match[1]))
-    return _METRICS.get((split, word), f"{split.lower()}_{word.replace('-', '_')}")
+    plain = word.replace("-", "_")
+    return f"{split.lower()}_{_WORDS.get(plain, plain)}"
 
 
 def _configuration(text: str) -> dict[str, Any] | None:
     try:
         values = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
     if not isinstance(values, dict):
         return None

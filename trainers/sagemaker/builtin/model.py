@@ -43,8 +43,13 @@ def load(source: Path, epoch: int | None = None, best_epoch: int | None = None) 
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
         found = archive.take_out(source, scratch, epoch=epoch, best_epoch=best_epoch, half_precision=True)
         shape = found.image_shape
-        if shape is None or found.facts:
-            raise BadInput(f"{source}: model-shapes.json is missing, so this is no archive of the built-in.")
+        if found.facts:
+            raise BadInput(f"{source} is a model of this project's own trainer, no archive of the built-in.")
+        if shape is None:
+            raise BadInput(
+                f"{source} has no model-shapes.json, so the size of its pictures is not known. Pack it anew with one,"
+                ' such as [{"name": "data", "shape": [1, 3, 224, 224]}].'
+            )
         try:
             with backend.quiet():
                 # Loading brings the graphs of older versions up to date.

@@ -54,20 +54,90 @@ class EventLog:
         if values and _identity(values, step, time_ms) not in self._known:
             self._journal.metrics(values, step=step, time_ms=time_ms)
 
-    def take_log_event(self, event: dict[str, Any], time_ms: int) -> None:
-        """Something that ``builtin.log_events`` found in a line."""
+    def take_log_event(self, event: dict[str, Any], *, time_ms: int, machine: str = "") -> None:
+        """Something that ``builtin.log.log_events`` found in a line of ``machine`` (``algo-1``; "" where it is the
+        only one).
+
+        Of several machines the run's curves are those of the one whose model is kept, which is known once it has
+        saved; until then all wait. The others' have their machine's name behind theirs.
+        """
+        if machine and "keeper" not in self._state:
+            self._state.setdefault("waiting", []).append([event, time_ms, machine])
+            if event["event"] == "checkpoint":
+                self._state["keeper"] = machine
+                self._take_waiting()
+            return
+        ending = f"_{machine}" if machine and machine != self._state["keeper"] else ""
+        if ending and event["event"] not in ("metric", "progress"):
+            return
         progress = self._state.setdefault("progress", {})
         if event["event"] == "metric":
-            self.metrics(event["values"], step=event["step"], time_ms=time_ms)
-            self._see(event["step"], event["values"])
+            self._take_settings(time_ms)
+            if names.EPOCH_TRAINING_TIME_S in event["values"]:
+                self._take_speed(event["step"], ending, time_ms)
+            values = {name + ending: value for name, value in event["values"].items()}
+            self.metrics(values, step=event["step"], time_ms=time_ms)
+            self._see(event["step"], values)
         elif event["event"] == "progress":
-            progress |= {"epoch": event["epoch"], "images_per_s": event["images_per_s"]}
-            # One speed an epoch is enough; the last one of an epoch is the one to keep.
-            self._state["images_per_s"] = event["images_per_s"]
+            if "images_per_s" in event:
+                # Batches between two lines are equally many: seconds a picture are what may be averaged.
+                speed = self._state.setdefault("speed", {}).setdefault(ending, {"epoch": event["epoch"], "each_s": []})
+                if speed["epoch"] != event["epoch"]:
+                    speed |= {"epoch": event["epoch"], "each_s": []}
+                speed["each_s"].append(1 / event["images_per_s"])
+            if not ending:
+                progress |= {key: event[key] for key in ("epoch", "images_per_s") if key in event}
         elif event["event"] == "checkpoint":
             self._state["saved_epoch"] = event["epoch"]
         elif event["event"] == "error":
             self._state["last_error"] = event["text"]
+        elif event["event"] == "configuration":
+            # Its momentum is 0 whatever is used; the list of what is used says more.
+            known = {key: value for key, value in event["values"].items() if key != "momentum"}
+            self._state["settings"] = {**known, **self._state.get("settings", {})}
+        elif event["event"] == "parameters":
+            self._state.setdefault("settings", {}).update(event["values"])
+
+    def end_of_log(self, final: Mapping[str, float], time_ms: int) -> None:
+        """Nothing more comes. ``final``: the last scores as AWS read them, for a job whose log is not readable."""
+        if self._state.get("waiting"):  # no machine said that it saved
+            self._state["keeper"] = min(machine for _, _, machine in self._state["waiting"])
+            self._take_waiting()
+        self._take_settings(time_ms)
+        if not self._state.get("accuracies"):
+            self.metrics(dict(final), step=int(self._state.get("last_step", 0)), time_ms=time_ms)
+
+    def _take_waiting(self) -> None:
+        for event, time_ms, machine in self._state.pop("waiting"):
+            self.take_log_event(event, time_ms=time_ms, machine=machine)
+
+    def _take_settings(self, time_ms: int) -> None:
+        """What the log says the job was trained with, where it was not given."""
+        found = self._state.pop("settings", {})
+        together = {**found, **self._params}
+        values = {}
+        for key, text in found.items():
+            name = names.PARAMS.get(key)
+            if name is None or key in self._params:
+                continue
+            if name.used_with is not None:
+                other, when = name.used_with
+                if together.get(other) not in [str(value) for value in when]:
+                    continue
+            try:
+                value = names.parse(name, text)
+            except ValueError:
+                continue
+            if not name.choices or value in name.choices:
+                values[key] = text
+        self._journal.params(values, time_ms=time_ms)
+        self._params |= values
+
+    def _take_speed(self, epoch: int, ending: str, time_ms: int) -> None:
+        speed = self._state.get("speed", {}).pop(ending, None)
+        if speed is not None and speed["epoch"] == epoch:
+            value = len(speed["each_s"]) / sum(speed["each_s"])
+            self.metrics({names.IMAGES_PER_S + ending: value}, step=epoch, time_ms=time_ms)
 
     def take_event(self, event: Event) -> None:
         """An event of the container's journal."""

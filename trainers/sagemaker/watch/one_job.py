@@ -24,8 +24,8 @@ from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
 from trainers.sagemaker.job import ledger, phases
 from trainers.sagemaker.job.submit import send_when_possible
-from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch import end as watch_end
+from trainers.sagemaker.watch import reasons
 from trainers.sagemaker.watch.end import STATE_FILE
 from trainers.sagemaker.watch.events import EventLog
 from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
@@ -34,6 +34,7 @@ from trainers.sagemaker.watch.remote_journal import RemoteJournal
 LOG_FILE = "log.txt"
 # Lines arrive after the last status; a job's log is complete when none has come for so long.
 SETTLE_S, LONGEST_SETTLE_S = 20.0, 120.0
+_LATE_STREAM = 4.5  # times as long after the end, a stream that is not there yet is no longer waited for
 _KNOWN_SOON_S = 60.0  # a job just made may be unknown for a moment
 
 
@@ -120,7 +121,7 @@ class JobWatch:
             ended = phases.end(described)
             self._see_phases()
         news = self._read_log(drain=ended is not None) + self._read_journal()
-        if ended is not None and self._has_settled(news):
+        if ended is not None and self._has_settled(news, ended.end_s):
             self._finish(ended)
         self._save()
 
@@ -162,7 +163,7 @@ class JobWatch:
         """End the run of a job that AWS will not have as it is; False where sending it later may help."""
         advice = ""
         if isinstance(error, QuotaReached) and error.is_hopeless:
-            kind, advice = "quota", failures.classify(f"ResourceLimitExceeded {error}").advice
+            kind, advice = "quota", reasons.classify(f"ResourceLimitExceeded {error}").advice
         elif isinstance(error, NotAllowed) and not error.has_expired:
             kind = "permission"
         elif isinstance(error, (Rejected, NotFound)):
@@ -240,9 +241,11 @@ class JobWatch:
             return 0
         count = 0
         try:
-            for page in self._reader.read(expected=attempts * phases.instances(self.description)[1], drain=drain):
+            expected = attempts * phases.instances(self.description)[1]
+            for page in self._reader.read(expected=expected, drain=drain):
                 self._take_lines(page)
                 count += len(page)
+            self._state["num_missing_streams"] = max(0, expected - self._reader.num_streams)
         except NotAllowed as error:
             if error.has_expired:
                 raise
@@ -259,10 +262,12 @@ class JobWatch:
             stream.write(text.encode("utf-8", "replace"))
             self._state["log_bytes"] = stream.tell()
         if self.entry.kind == ledger.BUILTIN:
+            is_alone = phases.instances(self.description)[1] == 1
             for line in page:
-                event = log.log_events(line.text)
-                if event is not None:
-                    self._taker.take_log_event(event, line.time_ms)
+                machine = "" if is_alone else line.machine
+                for text in line.text.splitlines():
+                    for event in log.log_events(text):
+                        self._taker.take_log_event(event, time_ms=line.time_ms, machine=machine)
         self.listener.lines(self.entry, page)
 
     def _read_journal(self) -> int:
@@ -275,11 +280,13 @@ class JobWatch:
             count += 1
         return count
 
-    def _has_settled(self, news: int) -> bool:
+    def _has_settled(self, news: int, end_s: float) -> bool:
         now = self.aws.clock.now()
         ended_s = self._state.setdefault("ended_seen_s", now)
         if news or "last_news_s" not in self._state:
             self._state["last_news_s"] = now
+        if self._state.get("num_missing_streams") and now - end_s < self._settle_s * _LATE_STREAM:
+            return False  # a machine's log may appear after the job's end, all at once
         quiet_s, since_end_s = now - self._state["last_news_s"], now - ended_s
         return bool(quiet_s >= self._settle_s or since_end_s >= LONGEST_SETTLE_S)
 
@@ -293,8 +300,11 @@ class JobWatch:
         if self._remote is not None:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
+        if self.entry.kind == ledger.BUILTIN:
+            final = log.final_metrics(self.description.get("FinalMetricDataList", []))
+            self._taker.end_of_log(final, int(end.end_s * 1000))
         model_uri = watch_end.model_uri(self.aws, self.description)
-        failure = failures.failure_of(end, has_model=bool(model_uri))
+        failure = reasons.failure_of(end, has_model=bool(model_uri))
         price = watch_end.price_of(self.entry, self.description)
         cost = None if price is None else pricing.job_cost(self.description, price)
         billable = self.description.get("BillableTimeInSeconds")

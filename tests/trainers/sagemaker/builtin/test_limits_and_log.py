@@ -125,9 +125,24 @@ STAMP = "[06/17/2021 23:33:59 INFO 139686210139968] "
             "Final configuration: {'num_layers': '18', 'momentum': 0, 'top_k': ''}",
             {"event": "configuration", "values": {"num_layers": "18", "momentum": "0"}},
         ),
+        (
+            "Epoch[0] Train-cross-entropy=2.297981",
+            {"event": "metric", "step": 1, "values": {"train_loss": 2.297981}},
+        ),
+        (
+            "Epoch[8] Validation-nll-loss=inf",
+            {"event": "metric", "step": 9, "values": {"validation_loss": float("inf")}},
+        ),
+        (
+            "Epoch[6] Batch [20-40]    Speed: inf samples/sec    accuracy=0.500000    cross-entropy=0.7",
+            {"event": "progress", "epoch": 7, "batch": 40, "values": {"train_accuracy": 0.5, "train_loss": 0.7}},
+        ),
         ("Docker entrypoint called with argument(s): train", None),
         ("checkpoint_frequency not set, will store the best model", None),
-        ("num_layers: 18", None),
+        ("num_layers: 18", {"event": "parameters", "values": {"num_layers": "18"}}),
+        ("image resize size: 224", {"event": "parameters", "values": {"resize": "224"}}),
+        ("augmentation_type: None", None),
+        ("data type: <type 'numpy.float32'>", None),
         ("Epoch[x] nonsense", None),
         ("Final configuration: {broken", None),
         ("Final configuration: {__import__('os').system('false'): 1}", None),
@@ -135,20 +150,43 @@ STAMP = "[06/17/2021 23:33:59 INFO 139686210139968] "
     ],
 )
 def test_real_log_lines(line: str, event: dict[str, Any] | None) -> None:
-    assert log.log_events(STAMP + line) == event
+    assert list(log.log_events(STAMP + line)) == ([] if event is None else [event])
 
 
 def test_errors_in_the_log() -> None:
     line = "[03/26/2019 23:53:55 ERROR 140566459864896] Customer Error: Mismatch between number of labels in the data"
-    assert log.log_events(line) == {
+    (event,) = log.log_events(line)
+    assert event == {
         "event": "error",
         "text": "Customer Error: Mismatch between number of labels in the data",
     }
 
 
-def test_a_score_that_is_no_number_is_kept_as_one() -> None:
-    event = log.log_events(STAMP + "Epoch[3] Train-accuracy=nan")
-    assert event is not None and event["values"]["train_accuracy"] != event["values"]["train_accuracy"]
+def test_colours_and_glued_messages_are_read_as_if_each_stood_alone() -> None:
+    line = (
+        f"2020-07-14 22:21:21 Uploading - Uploading generated training model\x1b[34m{STAMP}Epoch[7] Train-accuracy=0.5"
+        f"\x1b[0m{STAMP}Epoch[7] Time cost=8.095[0m#033[34m{STAMP}Final configuration: {{u'top_k': u'2'}}#033[0m"
+    )
+    events = list(log.log_events(line))
+    assert [event["values"] for event in events] == [
+        {"train_accuracy": 0.5},
+        {"epoch_training_time_s": 8.095},
+        {"top_k": "2"},
+    ]
+
+
+def test_the_last_scores_come_from_the_metrics_of_whole_epochs() -> None:
+    def item(name: str, value: float) -> dict[str, Any]:
+        return {"MetricName": name, "Value": value}
+
+    listed = [item("train:accuracy:epoch", 0.9), item("train:accuracy", 0.8), item("validation:cross-entropy", 0.4)]
+    assert log.final_metrics([*listed, item("CPUUtilization", 90.0)]) == {"train_accuracy": 0.9, "validation_loss": 0.4}
+
+
+@pytest.mark.parametrize("word", ["nan", "-nan", "NaN"])
+def test_a_score_that_is_no_number_is_kept_as_one(word: str) -> None:
+    (event,) = log.log_events(STAMP + f"Epoch[3] Train-accuracy={word}")
+    assert event["values"]["train_accuracy"] != event["values"]["train_accuracy"]
 
 
 def test_the_first_of_the_best_epochs_is_the_one_that_is_kept() -> None:

@@ -11,11 +11,13 @@ import pytest
 
 from tests.support.aws.account import BUILTIN, World, build, world
 from tests.support.aws.fake import Plan
+from tests.support.aws.launches import metrics
 from tracking.store import Store
 from trainers import jobs
 from trainers.errors import BadInput
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.watch import adopt as history
+from trainers.sagemaker.watch.many_jobs import watch_many
 
 
 @pytest.fixture
@@ -24,13 +26,16 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield account
 
 
-def _launch(account: World, *names: str, **plan: Any) -> None:
-    """By hand, as the console would."""
+def _launch(account: World, *names: str, num_machines: int = 1, leave_out: tuple[str, ...] = (), **plan: Any) -> None:
+    """By hand, as the console would, without the hyperparameters of ``leave_out``."""
     channels = account.put_records()
     for name in names:
         account.fake.plan(name, Plan(epoch_s=10.0, **plan))
         built, _, _ = build(channels, replace(BUILTIN, epochs=3))
         del built["Tags"]
+        built["ResourceConfig"]["InstanceCount"] = num_machines
+        for key in leave_out:
+            built["HyperParameters"].pop(key, None)
         account.aws.call("sagemaker", "CreateTrainingJob", **{**built, "TrainingJobName": name})
 
 
@@ -60,7 +65,7 @@ def test_finished_jobs_become_runs_with_metrics_cost_and_log(account: World, sto
     assert run.data.tags["job_arn"] == job.arn and "table of 2026-09" in run.data.tags["price"]
     assert run.info.start_time == int(job.created * 1000)
     assert [f.path for f in store.client().list_artifacts(run.info.run_id)] == ["log.txt"]
-    assert any(line.startswith("signs-1: finished, 0.0") for line in said)
+    assert any(line.startswith("signs-1: finished, $0.0") for line in said)
 
 
 def test_importing_again_adds_nothing_here_or_elsewhere(account: World, store: Store, workdir: Path) -> None:
@@ -148,3 +153,32 @@ def test_since_is_a_date_or_a_time_ago(text: str, seconds: float) -> None:
 def test_a_since_that_is_neither_is_refused() -> None:
     with pytest.raises(BadInput, match="give a date such as 2026-11-01"):
         history.read_since("last week", 0.0)
+
+
+@pytest.mark.parametrize(("keeper", "late_s"), [(1, 0.0), (2, 0.0), (1, 70.0), (2, 70.0)])
+def test_of_two_machines_the_curve_is_that_of_the_one_whose_model_is_kept(
+    keeper: int, late_s: float, account: World, tmp_path: Path
+) -> None:
+    _launch(account, "pair", num_machines=2, keeper=keeper, second_lag_s=late_s)
+    entry = history.adopt(account.aws, "pair", tmp_path, profile=None, experiment="pets")
+    watch_many([entry], aws=account.aws)
+    epochs = [(epoch, score) for epoch, _, score in account.fake.job("pair").truth]
+    assert metrics(entry.directory, "validation_accuracy") == epochs
+    other = f"_algo-{3 - keeper}"
+    assert metrics(entry.directory, f"validation_accuracy{other}") == [
+        (epoch, pytest.approx(score - 0.01)) for epoch, score in epochs
+    ]
+    best = max(account.fake.job("pair").truth, key=lambda row: row[2])
+    assert metrics(entry.directory, "best_epoch") == [(3, best[0])]
+    for name in ("images_per_s", f"images_per_s{other}"):
+        assert metrics(entry.directory, name) == [(epoch, pytest.approx(114.166)) for epoch in (1, 2, 3)]
+
+
+def test_settings_that_the_job_was_not_given_come_from_its_log(account: World, store: Store) -> None:
+    _launch(account, "signs-1", leave_out=("num_layers", "optimizer", "momentum"))
+    _let_pass(account)
+    history.import_jobs(account.aws, store)
+    (run,) = store.runs()
+    # The algorithm's own; momentum is 0 in its configuration and something else in its training: that is left open.
+    assert run.data.params["num_layers"] == "152" and run.data.params["epochs"] == "3"
+    assert "momentum" not in run.data.params

@@ -16,7 +16,6 @@ from tracking import names
 from tracking.journal.events import read
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import ledger, phases
-from trainers.sagemaker.watch import end as failures
 from trainers.sagemaker.watch.many_jobs import watch_many
 from trainers.sagemaker.watch.one_job import JobWatch
 from trainers.sagemaker.watch.outcome import Silent
@@ -293,6 +292,10 @@ def test_without_leave_to_read_the_log_the_job_is_still_watched(fake: FakeSageMa
     (outcome,) = watch_many([entry], aws=door(fake), listener=heard)
     assert outcome is not None and outcome.state == "finished" and outcome.billable_s == 266
     assert sum("The log cannot be read" in text for text in heard.said) == 1
+    # What SageMaker itself read from the log: the last scores, of no known epoch.
+    last = fake.job(entry.name).truth[-1]
+    assert metrics(entry.directory, names.TRAIN_ACCURACY) == [(0, last[1])]
+    assert metrics(entry.directory, names.VALIDATION_ACCURACY) == [(0, last[2])]
 
 
 def test_without_leave_to_look_at_all_it_says_so(fake: FakeSageMaker, tmp_path: Path) -> None:
@@ -430,27 +433,3 @@ def test_billed_so_far_leaves_out_waiting() -> None:
     }
     assert phases.billed_s(described, 350.0) == 30 + 70 + 50
     assert phases.times(described, 350.0)["starting_s"] == 140
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind"),
-    [
-        ("CapacityError: Unable to provision requested ML compute capacity. Please retry using", "capacity"),
-        ("Customer Error: Invalid lst file in the train channel.", "data"),
-        ("ClientError: The number of input images must be bigger or equal to the mini_batch_size.", "data"),
-        ("Algorithm Error: (Input Error) Unable to parse record: The Record IO header does not", "data"),
-        ("ClientError: Got empty batch from pipe. Please check if the manifest file", "data"),
-        ("ClientError: Mismatch between number of labels in the multi-label data (5) and", "data"),
-        ("Customer Error: The value '3,416' is not valid for the 'image_shape' hyperparameter", "settings"),
-        ("ClientError: Please use a GPU instance for training", "machine"),
-        ("AlgorithmError: CUDA error: out of memory, exit code: 1", "memory"),
-        ("AlgorithmError: , exit code: 137", "memory"),
-        ("ClientError: CannotPullContainerError: repository does not exist", "image"),
-        ("AlgorithmError: pos_cls_weights (caused by KeyError)", "algorithm"),
-        ("InternalServerError: We encountered an internal error. Please try again.", "aws"),
-        ("AlgorithmError: DiskFull: /opt/ml/checkpoints: No space left on device, exit code: 1", "disk"),
-    ],
-)
-def test_the_cause_of_a_failure(reason: str, kind: str) -> None:
-    failure = failures.classify(reason)
-    assert failure.kind == kind and failure.advice
