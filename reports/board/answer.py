@@ -139,8 +139,8 @@ def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery
         yield f"Tiers and ranks hold for {every} together (Holm)."
     if not judged.winner and not judged.networks[0].any() and judged.smallest == judged.smallest:
         smallest = _written(judged.smallest, ask, places).lstrip("+")
-        if metrics.is_share(ask.metric) and judged.smallest > 0.5:
-            yield f"So few {what} can show no lead at all; more are needed."
+        if np.isinf(judged.smallest) or metrics.is_share(ask.metric) and judged.smallest > 0.5:
+            yield f"So few {what} cannot be relied on to show a lead of any size; more are needed."
         else:
             yield f"The smallest lead these data would show is {smallest}{unit} (four times in five)."
     if claims.unused:

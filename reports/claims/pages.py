@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from reports import metrics, stats
 from reports.claims import two_way
-from reports.claims.selection import flattery, shared_part
 from reports.claims.verdict import Entry, Judgement, judge
 from reports.errors import ReportError
 from tracking import names
@@ -232,4 +231,4 @@ def _flattery(rows: pd.DataFrame, entries: Sequence[Entry], metric: str, split: 
             share = mean * (1 - mean) / images.to_numpy(dtype=np.float64)
             variance = np.maximum(np.nan_to_num(variance), np.where(n > 1, share / n, share))
     columns = [e.hits.mean(axis=0) for e in entries if e.hits is not None and len(e.seeds) == 1]
-    return flattery(sign * mean, variance, shared=shared_part(np.stack(columns)) if columns else 0.0)
+    return stats.flattery(sign * mean, variance, shared=stats.shared_part(np.stack(columns)) if columns else 0.0)
