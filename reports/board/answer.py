@@ -27,7 +27,7 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
     ranked = table.loc[table["rank"].notna()]
     what, on = _what(ask), f" on {page.name}" if page.dataset else ""
     if ranked.empty:
-        return (f"No configuration{on} has a {what} yet: nothing is ranked.",)
+        return (f"No configuration{on} has {_a(what, ask)} yet: nothing is ranked.",)
     places = cells.decimals(table, ask)
     first = ranked.iloc[0]
     score = Strong(metrics.value_text(ask.metric, first[ask.metric], places))
@@ -35,7 +35,7 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
         alone = "the only one" if len(table) == 1 else f"the only one of {len(table)}"
         return (
             Strong(str(first["label"])),
-            f" is {alone} with a {what}{on}: ",
+            f" is {alone} with {_a(what, ask)}{on}: ",
             score,
             f"{_basis(first, ask, places)}. {_took(first)}",
         )
@@ -70,6 +70,11 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
 def _what(ask: BoardQuery) -> str:
     known = names.ALL.get(("metric", ask.metric))
     return f"{known.title} accuracy" if known is not None and "accuracy" in ask.metric else ask.metric
+
+
+def _a(what: str, ask: BoardQuery) -> str:
+    """``a test accuracy``; a bare name has no article of its own: ``the metric eval_accuracy``."""
+    return f"the metric {what}" if what == ask.metric else f"a {what}"
 
 
 def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:

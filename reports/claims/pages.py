@@ -6,9 +6,8 @@ may have), ``tier`` (1: cannot be told from the first).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 
 from reports import metrics, stats
 from reports.claims import two_way
+from reports.claims.sources import Sources, source_of
 from reports.claims.verdict import Entry, Judgement, judge
-from reports.errors import ReportError
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.store.predictions import Predictions, load
@@ -28,29 +27,6 @@ from tracking.store.predictions import Predictions, load
 # The first rows of a page are tested; the predictions of thousands would take minutes to read.
 MOST_ROWS = 30
 BOTH, WEIGHTS, BOUND, SEEDS = "seeds and pictures", "these weights", "seeds and pictures, bound", "seeds"
-
-
-def source_of(spec: str) -> Callable[[str], str]:
-    """What names a picture's source: ``path:2`` (the first two parts of its key), else a regular expression.
-
-    The expression's first group counts, or all that it matches; a picture it does not match is a source of its own.
-    Raises ReportError.
-    """
-    kind, _, number = spec.partition(":")
-    if kind == "path":
-        if not number.isdecimal() or int(number) < 1:
-            raise ReportError(f"--cluster {spec!r}: give path:N with N of 1 or more, or a regular expression")
-        return lambda key: "/".join(key.split("/")[: int(number)])
-    try:
-        pattern = re.compile(spec)
-    except re.error as error:
-        raise ReportError(f"--cluster {spec!r} is no regular expression: {error}; or give path:N") from error
-
-    def matched(key: str) -> str:
-        found = pattern.search(key)
-        return key if found is None else found.group(1 if pattern.groups else 0) or key
-
-    return matched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +49,7 @@ def claim(
     table: pd.DataFrame, runs: pd.DataFrame, uri: str, metric: str, split: str, cluster: str = ""
 ) -> dict[str, Claims]:
     """The claims of each page of ``table``, whose columns are filled in; ``runs`` are the candidates."""
-    if cluster:
-        source_of(cluster)
+    sources = source_of(cluster) if cluster else None
     scored = runs.get(f"metrics.{metric}")
     scores = dict(zip(runs["run_id"], [np.nan] * len(runs) if scored is None else scored, strict=True))
     places = dict(zip(runs["run_id"], runs["artifact_uri"], strict=True))
@@ -84,7 +59,9 @@ def claim(
     found = {}
     for key, rows in table.groupby("page", sort=False):
         first = rows.index[rows["rank"].notna()][:MOST_ROWS]
-        found[str(key)] = _page(table, rows, first, scores, places, uri, metric, split, cluster)
+        found[str(key)] = _page(table, rows, first, scores, places, uri, metric, split, sources)
+    if sources is not None:
+        sources.check()
     return found
 
 
@@ -128,12 +105,12 @@ def _page(
     uri: str,
     metric: str,
     split: str,
-    cluster: str,
+    sources: Sources | None,
 ) -> Claims:
     members = [_members(table.loc[i], scores, metric) for i in first]
     wanted = [run for runs in members for run, _ in runs] if metric == f"{split}_accuracy" else []
     found, unused = _usable(_read(uri, wanted, places, split), scores)
-    groups = _groups(found, cluster)
+    groups = _groups(found, sources)
     entries = []
     images = names.num_images(split) if metrics.is_proportion(metric) else ""
     for i, runs in zip(first, members, strict=True):
@@ -211,12 +188,11 @@ def _usable(found: dict[str, Predictions], scores: dict[str, float]) -> tuple[di
     return usable, len(found) - len(usable)
 
 
-def _groups(found: dict[str, Predictions], cluster: str) -> NDArray[np.int64] | None:
+def _groups(found: dict[str, Predictions], sources: Sources | None) -> NDArray[np.int64] | None:
     """The source of each picture, numbered; None where they are not asked for."""
-    if not cluster or not found:
+    if sources is None or not found:
         return None
-    name = source_of(cluster)
-    return np.unique([name(str(key)) for key in next(iter(found.values())).key], return_inverse=True)[1].ravel()
+    return np.unique([sources(str(key)) for key in next(iter(found.values())).key], return_inverse=True)[1].ravel()
 
 
 def _flattery(rows: pd.DataFrame, entries: Sequence[Entry], metric: str, split: str) -> float:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
 import reports
 from reports import stats
 from reports.claims import two_way
-from reports.claims.pages import source_of
+from reports.claims.sources import source_of
 from reports.claims.verdict import Entry, judge
 from reports.errors import ReportError
 from tests.benchmarks import bench_claims as bench
@@ -134,15 +137,48 @@ def test_a_source_is_a_part_of_the_key_or_what_an_expression_finds() -> None:
     assert source_of("path:1")("p07/eye/3.png") == "p07" and source_of("path:2")("p07/eye/3.png") == "p07/eye"
     assert source_of(r"patient(\d+)")("a/patient12_x.png") == "12" and source_of("q+")("a.png") == "a.png"
     for wrong in ("path:0", "path:x", "("):
-        with pytest.raises(ReportError, match="--cluster"):
+        with pytest.raises(ReportError, match="--cluster.*legal are path:N"):
             source_of(wrong)
+
+
+def test_a_manifest_names_sources_or_what_is_wrong_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "m.csv"
+    file.write_text("Path,label,Patient\n./a/1.png,cat,7\na/2.png,dog,\n")
+    found = source_of(f"{file}:patient")
+    assert (found("a/1.png"), found("a/2.png"), found("b.png")) == ("7", "a/2.png", "b.png")
+    found.check()
+    pd.read_csv(file).to_parquet(tmp_path / "m.parquet")
+    assert source_of(f"{tmp_path / 'm.parquet'}:Patient")("a/1.png") == "7.0"
+    other = source_of(f"{file}:patient")
+    other("z.png")
+    with pytest.raises(
+        ReportError, match="none of the tested pictures; it calls one 'a/1.png', and the runs .*'z.png'"
+    ):
+        other.check()
+    for wrong, said in ((f"{file}:age", "legal are label, patient$"), (str(file), "legal are label, patient$")):
+        with pytest.raises(ReportError, match=said):
+            source_of(wrong)
+    (tmp_path / "two.tsv").write_text("key\tp\na\t1\na\t2\n")
+    (tmp_path / "none.csv").write_text("file,p\na,1\n")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    for name, said in (
+        ("two.tsv", "'a' is of both '1' and '2'"),
+        ("none.csv", "no column path or key; it has file, p"),
+        ("bad.parquet", "cannot be read"),
+        ("empty.csv", "cannot be read"),
+        ("gone.csv", "cannot be read"),
+    ):
+        with pytest.raises(ReportError, match=said):
+            source_of(f"{tmp_path / name}:p")
 
 
 def test_a_board_of_sources_is_less_sure() -> None:
     filler = empty_store()
     for depth, score in ((44, 0.95), (34, 0.90)):
         for seed in range(2):
-            predictions(filler, filler.run(**trained(depth, seed=seed, test=score)), score, seed=seed)
+            run = filler.run(**trained(depth, seed=seed, test=score))
+            predictions(filler, run, score, seed=seed)
     alone, by_source = (reports.leaderboard(filler.uri, cluster=c) for c in ("", r"^(.*).$"))
     assert "The pictures count as" in by_source.to_text() and "The pictures count as" not in alone.to_text()
     assert (by_source["low"] != alone["low"]).all()
