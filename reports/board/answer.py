@@ -132,7 +132,8 @@ def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery
     what = "seeds" if ranked.iloc[:2]["seeded"].all() else "runs"
     over = "pictures" if judged.networks[0, 1] else f"{what} and pictures"
     if claims.by_pictures < claims.tested:
-        over = "pictures, no mistake taken as shared" if judged.networks[0, 1] else what
+        alike = ranked.iloc[:2][f"{ask.metric}_spread"].max() < EQUAL  # the seeds say nothing
+        over = "pictures, no mistake taken as shared" if judged.networks[0, 1] or alike else what
     between = f"{_written(low, ask, places)} to {_written(high, ask, places)}{unit}"
     yield f"First minus second: {between} over {over}, {text.p_value(p)}."
     if claims.clusters:
@@ -150,7 +151,7 @@ def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery
             yield f"The smallest lead these data would show is {smallest}{unit} (four times in five)."
     if claims.unused:
         runs = text.plural(claims.unused, "run")
-        yield f"The predictions of {runs} were not used: other pictures, or not the logged score."
+        yield f"The predictions of {runs} were not used: unreadable, of other pictures, or not the logged score."
 
 
 def _chosen(page: Page, ranked: pd.DataFrame, ask: BoardQuery) -> Iterator[str]:

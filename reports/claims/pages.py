@@ -20,8 +20,8 @@ from reports import metrics, stats
 from reports.claims import two_way
 from reports.claims.sources import Sources, source_of
 from reports.claims.verdict import Entry, Judgement, judge
+from reports.store import UNREADABLE
 from tracking import names
-from tracking.errors import TrackingError
 from tracking.store.predictions import Predictions, load
 
 # The first rows of a page are tested; the predictions of thousands would take minutes to read.
@@ -109,7 +109,8 @@ def _page(
 ) -> Claims:
     members = [_members(table.loc[i], scores, metric) for i in first]
     wanted = [run for runs in members for run, _ in runs] if metric == f"{split}_accuracy" else []
-    found, unused = _usable(_read(uri, wanted, places, split), scores)
+    there, unreadable = _read(uri, wanted, places, split)
+    found, unused = _usable(there, scores)
     groups = _groups(found, sources)
     entries = []
     images = names.num_images(split) if metrics.is_proportion(metric) else ""
@@ -136,7 +137,7 @@ def _page(
     by_pictures = sum(e.hits is not None for e in entries)
     if len(entries) < 2:
         table.loc[first, "tier"] = 1
-        return Claims(judgement=None, tested=len(entries), by_pictures=by_pictures, unused=unused)
+        return Claims(judgement=None, tested=len(entries), by_pictures=by_pictures, unused=unused + unreadable)
     judgement = judge(entries, higher=metrics.higher_is_better(metric))
     table.loc[first, "rank_low"], table.loc[first, "rank_high"] = judgement.ranks
     table.loc[first, "tier"] = judgement.tiers
@@ -144,7 +145,7 @@ def _page(
         judgement=judgement,
         tested=len(entries),
         by_pictures=by_pictures,
-        unused=unused,
+        unused=unused + unreadable,
         clusters=0 if groups is None else int(groups.max()) + 1,
         flattery=_flattery(rows, entries, metric, split),
     )
@@ -162,18 +163,19 @@ def _members(row: pd.Series[Any], scores: dict[str, float], metric: str) -> list
     return [one for one, keep in zip(runs, legal, strict=True) if keep]
 
 
-def _read(uri: str, runs: Sequence[str], places: dict[str, Any], split: str) -> dict[str, Predictions]:
-    """The predictions that are there; one that cannot be read counts as missing."""
+def _read(uri: str, runs: Sequence[str], places: dict[str, Any], split: str) -> tuple[dict[str, Predictions], int]:
+    """The predictions that are there, and how many cannot be read."""
 
-    def one(run: str) -> Predictions | None:
+    def one(run: str) -> Predictions | None | Exception:
         try:
             return load(uri, places.get(run), split)
-        except (TrackingError, OSError, ValueError):
-            return None
+        except UNREADABLE as error:
+            return error
 
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(one, runs))
-    return {run: p for run, p in zip(runs, read, strict=True) if p is not None and len(p.label)}
+    found = {run: p for run, p in zip(runs, read, strict=True) if isinstance(p, Predictions) and len(p.label)}
+    return found, sum(isinstance(p, Exception) for p in read)
 
 
 def _usable(found: dict[str, Predictions], scores: dict[str, float]) -> tuple[dict[str, Predictions], int]:

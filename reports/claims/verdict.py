@@ -229,7 +229,9 @@ def _parts(entries: Sequence[Entry]) -> Parts:
         sizes[0][grid], sizes[1][grid], free[0][grid] = both / size, 0, degrees
     # What the seeds' part has of single answers is not counted twice; the pictures alone are the least there is.
     sizes[2] = np.maximum(pictures - rest, np.maximum(pictures - sizes[0] - sizes[1], 0))
-    unpaired = (lacking[:, None] | lacking[None, :]) & ((k < 2)[:, None] | (k < 2)[None, :])
+    # Seeds of equal scores say as little as one.
+    silent = (k < 2)[:, None] | (k < 2)[None, :] | (own[:, None] + own[None, :] < ROUNDING)
+    unpaired = (lacking[:, None] | lacking[None, :]) & silent
     sizes[2][unpaired] = (bound[:, None] + bound[None, :])[unpaired]
     free[2][unpaired] = 1e9
     for part in sizes:

@@ -18,10 +18,11 @@ from reports.document.report import Report
 from reports.errors import ReportError
 from reports.runs.disagreement import disagreements
 from reports.runs.lookup import Run, find
+from reports.store import predictions
 from tracking import names
 from tracking.frame.query import HasUri
 from tracking.store import connection
-from tracking.store.predictions import Predictions, common, load
+from tracking.store.predictions import Predictions, common
 
 _METRICS = (
     *(names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.BEST_VALIDATION_ACCURACY, names.TEST_ACCURACY),
@@ -38,7 +39,7 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report
     opened, runs = find(list(run_ids), store)
     if len({run.run_id for run in runs}) < len(runs):
         raise ReportError("compare was given the same run twice")
-    predicted = [load(opened.tracking_uri, run.artifact_uri) for run in runs]
+    predicted = [predictions(opened.tracking_uri, run.artifact_uri) for run in runs]
     pairs = _verdicts(runs, predicted)
     calls = display_names(runs)
     paper = Document(f"{len(runs)} runs compared")

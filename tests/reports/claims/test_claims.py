@@ -183,3 +183,23 @@ def test_a_board_of_sources_is_less_sure() -> None:
     assert "The pictures count as" in by_source.to_text() and "The pictures count as" not in alone.to_text()
     assert (by_source["low"] != alone["low"]).all()
     assert by_source["interval"].tolist() == ["seeds and pictures"] * 2 and by_source["tier"].tolist()[0] == 1
+
+
+def test_equal_seeds_without_predictions_are_no_proof() -> None:
+    """Three seeds of 95.0 % against three of 93.0 %: the difference was "+1.9 to +1.9 points, p < 0.001"."""
+    one, other = (Entry(seeds=(0, 1, 2), scores=np.full(3, score), pictures=360) for score in (0.95, 0.93))
+    judged = judge([one, other])
+    assert judged.low[0, 1] < 0 < judged.high[0, 1] and not judged.winner and judged.p_value[0, 1] > 0.2
+
+
+def test_a_damaged_file_of_predictions_ends_no_page(tmp_path: Path) -> None:
+    filler = empty_store()
+    runs = [filler.run(**trained(44, seed=seed, test=0.95)) for seed in range(2)]
+    predictions(filler, runs[0], 0.95)
+    (tmp_path / "test.parquet").write_bytes(b"PAR1 broken")
+    filler.client.log_artifact(runs[1], str(tmp_path / "test.parquet"), "predictions")
+    filler.run(**trained(34, test=0.93))
+    page = reports.leaderboard(filler.uri).to_text("html")
+    assert "predictions of 1 run were not used: unreadable" in page
+    reports.run_card(runs[1], filler.uri).to_text("html")
+    reports.compare(runs, filler.uri).to_text("html")
