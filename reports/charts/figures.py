@@ -238,7 +238,9 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
         y = area[1] + 4 + 18 * i
         _numbered(drawing, area[2] + 24, y, i + 1, p)
         drawing.text(area[2] + 38, y + 4, label, "ink" if p.front else "soft")
-    best = ", ".join(f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in named if p.front)
+    best = ", ".join(
+        f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front and id(p) in numbered
+    )
     alt = f"{score_title} against {cost_title} of {text.plural(len(points), 'configuration')}. On the front: {best}."
     less = "faster" if unit == "s" else "cheaper"
     caption = f"Filled and joined: no other is both {less} and better. Bars are 95 % intervals."
