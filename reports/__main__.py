@@ -70,7 +70,10 @@ def parser() -> argparse.ArgumentParser:
         "--top", type=_top, default=100, metavar="N", help="rows a page, 0 for all (default: %(default)s)"
     )
     board.add_argument(
-        "--cluster", default="", metavar="SOURCE", help="pictures of one source count once: path:1, or an expression"
+        "--cluster",
+        default="",
+        metavar="SOURCE",
+        help="pictures of one source count once: path:1, manifest.csv:COLUMN, or an expression",
     )
     board.add_argument("--against", type=Path, metavar="FILE.json", help="show what changed since a saved leaderboard")
     board.add_argument(

@@ -13,11 +13,9 @@ import pandas as pd
 
 from reports.document import text
 from reports.document.document import Column, Heading, Paragraph, Table
-from reports.store import class_names
+from reports.store import class_names, predictions
 from tracking import names
-from tracking.errors import StoreError
 from tracking.frame.query import HasUri
-from tracking.store.predictions import load
 
 # So many of the best rows are put beside the baselines.
 _MOST = 5
@@ -46,10 +44,7 @@ def baseline(store: HasUri, runs: pd.DataFrame, split: str) -> Baseline | None:
         return Baseline(float(logged.mode().iloc[0]), num_classes)
     scored = runs.loc[runs.get(f"metrics.{names.accuracy(split)}", pd.Series(np.nan, index=runs.index)).notna()]
     for _, run in scored.tail(1).iterrows():
-        try:
-            found = load(store.tracking_uri, run["artifact_uri"], split)
-        except StoreError:
-            found = None
+        found = predictions(store.tracking_uri, run["artifact_uri"], split)
         if found is not None and len(found.label):
             counts = np.bincount(found.label)
             calls = class_names(store, run["run_id"], run["artifact_uri"], len(counts))

@@ -1,4 +1,7 @@
-"""Intervals of one score, the correction of many tests, calibration. Arrays in, numbers out; scores are in 0..1."""
+"""Intervals of one score, many tests, what choosing the best adds, calibration.
+
+Arrays in, numbers out; scores are in 0..1.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 Floats = NDArray[np.float64]
+MOST_DRAWS = 2000
+MOST_NUMBERS = 200_000
 
 
 def wilson(share: ArrayLike, num_images: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -48,6 +53,37 @@ def holm(p_values: ArrayLike) -> Floats:
     steps = p[order] * np.arange(order.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if order.size else steps
     return adjusted
+
+
+def flattery(means: ArrayLike, variances: ArrayLike, *, shared: float = 0.0) -> float:
+    """By how much the best of ``means`` (K,) overstates its own: what choosing by the score that is shown adds to it.
+
+    By a parametric bootstrap; NaN where unknown. ``variances`` (K,) are those of the means, of which the part
+    ``shared`` comes from pictures that are hard for all and moves every mean alike. The bootstrap starts from means
+    drawn together as far as chance alone explains their differences (empirical Bayes): started from the means as they
+    are, it would add chance to chance.
+    """
+    mean, variance = np.asarray(means, dtype=np.float64), np.asarray(variances, dtype=np.float64) * (1 - shared)
+    known = ~np.isnan(mean) & ~np.isnan(variance)
+    mean, variance = mean[known], variance[known]
+    if len(mean) < 2:
+        return float("nan")
+    centre, seen = mean.mean(), mean.var(ddof=1)
+    chance = min(1.0, float(variance.mean()) / seen) if seen > 1e-18 else 1.0
+    start = centre + (1 - chance) * (mean - centre)
+    shape = (max(50, min(MOST_DRAWS, MOST_NUMBERS // len(mean))), len(mean))
+    draws = start + np.sqrt(variance) * np.random.Generator(np.random.PCG64(0)).standard_normal(shape)
+    best = draws.argmax(axis=1)
+    return float((draws.max(axis=1) - start[best]).mean())
+
+
+def shared_part(columns: Floats) -> float:
+    """The mean correlation of several configurations' answers over the pictures: ``columns`` (m, N) -> 0..1."""
+    each = columns[columns.var(axis=1) > 0]
+    if len(each) < 2:
+        return 0.0
+    between = np.corrcoef(each)
+    return float(np.clip((between.sum() - len(each)) / (len(each) * (len(each) - 1)), 0, 1))
 
 
 def calibration(

@@ -1,4 +1,4 @@
-"""Opening the store that a report is about, and reading names of classes from it."""
+"""Opening the store that a report is about, and reading names of classes and predictions from it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracking.errors import StoreError
+from tracking.errors import StoreError, TrackingError
 from tracking.frame import models
 from tracking.frame.query import HasUri
 from tracking.models.facts import META
 from tracking.store import connection
 from tracking.store.artifacts import fetch
+from tracking.store.predictions import Predictions, load
+
+# What reading a run's predictions may raise.
+UNREADABLE = (TrackingError, OSError, ValueError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,11 @@ def class_names(store: HasUri, run_id: str, artifact_uri: str | None, num_classe
         except (OSError, ValueError, StoreError):
             found = []
     return [str(c) for c in found] if len(found) >= num_classes else [str(i) for i in range(num_classes)]
+
+
+def predictions(uri: str, artifact_uri: str | None, split: str = "test") -> Predictions | None:
+    """A run's predictions; None where it logged none, or they cannot be read: one bad file never ends a page."""
+    try:
+        return load(uri, artifact_uri, split)
+    except UNREADABLE:
+        return None

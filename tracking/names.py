@@ -504,7 +504,7 @@ TAGS: tuple[Name, ...] = tuple(
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),
         (TEST_DATASET_DIGEST, "test data", "content digest of the test split; scores compare only where it is equal"),
         (TEST_OVERLAP, "overlap", "how many test pictures training saw as well, or unknown"),
-        (TEST_NEAR_OVERLAP, "near overlap", "how many test pictures look like a training picture"),
+        (TEST_NEAR_OVERLAP, "near overlap", "how many test pictures look like a training picture, if known"),
         (JOB_NAME, "job", "the training job's name in the cloud"),
         (JOB_ARN, "job ARN", "the training job's full name in the cloud"),
         (JOB_PHASE, "phase", "what the job was doing when last looked at"),

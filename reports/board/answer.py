@@ -27,7 +27,7 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
     ranked = table.loc[table["rank"].notna()]
     what, on = _what(ask), f" on {page.name}" if page.dataset else ""
     if ranked.empty:
-        said = f"No configuration{on} has a {what} yet: nothing is ranked."
+        said = f"No configuration{on} has {_a(what, ask)} yet: nothing is ranked."
         best = table.iloc[0]
         if text.is_missing(best["validation"]):
             return (said,)
@@ -40,7 +40,7 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
         alone = "the only one" if len(table) == 1 else f"the only one of {len(table)}"
         return (
             Strong(str(first["label"])),
-            f" is {alone} with a {what}{on}: ",
+            f" is {alone} with {_a(what, ask)}{on}: ",
             score,
             f"{_basis(first, ask, places)}. {_took(first)}",
         )
@@ -75,6 +75,11 @@ def sentence(page: Page, ask: BoardQuery) -> tuple[Span, ...]:
 def _what(ask: BoardQuery) -> str:
     known = names.ALL.get(("metric", ask.metric))
     return f"{known.title} accuracy" if known is not None and "accuracy" in ask.metric else ask.metric
+
+
+def _a(what: str, ask: BoardQuery) -> str:
+    """``a test accuracy``; a bare name has no article of its own: ``the metric eval_accuracy``."""
+    return f"the metric {what}" if what == ask.metric else f"a {what}"
 
 
 def _basis(row: pd.Series[Any], ask: BoardQuery, places: int) -> str:
@@ -132,7 +137,8 @@ def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery
     what = "seeds" if ranked.iloc[:2]["seeded"].all() else "runs"
     over = "pictures" if judged.networks[0, 1] else f"{what} and pictures"
     if claims.by_pictures < claims.tested:
-        over = "pictures, no mistake taken as shared" if judged.networks[0, 1] else what
+        alike = ranked.iloc[:2][f"{ask.metric}_spread"].max() < EQUAL  # the seeds say nothing
+        over = "pictures, no mistake taken as shared" if judged.networks[0, 1] or alike else what
     between = f"{_written(low, ask, places)} to {_written(high, ask, places)}{unit}"
     yield f"First minus second: {between} over {over}, {text.p_value(p)}."
     if claims.clusters:
@@ -140,17 +146,21 @@ def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery
     if claims.tested > 2:
         every = "all" if len(ranked) == claims.tested else f"the first {claims.tested} of {len(ranked)}"
         alike = int((judged.tiers == 1).sum())
-        yield f"Tier 1: {text.plural(alike, 'row')} that these data do not tell from the first."
+        yield (
+            "Only the first is in tier 1."
+            if alike == 1
+            else f"Tier 1 is {alike} rows that these data cannot tell apart."
+        )
         yield f"Tiers and ranks hold for {every} together (Holm)."
     if not judged.winner and not judged.networks[0].any() and judged.smallest == judged.smallest:
         smallest = _written(judged.smallest, ask, places).lstrip("+")
-        if metrics.is_share(ask.metric) and judged.smallest > 0.5:
-            yield f"So few {what} can show no lead at all; more are needed."
+        if np.isinf(judged.smallest) or metrics.is_share(ask.metric) and judged.smallest > 0.5:
+            yield f"So few {what} cannot be relied on to show a lead of any size; more are needed."
         else:
             yield f"The smallest lead these data would show is {smallest}{unit} (four times in five)."
     if claims.unused:
         runs = text.plural(claims.unused, "run")
-        yield f"The predictions of {runs} were not used: other pictures, or not the logged score."
+        yield f"The predictions of {runs} were not used: unreadable, of other pictures, or not the logged score."
 
 
 def _chosen(page: Page, ranked: pd.DataFrame, ask: BoardQuery) -> Iterator[str]:

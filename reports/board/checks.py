@@ -213,7 +213,7 @@ def _overlap(finished: pd.DataFrame) -> list[Finding]:
 def _near_overlap(finished: pd.DataFrame) -> list[Finding]:
     tag = column(finished, f"tags.{names.TEST_NEAR_OVERLAP}")
     found = []
-    for count, here in finished.loc[tag.notna() & (tag != "0")].groupby(tag, sort=True):
+    for count, here in finished.loc[tag.notna() & ~tag.isin(["0", "unknown"])].groupby(tag, sort=True):
         said = f"{count} test {'picture looks' if str(count) == '1' else 'pictures look'} like a training picture"
         data = sorted({str(d) for d in here["dataset"].dropna()})
         command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""

@@ -13,9 +13,9 @@ from reports.board.board import Board, Page
 from reports.charts import figures
 from reports.charts.curves import curves_for
 from reports.document.document import Figure
-from reports.store import class_names
+from reports.store import class_names, predictions
 from tracking import names
-from tracking.store.predictions import Predictions, load
+from tracking.store.predictions import Predictions
 
 MOST_CURVES = 6
 MOST_CLASSES = 60
@@ -51,7 +51,7 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
 def _of_row(board: Board, row: pd.Series[Any], uris: dict[str, Any], split: str) -> list[Predictions] | None:
     """The predictions of a configuration's runs (of ten at most); None where one of them has none."""
     counted = [run for run in row["run_ids"] if run not in row["repeats"]]
-    found = [load(board.store.tracking_uri, uris.get(run), split) for run in counted[:MOST_SEEDS]]
+    found = [predictions(board.store.tracking_uri, uris.get(run), split) for run in counted[:MOST_SEEDS]]
     return [f for f in found if f is not None] if all(f is not None for f in found) else None
 
 

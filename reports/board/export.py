@@ -71,7 +71,7 @@ def as_dict(board: Board) -> dict[str, Any]:
                 "answer": document.plain(sentence(one, board.ask)),
                 "sole_winner": None if judged is None else judged.winner,
                 "p_value": None if judged is None else plain(float(judged.p_value[0, 1])),
-                "smallest_lead": None if judged is None else plain(judged.smallest),
+                "smallest_lead": None if judged is None or judged.smallest == float("inf") else plain(judged.smallest),
                 "rows": [{k: v for k, v in row.items() if k not in _INNER} for row in records(one.table)],
                 "missing": [{"run_id": g.run_id, "why": g.why, "command": g.command} for g in lacking],
             }

@@ -69,7 +69,7 @@ def leaderboard(
     at the epoch where ``best`` was best, or at the epoch ``at_step``. Returns the table as a frame, best first on each
     page of comparable scores; ``.to_text("md")`` is the whole page, of ``top`` rows at most (0: all).
     ``higher_is_better`` says which way the metric ranks (None: what is known of it, or guessed by its name).
-    ``cluster`` names a picture's source by its key (``path:1`` or a regular expression): one source counts as one draw.
+    ``cluster`` is what names a picture's source, as ``--cluster`` has it: pictures of one source count as one draw.
     Raises ReportError when there is nothing to rank or a name is unknown.
     """
     named = split_words(experiments) if isinstance(experiments, str) else experiments

@@ -18,6 +18,7 @@ from reports.document.document import Figure
 _WIDTH = 720.0
 # Beside curves and points: their names.
 _LEGEND = 312.0
+_MOST_NAMED = 24
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,13 @@ def learning_curves(
 
 def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit: str, score_title: str) -> Figure:
     """Score (fraction) over cost in ``unit`` (``s`` or ``USD``), each with its interval; the Pareto front is
-    joined by a line. The points are numbered from the best score down and named in a legend at the right."""
+    joined by a line. Up to 24 points are numbered from the best score down and named in a legend at the right."""
     points = sorted(points, key=lambda p: (p.cost, -p.score, p.label))
     named = sorted((p for p in points if p.front or len(points) <= 12), key=lambda p: (-p.score, p.cost, p.label))
+    on_front = len(named)
+    if on_front > _MOST_NAMED:
+        named = [named[i * (on_front - 1) // (_MOST_NAMED - 1)] for i in range(_MOST_NAMED)]
+    numbered = set(map(id, named))
     drawing = svg.Drawing(_WIDTH, max(360.0, 80 + 18.0 * len(named)))
     costs = [p.cost for p in points]
     cost_text = text.duration if unit == "s" else text.money
@@ -213,8 +218,10 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
         if math.isfinite(p.low) and math.isfinite(p.high):
             x = frame.x(p.cost)
             drawing.line(x, frame.y(p.low), x, frame.y(p.high), _paint(p), 1.2)
-        if p not in named:
-            drawing.dot(frame.x(p.cost), frame.y(p.score), 4.5, "soft", hollow=True, title=_said(p, cost_text))
+        if id(p) not in numbered:
+            drawing.dot(
+                frame.x(p.cost), frame.y(p.score), 4.5, _paint(p), hollow=not p.front, title=_said(p, cost_text)
+            )
     taken: list[tuple[float, float]] = []
     for p in named:
         x, y = frame.x(p.cost), frame.y(p.score)
@@ -231,12 +238,16 @@ def cost_against_score(name: str, points: Sequence[Point], cost_title: str, unit
         y = area[1] + 4 + 18 * i
         _numbered(drawing, area[2] + 24, y, i + 1, p)
         drawing.text(area[2] + 38, y + 4, label, "ink" if p.front else "soft")
-    best = ", ".join(f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front)
+    best = ", ".join(
+        f"{p.label} ({text.percent(p.score)} for {cost_text(p.cost)})" for p in points if p.front and id(p) in numbered
+    )
     alt = f"{score_title} against {cost_title} of {text.plural(len(points), 'configuration')}. On the front: {best}."
     less = "faster" if unit == "s" else "cheaper"
     caption = (
         f"Filled, connected points form the Pareto front: no other is both {less} and better. Bars are 95 % intervals."
     )
+    if on_front > len(named):
+        caption += f" Named are {len(named)} of the {text.count(on_front)} that are so."
     return Figure(name, drawing.svg(alt), alt, caption)
 
 

@@ -6,9 +6,8 @@ may have), ``tier`` (1: cannot be told from the first).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,39 +18,15 @@ from numpy.typing import NDArray
 
 from reports import metrics, stats
 from reports.claims import two_way
-from reports.claims.selection import flattery, shared_part
+from reports.claims.sources import Sources, source_of
 from reports.claims.verdict import Entry, Judgement, judge
-from reports.errors import ReportError
+from reports.store import UNREADABLE
 from tracking import names
-from tracking.errors import TrackingError
 from tracking.store.predictions import Predictions, load
 
 # The first rows of a page are tested; the predictions of thousands would take minutes to read.
 MOST_ROWS = 30
 BOTH, WEIGHTS, BOUND, SEEDS = "seeds and pictures", "these weights", "seeds and pictures, bound", "seeds"
-
-
-def source_of(spec: str) -> Callable[[str], str]:
-    """What names a picture's source: ``path:2`` (the first two parts of its key), else a regular expression.
-
-    The expression's first group counts, or all that it matches; a picture it does not match is a source of its own.
-    Raises ReportError.
-    """
-    kind, _, number = spec.partition(":")
-    if kind == "path":
-        if not number.isdecimal() or int(number) < 1:
-            raise ReportError(f"--cluster {spec!r}: give path:N with N of 1 or more, or a regular expression")
-        return lambda key: "/".join(key.split("/")[: int(number)])
-    try:
-        pattern = re.compile(spec)
-    except re.error as error:
-        raise ReportError(f"--cluster {spec!r} is no regular expression: {error}; or give path:N") from error
-
-    def matched(key: str) -> str:
-        found = pattern.search(key)
-        return key if found is None else found.group(1 if pattern.groups else 0) or key
-
-    return matched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +49,7 @@ def claim(
     table: pd.DataFrame, runs: pd.DataFrame, uri: str, metric: str, split: str, cluster: str = ""
 ) -> dict[str, Claims]:
     """The claims of each page of ``table``, whose columns are filled in; ``runs`` are the candidates."""
-    if cluster:
-        source_of(cluster)
+    sources = source_of(cluster) if cluster else None
     scored = runs.get(f"metrics.{metric}")
     scores = dict(zip(runs["run_id"], [np.nan] * len(runs) if scored is None else scored, strict=True))
     places = dict(zip(runs["run_id"], runs["artifact_uri"], strict=True))
@@ -85,7 +59,9 @@ def claim(
     found = {}
     for key, rows in table.groupby("page", sort=False):
         first = rows.index[rows["rank"].notna()][:MOST_ROWS]
-        found[str(key)] = _page(table, rows, first, scores, places, uri, metric, split, cluster)
+        found[str(key)] = _page(table, rows, first, scores, places, uri, metric, split, sources)
+    if sources is not None:
+        sources.check()
     return found
 
 
@@ -129,12 +105,13 @@ def _page(
     uri: str,
     metric: str,
     split: str,
-    cluster: str,
+    sources: Sources | None,
 ) -> Claims:
     members = [_members(table.loc[i], scores, metric) for i in first]
     wanted = [run for runs in members for run, _ in runs] if metric == f"{split}_accuracy" else []
-    found, unused = _usable(_read(uri, wanted, places, split), scores)
-    groups = _groups(found, cluster)
+    there, unreadable = _read(uri, wanted, places, split)
+    found, unused = _usable(there, scores)
+    groups = _groups(found, sources)
     entries = []
     images = names.num_images(split) if metrics.is_proportion(metric) else ""
     for i, runs in zip(first, members, strict=True):
@@ -160,7 +137,7 @@ def _page(
     by_pictures = sum(e.hits is not None for e in entries)
     if len(entries) < 2:
         table.loc[first, "tier"] = 1
-        return Claims(judgement=None, tested=len(entries), by_pictures=by_pictures, unused=unused)
+        return Claims(judgement=None, tested=len(entries), by_pictures=by_pictures, unused=unused + unreadable)
     judgement = judge(entries, higher=metrics.higher_is_better(metric))
     table.loc[first, "rank_low"], table.loc[first, "rank_high"] = judgement.ranks
     table.loc[first, "tier"] = judgement.tiers
@@ -168,7 +145,7 @@ def _page(
         judgement=judgement,
         tested=len(entries),
         by_pictures=by_pictures,
-        unused=unused,
+        unused=unused + unreadable,
         clusters=0 if groups is None else int(groups.max()) + 1,
         flattery=_flattery(rows, entries, metric, split),
     )
@@ -186,18 +163,19 @@ def _members(row: pd.Series[Any], scores: dict[str, float], metric: str) -> list
     return [one for one, keep in zip(runs, legal, strict=True) if keep]
 
 
-def _read(uri: str, runs: Sequence[str], places: dict[str, Any], split: str) -> dict[str, Predictions]:
-    """The predictions that are there; one that cannot be read counts as missing."""
+def _read(uri: str, runs: Sequence[str], places: dict[str, Any], split: str) -> tuple[dict[str, Predictions], int]:
+    """The predictions that are there, and how many cannot be read."""
 
-    def one(run: str) -> Predictions | None:
+    def one(run: str) -> Predictions | None | Exception:
         try:
             return load(uri, places.get(run), split)
-        except (TrackingError, OSError, ValueError):
-            return None
+        except UNREADABLE as error:
+            return error
 
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(one, runs))
-    return {run: p for run, p in zip(runs, read, strict=True) if p is not None and len(p.label)}
+    found = {run: p for run, p in zip(runs, read, strict=True) if isinstance(p, Predictions) and len(p.label)}
+    return found, sum(isinstance(p, Exception) for p in read)
 
 
 def _usable(found: dict[str, Predictions], scores: dict[str, float]) -> tuple[dict[str, Predictions], int]:
@@ -212,12 +190,11 @@ def _usable(found: dict[str, Predictions], scores: dict[str, float]) -> tuple[di
     return usable, len(found) - len(usable)
 
 
-def _groups(found: dict[str, Predictions], cluster: str) -> NDArray[np.int64] | None:
+def _groups(found: dict[str, Predictions], sources: Sources | None) -> NDArray[np.int64] | None:
     """The source of each picture, numbered; None where they are not asked for."""
-    if not cluster or not found:
+    if sources is None or not found:
         return None
-    name = source_of(cluster)
-    return np.unique([name(str(key)) for key in next(iter(found.values())).key], return_inverse=True)[1].ravel()
+    return np.unique([sources(str(key)) for key in next(iter(found.values())).key], return_inverse=True)[1].ravel()
 
 
 def _flattery(rows: pd.DataFrame, entries: Sequence[Entry], metric: str, split: str) -> float:
@@ -232,4 +209,4 @@ def _flattery(rows: pd.DataFrame, entries: Sequence[Entry], metric: str, split: 
             share = mean * (1 - mean) / images.to_numpy(dtype=np.float64)
             variance = np.maximum(np.nan_to_num(variance), np.where(n > 1, share / n, share))
     columns = [e.hits.mean(axis=0) for e in entries if e.hits is not None and len(e.seeds) == 1]
-    return flattery(sign * mean, variance, shared=shared_part(np.stack(columns)) if columns else 0.0)
+    return stats.flattery(sign * mean, variance, shared=stats.shared_part(np.stack(columns)) if columns else 0.0)

@@ -19,7 +19,7 @@ from scipy import special
 
 from reports import stats
 from reports.claims.two_way import ROUNDING, Floats, Parts, residual
-from tracking.store.predictions import mcnemar
+from tracking.store.predictions import Predictions, common, mcnemar
 
 LEVEL = 0.05
 POWER = 0.8
@@ -98,14 +98,18 @@ def judge(entries: Sequence[Entry], *, higher: bool = True) -> Judgement:
     means = np.array([e.mean for e in entries])
     difference = sign * (means[:, None] - means[None, :])
     parts = _parts(entries)
-    p = parts.p_value(difference)
+    above = np.triu_indices(m, 1)
+    p = np.ones((m, m))
+    p[above] = Parts(parts.sizes[(slice(None), *above)], parts.freedom[(slice(None), *above)]).p_value(
+        difference[above]
+    )
+    p.T[above] = p[above]
     for i, j in _single(entries):
         if entries[i].answers == entries[i].hits.shape[1] and entries[j].answers == entries[j].hits.shape[1]:  # type: ignore[union-attr]
             p[i, j] = p[j, i] = mcnemar(entries[i].hits[0] > 0.5, entries[j].hits[0] > 0.5).p_value  # type: ignore[index]
     with np.errstate(invalid="ignore"):
         errors = np.sqrt(parts.variance)
         half = np.where(errors**2 > 0, np.nan_to_num(parts.quantile(LEVEL / 2)) * errors, errors)
-    above = np.triu_indices(m, 1)
     corrected = np.full((m, m), np.nan)
     corrected[above] = stats.holm(p[above])
     corrected.T[above] = corrected[above]
@@ -127,13 +131,53 @@ def judge(entries: Sequence[Entry], *, higher: bool = True) -> Judgement:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """How much better the first network is on ``num_images`` pictures, with its interval and McNemar's exact p value.
+
+    ``only_first`` and ``only_second`` count the pictures that one of them alone gets right.
+    """
+
+    num_images: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    only_first: int
+    only_second: int
+
+
+def judge_pair(first: Predictions, second: Predictions) -> Pair | None:
+    """The test of the leaderboard for two networks on the pictures of both; None without any in common."""
+    a, b = (one.hits for one in common([first, second]))
+    if not len(a):
+        return None
+    entries = [
+        Entry(seeds=(None,), scores=np.array([hits.mean()]), hits=hits[None].astype(np.float64), answers=len(hits))
+        for hits in (a, b)
+    ]
+    judged = judge(entries)
+    return Pair(
+        num_images=len(a),
+        difference=float(judged.difference[0, 1]),
+        low=float(judged.low[0, 1]),
+        high=float(judged.high[0, 1]),
+        p_value=float(judged.p_value[0, 1]),
+        only_first=int((a & ~b).sum()),
+        only_second=int((b & ~a).sum()),
+    )
+
+
 def _smallest(parts: Parts, rivals: int) -> float:
     """The lead that is found four times in five: over each of ``rivals`` that cannot be told from the first.
 
-    A spread of few seeds may be small by luck, so it is taken as large as it may be, four times in five.
+    A spread of few seeds may be small by luck, so it is taken as large as it may be, four times in five. One degree of
+    freedom, two configurations of the same two seeds, says too little of it: infinity.
     """
     rivals = max(rivals, 1)
     known = Parts(parts.sizes[:, 0, 1 : 1 + rivals], parts.freedom[:, 0, 1 : 1 + rivals])
+    if ((known.freedom[:2] <= 1) & (known.sizes[:2] > 0)).any():
+        return float("inf")
     careful = Parts(known.sizes * known.freedom / special.chdtri(known.freedom, POWER), known.freedom)
     with np.errstate(invalid="ignore"):
         reach = known.quantile(LEVEL / 2) + special.ndtri(1 - (1 - POWER) / rivals)
@@ -185,7 +229,9 @@ def _parts(entries: Sequence[Entry]) -> Parts:
         sizes[0][grid], sizes[1][grid], free[0][grid] = both / size, 0, degrees
     # What the seeds' part has of single answers is not counted twice; the pictures alone are the least there is.
     sizes[2] = np.maximum(pictures - rest, np.maximum(pictures - sizes[0] - sizes[1], 0))
-    unpaired = (lacking[:, None] | lacking[None, :]) & ((k < 2)[:, None] | (k < 2)[None, :])
+    # Seeds of equal scores say as little as one.
+    silent = (k < 2)[:, None] | (k < 2)[None, :] | (own[:, None] + own[None, :] < ROUNDING)
+    unpaired = (lacking[:, None] | lacking[None, :]) & silent
     sizes[2][unpaired] = (bound[:, None] + bound[None, :])[unpaired]
     free[2][unpaired] = 1e9
     for part in sizes:

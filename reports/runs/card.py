@@ -17,11 +17,11 @@ from reports.document.report import Report
 from reports.runs import other_scores, reuse
 from reports.runs.comparison import foreign_metrics, score_text
 from reports.runs.lookup import Data, Run, data_of, find
-from reports.store import class_names
+from reports.store import class_names, predictions
 from tracking import names
 from tracking.frame import histories
 from tracking.frame.query import HasUri
-from tracking.store.predictions import Predictions, load
+from tracking.store.predictions import Predictions
 
 _EFFORT = (
     *("starting_s", "downloading_s", "training_s", "uploading_s", "interrupted_s", "stopping_s"),
@@ -43,7 +43,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
     """The card of one run, by its id or the beginning of it. Raises ReportError when there is no such run."""
     opened, (run,) = find([run_id], store)
     data = data_of(run, opened)
-    predicted = {split: load(opened.tracking_uri, run.artifact_uri, split) for split in ("validation", "test")}
+    predicted = {split: predictions(opened.tracking_uri, run.artifact_uri, split) for split in ("validation", "test")}
     config, flavor, environment = reuse.files(opened, run)
     paper = Document(run.label)
     paper.add(Paragraph(_answer(run), "answer"), *_state(run))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -12,19 +11,18 @@ import numpy as np
 from reports import metrics, stats
 from reports.board import columns as cells
 from reports.charts import curves, figures
-from reports.claims.pair import Verdict
-from reports.claims.pair import compare as judge
-from reports.claims.verdict import LEVEL
+from reports.claims.verdict import LEVEL, Pair, judge_pair
 from reports.document import Document, text
 from reports.document.document import Code, Column, Figure, Heading, Paragraph, Strong, Table, Text, joined
 from reports.document.report import Report
 from reports.errors import ReportError
 from reports.runs.disagreement import disagreements
 from reports.runs.lookup import Run, find
+from reports.store import predictions
 from tracking import names
 from tracking.frame.query import HasUri
 from tracking.store import connection
-from tracking.store.predictions import Predictions, common, load
+from tracking.store.predictions import Predictions, common
 
 _METRICS = (
     *(names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY, names.BEST_VALIDATION_ACCURACY, names.TEST_ACCURACY),
@@ -41,7 +39,7 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report
     opened, runs = find(list(run_ids), store)
     if len({run.run_id for run in runs}) < len(runs):
         raise ReportError("compare was given the same run twice")
-    predicted = [load(opened.tracking_uri, run.artifact_uri) for run in runs]
+    predicted = [predictions(opened.tracking_uri, run.artifact_uri) for run in runs]
     pairs = _verdicts(runs, predicted)
     calls = display_names(runs)
     paper = Document(f"{len(runs)} runs compared")
@@ -69,12 +67,12 @@ _SCORES_LEGEND = "The 95 % interval of an accuracy is Wilson's for its number of
 
 def _verdicts(
     runs: Sequence[Run], predicted: Sequence[Predictions | None]
-) -> dict[tuple[int, int], tuple[Verdict, float] | None]:
+) -> dict[tuple[int, int], tuple[Pair, float] | None]:
     """Each pair's verdict and its p value after Holm's correction over all pairs; None without common pictures."""
-    found: dict[tuple[int, int], Verdict | None] = {}
+    found: dict[tuple[int, int], Pair | None] = {}
     for i, j in combinations(range(len(runs)), 2):
         a, b = predicted[i], predicted[j]
-        found[i, j] = judge(a, b) if a is not None and b is not None else None
+        found[i, j] = judge_pair(a, b) if a is not None and b is not None else None
     adjusted = stats.holm([np.nan if v is None else v.p_value for v in found.values()])
     return {
         pair: None if verdict is None else (verdict, float(p))
@@ -117,11 +115,14 @@ def _answer(runs: Sequence[Run], calls: Sequence[str], pairs: dict[tuple[int, in
     return (*head, tail)
 
 
-def _from(verdict: Verdict, turned: bool) -> str:
-    """The verdict's words with the better run first."""
-    if not turned:
-        return verdict.words()
-    return replace(verdict, only_first=verdict.only_second, only_second=verdict.only_first).words()
+def _from(verdict: Pair, turned: bool) -> str:
+    """``exact McNemar test on the same 360 pictures: 9 that only the first gets right, 5 only …``: the better first."""
+    first, second = verdict.only_first, verdict.only_second
+    first, second = (second, first) if turned else (first, second)
+    return (
+        f"exact McNemar test on the same {text.plural(verdict.num_images, 'picture')}: {first} that only the first"
+        f" gets right, {second} only the second, {text.p_value(verdict.p_value)}"
+    )
 
 
 def _warning(runs: Sequence[Run]) -> Paragraph | None:

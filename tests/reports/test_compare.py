@@ -15,7 +15,7 @@ from PIL import Image
 import reports
 from reports import stats
 from reports.charts import thumbnails
-from reports.claims.pair import compare as judge
+from reports.claims.verdict import judge_pair as judge
 from reports.document.document import Figure, Paragraph, Table, plain
 from tests.support.runs import Filler, empty_store, predictions, trained
 from tracking.store.predictions import Predictions

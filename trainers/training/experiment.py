@@ -57,7 +57,7 @@ class Prepared:
     dataset: Dataset
     overlaps: list[Overlap]
     source: Source | None
-    alike: Mapping[str, str]
+    alike: Mapping[str, str] | None
 
 
 def run(
@@ -248,8 +248,11 @@ def _overlaps(dataset: Dataset, config: Config) -> list[Overlap]:
     return overlaps
 
 
-def _alike(dataset: Dataset, config: Config) -> dict[str, str]:
-    """Test pictures that look like training pictures, with the key of one. Raises BadData where --strict forbids it."""
+def _alike(dataset: Dataset, config: Config) -> dict[str, str] | None:
+    """Test pictures that look like training pictures, with the key of one; None where nothing can be compared.
+
+    Raises BadData where --strict forbids them.
+    """
     from trainers.data.check.near import near_test_pictures
 
     alike = near_test_pictures(dataset)

@@ -44,7 +44,7 @@ class Stages:
         dataset: Dataset,
         *,
         overlaps: list[Overlap],
-        alike: Mapping[str, str],
+        alike: Mapping[str, str] | None,
         source: Source | None,
         state_dir: Path | None,
         asked: Interruption,
@@ -90,7 +90,8 @@ class Stages:
         if self.dataset.test is not None:
             shared = [one for one in self.overlaps if (one.split_a, one.split_b) == ("train", "test")]
             leaked = sum(len(one.keys_b) for one in shared)
-            run.set_tags({names.TEST_OVERLAP: str(leaked), names.TEST_NEAR_OVERLAP: str(len(self.alike))})
+            alike = "unknown" if self.alike is None else str(len(self.alike))
+            run.set_tags({names.TEST_OVERLAP: str(leaked), names.TEST_NEAR_OVERLAP: alike})
         run.log_text(to_toml(config), "config.toml")
         run.log_text(json.dumps(environment.environment(config.num_threads or 1), indent=1), "environment.json")
         self._say_heading()

@@ -193,3 +193,14 @@ def test_points_at_one_place_are_beside_each_other() -> None:
     places = [(float(x), float(y)) for x, y in dots]
     assert len(places) == 6
     assert all(math.dist(a, b) >= 16 for i, a in enumerate(places) for b in places[:i])
+
+
+def test_a_front_of_hundreds_names_a_few() -> None:
+    """3,334 points of equal cost and score were all named: 100 seconds, and a legend of a thousand lines."""
+    points = [
+        figures.Point(label=f"run {i}", cost=1.0 + i, score=0.5 + i / 1000, low=0.4, high=0.95, front=True)
+        for i in range(300)
+    ]
+    drawn = figures.cost_against_score("cost", points, "time a run", "s", "test accuracy")
+    assert drawn.caption.endswith("Named are 24 of the 300 that are so.") and drawn.alt.count("run ") <= 26
+    assert "run 299" in drawn.alt and "run 0 (" in drawn.alt

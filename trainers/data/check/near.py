@@ -95,13 +95,19 @@ def matches_between(splits: Sequence[Thumbnails], pairs: Sequence[tuple[int, int
     return [everything.matches(first, second) for first, second in pairs]
 
 
-def near_test_pictures(dataset: Dataset) -> dict[str, str]:
-    """Key of each test picture that looks like a training picture, not equal to one -> key of that training picture."""
+def near_test_pictures(dataset: Dataset) -> dict[str, str] | None:
+    """Key of each test picture that looks like a training picture, not equal to one -> key of that training picture.
+
+    None where nothing can be compared: one of the splits has only pictures that are too small or plain to judge.
+    """
     train, test = dataset.train, dataset.test
     if test is None:
-        return {}
+        return None
+    looks = [thumbnails(train.pictures), thumbnails(test.pictures)]
+    if not all(_judged(look["grey"]).any() for look in looks):
+        return None
     learned = set(train.image_digests)
-    (found,) = matches_between([thumbnails(train.pictures), thumbnails(test.pictures)], [(0, 1)])
+    (found,) = matches_between(looks, [(0, 1)])
     equal = test.image_digests
     return {test.keys[one.query]: train.keys[one.index] for one in found if equal[one.query] not in learned}
 
