@@ -88,6 +88,7 @@ _RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*(?:[|+]\s*:?-{2,}:?\s*)*[|+]?")
 _LEFT = re.compile(r"[^\W\d_]{2,}|\d")
 _LIKE_A_SCORE = re.compile(r"\b(?:acc|accuracy|loss|error|f1|top[\s_-]?\d)\b.*\d|\d\s*%", re.I)
 _LONGEST_SAID = 100
+_LONGEST_LINE = 1000
 
 
 @dataclass(kw_only=True)
@@ -137,6 +138,9 @@ class _Reader:
 
     def line(self, number: int, raw: str) -> None:
         """A line outside tables."""
+        if len(raw) > _LONGEST_LINE:
+            self._say(number, f"left out, since it is longer than {_LONGEST_LINE} characters")
+            return
         section = _SECTION.match(raw)
         bulleted = _BULLET.match(raw) is not None
         words = " ".join(_BULLET.sub("", _MARKUP.sub("", raw).lstrip("# ")).split())
@@ -403,7 +407,12 @@ def _init(text: str) -> str | None:
 
 def _table_length(lines: Sequence[str], at: int) -> int:
     """How many lines a markdown table has that begins here; 0 where none does."""
-    if at + 1 >= len(lines) or "|" not in lines[at] or not _RULE.fullmatch(lines[at + 1].strip()):
+    if (
+        at + 1 >= len(lines)
+        or "|" not in lines[at]
+        or len(lines[at + 1]) > _LONGEST_LINE
+        or not _RULE.fullmatch(lines[at + 1].strip())
+    ):
         return 0
     end = at + 2
     while end < len(lines) and "|" in lines[end]:

@@ -20,6 +20,7 @@ _DEPTH = re.compile(
 )
 # The lowest share that a number without its decimal point (994) is taken for; 105 is more likely something else.
 _LEAST_WITHOUT_POINT = 0.5
+_LONGEST = 100
 
 Scale = Literal["percent", "share", ""]
 
@@ -111,6 +112,8 @@ def scale_of(written: Iterable[str]) -> Scale:
 
 def read_scores(metric: str, text: str, *, percent: bool = False, others: Scale = "") -> dict[str, Score]:
     """The score, and of ``94.56% (9456/10000)`` the number of pictures too."""
+    if len(text) > _LONGEST:
+        return {metric: Score(text.strip(), None, f"{text[:20]!r}… was not read: it is not a number")}
     counted = _COUNTED.fullmatch(text.strip())
     split = metric.partition("_")[0]
     if counted is None or not 0 < int(counted["all"]) < 2**53 or int(counted["hits"]) > int(counted["all"]):

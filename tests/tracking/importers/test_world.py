@@ -236,6 +236,12 @@ def test_a_final_value_beside_its_list(tmp_path: Path, final: float, curve: bool
     assert result.params == {"num_layers": "18"} and "train_accuracy" in result.series
 
 
+def test_a_line_without_end_costs_that_line(tmp_path: Path) -> None:
+    reading = _read(tmp_path, "n.txt", "34 layers:\ntest acc: 0.9\n" + "test " * 20_000 + "\ntest acc: " + "1" * 60_000)
+    assert _scores(reading) == [{"test_accuracy": 0.9}]
+    assert sum("longer than 1000 characters" in remark for remark in reading.remarks) == 2
+
+
 def test_runs_that_name_an_epoch_stay_runs(tmp_path: Path) -> None:
     for text in ("layers,epoch,test_acc\n18,30,0.5\n34,50,0.6\n", "run,epoch,test_acc\na,1,0.5\nb,2,0.6\n"):
         assert len(_read(tmp_path, "r.csv", text).results) == 2
