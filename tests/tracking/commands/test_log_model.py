@@ -80,7 +80,7 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
     [
         (["missing.tar.gz"], "no such file"),
         (["classes.json"], "neither a model.tar.gz"),
-        (["broken.tar.gz"], "cannot be read as a model archive"),
+        (["broken.tar.gz"], "is cut short"),
         (["model.tar.gz", "--classes", "classes.json"], "2 class names for a network of 3"),
         (["model.tar.gz", "--classes", "missing.json"], "missing.json names no classes"),
         (["model.tar.gz", "--epoch", "9"], "no weights of epoch 9; there are: 13"),
