@@ -120,15 +120,16 @@ def test_a_parent_with_a_score_of_its_own_is_ranked(filler: Filler) -> None:
     assert reports.leaderboard(filler.uri)["test_accuracy"].tolist() == [0.9, 0.8]
 
 
-@pytest.mark.parametrize(
-    "name", ["manual_seed", "rng_seed", "global_seed", "np_seed", "torch_seed", "seed_value", "clf__random_state"]
-    + ["train/manual-seed", "trainer.seed"]
-)  # fmt: skip
-def test_runs_that_differ_in_a_seed_are_one_configuration(filler: Filler, name: str) -> None:
-    for seed in range(3):
-        filler.run(params={"lr": 0.1, name: seed}, metrics={"test_accuracy": 0.9 + seed / 100})
-    board = reports.leaderboard(filler.uri)
-    assert len(board) == 1 and board.iloc[0]["seeded"]
+def test_runs_that_differ_in_a_seed_are_one_configuration(filler: Filler) -> None:
+    names = ["manual_seed", "rng_seed", "global_seed", "np_seed", "torch_seed", "seed_value", "clf__random_state"]
+    names += ["train/manual-seed", "trainer.seed"]
+    for name in names:
+        for seed in range(3):
+            params = {"lr": 0.1, name: seed}
+            filler.run(experiment=name, params=params, metrics={"test_accuracy": 0.9 + seed / 100})
+    for name in names:
+        board = reports.leaderboard(filler.uri, experiments=[name])
+        assert len(board) == 1 and board.iloc[0]["seeded"], name
 
 
 def test_a_split_seed_makes_another_configuration(filler: Filler) -> None:

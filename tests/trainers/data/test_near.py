@@ -11,8 +11,9 @@ import pytest
 from sklearn.datasets import load_sample_images
 
 from trainers.data.check.check import Job, check
-from trainers.data.check.near import Match, matches_between, thumbnail, thumbnails
+from trainers.data.check.near import Match, matches_between, near_test_pictures, thumbnail, thumbnails
 from trainers.data.pictures.pictures import EncodedPictures, Files
+from trainers.data.source import open_dataset
 
 Pixels = np.ndarray
 
@@ -220,3 +221,8 @@ def test_check_leaves_equal_bytes_to_their_own_finding(tmp_path: Path) -> None:
         "near-duplicate-across": (f"{alike} looks like {first} of {tmp_path / 'train'}",),
     }
     assert "near-duplicate-across" not in {f.code for f in check([tmp_path], Job(), fast=True).findings}
+
+
+def test_of_pictures_too_small_to_judge_the_number_is_not_known() -> None:
+    """The digits, 8 x 8 px: the run's tag said 0 test pictures like a training picture; nothing had been compared."""
+    assert near_test_pictures(open_dataset("digits")) is None
