@@ -391,7 +391,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--split", "train=0.5,train=0.5"], "expected train=SHARE"),
         (["--quality", "0"], "from 1 to 100"),
         (["--resize", "-3"], "of at least 1"),
-        (["--format", "tfrecord"], "invalid choice"),
+        (["--format", "tfrecord"], "legal are rec, lst"),
     ],
 )
 def test_bad_arguments(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
