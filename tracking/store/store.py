@@ -187,7 +187,7 @@ class Store:
                 for d in journals(self.journals)
                 if d.name.startswith(run_id) or (replayed_as(d, self.public_uri) or "").startswith(run_id)
             ]
-        found = found or [d for d in journals(self.journals) if next(read(d))[0].get("run_name") == run_id]
+        found = found or [d for d in journals(self.journals) if _run_name(d) == run_id]
         found = [d for d in found if not _is_attached(d)]
         if not found:
             raise RunNotFound(f"no journal of run {run_id!r} in {self.journals}; it was written elsewhere")
@@ -224,6 +224,15 @@ def resolve(directory: Path | None = None) -> Store:
         path = path.absolute()
         uri, artifacts = f"sqlite:///{path}", path.parent / "artifacts"
     return Store(uri, artifacts, folder / "journals")
+
+
+def _run_name(directory: Path) -> str | None:
+    """The name that a journal begins with; an empty or unreadable one has none."""
+    try:
+        first = next(read(directory), None)
+    except TrackingError:
+        return None
+    return None if first is None else first[0].get("run_name")
 
 
 def _is_attached(directory: Path) -> bool:

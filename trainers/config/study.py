@@ -162,10 +162,7 @@ def _name(config: Config) -> str:
 
 def _with_epochs(name: str, planned: int, epochs: int) -> str:
     """A run's name, which must not name the file's number of epochs where a flag has changed it."""
-    if planned == epochs:
-        return name
-    former, now = plural(planned, "epoch"), plural(epochs, "epoch")
-    return name.replace(former, now) if former in name else f"{name}, {now}"
+    return name.replace(plural(planned, "epoch"), plural(epochs, "epoch"))
 
 
 def _name_faults(path: Path, planned: list[PlannedRun]) -> list[str]:

@@ -356,7 +356,7 @@ def test_a_folder_that_is_no_model_is_refused(text: str, words: str, tmp_path: P
         gluon.load_model(tmp_path)
 
 
-def test_an_unknown_runtime_is_named(saved: Path) -> None:
+def test_an_unknown_runtime_is_named(saved: Path, workdir: Path) -> None:
     with pytest.raises(ModelError, match="legal are auto, onnx, mxnet"):
         gluon.load_model(saved, runtime="torch")
     with pytest.raises(ModelError, match="cannot be loaded"):

@@ -63,7 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         (folder / "url").write_text(f"http://127.0.0.1:{port}")
         yield resolve(folder)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 130
     finally:
         try:
             os.killpg(process.pid, signal.SIGKILL)

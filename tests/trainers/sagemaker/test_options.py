@@ -195,7 +195,6 @@ def test_options_and_requests_need_the_standard_library_alone() -> None:
     code = (
         "import sys\nfrom trainers.sagemaker import options\nfrom trainers.sagemaker.job import request\n"
         "from trainers.sagemaker.cost import pricing\nfrom trainers.sagemaker.builtin import limits\n"
-        "from trainers.sagemaker.preflight import findings\n"
         "heavy = {'boto3', 'botocore', 'mxnet', 'mlflow', 'numpy', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
