@@ -151,7 +151,8 @@ class Run:
             return
         bucket, prefix = s3_parts(self.job.request["CheckpointConfig"]["S3Uri"].rstrip("/") + "/")
         there: dict[str, tuple[int, int]] = {}
-        for path in sorted((self.base / "checkpoints").rglob("*")):
+        # A folder may go while this looks: os.walk passes over it, rglob would raise.
+        for path in sorted(Path(at, name) for at, _, found in os.walk(self.base / "checkpoints") for name in found):
             try:
                 facts = path.stat()
                 if not path.is_file():
