@@ -188,16 +188,16 @@ def _written(value: float, ask: BoardQuery, places: int) -> str:
 
 
 def _took(row: pd.Series[Any]) -> str:
-    """``It took 52 s a run and cost 0.42 USD.``"""
-    each = "" if len(row["run_ids"]) == 1 else " a run"
+    """``Each run took 52 s and cost 0.42 USD.``"""
+    subject = "It" if len(row["run_ids"]) == 1 else "Each run"
     time, cost = row["time_s"], row[names.COST_USD]
     if text.is_missing(time) and text.is_missing(cost):
         return "Its time and cost were not recorded."
     if text.is_missing(cost):
-        return f"It took {text.duration(time)}{each}; no cost was recorded."
+        return f"{subject} took {text.duration(time)}; no cost was recorded."
     if text.is_missing(time):
-        return f"It cost {text.money(cost)}{each}."
-    return f"It took {text.duration(time)}{each} and cost {text.money(cost)}."
+        return f"{subject} cost {text.money(cost)}."
+    return f"{subject} took {text.duration(time)} and cost {text.money(cost)}."
 
 
 SCRATCH, TRANSFER = "scratch", "transfer"
@@ -235,15 +235,24 @@ def depth_by_start(page: Page, ask: BoardQuery) -> tuple[Table, Paragraph] | Non
     order = {row: at for at, row in enumerate(table.index[table["rank"].notna()])}
     at = {place: order[row.name] for place, row in best.items()}
 
-    def change(a: tuple[int, str], b: tuple[int, str]) -> str:
-        return _change(page, ask, places, scores[a] - scores[b], at[a], at[b])
+    def change(a: tuple[int, str], b: tuple[int, str], several: bool) -> str:
+        return _change(page, ask, places, scores[a] - scores[b], at[a], at[b], several)
 
     return Table(tuple(columns)), Paragraph(_words(scores, change, depths, starts, ask), "note")
 
 
-def _change(page: Page, ask: BoardQuery, places: int, change: float, a: int, b: int) -> str:
-    """``+2.6 points (−1.2 to +6.3: level)`` from row ``b`` to row ``a`` of the ranked."""
-    said = f"{_written(change, ask, places)}{' points' if metrics.is_share(ask.metric) else ''}"
+def _change(page: Page, ask: BoardQuery, places: int, change: float, a: int, b: int, several: bool) -> str:
+    """``adds 2.6 points (−1.2 to +6.3: level)``: from row ``b`` to row ``a`` of the ranked; a plural's verb."""
+    ending = "" if several else "s"
+    if not metrics.is_share(ask.metric) or not metrics.higher_is_better(ask.metric):
+        said = f"change{ending} the score by {_written(change, ask, places)}"
+        said += " points" if metrics.is_share(ask.metric) else ""
+    elif float(text.points(change, places).replace("−", "-")) == 0:
+        said = f"change{ending} nothing"
+    else:
+        verb = f"add{ending}" if change > 0 else f"cost{ending}"
+        points = text.points(abs(change), places).lstrip("+")
+        said = f"{verb} {points} {'point' if float(points) == 1 else 'points'}"
     judged = page.claims.judgement
     if judged is None or max(a, b) >= judged.size or judged.p_value[a, b] != judged.p_value[a, b]:
         return f"{said} (untested)"
@@ -264,7 +273,7 @@ def _start_title(ranked: pd.DataFrame, start: pd.Series[Any], one: str) -> str:
 
 def _words(
     scores: dict[tuple[int, str], float],
-    change: Callable[[tuple[int, str], tuple[int, str]], str],
+    change: Callable[[tuple[int, str], tuple[int, str], bool], str],
     depths: list[int],
     starts: list[str],
     ask: BoardQuery,
@@ -275,20 +284,19 @@ def _words(
     parts = []
     if len(starts) == 2:
         both = [d for d in depths if all((d, s) in scores for s in starts)]
-        parts += [f"with {d} layers, transfer changes the score by {change((d, TRANSFER), (d, SCRATCH))}" for d in both]
+        parts += [f"at {d} layers transfer {change((d, TRANSFER), (d, SCRATCH), False)}" for d in both]
     for one in starts:
         there = [d for d in depths if (d, one) in scores]
         steps: list[str] = []
         for low, high in zip(there, there[1:], strict=False):
-            by = change((high, one), (low, one))
-            more = f"{high} instead of {low} by {by}"
-            steps.append(more if steps else f"{high} layers instead of {low} change the score by {by}")
+            by = change((high, one), (low, one), True)
+            steps.append(f"{high} {'' if steps else 'layers '}instead of {low} {by}")
         if steps:
             parts.append(f"{'from scratch' if one == SCRATCH else 'with transfer'}, {text.join(steps)}")
     if parts:
-        joined = "; ".join(parts)
+        joined = " ".join(f"{said[0].upper()}{said[1:]}." for said in parts)
         level = " Level: not told apart where all pairs of the page are tested together." if ": level" in joined else ""
-        return f"{head}{joined[0].upper()}{joined[1:]}{'' if sign > 0 else ' (lower is better)'}.{level}"
+        return f"{head}{joined}{'' if sign > 0 else ' Lower is better.'}{level}"
     if len(starts) == 2 and len(depths) > 1:
         return (
             f"{head}No depth was trained both ways, so the effects of depth and start cannot be separated: a difference"

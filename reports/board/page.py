@@ -37,13 +37,13 @@ from tracking.store import connection
 MOST_COMMANDS = 20
 MOST_NAMED = 8
 INTERVALS = {
-    pages.BOTH: "the interval is where this recipe's accuracy on new pictures lies, from {what} and pictures",
+    pages.WEIGHTS: "with one {one} the interval is Wilson's: it reflects the choice of test pictures",
+    pages.BOTH: "with several {what} the interval reflects retraining as well as the choice of test pictures",
     pages.BOUND: (
-        "without predictions of every run the interval of several {what} is a bound: it takes them to fail on the same"
-        " pictures"
+        "without predictions of every run the interval of several {what} is an upper bound: it assumes that all fail"
+        " on the same pictures"
     ),
-    pages.WEIGHTS: "the interval of a single run is Wilson's: these weights, other pictures",
-    pages.SEEDS: "the interval of several {what} is Student's t: it covers repeated training alone",
+    pages.SEEDS: "with several {what} the interval is Student's t: it reflects retraining alone",
 }
 
 
@@ -197,7 +197,11 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
     if (table["n"] > 1).any():
         parts.append(f"± is one standard deviation over {what}")
     kinds = [(kind, table.loc[table["interval"] == kind]) for kind in INTERVALS]
-    parts += [words.format(what=what) for (_, rows), words in zip(kinds, INTERVALS.values(), strict=True) if len(rows)]
+    parts += [
+        words.format(what=what, one="seed" if rows["seeded"].all() else "run")
+        for (_, rows), words in zip(kinds, INTERVALS.values(), strict=True)
+        if len(rows)
+    ]
     if (table["rank_high"] > table["rank_low"]).any():
         parts.append("# is the rank, or the ranks that cannot be told apart")
     if ask.best and board.finished["at_step"].isna().all():
@@ -217,8 +221,7 @@ def _legend(table: pd.DataFrame, board: Board) -> str:
         parts.append(f"{cells.IMPOSSIBLE} marks an impossible value")
     if not parts:
         return "Each row is one run."
-    said = "; ".join(parts)
-    return f"{said[0].upper()}{said[1:]}."
+    return " ".join(f"{said[0].upper()}{said[1:]}." for said in parts)
 
 
 def _missing(page: Page, board: Board) -> list[Heading | Table | Paragraph | Listing]:

@@ -228,8 +228,8 @@ def test_depth_and_start_are_separated_where_possible(filler: Filler) -> None:
     assert found is not None
     assert [c.title for c in found[0].columns] == ["layers", "scratch", "transfer: imagenet"]
     said = plain(found[1].text)
-    assert "With 34 layers, transfer changes the score by +3.0 points" in said
-    assert "from scratch, 44 layers instead of 34 change the score by +1.0 points" in said
+    assert "At 34 layers transfer adds 3.0 points" in said
+    assert "From scratch, 44 layers instead of 34 add 1.0 point" in said
 
 
 def test_each_missing_score_has_its_reason_and_its_command(filler: Filler) -> None:

@@ -142,7 +142,7 @@ def test_without_a_seed_there_are_runs(filler: Filler, params: dict[str, Any]) -
     assert rows["n"].tolist() == [3, 3] and not rows["seeded"].any()
     said = text_of(filler)
     assert "mean of 3 runs" in said and "over runs, p < 0.001" in said
-    assert "± is one standard deviation over runs" in said and "the interval of several runs is Student's t" in said
+    assert "± is one standard deviation over runs" in said and "With several runs the interval is Student's t" in said
     assert "seed" not in said
 
 
