@@ -130,7 +130,7 @@ def study(work: Study, store: Store, *, parallel: int, again: bool) -> str:
         config = plan.config(planned)
         if len(threads) > 1:  # each such run has a process of its own
             config = replace(config, num_threads=None)
-        lines += ["", f"{config.run_name}" + (f"  (after {planned.needs})" if source is not None else "")]
+        lines += ["", f"{config.run_name}" + (f"  (after {source.config.run_name})" if source is not None else "")]
         if source is not None and source.name not in ready:
             continue  # its source has a fault
         try:
