@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tracking.store import Store as Store
     from tracking.store import resolve as open_store
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "JournalError",
     "ModelError",
