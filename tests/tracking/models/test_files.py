@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tracking.errors import ModelError
@@ -144,6 +144,7 @@ _WHOLE += struct.pack("<iii", 1, 0, 0) + WEIGHT.tobytes() + struct.pack("<QQ", 1
 
 
 @settings(max_examples=300, deadline=None)
+@example(at=40, change=b"\x00\x00\x00 \x00")  # an array of (0, 2**61 and more)
 @given(st.integers(0, len(_WHOLE) - 1), st.binary(min_size=1, max_size=9))
 def test_any_change_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, at: int, change: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "changed.params"

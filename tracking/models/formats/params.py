@@ -83,7 +83,10 @@ class _Reader:
         dtype = np.dtype(_TYPES[kind])
         count = math.prod(shape)
         start = self._advance(count * dtype.itemsize)
-        return np.frombuffer(self._content, dtype, count, start).reshape(shape)
+        try:
+            return np.frombuffer(self._content, dtype, count, start).reshape(shape)
+        except ValueError as error:  # (0, 2**62): nothing to read, yet more than NumPy can address
+            raise self._error(f"an array of shape {shape} cannot be") from error
 
     def _shape(self, num_axes: int, letter: str) -> tuple[int, ...]:
         if not 0 <= num_axes <= _MAX_AXES:
