@@ -149,7 +149,7 @@ def _tested(page: Page, ranked: pd.DataFrame, judged: Judgement, ask: BoardQuery
         yield (
             "Only the first is in tier 1."
             if alike == 1
-            else f"Tier 1 is {alike} rows that these data cannot tell apart."
+            else f"Tier 1 is {alike} rows, none of them told apart from the first."
         )
         yield f"Tiers and ranks hold for {every} together (Holm)."
     if not judged.winner and not judged.networks[0].any() and judged.smallest == judged.smallest:
