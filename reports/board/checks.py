@@ -55,7 +55,6 @@ def findings(
         *_digests(finished),
         *_pictures(finished),
         *_overlap(finished),
-        *_near_overlap(finished),
         *_gaps(table),
         *_same_seed(table),
         *_not_only_seed(finished, table, ask),
@@ -198,31 +197,26 @@ def _pictures(finished: pd.DataFrame) -> list[Finding]:
     return found
 
 
+# Per tag with a number of test pictures: what is said of one, of several, and of the score.
+_LEAKS = (
+    (names.TEST_OVERLAP, ("picture was", "pictures were"), "trained on, so the test score is too optimistic."),
+    (
+        names.TEST_NEAR_OVERLAP,
+        ("picture looks", "pictures look"),
+        "like a training picture (resized, mirrored, cropped …), so the test score may flatter.",
+    ),
+)
+
+
 def _overlap(finished: pd.DataFrame) -> list[Finding]:
-    tag = column(finished, f"tags.{names.TEST_OVERLAP}")
     found = []
-    for count, here in finished.loc[tag.notna() & ~tag.isin(["0", "unknown"])].groupby(tag, sort=True):
-        said = f"{count} test {'picture was' if str(count) == '1' else 'pictures were'} trained on"
-        data = sorted({str(d) for d in here["dataset"].dropna()})
-        command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
-        ids = tuple(here["run_id"])
-        found.append(Finding(f"{said}, so the test score is too optimistic.", ids, command, "To list them"))
-    return found
-
-
-def _near_overlap(finished: pd.DataFrame) -> list[Finding]:
-    tag = column(finished, f"tags.{names.TEST_NEAR_OVERLAP}")
-    found = []
-    for count, here in finished.loc[tag.notna() & ~tag.isin(["0", "unknown"])].groupby(tag, sort=True):
-        said = f"{count} test {'picture looks' if str(count) == '1' else 'pictures look'} like a training picture"
-        data = sorted({str(d) for d in here["dataset"].dropna()})
-        command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
-        ids = tuple(here["run_id"])
-        found.append(
-            Finding(
-                f"{said} (resized, mirrored, cropped …), so the test score may flatter.", ids, command, "To list them"
-            )
-        )
+    for name, (one, several), rest in _LEAKS:
+        tag = column(finished, f"tags.{name}")
+        for count, here in finished.loc[tag.notna() & ~tag.isin(["0", "unknown"])].groupby(tag, sort=True):
+            said = f"{count} test {one if str(count) == '1' else several} {rest}"
+            data = sorted({str(d) for d in here["dataset"].dropna()})
+            command = shlex.join(["python", "-m", "trainers.data", "check", data[0]]) if len(data) == 1 else ""
+            found.append(Finding(said, tuple(here["run_id"]), command, "To list them"))
     return found
 
 

@@ -33,10 +33,10 @@ _FORWARD = 3.0  # a forward pass against forward, backward and update
 _CLASSES = 12
 # What only matters to a job of the built-in algorithm.
 _NOT_HERE = ("not-for-the-job", "unknown-form", "class-names-missing", "channel-neighbour", "channel-missing")
-# Settings on which the speed depends, and the room.
+# Settings on which the speed depends, and the room, beside those that decide the pictures.
 _SPEED = (
-    "dataset image_root split_seed validation_fraction test_fraction pretext num_layers resnet_version image_shape"
-    " resize augmentation_type mini_batch_size optimizer precision_dtype num_classes init"
+    "num_layers resnet_version image_shape resize augmentation_type mini_batch_size optimizer precision_dtype"
+    " num_classes init"
 ).split()
 
 
@@ -81,7 +81,9 @@ class DryRun:
 
     def measure(self, prepared: Prepared) -> Measured:
         """Train for a moment on this run's own pictures. Raises BadInput where its settings cannot work."""
-        key = tuple(getattr(prepared.config, name) for name in _SPEED)
+        from trainers.training import experiment
+
+        key = tuple(getattr(prepared.config, name) for name in (*experiment.DATA, *_SPEED))
         if key not in self._measured:
             try:
                 self._measured[key] = _measure(prepared)
@@ -302,6 +304,7 @@ def resumed(run_id: str, store: Store) -> str:
 
     directory, config = experiment.interrupted_run(run_id, store)
     kept = experiment.epochs_kept(directory / "state")
-    lines = DryRun(store).describe(DryRun(store).prepare(config))
+    dry = DryRun(store)
+    lines = dry.describe(dry.prepare(config))
     head = f"run     {config.run_name} goes on after epoch {kept} of {config.epochs}; the time below is of all of them"
     return "\n".join([head, *lines, "Nothing was written.", ""])

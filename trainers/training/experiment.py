@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOCAL = {names.LAUNCHER: "local"}
 # The settings that decide which pictures are in which split.
-_DATA = ("dataset", "image_root", "split_seed", "validation_fraction", "test_fraction", "pretext", "group")
+DATA = ("dataset", "image_root", "split_seed", "validation_fraction", "test_fraction", "pretext", "group", "fold")
 Opened = dict[tuple[Any, ...], "Dataset"]
 
 
@@ -190,7 +190,7 @@ def load_data(config: Config, *, opened: Opened | None = None) -> tuple[Dataset,
     """The data, and the config with what the data decides filled in. Raises BadInput."""
     from trainers import data
 
-    how = {key: getattr(config, key) for key in _DATA} | {"fold": config.held_out}
+    how = {key: getattr(config, key) for key in DATA} | {"fold": config.held_out}
     dataset = None if opened is None else opened.get(tuple(how.values()))
     if dataset is None:
         dataset = data.open_dataset(**{"spec" if key == "dataset" else key: value for key, value in how.items()})

@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.data.dataset import Dataset
+from trainers.data.dataset import Dataset, Split
 from trainers.data.pictures import codec
 from trainers.data.pictures.codec import Pixels
 from trainers.data.pictures.pictures import READERS, EncodedPictures, Pictures
@@ -95,14 +96,27 @@ def matches_between(splits: Sequence[Thumbnails], pairs: Sequence[tuple[int, int
     return [everything.matches(first, second) for first, second in pairs]
 
 
+_last: dict[Any, dict[str, str] | None] = {}
+
+
 def near_test_pictures(dataset: Dataset) -> dict[str, str] | None:
     """Key of each test picture that looks like a training picture, not equal to one -> key of that training picture.
 
-    None where nothing can be compared: one of the splits has only pictures that are too small or plain to judge.
+    None where nothing can be compared: one of the splits has only pictures that are too small or plain to judge. The
+    last answer is kept, since the runs of a study share their pictures and 60,000 take most of a minute.
     """
     train, test = dataset.train, dataset.test
     if test is None:
         return None
+    asked = (train.digest, test.digest, tuple(train.keys), tuple(test.keys))
+    if asked not in _last:
+        found = _near_test_pictures(train, test)
+        _last.clear()
+        _last[asked] = found
+    return _last[asked]
+
+
+def _near_test_pictures(train: Split, test: Split) -> dict[str, str] | None:
     looks = [thumbnails(train.pictures), thumbnails(test.pictures)]
     if not all(_judged(look["grey"]).any() for look in looks):
         return None
