@@ -51,13 +51,22 @@ class BadData(BadInput):
     """Pictures or labels that cannot be read or used."""
 
 
+_RESUME = "Free some space and resume with --resume RUN."
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """As ``tracking.journal.files.whole_file``; a full disk raises DiskFull."""
+def room_for(path: Path, advice: str = _RESUME) -> Iterator[None]:
+    """A full disk met while ``path`` is written raises DiskFull with ``advice``."""
     try:
-        with files.whole_file(path) as part:
-            yield part
+        yield
     except OSError as error:
         if files.is_disk_full(error):
-            raise DiskFull(f"No room left to write {path}. Free some space and go on with --resume.") from error
+            raise DiskFull(f"No room left to write {path}. {advice}") from error
         raise
+
+
+@contextmanager
+def whole_file(path: Path, advice: str = _RESUME) -> Iterator[Path]:
+    """As ``tracking.journal.files.whole_file``, in ``room_for`` it."""
+    with room_for(path, advice), files.whole_file(path) as part:
+        yield part

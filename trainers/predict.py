@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tracking import __version__, names
 from tracking.errors import RunNotFound
 from tracking.errors.program import program_parser, run_program
-from trainers.errors import BadData, BadInput, DiskFull
+from tracking.errors.words import plural
+from trainers.errors import BadData, BadInput, whole_file
 
 if TYPE_CHECKING:
     from tracking.models.serving.model import PictureModel
@@ -334,15 +335,11 @@ def _main(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _written(path: Path) -> Iterator[TextIO]:
     """A text file that appears whole; a name in it that is no UTF-8 stops nothing. Raises DiskFull."""
-    from tracking.journal.files import is_disk_full, whole_file
-
-    try:
-        with whole_file(path) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            yield file
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise DiskFull(f"No room left to write {path}. Free some space, or write it to another disk.") from error
+    with (
+        whole_file(path, "Free some space, or write it to another disk.") as part,
+        open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        yield file
 
 
 def _say_end(
@@ -353,7 +350,7 @@ def _say_end(
 
     where = f": {arguments.out}" if arguments.out else ""
     failed = f", {counts[True]:,} not" if counts[True] else ""
-    print(f"{counts[False]:,} picture{'' if counts[False] == 1 else 's'} answered{failed}{where}", file=sys.stderr)
+    print(f"{plural(counts[False], 'picture')} answered{failed}{where}", file=sys.stderr)
     if left_out.count:
         print(_shown(f"note: {left_out}"), file=sys.stderr)
     for path in arguments.paths:

@@ -28,9 +28,8 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
         return []
     ranked = page.table.loc[page.table["rank"].notna()]
     uris = dict(zip(page.runs["run_id"], page.runs["artifact_uri"], strict=True))
-    split = board.ask.split
     leaders = [row for _, row in ranked.head(2).iterrows()] if metrics.is_proportion(board.ask.metric) else []
-    predicted = [_of_row(board, row, uris, split) for row in leaders]
+    predicted = [_of_row(board, page, row, uris) for row in leaders]
     drawn: list[Figure] = []
     shown = ranked if len(ranked) else page.table
     rows = [(str(row["label"]), tuple(row["run_ids"])) for _, row in shown.head(MOST_CURVES).iterrows()]
@@ -48,10 +47,11 @@ def gather(board: Board, page: Page, name: str, *, with_figures: bool = True) ->
     return drawn
 
 
-def _of_row(board: Board, row: pd.Series[Any], uris: dict[str, Any], split: str) -> list[Predictions] | None:
+def _of_row(board: Board, page: Page, row: pd.Series[Any], uris: dict[str, Any]) -> list[Predictions] | None:
     """The predictions of a configuration's runs (of ten at most); None where one of them has none."""
     counted = [run for run in row["run_ids"] if run not in row["repeats"]]
-    found = [predictions(board.store.tracking_uri, uris.get(run), split) for run in counted[:MOST_SEEDS]]
+    uri, split, read = board.store.tracking_uri, board.ask.split, page.claims.read
+    found = [read.get(run) or predictions(uri, uris.get(run), split) for run in counted[:MOST_SEEDS]]
     return [f for f in found if f is not None] if all(f is not None for f in found) else None
 
 

@@ -7,9 +7,9 @@ may have), ``tier`` (1: cannot be told from the first).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ class Claims:
     """What the tests of a page say: ``judgement`` of its first ``tested`` ranked rows, None of fewer than two.
 
     ``by_pictures``: rows judged by their predictions. ``unused``: runs whose predictions could not be used.
-    ``flattery``: by how much the first looks better than it is because it was chosen by this score.
+    ``flattery``: by how much the first looks better than it is because it was chosen by this score. ``read`` has the
+    predictions of the first two rows' runs, for the page's figures.
     """
 
     judgement: Judgement | None
@@ -43,6 +44,7 @@ class Claims:
     unused: int
     clusters: int = 0
     flattery: float = float("nan")
+    read: Mapping[str, Predictions] = field(default_factory=dict)
 
 
 def claim(
@@ -135,9 +137,12 @@ def _page(
             )
             table.loc[i, "interval"] = BOTH if len(entry.seeds) > 1 else WEIGHTS
     by_pictures = sum(e.hits is not None for e in entries)
+    read = {run: there[run] for runs in members[:2] for run, _ in runs if run in there}
     if len(entries) < 2:
         table.loc[first, "tier"] = 1
-        return Claims(judgement=None, tested=len(entries), by_pictures=by_pictures, unused=unused + unreadable)
+        return Claims(
+            judgement=None, tested=len(entries), by_pictures=by_pictures, unused=unused + unreadable, read=read
+        )
     judgement = judge(entries, higher=metrics.higher_is_better(metric))
     table.loc[first, "rank_low"], table.loc[first, "rank_high"] = judgement.ranks
     table.loc[first, "tier"] = judgement.tiers
@@ -148,6 +153,7 @@ def _page(
         unused=unused + unreadable,
         clusters=0 if groups is None else int(groups.max()) + 1,
         flattery=_flattery(rows, entries, metric, split),
+        read=read,
     )
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tracking import names
-from tracking.journal.files import is_disk_full
 from tracking.models import package
 from tracking.store import predictions
 from trainers.data import Batches
-from trainers.errors import DiskFull
+from trainers.errors import room_for
 from trainers.networks import resnet, saved
 
 if TYPE_CHECKING:
@@ -69,12 +68,8 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
     """
     saved.save_model(net, folder, described(config, dataset, epoch))
     shown = _some(dataset.validation, config)
-    try:
+    with room_for(folder):
         written = package.package(folder, pictures=shown, ask=lambda pictures: net(resnet.to_array(pictures)).asnumpy())
-    except OSError as error:
-        if is_disk_full(error):
-            raise DiskFull(f"No room left to write {folder}. Free some space and resume with --resume RUN.") from error
-        raise
     facts: dict[str, Any] = written["metadata"]
     return facts
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from tracking.errors.words import money
+from tracking.errors.words import money, plural
 from trainers.data.check import rules
 from trainers.data.check.findings import Findings
 from trainers.data.check.rules import SEVERITIES, Finding, Rule, Severity, When
@@ -112,14 +112,10 @@ def render(findings: Iterable[Finding]) -> str:
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
     verdict = "ready to launch" if not counts["error"] else "not launched; --force launches all the same"
     lines.append(
-        f"preflight: {_count(counts['error'], 'error')}, {_count(counts['warning'], 'warning')},"
+        f"preflight: {plural(counts['error'], 'error')}, {plural(counts['warning'], 'warning')},"
         f" {counts['unchecked']} unchecked: {verdict}"
     )
     return "\n".join(lines) + "\n"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _error(when: When, why: str, fix: str) -> Rule:
