@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking import names
 from tracking.errors import TrackingError
 from tracking.errors.words import duration, plural
 from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
-from trainers.launch.study import StudyPlan, ended
+from trainers.launch.study import StudyPlan, ended, show_leaderboard
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:
@@ -208,14 +207,9 @@ def _can_go_on(run_id: str, store: Store) -> bool:
 
 
 def _report(study: Study, done: Mapping[str, str], store: Store, path: Path | None) -> None:
-    import reports
-
-    only = f"tags.{names.STUDY} = '{study.name}'"
-    board = reports.leaderboard(store, filter=only)
-    print(board.to_text())
+    show_leaderboard(study, store, path)
     held_out = [run_id for planned in study.runs if planned.config.fold for run_id in [done.get(planned.key)] if run_id]
     if held_out:
         print(f"wrong labels among the pictures held out: python -m reports mistakes {' '.join(held_out)}")
     if path is not None:
-        board.save(path)
         print(f"written to {path}")

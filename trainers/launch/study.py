@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking import names
@@ -76,3 +77,13 @@ def ended(study: Study, store: Store, status: str) -> dict[str, str]:
         if key in keys:
             newest.setdefault(key, str(run.info.run_id))
     return newest
+
+
+def show_leaderboard(study: Study, store: Store, path: Path | None) -> None:
+    """Print the page of a study's runs, and write it to ``path`` in the format of its ending."""
+    import reports
+
+    board = reports.leaderboard(store, filter=f"tags.{names.STUDY} = '{study.name}'")
+    print(board.to_text())
+    if path is not None:
+        board.save(path)

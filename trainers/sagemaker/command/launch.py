@@ -22,7 +22,7 @@ from trainers.config import study as studies
 from trainers.config.checks import flag
 from trainers.config.study import Study
 from trainers.errors import BadConfig, BadInput, TrainerError
-from trainers.launch.study import StudyPlan, ended
+from trainers.launch.study import StudyPlan, ended, show_leaderboard
 
 if TYPE_CHECKING:
     from tracking.journal import Journal
@@ -287,12 +287,8 @@ def _in_rounds(
     for planned in plan.left:
         print(f"{planned.config.run_name}: not launched, its source {planned.needs!r} was not trained")
     if plan.study is not None:
-        import reports
-
-        board = reports.leaderboard(store, filter=f"tags.{names.STUDY} = '{plan.study.name}'")
-        print(f"\n{board.to_text()}")
-        if options.leaderboard is not None:
-            board.save(options.leaderboard)
+        print()
+        show_leaderboard(plan.study, store, options.leaderboard)
     return 0 if good and not plan.left else 1
 
 
