@@ -103,10 +103,15 @@ def _lead(first: pd.Series[Any], second: pd.Series[Any], ask: BoardQuery, places
         return f"as {other}"
     if not metrics.is_share(ask.metric):
         return f"{text.number(ahead, 2)} {'above' if metrics.higher_is_better(ask.metric) else 'below'} {other}"
-    points = text.points(ahead, places).lstrip("+")
+    return f"{_amount(ahead, places)} ahead of {other}"
+
+
+def _amount(share: float, places: int) -> str:
+    """``2.6 points``, ``1.0 point``, ``less than a tenth of a point``: a difference of shares without its sign."""
+    points = text.points(abs(share), places).lstrip("+")
     if float(points) == 0:
-        return f"less than {'a tenth of a point' if places == 1 else '0.01 points'} ahead of {other}"
-    return f"{points} {'point' if float(points) == 1 else 'points'} ahead of {other}"
+        return f"less than {'a tenth of a point' if places == 1 else '0.01 points'}"
+    return f"{points} {'point' if float(points) == 1 else 'points'}"
 
 
 def _of_weights(judged: Judgement, other: int, first: pd.Series[Any], second: pd.Series[Any]) -> str:
@@ -176,10 +181,10 @@ def _chosen(page: Page, ranked: pd.DataFrame, ask: BoardQuery) -> Iterator[str]:
     by = page.claims.flattery
     if by == by:
         scored = int(column(page.runs, f"metrics.{ask.metric}").notna().sum())
-        unit = " points" if metrics.is_share(ask.metric) else ""
+        much = _amount(by, places) if metrics.is_share(ask.metric) else f"{by:.4g}"
         yield (
             f"The first is the best of {len(ranked)} by this very score ({text.plural(scored, 'run')} scored on these"
-            f" pictures), which flatters it by about {_written(by, ask, places).lstrip('+')}{unit}."
+            f" pictures), which flatters it by {'' if much.startswith('less') else 'about '}{much}."
         )
 
 
@@ -250,9 +255,7 @@ def _change(page: Page, ask: BoardQuery, places: int, change: float, a: int, b: 
     elif float(text.points(change, places).replace("−", "-")) == 0:
         said = f"change{ending} nothing"
     else:
-        verb = f"add{ending}" if change > 0 else f"cost{ending}"
-        points = text.points(abs(change), places).lstrip("+")
-        said = f"{verb} {points} {'point' if float(points) == 1 else 'points'}"
+        said = f"{'add' if change > 0 else 'cost'}{ending} {_amount(change, places)}"
     judged = page.claims.judgement
     if judged is None or max(a, b) >= judged.size or judged.p_value[a, b] != judged.p_value[a, b]:
         return f"{said} (untested)"
