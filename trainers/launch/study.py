@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,10 +81,14 @@ def ended(study: Study, store: Store, status: str) -> dict[str, str]:
 
 
 def show_leaderboard(study: Study, store: Store, path: Path | None) -> None:
-    """Print the page of a study's runs, and write it to ``path`` in the format of its ending."""
+    """Print the page of a study's runs, drawn on a terminal, and write it to ``path`` in the format of its ending."""
     import reports
+    from reports.document import terminal
 
     board = reports.leaderboard(store, filter=f"tags.{names.STUDY} = '{study.name}'")
-    print(board.to_text())
+    if sys.stdout.isatty():
+        terminal.show(board.report.make_document(False))
+    else:
+        print(board.to_text())
     if path is not None:
         board.save(path)
