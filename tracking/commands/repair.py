@@ -25,7 +25,7 @@ from tracking.journal import Journal
 from tracking.journal.checks import DAMAGED, Event
 from tracking.journal.events import beginning, journals, read
 from tracking.journal.files import is_held, writer
-from tracking.store import Store, connection, readonly, resolve, schema
+from tracking.store import Store, address, connection, readonly, resolve, schema
 
 NAME = "repair"
 HELP = "close runs that died without reporting a status"
@@ -85,6 +85,7 @@ def _mend_store(store: Store, dry_run: bool) -> bool:
     """Put a half-made sqlite store aside; whether there was one. Others that cannot be used are reported and left."""
     path = store.database
     if path is None:
+        address.check(store.tracking_uri)
         return False
     try:
         found = schema.look(store.tracking_uri)

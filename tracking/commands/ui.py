@@ -40,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; for a store that is a server already only print its address."""
     store = resolve()
-    if store.tracking_uri.startswith(("http://", "https://")):
+    store.check()
+    connection.check_reachable(store.tracking_uri)
+    if kind(store.tracking_uri) in ("http", "https"):
         print(f"MLflow's pages are served by the tracking server: {store.public_uri}")
         if arguments.open:
             webbrowser.open(redaction.address(store.tracking_uri))  # a browser's command line is seen by others
         return 0
-    store.check()
-    connection.check_reachable(store.tracking_uri)
     _check_free(arguments.host, arguments.port)
     # MLflow's server makes its tables, or upgrades them, in whatever database it is given.
     if kind(store.tracking_uri) in DATABASES and schema.state(schema.look(store.tracking_uri)) != "ready":

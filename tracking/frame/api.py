@@ -92,8 +92,6 @@ def _client(uri: str) -> Iterator[Any]:
     gets only a database in which it finds all that. A file store is changed by being opened. Raises StoreError.
     """
     kind = connection.kind(uri)
-    if kind == "file":
-        raise StoreError(connection.file_store(uri))
     if kind in connection.DATABASES:
         found = schema.look(uri)
         is_what = schema.state(found)

@@ -17,6 +17,7 @@ import pandas as pd
 from tracking import names
 from tracking.errors import StoreError
 from tracking.frame.query import CORE, Cells, HasUri, Input, Query
+from tracking.store import address
 
 _TIMES = ("start_time", "end_time")
 _KINDS = ("params", "metrics", "tags", "datasets")
@@ -112,6 +113,7 @@ def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
     """Have ``what`` of a reader: by SQL where that can be; also who answered, and why the slower one had to."""
     from tracking.frame import api, sql, tables
 
+    address.check(uri)
     note = ""
     if tables.suits(uri):
         try:

@@ -63,12 +63,10 @@ def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise StoreError(schema.unreadable(uri, schema.Look({}, ())))
-    if path is None and border.kind(uri) == "sqlite":
-        raise StoreError(f"{uri!r} lives in memory, where nothing has been tracked; give it a file's path")
     border.check_reachable(uri)
     with schema.reading(uri):
         engine = (
-            sa.create_engine(uri, poolclass=sa.NullPool)
+            schema.server_engine(uri)
             if path is None
             else sa.create_engine("sqlite://", creator=lambda: readonly.connect(path), poolclass=sa.NullPool)
         )

@@ -8,13 +8,16 @@ from __future__ import annotations
 import errno
 import importlib.util
 import logging
+import math
 import os
 import re
 import socket
 import tempfile
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,32 +25,22 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tracking import names
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
-from tracking.errors.redaction import guard_logs, is_parsable, remember
+from tracking.errors.redaction import guard_logs, remember
 from tracking.errors.redaction import public as public
-from tracking.store import readonly
+from tracking.store import address, readonly
+from tracking.store.address import DATABASES as DATABASES
+from tracking.store.address import kind as kind
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DATABASES = {"sqlite": 0, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-OLD_LAYOUT_WAY_OUT = (
-    "MLflow no longer writes that layout. Bring it over once with"
-    " `mlflow migrate-filestore --source {source} --target sqlite:///{target}`"
-)
 PROBE_TIMEOUT_S = 5.0
+ANSWER_S = 8.0
+WELL_S = 10.0  # so long a server that answered well is not asked again
 LOCK_TIMEOUT_S = 120.0
-
-
-def kind(uri: str) -> str:
-    """``file``, ``sqlite``, ``postgresql``, ``http`` …: the scheme without driver; a bare path is a file store."""
-    scheme, colon, _ = uri.partition(":")
-    return (
-        scheme.partition("+")[0].lower()
-        if colon and len(scheme) > 1
-        else "databricks"
-        if uri == "databricks"
-        else "file"
-    )
+_NO_EXPERIMENT = "is this an MLflow server"
+_SHOWN = 240
+_well: dict[str, float] = {}
 
 
 def run_filters(word: str) -> list[str]:
@@ -59,49 +52,85 @@ def run_filters(word: str) -> list[str]:
     return found if quote in word else [*found, f"attributes.run_name = {quote}{word}{quote}"]
 
 
-def file_store(uri: str, target: Path | None = None) -> str:
-    """What to say of a file store; ``target`` is the sqlite file it is best brought over to."""
-    source = uri.removeprefix("file://") or "mlruns"
-    target = target or Path(source).absolute() / "mlflow.db"
-    return (
-        f"tracking URI {uri!r} is a file store. {OLD_LAYOUT_WAY_OUT.format(source=source, target=target)}"
-        f" and set MLFLOW_TRACKING_URI=sqlite:///{target}, or unset it for the default store"
-    )
-
-
 def check_reachable(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    """Raise StoreUnreachable at once where MLflow would retry for minutes: no server listens at the store's address.
+    """Raise StoreError for a URI that is no store's, and StoreUnreachable at once where MLflow would retry for minutes.
 
-    StoreError where a parser would take the URI apart at a character of its password.
+    No server listens at the store's address; or what does is not an MLflow server, or is sick.
     """
-    remember(uri)
-    if not is_parsable(uri):
-        raise StoreError(
-            f"{public(uri)} cannot be read as it is: percent-encode what is special in its user and password"
-            " (@ is %40, / is %2F, : is %3A, # is %23, ? is %3F, [ is %5B, ] is %5D)"
-        )
+    address.check(uri)
+    is_web = kind(uri) in ("http", "https")
+    if not (is_web and _is_behind_proxy(uri)):
+        _check_listens(uri, timeout_s)
+    if is_web and time.monotonic() - _well.get(uri, -math.inf) > WELL_S:
+        _check_answer(uri)
+        _well[uri] = time.monotonic()
+
+
+def _is_behind_proxy(uri: str) -> bool:
+    host = urlsplit(public(uri)).hostname or ""
+    return kind(uri) in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+
+
+def _check_listens(uri: str, timeout_s: float) -> None:
     parts, scheme = urlsplit(public(uri)), kind(uri)
-    host = parts.hostname
-    try:
-        given = parts.port
-    except ValueError:  # several hosts
+    host, port = parts.hostname, {"http": 80, "https": 443, **DATABASES}.get(scheme, 0)
+    if "," in parts.netloc:  # several hosts
         return
-    if scheme in ("http", "https"):
-        port = given or (443 if scheme == "https" else 80)
-        if parts.hostname and scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
-            return
-    else:
-        port = given or DATABASES.get(scheme, 0)
+    port = parts.port or port
+    if scheme in DATABASES:
         host = host or next((name for key, name in parse_qsl(parts.query) if key == "host" and name[:1] != "/"), None)
     if not host or not port:
         return
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise StoreUnreachable(
-            f"nothing answers at {public(uri)} ({error.strerror or error}); start the server or correct"
-            " MLFLOW_TRACKING_URI"
+            f"nothing answers at {public(uri)} ({why}); start the server or correct MLFLOW_TRACKING_URI"
         ) from error
+
+
+def _check_answer(uri: str) -> None:
+    """Have an MLflow server name an experiment, within ``ANSWER_S`` in all, however slowly it drips."""
+    client = open_client(uri)
+    found: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            if not client.search_experiments(max_results=1):
+                # Any JSON object can be read as an empty list; a server of another kind has no such experiment either.
+                named = client.get_experiment_by_name(_NO_EXPERIMENT)
+                if named is not None and named.name != _NO_EXPERIMENT:
+                    raise ValueError("it answers with JSON of another kind")
+            found.append(None)
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask, name="tracking-probe", daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    where = public(uri)
+    if not found:
+        raise StoreUnreachable(
+            f"no complete answer from {where} within {ANSWER_S:g} s; look at that server, or correct"
+            " MLFLOW_TRACKING_URI"
+        )
+    if (error := found[0]) is None:
+        return
+    ours = _translate(uri, error)
+    if isinstance(ours, StoreUnreachable):
+        raise StoreUnreachable(f"{ours}; look at that server, or correct MLFLOW_TRACKING_URI") from error
+    raise ours or StoreError(
+        f"{where} does not answer as an MLflow server does ({_in_short(str(error))}); correct MLFLOW_TRACKING_URI:"
+        " the address and path of the server, or its user and token"
+    ) from error
+
+
+def _in_short(text: str) -> str:
+    text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    cause = re.search(r"\(Caused by (.+?)\)*$", text, re.DOTALL)  # of a connection; MLflow and urllib3 wrap it twice
+    text = " ".join("".join(c if c.isprintable() else " " for c in (cause[1] if cause else text)).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -119,6 +148,9 @@ def open_client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # It draws two progress bars for every folder it fetches, even without a terminal.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It asks a sick server seven times in silence, for 90 s and more. A journal is replayed again in any case.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     from mlflow import MlflowClient
 
     remember(uri)
@@ -244,9 +276,9 @@ def _translate(uri: str, error: Exception) -> TrackingError | None:
     if _is_read_only(text):
         return StoreError(_no_permission(Path(where.split(":///")[-1]), "no write permission"))
     if _is_no_answer(error, text):
-        return StoreUnreachable(f"no answer from {where}: {_first_line(text)}")
-    if _is_refused(text):
-        return StoreError(f"{where} refused: {_first_line(text)}; check user, password and permissions")
+        return StoreUnreachable(f"no answer from {where}: {_in_short(text)}")
+    if _is_refused(error, text):
+        return StoreError(f"{where} refused: {_in_short(text)}; check user, password and permissions")
     return None
 
 
@@ -276,11 +308,13 @@ def _is_no_answer(error: Exception, text: str) -> bool:
         or getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"
     ):
         return True
-    signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted")
+    signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted", "IncompleteRead")
     return any(sign in text for sign in signs) or bool(re.search(r"error code 5\d\d|failed with error code 429", text))
 
 
-def _is_refused(text: str) -> bool:
+def _is_refused(error: Exception, text: str) -> bool:
+    if getattr(error, "error_code", "") in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        return True
     return bool(re.search(r"error code 40[13]|authentication failed|Invalid (username|password)", text))
 
 
@@ -289,7 +323,3 @@ def _no_permission(path: Path, why: str) -> str:
         f"cannot write {path}: {why}; change its owner or permissions, work in another directory,"
         " or point MLFLOW_TRACKING_URI elsewhere"
     )
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")

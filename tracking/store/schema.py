@@ -15,12 +15,15 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tracking.errors import StoreError
 from tracking.store import connection as border
 from tracking.store import readonly
 from tracking.store.readonly import SIDECARS, listed, sqlite_path
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 State = Literal["absent", "half-made", "older", "newer", "ready", "other"]
 
@@ -130,7 +133,7 @@ def reading(uri: str) -> Iterator[None]:
         with border.translated(uri) if path is None else nullcontext():
             yield
     except sa.exc.DBAPIError as error:
-        text = str(error.orig).strip()
+        text = str(error.orig).strip() or type(error.orig).__name__
         if path is not None:
             raise readonly.in_words(path, text) from error
         raise StoreError(f"{border.public(uri)} cannot be read: {text.splitlines()[0]}") from error
@@ -258,11 +261,10 @@ def set_aside(path: Path) -> Path:
 
 
 def _look_at_server(uri: str) -> Look:
-    import sqlalchemy as sa
 
     border.check_reachable(uri)
     with reading(uri):
-        engine = sa.create_engine(uri, poolclass=sa.NullPool)
+        engine = server_engine(uri)
         with engine.connect() as connection:
 
             def ask(sql: str) -> Sequence[Any]:
@@ -271,6 +273,24 @@ def _look_at_server(uri: str) -> Look:
             found = look_through(ask, engine.dialect.name)
             is_blank = engine.dialect.name == "postgresql" and _is_blank(ask, found.columns)
             return replace(found, is_blank=is_blank)
+
+
+def server_engine(uri: str) -> sa.Engine:
+    """An engine for a database server that gives up after some seconds, unless the URI says when."""
+    import sqlalchemy as sa
+
+    key = {
+        "psycopg2": "connect_timeout",
+        "psycopg": "connect_timeout",
+        "pymysql": "connect_timeout",
+        "pg8000": "timeout",
+    }
+    try:
+        driver = sa.make_url(uri).get_dialect().driver
+    except sa.exc.ArgumentError as error:
+        raise StoreError(f"{border.public(uri)} is no database's address: {error}") from error
+    limit = {key[driver]: int(border.PROBE_TIMEOUT_S)} if driver in key and key[driver] not in uri else {}
+    return sa.create_engine(uri, poolclass=sa.NullPool, connect_args=limit)
 
 
 def _is_blank(ask: Callable[[str], Sequence[Any]], columns: dict[str, frozenset[str]]) -> bool:

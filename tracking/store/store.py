@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.journal.events import journals, read
 from tracking.journal.files import whole_file
-from tracking.store import connection, readonly, schema
+from tracking.store import address, connection, readonly, schema
 from tracking.store.readonly import sqlite_path
 
 if TYPE_CHECKING:
@@ -63,21 +63,10 @@ class Store:
         A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version, another
         program's file. Returns what to say of a store that is only locked just now.
         """
-        kind = connection.kind(self.tracking_uri)
-        folder = self.journals.parent
-        if kind == "file":
-            raise StoreError(connection.file_store(self.tracking_uri, folder / "mlflow.db"))
-        if kind != "sqlite":
-            return None
+        address.check(self.tracking_uri)
         path = self.database
         if path is None:
-            raise StoreError(f"{self.tracking_uri!r} is in memory and gone with the process; give the path of a file")
-        if path.parent == folder and not path.exists() and _has_old_layout(folder):
-            raise StoreError(
-                f"{folder} holds runs in MLflow's old file layout and no store yet. "
-                + connection.OLD_LAYOUT_WAY_OUT.format(source=folder, target=path)
-                + f", or move {folder} away to start with an empty store"
-            )
+            return None
         connection.check_writable(path)
         try:
             found = schema.look(self.tracking_uri, BRIEFLY_S)
@@ -113,6 +102,7 @@ class Store:
 
     def _look(self) -> schema.State:
         """Whether the store is there or is to be made. Raises StoreError for what may not be written to."""
+        address.check(self.tracking_uri)
         found = schema.look(self.tracking_uri)
         if fault := schema.fault(self.tracking_uri, found):
             raise StoreError(fault)
@@ -253,10 +243,6 @@ def _make(path: Path) -> None:
             connection.open_client(f"sqlite:///{part}").search_experiments(max_results=1)
         if path.exists():
             readonly.take_back(path)  # what an interrupted write left beside an empty file would go into the new store
-
-
-def _has_old_layout(folder: Path) -> bool:
-    return any(p.parent.name.isdigit() for p in folder.glob("*/meta.yaml"))
 
 
 def _pages(ask: Callable[..., Any], *arguments: Any) -> Iterator[Any]:

@@ -69,13 +69,18 @@ def test_a_password_is_never_shown() -> None:
     assert border.public("https://mlflow.example/a@b") == "https://mlflow.example/a@b"
 
 
-@pytest.mark.parametrize("uri", ["file:///tmp/runs", "./mlruns", "/tmp/runs"])
+@pytest.mark.parametrize("uri", ["file://{}/runs", "file:runs", "./runs", "{}/runs"])
 def test_a_file_store_is_refused_with_the_way_out(workdir: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(workdir))
     for use in (resolve().check, resolve().client):
-        with pytest.raises(StoreError, match=r"is a file store.*mlflow migrate-filestore --source .* --target sqlite:"):
+        with pytest.raises(StoreError, match="is a folder that does not exist; a store's URI is sqlite:"):
             use()
-    assert list(workdir.iterdir()) == []
+    (workdir / "runs" / "0").mkdir(parents=True)
+    way_out = f"mlflow migrate-filestore --source {workdir}/runs --target sqlite:///{workdir}/runs/mlflow.db"
+    for use in (resolve().check, resolve().client):
+        with pytest.raises(StoreError, match=rf"is a file store.*{way_out}"):
+            use()
+    assert list(workdir.rglob("*")) == [workdir / "runs", workdir / "runs" / "0"]
 
 
 def test_runs_in_the_old_layout_are_pointed_out_until_they_are_brought_over(workdir: Path) -> None:
@@ -312,7 +317,7 @@ def test_a_beginning_that_fits_several_is_said(store: Store, tmp_path: Path) -> 
 
 
 def test_nobody_listening_is_said_at_once(workdir: Path) -> None:
-    for uri in ("http://127.0.0.1:1", "postgresql://me:secret@127.0.0.1:1/x", "mysql+pymysql://127.0.0.1:1/x"):
+    for uri in ("http://127.0.0.1:1", "postgresql+psycopg2://me:secret@127.0.0.1:1/x"):
         store = Store(uri, None, workdir)
         with pytest.raises(StoreUnreachable, match="nothing answers at .*start the server or correct") as caught:
             store.client()
@@ -321,7 +326,8 @@ def test_nobody_listening_is_said_at_once(workdir: Path) -> None:
 
 def test_behind_a_proxy_the_address_itself_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    border.check_reachable("http://mlflow.invalid")
+    with pytest.raises(StoreUnreachable, match=r"no answer from http://mlflow.invalid: .*[Pp]roxy"):
+        border.check_reachable("http://mlflow.invalid")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(StoreUnreachable):
         border.check_reachable("http://127.0.0.1:1")
