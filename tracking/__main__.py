@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracking import __version__
-from tracking.commands import import_file, log_model, promote, repair, sync, ui
+from tracking.commands import import_file, log_model, promote, relocate, repair, sync, ui
 from tracking.errors.program import program_parser, run_program
 
 COMMANDS: tuple[Any, ...] = (
     sync,
     import_file,
     repair,
+    relocate,
     log_model,
     promote,
     promote.Demote,

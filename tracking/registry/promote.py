@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracking.errors import ModelError
+from tracking.models.facts import MLMODEL
 from tracking.registry import audit, rivals
 from tracking.registry.candidates import Candidate, candidate_of, choosing_direction
+from tracking.store import artifacts, moved
 from tracking.store.connection import locked, translated
 from tracking.store.predictions import FOLDER, McNemar, Predictions, common, load, mcnemar
 
@@ -62,6 +64,7 @@ def promote(
     check_names(name, alias)
     client = store.client()
     with translated(store.tracking_uri), _alone(store):
+        _check_files(client, challenger)
         claim, version = None, ""
         while True:
             holder = _holder(client, name, alias)
@@ -286,6 +289,8 @@ def _paired(client: MlflowClient, challenger: Candidate, champion: Candidate) ->
 def _predictions(client: MlflowClient, run_id: str, split: str) -> Predictions:
     found = load(client.tracking_uri, client.get_run(run_id).info.artifact_uri, split)
     if found is None:
+        if why := moved.why_missing(client.tracking_uri, client.get_run(run_id).info.artifact_uri):
+            raise ModelError(f"the artifacts of run {run_id[:8]} are missing: {why}")
         raise ModelError(f"run {run_id[:8]} has no {FOLDER}/{split}.parquet, which the paired test needs.")
     return found
 
@@ -320,6 +325,21 @@ def _version(client: MlflowClient, challenger: Candidate, name: str) -> str:
         model_id=challenger.model_id,
     )
     return str(made.version)
+
+
+def _check_files(client: MlflowClient, challenger: Candidate) -> None:
+    """Raise ModelError where the model's files are not where MLflow says, or are there as another store's."""
+    location = client.get_logged_model(challenger.model_id).artifact_location
+    folder = artifacts.local_folder(location)
+    if folder is None or not artifacts.is_reachable(folder, client.tracking_uri):
+        return
+    if (move := moved.move_of(client.tracking_uri, location)) is not None:
+        raise ModelError(f"the model of run {challenger.run_id[:8]} cannot be promoted: {moved.sentence(move)}")
+    if not (folder / MLMODEL).is_file():
+        raise ModelError(
+            f"the model of run {challenger.run_id[:8]} cannot be promoted: its files should be in {folder}, and there"
+            f" is no {MLMODEL}; bring them back, or log it anew with `python -m tracking log-model`"
+        )
 
 
 def _note_score(client: MlflowClient, name: str, version: str, challenger: Candidate) -> None:

@@ -18,7 +18,7 @@ from tracking.errors import ModelError, StoreError
 from tracking.journal.checks import CONTEXTS, MAX_STEP
 from tracking.models.facts import META, MLMODEL
 from tracking.models.serving.files import DIGESTS
-from tracking.store import artifacts, connection
+from tracking.store import artifacts, connection, moved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,7 +72,9 @@ def folder_of(store: Store, model_uri: str) -> Iterator[Path]:
         except StoreError as error:
             raise ModelError(f"{why}: {error}") from error
         if folder is None or not folder.is_dir():
-            raise ModelError(f"{why}: there is no folder {location}")
+            raise ModelError(
+                f"{why}: {moved.why_missing(store.tracking_uri, location) or f'there is no folder {location}'}"
+            )
         yield folder
 
 

@@ -26,6 +26,7 @@ from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
 from tracking.journal.files import cannot_write, flush, open_own, whole_file
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
+from tracking.store import moved
 from tracking.store.connection import translated
 from tracking.store.mlflow_run import Target, fits
 
@@ -123,6 +124,7 @@ class Replayer:
                 f"run {run.info.run_id} was deleted in {self._store.public_uri}; bring it back with"
                 f" `mlflow runs restore --run-id {run.info.run_id}`, or remove its journal {self._directory}"
             )
+        moved.check(self._store.tracking_uri, run.info.artifact_uri)
         self.run_id = self._progress.run_id = run.info.run_id
         self._progress.experiment_id = run.info.experiment_id
         self._save()

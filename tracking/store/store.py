@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.journal.events import journals, read
 from tracking.journal.files import whole_file
-from tracking.store import address, connection, readonly, schema
+from tracking.store import address, connection, moved, readonly, schema
 from tracking.store.readonly import sqlite_path
 
 if TYPE_CHECKING:
@@ -57,11 +57,12 @@ class Store:
         """The tracking URI without a password, fit for a screen or a file."""
         return connection.public(self.tracking_uri)
 
-    def check(self) -> str | None:
+    def check(self, experiment: str | None = None) -> str | None:
         """Raise StoreError for everything that can be found wrong without MLflow and without the network.
 
         A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version, another
-        program's file. Returns what to say of a store that is only locked just now.
+        program's file; artifacts of ``experiment`` in the place where a copied store was before. Returns what to say of
+        a store that is only locked just now.
         """
         address.check(self.tracking_uri)
         path = self.database
@@ -74,6 +75,8 @@ class Store:
             return str(error)
         if fault := schema.fault(self.tracking_uri, found):
             raise StoreError(fault)
+        if experiment is not None and schema.state(found) == "ready":
+            moved.check_experiment(path, experiment)
         return None
 
     def client(self) -> MlflowClient:
@@ -129,6 +132,8 @@ class Store:
                 f"experiment {name!r} is deleted in {self.public_uri}; bring it back with `mlflow experiments restore"
                 f" --experiment-id {found.experiment_id}` or choose another name"
             )
+        if create:
+            moved.check(self.tracking_uri, found.artifact_location)
         return str(found.experiment_id)
 
     def runs(self, experiment_ids: Sequence[str] | None = None, filter: str = "") -> Iterator[MlflowRun]:

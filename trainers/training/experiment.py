@@ -78,7 +78,7 @@ def run(
     """
     store = store or _default_store()
     with interruptible("No run was made yet; the same command starts it again.") as asked:
-        store.check()
+        store.check(config.experiment or store.default_experiment)
         prepared = prepare(config, store)
         asked.check()
         config = prepared.config

@@ -57,13 +57,15 @@ def find(run_id: str, store: Store) -> Source:
 
 def _fetch(run_id: str, store: Store) -> tuple[str, Path, Path]:
     """Full id, ``config.toml`` and the model's folder. Raises TrackingError."""
-    from tracking.store import artifacts, logged_models
+    from tracking.store import artifacts, logged_models, moved
 
     run = store.find_run(run_id)
     folder = Path(tempfile.mkdtemp(prefix="run-"))
     config = artifacts.fetch(store.tracking_uri, run.info.artifact_uri, "config.toml", folder / "settings")
     model = logged_models.fetch(store.client(), run, "model", folder / "model")
     if config is None or model is None:
+        if why := moved.why_missing(store.tracking_uri, run.info.artifact_uri):
+            raise TrackingError(f"the artifacts of run {run.info.run_id} are missing: {why}")
         raise TrackingError(
             f"run {run.info.run_id} has no {'config.toml' if config is None else 'model'} among its artifacts; only"
             " finished runs of this trainer that were not trained with --keep-model none can be used here"
