@@ -95,7 +95,7 @@ def _changes(store: Store, rows: list[dict[str, Any]], given: list[moved.Move]) 
         if new is not None and new != row["old"]:
             changes.append({**row, "new": new})
         elif row["table"] in ("runs", "logged_models"):
-            num_lost += bool(moved.why_missing(store.tracking_uri, row["old"]))
+            num_lost += moved.leads_nowhere(row["old"], (store.artifact_root or store.journals).parent)
     for move in found:
         num = sum(move.of(change["old"]) is not None for change in changes)
         print(f"{move.old}  ->  {move.new}  {plural(num, 'location')}")

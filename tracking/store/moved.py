@@ -90,12 +90,18 @@ def sentence(move: Move) -> str:
 
 
 def why_missing(tracking_uri: str, location: str | None) -> str:
-    """Why a run's artifacts cannot be found, to go into brackets; empty where the folder is there, or unknown."""
+    """Why a run's artifacts cannot be found; empty where they can be, or the run may have none."""
     folder = _folder(location)
     if folder is None or folder.is_dir():
         return ""
     move = move_of(tracking_uri, location)
-    return f"they should be in {folder}, which is not there" if move is None else sentence(move)
+    return "" if move is None else sentence(move)
+
+
+def leads_nowhere(location: str, home: Path) -> bool:
+    """Whether a location is a folder of this machine that is not there, outside of ``home``."""
+    folder = _folder(location)
+    return folder is not None and not folder.exists() and not folder.is_relative_to(home)
 
 
 def moves(tracking_uri: str, locations: Iterable[str]) -> list[Move]:

@@ -31,6 +31,8 @@ def trained(folder: Path, tmp_path: Path, name: str) -> str:
     step = json.loads((folder / "model.json").read_text())["epoch"]
     journal.metrics({"validation_accuracy": 0.5}, step=step)
     journal.artifact(folder)
+    (tmp_path / "config.toml").write_text("epochs = 1")
+    journal.artifact(tmp_path / "config.toml")
     journal.status("FINISHED")
     journal.close()
     return replay(journal.dir, store).run_id
