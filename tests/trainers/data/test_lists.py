@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.pictures import class_folders, listed_folder, picture, write_list
 from trainers.data import open_dataset
-from trainers.data.readers.lists import Root, Row, parse
+from trainers.data.readers.lists import Row, parse
+from trainers.data.readers.paths import Root
 from trainers.errors import BadData
 
 

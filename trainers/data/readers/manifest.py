@@ -13,7 +13,7 @@ from trainers.data import dataset
 from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.pictures import EncodedPictures
 from trainers.data.readers.folder import SPLIT_FOLDERS
-from trainers.data.readers.lists import rooted_files
+from trainers.data.readers.paths import rooted_files
 from trainers.errors import BadData
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
