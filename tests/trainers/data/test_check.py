@@ -533,6 +533,11 @@ def _(tmp: Path) -> Checked:
     return check([rec(tmp, image_payloads(20)), rec(tmp, image_payloads(9, 1, start=50), "test.rec")], Job())
 
 
+@scene("class-names-alike")
+def _(tmp: Path) -> Checked:
+    return check([class_folders(tmp, classes=("Dog", "cat", "dog"))], Job())
+
+
 @scene("class-empty")
 def _(tmp: Path) -> Checked:
     (class_folders(tmp) / "fox").mkdir()
@@ -783,6 +788,9 @@ LISTS: dict[str, Callable[[int, int, str], str]] = {
     "S3": lambda index, label, path: f"{index}\t{label}\ts3://bucket/train/{path}",
     "blanks": lambda index, label, path: f"{index}\t{label}\t {path}  ",
     "without ending": lambda index, label, path: f"{index}\t{label}\t{path.removesuffix('.png')}",
+    "a tab at the end": lambda index, label, path: f"{index}\t{label}\t{path}\t",
+    "brackets": lambda index, label, path: f"{index}\t[{label}]\t{path}",
+    "a share": lambda index, label, path: f"{index}\t{label}\t\\\\server\\pics\\{path}".replace("/", "\\"),
     "names": lambda index, label, path: f"{index}\t{path.split('/')[0]}\t{path}",
     "names and commas": lambda index, label, path: f"{path},{path.split('/')[0]}",
     "index 0": lambda index, label, path: f"0\t{label}\t{path}",

@@ -103,7 +103,7 @@ def _add_bad(path: Path | str, row: BadLine, findings: Findings) -> None:
     for cause in row.causes:
         meaning = f": label {row.labels[0]}, path {row.path}" if cause == "columns" else ""
         if cause == "labels":
-            meaning = f": {len(row.labels)} labels in one field, with blanks between them"
+            meaning = f": {len(row.labels)} labels in one field, with blanks or commas between them"
         findings.add(_OF_CAUSE[cause], path, words + meaning)
     if not row.causes:
         findings.add(_OF_KIND.get(row.kind, "list-fields"), path, words)

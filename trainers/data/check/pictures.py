@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainers.data.check.examine import NO_PICTURE
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.near import matches_between
+from trainers.data.dataset import alike
 from trainers.data.formats.headers import FORMATS
 from trainers.data.groups import Group
 from trainers.data.pictures.codec import reads_heic, too_large
@@ -140,6 +141,8 @@ def check_classes(parts: Sequence[CheckedSplit], num_classes: int | None, findin
     counts = train.counts()
     if not counts:
         return
+    for pair in alike(train.class_names or ()):
+        findings.add("class-names-alike", train.path, pair)
     top = max(counts) + 1 if num_classes is None else num_classes
     gaps = [label for label in range(min(top, 100_000)) if label not in counts]
     findings.add_all("label-gap", train.path, gaps, lambda label: f"no picture of class {train.class_name(label)}")

@@ -140,6 +140,7 @@ def _divided(text: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """The fields of a line, in every way it may have been divided, with what is wrong with that way."""
     if "\t" in text:
         yield (), text.split("\t")
+        yield ("columns",), text.rstrip("\t ").split("\t")
     for mark in ",;|":
         try:
             cells = next(csv.reader([text], delimiter=mark, skipinitialspace=True), [])
@@ -178,9 +179,9 @@ def _arranged(fields: Sequence[str]) -> tuple[tuple[str, ...], str, tuple[str, .
         return None
     if len(labels) == 1 and not _number(labels[0]):
         several = re.split(r"[\s,;]+", labels[0].strip("[]()"))
-        if len(several) > 1 and all(map(_number, several)):
+        if all(map(_number, several)):
             labels = several
-            causes.append("labels")
+            causes.append("labels" if len(several) > 1 else "index")
         elif labels[0].lower().lstrip("+-") in ("nan", "inf", "infinity"):
             return None
         else:
