@@ -77,9 +77,8 @@ class Findings:
         )
 
     def _of_list(self, file: str, fix: str) -> str:
-        if file.startswith("s3://"):  # it has to be brought here first
-            return f"aws s3 cp {shlex.quote(file)} LIST && " + fix.replace("{list}", "LIST --image-root DIR")
         root = f" --image-root {shlex.quote(self.roots[file])}" if file in self.roots else ""
+        root = " --image-root DIR" if file.startswith("s3://") else root
         return fix.replace("{list}", shlex.quote(file) + root)
 
 
