@@ -219,7 +219,7 @@ def test_a_class_that_validation_lacks_numbers_no_other_anew(account: World) -> 
         _split(account, "test", {"ant": 1}, 900),
     ]
     for config in (OWN, replace(OWN, num_classes=3)):
-        assert codes(preflight(account, channels, config, code_uri=CODE)) == []
+        assert codes(preflight(account, channels, config, code_uri=CODE)) == ["split-one-class"]
 
 
 def test_what_our_own_trainer_leaves_out_stops_nothing(account: World) -> None:
