@@ -120,7 +120,7 @@ def test_every_kind_of_picture_is_answered_or_named_for_what_it_is(
         "half.jpg": "truncated",
         "empty.jpg": "an empty file, not a picture",
         "text.jpg": "text, not a picture",
-        "gone.png": "a web page, not a picture",
+        "gone.png": "a web page (HTML), not a picture",
         "huge.png": "10000 x 9000 px is more than this project decodes",
         "pipe.jpg": "not a regular file",
         "pointer.jpg": "git lfs pull",

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""``python -m trainers.data pack|check|inspect``: bring pictures into the form a job accepts; look at them first."""
+"""``python -m trainers.data pack|check|relist|inspect``: bring pictures into the form a job accepts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _act(argv: list[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = program_parser("trainers.data", __version__, description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="pack|check|inspect")
+    commands = parser.add_subparsers(required=True, metavar="pack|check|relist|inspect")
 
     pack = commands.add_parser(
         "pack", help="write a source as records or as a list with pictures, split and laid out for the upload"
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     check.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a data set, or several: its splits")
     check.add_argument("--num-classes", type=_positive, metavar="N")
+    check.add_argument("--multi-label", action="store_true", help="each picture has a 0 or 1 for each class")
     check.add_argument("--image-shape", type=_shape, metavar="C,H,W", help="what the job is going to crop to")
     check.add_argument("--resize", type=_positive, metavar="PX", help="the job's resize, if it has one")
     check.add_argument(
@@ -75,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--num-thread", type=_positive, default=0, metavar="N", help="default: one a processor")
 
+    relist = commands.add_parser(
+        "relist", help="write a list anew as a job reads it: tabs, numbers, paths below the root, one line a picture"
+    )
+    relist.set_defaults(command=_relist)
+    relist.add_argument("list", metavar="LIST", type=Path, help="a list in whatever form its writer gave it")
+    relist.add_argument("out", metavar="OUT.lst", type=Path, help="the list to write; it must not be there yet")
+
     inspect = commands.add_parser("inspect", help="a contact sheet: a few pictures per class, and the class histogram")
     inspect.set_defaults(command=_inspect)
     inspect.add_argument("path", metavar="PATH", help="a data set, as --dataset takes it")
@@ -89,8 +97,9 @@ def _parser() -> argparse.ArgumentParser:
             help="what tells a picture's source (patient, film, seller), which must be in one split: the N-th folder"
             " above the file, a regular expression's group in its path, or a manifest's column",
         )
-    for command in (pack, check, inspect):
+    for command in (pack, check, relist, inspect):
         command.add_argument("--image-root", type=Path, metavar="DIR", help="where the paths of a list start")
+    for command in (pack, check, inspect):
         command.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
 
@@ -125,6 +134,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     job = Job(
         num_classes=arguments.num_classes,
+        num_labels=(arguments.num_classes or 0) if arguments.multi_label else 1,
         image_shape=arguments.image_shape,
         resize=arguments.resize,
         content_type=arguments.content_type,
@@ -142,6 +152,13 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     _print(checked_json(checked) if arguments.json else checked_text(checked))
     return checked.exit_code
+
+
+def _relist(arguments: argparse.Namespace) -> int:
+    from trainers.data.pack.relist import relist
+
+    print(relist(arguments.list, arguments.out, arguments.image_root).text())
+    return 0
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ SOURCES: dict[str, Source] = {
 
 FORMS = (
     "a folder with one sub-folder per class; a folder with train/, validation/, test/; a .rec; a .lst with"
-    " --image-root; a .csv or .parquet manifest; a folder of IDX or CIFAR binary files"
+    " --image-root; a .csv or .parquet manifest; a .manifest of Ground Truth; a folder of IDX or CIFAR binary files"
 )
 
 

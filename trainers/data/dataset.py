@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -264,6 +265,20 @@ def find(*folders: Path) -> tuple[str, ...] | None:
             raise BadData(f"{path}: a class name occurs twice; every class needs a name of its own")
         return tuple(names)
     return None
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Pairs of class names that differ in case, blanks or leading zeros alone, in words."""
+    first: dict[str, str] = {}
+    found = []
+    for name in names:
+        key = " ".join(name.casefold().replace("_", " ").split())
+        if (number := re.fullmatch(r"0*(\d+)(?:\.0*)?", key)) is not None:
+            key = number[1]
+        other = first.setdefault(key, name)
+        if other != name:
+            found.append(f"{other!r} and {name!r}")
+    return found
 
 
 def named(labels: NDArray[np.int64], known: tuple[str, ...] | None, source: str) -> tuple[str, ...]:

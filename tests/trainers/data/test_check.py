@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import shlex
 import shutil
 import struct
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from tests.support import ROOT
 from tests.support.pictures import (
@@ -23,6 +26,7 @@ from tests.support.pictures import (
     encoded,
     image_payloads,
     listed_folder,
+    noise,
     picture,
     protobuf_payload,
     with_flag,
@@ -35,8 +39,10 @@ from trainers.data.check.rules import RULES, SEVERITIES
 from trainers.data.formats.image_record import pack_image
 from trainers.data.formats.recordio import RecordFile
 from trainers.data.pack.pack import Options, pack
+from trainers.data.pictures import codec
 from trainers.errors import BadData
 
+register_heif_opener()
 Scene = Callable[[Path], Checked]
 SCENES: dict[str, Scene] = {}
 
@@ -75,6 +81,18 @@ def pil_bytes(image: Image.Image, form: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
+
+
+def heic(value: int) -> bytes:
+    return pil_bytes(Image.fromarray(noise(value, (24, 20))), "HEIF", quality=90)
+
+
+@contextlib.contextmanager
+def without_pillow_heif(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    patch.setitem(sys.modules, "pillow_heif", None)
+    codec.reads_heic.cache_clear()
+    yield
+    codec.reads_heic.cache_clear()
 
 
 GREY_8 = Image.fromarray(np.zeros((8, 8), np.uint8))
@@ -222,7 +240,74 @@ def _(tmp: Path) -> Checked:
 
 @scene("list-values")
 def _(tmp: Path) -> Checked:
-    return bad_list(tmp, lambda data: data + b"20\tcat\tcat/001.png\n")
+    return bad_list(tmp, lambda data: data + b"x\t1\tcat/001.png\n")
+
+
+@scene("list-separator")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: data.replace(b"\t", b","))
+
+
+@scene("list-header")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: b"index\tlabel\tpath\n" + data)
+
+
+@scene("list-quotes")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: data.replace(b"cat/003.png", b'"cat/003.png"'))
+
+
+@scene("list-columns")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: data.replace(b"0\tcat/003.png", b"cat/003.png\t0"))
+
+
+@scene("list-names")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: data.replace(b"\t0\t", b"\tcat\t").replace(b"\t1\t", b"\tdog\t"))
+
+
+@scene("list-backslash")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: data.replace(b"cat/", b"cat\\"))
+
+
+@scene("list-blanks")
+def _(tmp: Path) -> Checked:
+    return bad_list(tmp, lambda data: data.replace(b"cat/003.png", b"cat/003.png "))
+
+
+@scene("rec-no-picture")
+def _(tmp: Path) -> Checked:
+    return check([rec(tmp, [with_flag(2, [21, 25], b"", 0), *image_payloads(20, start=1)[1:]])], Job())
+
+
+def manifest(tmp: Path, *more: str) -> Checked:
+    rows = [
+        f'{{"source-ref": "s3://b/{name}/{at:03}.png", "class": {label}}}'
+        for label, name in enumerate(("cat", "dog"))
+        for at in range(2)
+    ]
+    (tmp / "m.manifest").write_text("\n".join((*rows, *more)))
+    return check([tmp / "m.manifest"], Job())
+
+
+@scene("manifest-line")
+def _(tmp: Path) -> Checked:
+    class_folders(tmp, 2)
+    return manifest(tmp, "cat/001.png,0")
+
+
+@scene("manifest-no-label")
+def _(tmp: Path) -> Checked:
+    class_folders(tmp, 2)
+    return manifest(tmp, '{"source-ref": "s3://b/cat/001.png"}')
+
+
+@scene("manifest-elsewhere")
+def _(tmp: Path) -> Checked:
+    return manifest(tmp)
 
 
 @scene("list-multi-label")
@@ -439,7 +524,46 @@ def _(tmp: Path) -> Checked:
 
 @scene("class-missing")
 def _(tmp: Path) -> Checked:
+    train = rec(tmp, image_payloads(21, num_classes=3))
+    return check([train, rec(tmp, image_payloads(10, 2, start=50), "test.rec")], Job())
+
+
+@scene("split-one-class")
+def _(tmp: Path) -> Checked:
     return check([rec(tmp, image_payloads(20)), rec(tmp, image_payloads(9, 1, start=50), "test.rec")], Job())
+
+
+@scene("class-names-alike")
+def _(tmp: Path) -> Checked:
+    return check([class_folders(tmp, classes=("Dog", "cat", "dog"))], Job())
+
+
+@scene("class-empty")
+def _(tmp: Path) -> Checked:
+    (class_folders(tmp) / "fox").mkdir()
+    return check([tmp], Job())
+
+
+@scene("class-unreadable")
+def _(tmp: Path) -> Checked:
+    gif = pil_bytes(GREY_8, "GIF")
+    (class_folders(tmp) / "fox").mkdir()
+    (tmp / "fox" / "1.gif").write_bytes(gif)
+    return check([tmp], Job())
+
+
+@scene("picture-heic")
+def _(tmp: Path) -> Checked:
+    with pytest.MonkeyPatch.context() as patch, without_pillow_heif(patch):
+        class_folders(tmp)
+        (tmp / "cat" / "x.heic").write_bytes(heic(1))
+        return check([tmp], Job())
+
+
+@scene("folder-leftover")
+def _(tmp: Path) -> Checked:
+    picture(class_folders(tmp) / "@eaDir" / "1.jpg", 77)
+    return check([tmp], Job())
 
 
 @scene("folder-other-files")
@@ -473,13 +597,14 @@ COMPANIONS = {
     "channel-prefix": set(),
     "list-spaces": {"no-pictures"},
     "list-empty": {"no-pictures"},
+    "no-pictures": {"class-empty"},
+    "list-backslash": {"label-gap", "one-class"},
     "list-duplicate-path": {"duplicate-within"},
     "label-gap": {"class-single"},
     "label-out-of-range": {"class-single"},
     "label-sets-differ": set(),
     "duplicate-labels": {"duplicate-within"},
     "resize-small": {"picture-small"},
-    "class-missing": {"one-class"},
 }
 
 
@@ -648,19 +773,186 @@ def test_mending_names_the_whole_data_set(tmp_path: Path) -> None:
     assert f" pack {path} --image-root {tmp_path}/root OUT " in finding.fix
 
 
-def test_mending_commands_mend(tmp_path: Path) -> None:
+# What people's tools write, each before a list that is right otherwise; {} is a line's number, label, path.
+LISTS: dict[str, Callable[[int, int, str], str]] = {
+    "R's write.table": lambda index, label, path: f'"{index + 1}"\t{index + 1}\t{label}\t"{path}"',
+    "pandas' to_csv": lambda index, label, path: f"{index},{label},{path}",
+    "to_csv with quotes": lambda index, label, path: f'{index};"{label}";"{path}"',
+    "Caffe's train.txt": lambda index, label, path: f"{path} {label}",
+    "path first, tabs": lambda index, label, path: f"{path}\t{label}",
+    "name first": lambda index, label, path: f"{path.split('/')[0]} {path}",
+    "InsightFace": lambda index, label, path: f"1\t{path}\t{label}",
+    "Windows": lambda index, label, path: f"{index}\t{label}\t{path}".replace("/", "\\") + "\r",
+    "a drive": lambda index, label, path: f"{index}\t{label}.000000\tD:\\data\\pics\\{path}".replace("/", "\\"),
+    "absolute": lambda index, label, path: f"{index}\t{label}\t/home/someone/data/{path}",
+    "S3": lambda index, label, path: f"{index}\t{label}\ts3://bucket/train/{path}",
+    "blanks": lambda index, label, path: f"{index}\t{label}\t {path}  ",
+    "without ending": lambda index, label, path: f"{index}\t{label}\t{path.removesuffix('.png')}",
+    "a tab at the end": lambda index, label, path: f"{index}\t{label}\t{path}\t",
+    "brackets": lambda index, label, path: f"{index}\t[{label}]\t{path}",
+    "a share": lambda index, label, path: f"{index}\t{label}\t\\\\server\\pics\\{path}".replace("/", "\\"),
+    "names": lambda index, label, path: f"{index}\t{path.split('/')[0]}\t{path}",
+    "names and commas": lambda index, label, path: f"{path},{path.split('/')[0]}",
+    "index 0": lambda index, label, path: f"0\t{label}\t{path}",
+    "upper case": lambda index, label, path: f"{index}\t{label}\t{path.upper()}",
+}
+
+
+@pytest.mark.parametrize("header", ["", "id\tlabel\tfile\n"])
+def test_every_list_is_corrected_by_the_command_that_is_printed(tmp_path: Path, header: str) -> None:
+    listed_folder(tmp_path / "my pics", 3)
+    rows = [(at, at // 3, f"{('cat', 'dog')[at // 3]}/{at % 3:03}.png") for at in range(6)]
+    for number, (name, line) in enumerate(LISTS.items()):
+        path = tmp_path / str(number) / "my list.lst"
+        path.parent.mkdir()
+        path.write_text(header + "".join(line(*row) + "\n" for row in rows), newline="")
+        for _ in range(3):
+            checked = check([path], Job(), image_root=tmp_path / "my pics")
+            wrong = [finding for finding in checked.findings if finding.severity != "note"]
+            if not wrong:
+                break
+            assert {found.code for found in wrong} - {"list-path-missing"} or name == "without ending", name
+            command = wrong[0].fix[wrong[0].fix.index("python -m trainers.data relist ") :]
+            path = path.with_name(f"{_}.lst")
+            assert main(shlex.split(command.replace("OUT.lst", shlex.quote(str(path))))[3:]) == 0
+        assert not wrong, (name, wrong)
+        assert [(len(part), part.counts()) for part in checked.parts] == [(6, {0: 3, 1: 3})], name
+
+
+def test_utf16_and_other_encodings_of_a_list(tmp_path: Path) -> None:
     named(tmp_path)
-    path = changed(
-        listed_folder(tmp_path, list_path=tmp_path / "train.lst"),
-        lambda data: b"\xef\xbb\xbf" + data.replace(b"\t", b" ").replace(b"\n", b"\r\n"),
+    picture(class_folders(tmp_path, 2) / "cat" / "caf\u00e9.png", 99)
+    text = "0\t0\tcat/caf\u00e9.png\r\n1\t1\tdog/000.png\r\n2\t1\tdog/001.png\r\n3\t0\tcat/000.png\r\n"
+    for encoding in ("utf-16", "cp1252", "utf-8-sig"):
+        (tmp_path / f"{encoding}.lst").write_bytes(text.encode(encoding))
+        codes = {found.code for found in check([tmp_path / f"{encoding}.lst"], Job()).findings}
+        assert codes & {"list-encoding", "list-bom"}
+        assert main(["relist", str(tmp_path / f"{encoding}.lst"), str(tmp_path / f"{encoding}-2.lst")]) == 0
+        assert check([tmp_path / f"{encoding}-2.lst"], Job()).findings == []
+
+
+def test_relist_names_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = listed_folder(tmp_path, 2, list_path=tmp_path / "a.lst")
+    changed(path, lambda data: data + b"4\t0\tcat/404.png\n5 0\n")
+    assert main(["relist", str(path), str(tmp_path / "b.lst")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "4 pictures" in said and "line 5: 'cat/404.png' is not below" in said and "line 6: '5 0' cannot be read" in said
     )
-    for code in ("list-bom", "list-crlf", "list-spaces"):
-        finding = next(found for found in check([path], Job()).findings if found.code == code)
-        subprocess.run(finding.fix, shell=True, check=True)
-    assert check([path], Job()).findings == []
-    changed(path, lambda data: data.replace(b"19\t", b"0\t"))
+    assert main(["relist", str(path), str(tmp_path / "b.lst")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    changed(path, lambda _: b"0\t0\tnothing.png\n")
+    assert main(["relist", str(path), str(tmp_path / "c.lst")]) == 2
+    assert not (tmp_path / "c.lst").exists()
+
+
+def test_lists_of_several_labels_are_checked_as_such(tmp_path: Path) -> None:
+    named(tmp_path)
+    class_folders(tmp_path, 2)
+    path = tmp_path / "m.lst"
+    path.write_text("0\t1\t1\tcat/000.png\n1\t0\t1\tcat/001.png\n2\t1\t0\tdog/000.png\n")
     (finding,) = check([path], Job()).findings
-    fixed = subprocess.run(finding.fix, shell=True, check=True, capture_output=True).stdout
-    path.write_bytes(fixed)
-    assert check([path], Job()).findings == []
-    assert cv2.imread(str(tmp_path / "cat" / "000.png")) is not None
+    assert finding.code == "list-multi-label" and "a multi-label list" in finding.examples[0]
+    checked = check([path], Job(num_labels=0))
+    assert checked.findings == [] and [len(part) for part in checked.parts] == [3]
+    assert main(["check", str(path), "--multi-label", "--num-classes", "2"]) == 0
+    changed(path, lambda data: data + b"3\t1\t2\tdog/001.png\n4\t1\tdog/001.png\n")
+    assert {found.code for found in check([path], Job(num_labels=0)).findings} == {
+        "label-out-of-range",
+        "list-multi-label",
+    }
+    path.write_text("0\t2\t5\t1\t0.1\t0.1\t0.5\t0.5\tcat/000.png\n")
+    assert "an object-detection list" in check([path], Job()).findings[0].examples[0]
+
+
+def test_heic_is_read_where_pillow_heif_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class_folders(tmp_path / "data", 3)
+    for index in range(3):
+        (tmp_path / "data" / "dog" / f"{index:03}.png").unlink()
+        (tmp_path / "data" / "dog" / f"{index}.{'jpg' if index else 'heic'}").write_bytes(heic(index))
+    checked = check([tmp_path / "data"], Job())
+    found = {finding.code: finding for finding in checked.findings}
+    assert set(found) == {"picture-format", "picture-misnamed"} and found["picture-format"].count == 3
+    command = found["picture-format"].fix.replace("OUT", str(tmp_path / "out"))
+    assert main([*shlex.split(command)[3:], "--split", "train=1"]) == 0
+    assert check([tmp_path / "out"], Job()).parts[0].counts() == {0: 3, 1: 3}
+    with without_pillow_heif(monkeypatch):
+        found = {finding.code: finding for finding in check([tmp_path / "data"], Job()).findings}
+        assert set(found) == {"picture-heic", "picture-misnamed", "class-unreadable"}
+        assert found["picture-heic"].fix.startswith("pip install pillow-heif && python -m trainers.data pack ")
+        with pytest.raises(BadData, match="HEIC, as phones write it; pip install pillow-heif reads it"):
+            pack(str(tmp_path / "data"), tmp_path / "out2", Options())
+
+
+BYTES = {
+    "html": (b"\n <!DOCTYPE html><title>404</title>", "a web page (HTML)"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    "annex": (b"/annex/objects/SHA256E-s10--ab.jpg\n", "a git-annex pointer"),
+    "s3": (
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        "an error answer of a server (accessdenied)",
+    ),
+    "json": (b'{"message": "Not Found"}', "JSON text"),
+    "text": (b"no picture", "text"),
+    "empty": (b"", "an empty file"),
+    "zero": (bytes(400), "nothing but zero bytes"),
+    "pdf": (b"%PDF-1.4", "PDF"),
+    "mac": (b"\x00\x05\x16\x07\x00\x02", "a Mac's companion file"),
+    "film": (b"\x00\x00\x00\x18ftypqt  ", "a film"),
+    "avif": (b"\x00\x00\x00\x18ftypavif" + bytes(20), "AVIF"),
+}
+
+
+def test_what_is_no_picture_is_named_for_what_it_is(tmp_path: Path) -> None:
+    class_folders(tmp_path, 2)
+    for name, (data, _) in BYTES.items():
+        (tmp_path / "cat" / f"{name}.jpg").write_bytes(data)
+    finding = next(found for found in check([tmp_path], Job()).findings if found.code == "picture-unreadable")
+    assert finding.count == len(BYTES)
+    for name, (_, words) in BYTES.items():
+        assert any(f"/{name}.jpg: {words}" in example for example in finding.examples), name
+
+
+def test_a_class_whose_pictures_cannot_be_read_does_not_vanish(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    for name, data in (("gif", pil_bytes(GREY_8, "GIF")), ("text", b"a word")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.dat").write_bytes(data)
+    findings = [found for found in check([tmp_path], Job()).findings if found.code == "class-unreadable"]
+    assert "gif: no picture by its name, but GIF 1" in findings[0].examples[0] and "text 1" in findings[0].examples[1]
+    with pytest.raises(BadData, match="folder gif has no picture that is read, but GIF 1"):
+        pack(str(tmp_path), tmp_path / "out", Options())
+    shutil.rmtree(tmp_path / "gif")
+    shutil.rmtree(tmp_path / "text")
+    for path in (tmp_path / "dog").iterdir():
+        path.write_bytes(b"<html>")
+    (finding, *_) = [found for found in check([tmp_path], Job()).findings if found.code == "class-unreadable"]
+    assert finding.examples[0].startswith("class 1 dog: none of 10, such as ")
+
+
+def test_leftovers_of_systems_are_no_classes_and_no_pictures(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    for at, folder in enumerate(("@eaDir", "__MACOSX", ".ipynb_checkpoints", "#recycle", "$RECYCLE.BIN")):
+        picture(tmp_path / folder / "1.png", 500 + at)
+        picture(tmp_path / "cat" / folder / "1.png", 600 + at)
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    checked = check([tmp_path], Job())
+    assert [finding.code for finding in checked.findings] == ["folder-leftover"]
+    assert checked.findings[0].count == 5 and len(checked.parts[0]) == 20
+
+
+def test_records_without_pictures_are_left_out_by_the_command(tmp_path: Path) -> None:
+    named(tmp_path)
+    bare = with_flag(2, [21, 25], b"", 0)
+    path = rec(tmp_path, [bare, *image_payloads(21)[1:], bare])
+    finding = check([path], Job()).findings[0]
+    assert finding.code == "rec-no-picture" and finding.examples == (
+        "record 0: 2 labels and no picture",
+        "record 21: 2 labels and no picture",
+    )
+    with pytest.raises(BadData, match="record 0 holds labels and no picture"):
+        pack(str(path), tmp_path / "out", Options())
+    command = finding.fix.replace("OUT", str(tmp_path / "out"))
+    assert main(shlex.split(command)[3:]) == 0
+    assert check([tmp_path / "out"], Job()).findings == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.pictures import class_folders, listed_folder, picture, write_list
 from trainers.data import open_dataset
-from trainers.data.readers.lists import Root, Row, parse
+from trainers.data.readers.lists import Row, parse
+from trainers.data.readers.paths import Root
 from trainers.errors import BadData
 
 
@@ -200,6 +203,50 @@ def test_bad_manifests_are_refused(tmp_path: Path, text: str, words: str) -> Non
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(BadData, match=words):
         open_dataset(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "mark", "words"),
+    [
+        ("image_path,label", ",", "Where these are other names for them: sed "),
+        ("id,breed", ",", "sed '1s/.*/path,label/'"),
+        ("filename,species,split", ",", "sed '1s/.*/path,label,split/'"),
+        ("path;label", ";", "separated by semicolons: tr ';'"),
+        ("path|label", "|", "separated by bars: tr "),
+        ("path\tlabel", "\t", "separated by tabs: tr "),
+        ("", ",", "The first line is a row, not a header: sed '1i path,label'"),
+    ],
+)
+def test_the_command_for_other_csv_files_works(tmp_path: Path, header: str, mark: str, words: str) -> None:
+    rows = [(str(row["path"]), str(row["label"])) for row in manifest_rows(tmp_path)]
+    splits = ["train"] * (len(rows) - 2) + ["test"] * 2
+    lines = [
+        mark.join((*row, split)) if "split" in header else mark.join(row)
+        for row, split in zip(rows, splits, strict=True)
+    ]
+    (tmp_path / "m.csv").write_text("\n".join([header, *lines] if header else lines) + "\n")
+    with pytest.raises(BadData, match="expected path, label") as refused:
+        open_dataset(tmp_path / "m.csv")
+    assert words in str(refused.value)
+    command = re.search(r"(?:sed|tr) '.*$", str(refused.value))
+    assert command is not None
+    subprocess.run(command[0], shell=True, check=True)
+    (made,) = [path for path in tmp_path.glob("m-*")]
+    assert sum(len(split) for split in open_dataset(made).splits.values()) == 20
+
+
+def test_what_is_said_of_manifests_of_others(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    for text, words in (
+        ("path,label\ncat/000,cat\n", r"cat/000\.png is there, the path written has no ending \.png"),
+        ("path,label\ncat\\000.png,cat\n", r"cat/000\.png is there, .* Windows' separators"),
+        ("path,label\ngs://bucket/cat/000.png,cat\n", r"cat/000\.png is there, .* an address \(gs://\)"),
+        ("path,label,split\ncat/000.png,cat,dev\ncat/001.png,Cat,train\n", "call it validation. .*'Cat' and 'cat'"),
+        ("TRAIN,gs://bucket/cat/000.png,cat\n", "sed '1i split,path,label'"),
+    ):
+        (tmp_path / "m.csv").write_text(text)
+        with pytest.raises(BadData, match=words):
+            open_dataset(tmp_path / "m.csv")
 
 
 def test_broken_parquet_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainers.data.check.examine import look_at_files
 from trainers.data.check.findings import CheckedSplit, Findings
-from trainers.data.check.lists import check_folder, check_list, folder_classes
+from trainers.data.check.lists import check_augmented, check_folder, check_list, folder_classes
 from trainers.data.check.pictures import (
     check_classes,
     check_duplicates,
@@ -38,7 +38,8 @@ RECORDS, IMAGES = "application/x-recordio", ("application/x-image", "image/jpeg"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The settings of the job; None where it is not known yet. ``num_labels``: of each picture."""
+    """The settings of the job; None where it is not known yet. ``num_labels``: of each picture; 0: as many as most
+    have."""
 
     num_classes: int | None = None
     num_labels: int = 1
@@ -102,11 +103,12 @@ def check(
     for part in parts:
         if part.name in (other.name for other in parts if other is not part):
             part.name = str(part.path)
-        if len(part) == 0 and part.form is not Form.RECORDS:
+        if len(part) == 0 and part.form is not Form.RECORDS and not findings.has_any(part.path):
             findings.add("no-pictures", part.path)
         if len(part) and part.class_names is None:
             findings.add("class-names-missing", part.path)
-        check_looks(part, job.image_shape, job.resize, findings)
+        if len(part.looks) == len(part):  # else the pictures are elsewhere
+            check_looks(part, job.image_shape, job.resize, findings)
         _check_job(part, job, findings)
     counted = [part for part in parts if len(part)]
     spare = None
@@ -171,6 +173,9 @@ class _Reader:
             Form.RECORDS: lambda path: [self._records(path, split_name(path))],
             Form.LIST: lambda path: [self._list(path, self._image_root or path.parent, split_name(path))],
             Form.MANIFEST: self._manifest,
+            Form.AUGMENTED: lambda path: [
+                check_augmented(path, self._image_root, split_name(path), self._findings, self._fast, self._threads)
+            ],
             Form.ARCHIVE: lambda path: self._foreign("archive", path, Form.ARCHIVE.value),
             Form.OTHER: lambda path: self._foreign(
                 "unknown-form", path, Form.OTHER.value, f"begins with {layouts.first_bytes(path)!r}"

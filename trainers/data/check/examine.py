@@ -47,6 +47,7 @@ class PictureFacts:
         return [text[at : at + 2 * _DIGEST_BYTES] for at in range(0, len(text), 2 * _DIGEST_BYTES)]
 
 
+NO_PICTURE = "no picture behind its labels"  # the fault of a record that has a finding of its own
 NOTHING = PictureFacts(heads=np.zeros(0, HEAD), sizes=np.zeros(0, np.int64), digests=None)
 
 

@@ -20,10 +20,11 @@ _KEPT = 20  # examples of one finding
 
 class Findings:
     """Collects what is found, by rule and file. ``source`` is how to name the whole data set on a command line; without
-    it each file is named."""
+    it each file is named. ``roots``: the folder that the paths of a list start from, where it is not the list's own."""
 
     def __init__(self, source: str | None = None) -> None:
         self._source = source
+        self.roots: dict[str, str] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._looked_at: dict[str, int] = {}
@@ -44,6 +45,10 @@ class Findings:
             if len(self._examples[key]) < _KEPT and (words := describe(int(place))):
                 self._examples[key].append(words)
 
+    def has_any(self, file: object) -> bool:
+        """Whether an error was found in ``file``."""
+        return any(place == str(file) and RULES[code].severity == "error" for code, place in self._counts)
+
     def listed(self) -> list[Finding]:
         """All of them, the gravest first, then by code and file."""
         found = [self._finding(code, file) for code, file in self._counts]
@@ -56,6 +61,8 @@ class Findings:
         words += [f"such as {examples[0]}" if count > 1 else examples[0]] if examples else []
         seen = f" ({', '.join(words)})" if words else ""
         fix = rule.fix.replace("{file}", shlex.quote(file)).replace("{source}", self._source or shlex.quote(file))
+        if "{list}" in fix:
+            fix = self._of_list(file, fix)
         return Finding(
             code=code,
             what=f"{file}: {rule.title}{seen}",
@@ -68,6 +75,11 @@ class Findings:
             count=count,
             examples=tuple(examples),
         )
+
+    def _of_list(self, file: str, fix: str) -> str:
+        root = f" --image-root {shlex.quote(self.roots[file])}" if file in self.roots else ""
+        root = " --image-root DIR" if file.startswith("s3://") else root
+        return fix.replace("{list}", shlex.quote(file) + root)
 
 
 @dataclass(kw_only=True)

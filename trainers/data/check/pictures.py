@@ -10,19 +10,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.check.examine import NO_PICTURE
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.check.near import matches_between
+from trainers.data.dataset import alike
 from trainers.data.formats.headers import FORMATS
 from trainers.data.groups import Group
-from trainers.data.pictures.codec import too_large
+from trainers.data.pictures.codec import reads_heic, too_large
 from trainers.data.pictures.sizing import Sizing
 from trainers.data.readers.layouts import Form
 
 _NAMED = {
-    ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
-    ".gif": "gif",
+    ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".heic": "heic", ".heif": "heic", ".png": "png",
+    ".bmp": "bmp", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff", ".gif": "gif",
 }  # fmt: skip
-_JPEG, _PNG = FORMATS.index("jpeg"), FORMATS.index("png")
+_JPEG, _PNG, _HEIC = FORMATS.index("jpeg"), FORMATS.index("png"), FORMATS.index("heic")
 
 
 def check_looks(part: CheckedSplit, shape: tuple[int, int, int] | None, resize: int | None, findings: Findings) -> None:
@@ -43,14 +45,16 @@ def check_looks(part: CheckedSplit, shape: tuple[int, int, int] | None, resize: 
     findings.add_all(
         "picture-unreadable",
         path,
-        np.flatnonzero(unreadable & ~huge & ~foreign),
+        [at for at in np.flatnonzero(unreadable & ~huge & ~foreign) if looks.faults[at] != NO_PICTURE],
         lambda at: f"{place(at)}: {looks.faults[at]}",
     )
     moves = heads["animated"]
+    closed = (formats == _HEIC) & (not reads_heic())
+    all_of("picture-heic", closed)
     findings.add_all(
         "picture-format",
         path,
-        np.flatnonzero(foreign),
+        np.flatnonzero(foreign & ~closed),
         lambda at: f"{place(at)}: {FORMATS[formats[at]]}{', animated' if moves[at] else ''}",
     )
     findings.add_all(
@@ -62,9 +66,25 @@ def check_looks(part: CheckedSplit, shape: tuple[int, int, int] | None, resize: 
     all_of("picture-animated", usable & moves & ~foreign)
     all_of("picture-alpha", usable & heads["alpha"])
     all_of("picture-rotated", usable & (heads["orientation"] != 1))
-    _check_names(part, usable, findings)
+    _check_names(part, usable | closed, findings)
+    _check_readable(part, unreadable, findings)
     if shape is not None:
         _check_shape(part, usable, shape, resize, findings)
+
+
+def _check_readable(part: CheckedSplit, unreadable: NDArray[np.bool_], findings: Findings) -> None:
+    """Classes of which not one picture can be read; nothing is said of a split of which none can."""
+    whole = part.whole
+    classes = np.unique(part.labels[whole])
+    dead = [label for label in classes if unreadable[whole & (part.labels == label)].all()]
+    if len(dead) < len(classes):
+        for label in dead:
+            members = np.flatnonzero(whole & (part.labels == label))
+            words = f"class {part.class_name(int(label))}: none of {len(members):,}"
+            first = int(members[0])
+            findings.add(
+                "class-unreadable", part.path, f"{words}, such as {part.place(first)}: {part.looks.faults[first]}"
+            )
 
 
 def _check_names(part: CheckedSplit, usable: NDArray[np.bool_], findings: Findings) -> None:
@@ -121,6 +141,8 @@ def check_classes(parts: Sequence[CheckedSplit], num_classes: int | None, findin
     counts = train.counts()
     if not counts:
         return
+    for pair in alike(train.class_names or ()):
+        findings.add("class-names-alike", train.path, pair)
     top = max(counts) + 1 if num_classes is None else num_classes
     gaps = [label for label in range(min(top, 100_000)) if label not in counts]
     findings.add_all("label-gap", train.path, gaps, lambda label: f"no picture of class {train.class_name(label)}")
@@ -130,6 +152,13 @@ def check_classes(parts: Sequence[CheckedSplit], num_classes: int | None, findin
     findings.add_all("class-single", train.path, lonely, lambda label: f"class {train.class_name(label)}")
     for part in parts[1:]:
         have = part.counts()
+        if len(have) == 1 < len(counts):
+            only = next(iter(have))
+            words = (
+                f"class {train.class_name(only)} alone ({have[only]:,} pictures), training has {len(counts)} classes"
+            )
+            findings.add("split-one-class", part.path, words)
+            continue
         new = sorted(set(have) - set(counts))
         for label in new:
             findings.add("label-sets-differ", part.path, f"label {label}: {have[label]:,} pictures")

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.data import dataset
-from trainers.data.check.examine import NOTHING, PictureFacts, look_at_records
+from trainers.data.check.examine import NO_PICTURE, NOTHING, PictureFacts, look_at_records
 from trainers.data.check.findings import CheckedSplit, Findings
 from trainers.data.formats.image_record import HEADER_BYTES, is_protobuf_record, unpack_image
 from trainers.data.formats.recordio import Frames, RecordFile, Records
 from trainers.data.pictures.pictures import READERS
 from trainers.data.readers import lists
 from trainers.data.readers.layouts import Form
+from trainers.data.readers.records import ends_behind_labels
 from trainers.errors import BadData
 
 _FAULTS = {"magic": "rec-magic", "truncated": "rec-truncated", "trailing": "rec-trailing", "parts": "rec-parts"}
@@ -114,8 +115,18 @@ def _check_headers(
     labels[short] = np.nan
     for index in short:
         looks.faults.pop(int(index), None)  # one finding is enough
-    wanted = 0 if num_labels == 1 else num_labels
-    other = np.setdiff1d(np.flatnonzero(flags != wanted), short)
+    bare = np.setdiff1d(np.flatnonzero(ends_behind_labels(flags.astype(np.int64), frames.lengths)), short)
+    findings.add_all(
+        "rec-no-picture", path, bare, lambda index: f"{place(index)}: {flags[index]} labels and no picture"
+    )
+    looks.faults.update(dict.fromkeys(bare.tolist(), NO_PICTURE))
+    most = (
+        int(np.bincount(np.minimum(np.delete(flags, np.union1d(short, bare)), 1000)).argmax())
+        if len(flags) > len(short) + len(bare)
+        else 0
+    )
+    wanted = 0 if num_labels == 1 else num_labels or most
+    other = np.setdiff1d(np.flatnonzero(flags != wanted), np.union1d(short, bare))
     findings.add_all("rec-multi-label", path, other, lambda index: f"{place(index)}: flag {flags[index]}, not {wanted}")
     if wanted:
         labels[:] = np.nan
@@ -123,6 +134,7 @@ def _check_headers(
         for index in other:
             record = unpack_image(file.payload(frames, int(index)))
             labels[index] = record.labels[0] if record is not None and record.flag == 1 else np.nan
+        labels[bare] = np.nan
         nothing = np.setdiff1d(np.flatnonzero(np.isnan(looks.records["label"]) & (flags == 0)), short)
         findings.add_all("label-not-integral", path, nothing, lambda index: f"{place(index)}: label nan")
     ids, counts = np.unique(np.delete(looks.records["id"], short), return_counts=True)

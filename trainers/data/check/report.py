@@ -13,7 +13,7 @@ from trainers.data.formats.headers import FORMATS
 
 _EXAMPLES = 5  # places of a finding
 _CLASSES = 20
-_LEVEL_WORDS = {"refused": "REFUSED", "wrong": "WRONG  ", "advice": "advice "}
+_LEVEL_WORDS = {"refused": "REFUSED", "wrong": "WRONG  ", "unchecked": "unknown", "advice": "advice "}
 
 
 def checked_text(checked: Checked) -> str:
@@ -46,7 +46,7 @@ def _part_lines(part: CheckedSplit, spare: dict[str, int] | None) -> list[str]:
         return lines
     formats = ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items())
     channels = ", ".join(f"{name} {count:,}" for name, count in facts["channels"].items())
-    lines.append(f"  sizes    {_size_words(facts)}; {channels}; {formats}")
+    lines.append("  sizes    " + "; ".join(words for words in (_size_words(facts), channels, formats) if words))
     classes = [f"{part.class_name(label)}: {count:,}" for label, count in part.counts().items()]
     more = f", … {len(classes) - _CLASSES:,} more" if len(classes) > _CLASSES else ""
     lines.append(f"  classes  {len(classes)}: {', '.join(classes[:_CLASSES])}{more}" if classes else "  classes  none")

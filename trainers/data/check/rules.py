@@ -26,8 +26,8 @@ _LEVELS: dict[Severity, Level] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a code means. In ``fix``, ``{file}`` is where it was found and ``{source}`` the data set that it is part
-    of. An error stops a launch."""
+    """What a code means. In ``fix``, ``{file}`` is where it was found, ``{list}`` the same as a list with its
+    root, and ``{source}`` the data set that it is part of. An error stops a launch."""
 
     severity: Severity
     when: When
@@ -67,6 +67,7 @@ _REPACK = f"{PACK} SRC OUT --format rec"
 _FROM_FILE = f"{PACK} {{source}} OUT --format rec"
 _SALVAGE = f"{PACK} {{source}} OUT --format rec --skip-bad"
 _REENCODE = f"{PACK} {{source}} OUT --format rec --quality 95"
+_RELIST = "python -m trainers.data relist {list} OUT.lst"
 _TAKE_OUT = "take out or replace the pictures named"
 
 
@@ -95,6 +96,9 @@ RULES: dict[str, Rule] = {
          "Same framing, another content: this job reads application/x-recordio, these are"
          " application/x-recordio-protobuf.", _REPACK),
         ("rec-header", "record too short for its header and a picture", "There is nothing to decode.", _SALVAGE),
+        ("rec-no-picture", "a record with labels and no picture",
+         "There is nothing to decode. InsightFace's packers keep an index of persons in such records, the first and the"
+         " last ones.", _SALVAGE),
         ("rec-multi-label", "another number of labels in a record than the job reads",
          "The job reads one label from records with flag 0, with multi_label=1 one for each class; im2rec --pack-label"
          " writes the others.", f"cut the list to index, label, path and pack it: {PACK} LIST OUT --image-root DIR"),
@@ -112,34 +116,54 @@ RULES: dict[str, Rule] = {
          "Records want application/x-recordio; a list with pictures application/x-image.",
          "give the content type named"),
         ("list-empty", "a list without a line", "The job stops with 'Invalid lst file'.", _REPACK),
-        ("list-encoding", "a line that is not UTF-8", "Its path matches no picture.", "iconv -t UTF-8 {file}"),
-        ("list-bom", "a byte order mark before the first index", "The first index is no number then.",
-         "sed -i '1s/^\\xEF\\xBB\\xBF//' {file}"),
-        ("list-crlf", "Windows line ends", "The path ends in a carriage return and matches no picture.",
-         "sed -i 's/\\r$//' {file}"),
-        ("list-spaces", "spaces where tabs must be", "The line has too few fields and is dropped.",
-         "sed -Ei 's/^ *([0-9]+) +([0-9.]+) +/\\1\\t\\2\\t/' {file}"),
+        ("list-encoding", "a line that is not UTF-8", "Its path matches no picture.", _RELIST),
+        ("list-bom", "a byte order mark before the first index", "The first index is no number then.", _RELIST),
+        ("list-crlf", "Windows line ends", "The path ends in a carriage return and matches no picture.", _RELIST),
+        ("list-spaces", "spaces where tabs must be", "The line has too few fields and is dropped.", _RELIST),
+        ("list-separator", "commas or other marks where tabs must be", "The line has too few fields and is dropped.",
+         _RELIST),
+        ("list-header", "a header line", "Every line is read as a picture; its index is no number.", _RELIST),
+        ("list-quotes", "quotes around a field", "They are read as a part of it: no number, or no file of that name."
+         " R's write.table writes them without quote=FALSE.", _RELIST),
+        ("list-columns", "columns in another order, or one too few or too many",
+         "The job reads index, label, path, in this order.", _RELIST),
+        ("list-names", "the names of classes where numbers must be",
+         "The job reads the label as a number, from 0.", _RELIST),
         ("list-fields", "fewer than three fields", "The line is dropped, with no more than a word in the log.",
          "write index, label, path, separated by tabs"),
         ("list-values", "an index or a label that is no number", "The packer in the container fails.",
-         "write index, label, path, separated by tabs"),
+         f"write index, label, path, separated by tabs, one number a field: {_RELIST}"),
         ("list-multi-label", "another number of labels in a line than the job reads",
          "With multi_label=0 the job reads a second label for a path; with multi_label=1 it reads one for each class.",
          "keep one label a line, or with multi_label=1 one for each class"),
         ("list-path-escapes", "a path that leaves the root",
          "Paths are relative to the channel; whatever they reach outside is not there in the container.",
-         "write paths that start from the root, without / or .. at the front"),
+         f"write paths that start from the root, without / or .. at the front: {_RELIST}"),
+        ("list-backslash", "Windows' separators in a path", "The job runs on Linux and reads them as letters of the"
+         " file's name.", _RELIST),
+        ("list-blanks", "a blank at the beginning or end of a path", "It is read as a part of the file's name.",
+         _RELIST),
         ("list-path-missing", "a path with no file behind it",
          "The picture is dropped; with few left the job stops with 'The number of input images must be bigger or equal"
-         " to the mini_batch_size'.", "give the folder the paths start from: --image-root DIR"),
+         " to the mini_batch_size'.",
+         f"give the folder the paths start from: --image-root DIR; or leave such lines out: {_RELIST}"),
         ("list-path-case", "a path that differs from the file's name in case",
-         "S3 and Linux tell .jpg from .JPG; the file is not found there.", "write the path as the file is called"),
+         "S3 and Linux tell .jpg from .JPG; the file is not found there.", _RELIST),
+        ("manifest-line", "a line that is no JSON object with a picture",
+         "Each line of an augmented manifest is one object, with source-ref and a label.",
+         "write one JSON object a line: {{\"source-ref\": \"s3://…\", \"class\": 0}}"),
+        ("manifest-no-label", "a line without a label for its picture",
+         "The job stops at a line without the attribute; Ground Truth writes such lines where labeling failed. Training"
+         " here leaves them out.", "grep -v '\"failure-reason\"' {file} > OUT.manifest, or label the pictures named"),
         ("resize-small", "resize below image_shape", "resize must reach both sides of the crop.",
          "raise resize to the larger side of image_shape"),
         ("fewer-than-batch", "fewer pictures than mini_batch_size",
          "The job stops with 'The number of input images must be bigger or equal to the mini_batch_size'.",
          "lower mini_batch_size, or add pictures"),
         ("one-class", "a single class", "There is nothing to tell apart.", "add pictures of a second class"),
+        ("class-unreadable", "a class of which no picture can be read",
+         "Training would go on without the class, or stop at its first picture.",
+         "convert its pictures to JPEG or PNG with names that say so, or move the folder away"),
         ("no-pictures", "no picture at all", "There is nothing to learn from.",
          "give the folder that holds the classes"),
     ),
@@ -155,6 +179,9 @@ RULES: dict[str, Rule] = {
          "im2rec drops it silently with several threads and dies on it with one; the job fails at it.",
          f"{_TAKE_OUT}, or: {_SALVAGE}"),
         ("picture-format", "neither JPEG nor PNG", "The job takes these two, whatever the name ends in.", _FROM_FILE),
+        ("picture-heic", "HEIC, as phones write it",
+         "The job takes JPEG and PNG; this project reads HEIC where pillow-heif is installed, and it is not.",
+         f"pip install pillow-heif && {_FROM_FILE}"),
         ("picture-huge", "a picture too large to decode safely", "It would take gigabytes of memory.", _TAKE_OUT),
         ("picture-small", "a picture smaller than image_shape", "Training fails: nothing is left to crop.",
          f"{PACK} {{source}} OUT --format rec --resize PX, or give the job a resize, or a smaller image_shape"),
@@ -163,7 +190,10 @@ RULES: dict[str, Rule] = {
         "error",
         "result",
         ("list-duplicate-index", "an index that occurs twice", "Indexes must be unique; one of the two is lost.",
-         "awk -F'\\t' -v OFS='\\t' '{{$1=NR-1; print}}' {file}"),
+         _RELIST),
+        ("split-one-class", "a split with a single class, where training has more",
+         "Its score says only how often that class is answered. A list made of a folder without sub-folders gives every"
+         " picture label 0.", "give the split pictures of every class, with the labels of training"),
         ("class-map-differs", "one folder, different labels in two lists",
          "Validation is scored against the wrong classes. Listing each split separately numbers the classes anew.",
          f"make one class map for all: {PACK} SRC OUT"),
@@ -208,6 +238,11 @@ RULES: dict[str, Rule] = {
          "MXNet's ImageRecordIter turns it, mx.image does not: training and inference may see it differently.",
          _REENCODE),
         ("picture-alpha", "a transparent PNG", "Transparency is dropped: what lay hidden under it shows.", _REENCODE),
+        ("class-names-alike", "class names that differ in case, blanks or leading zeros alone",
+         "They are mostly one class, written in two ways: nothing in the pictures tells them apart.",
+         "give them one name, or names that differ in more"),
+        ("class-empty", "a class folder without a file", "Training leaves the class out.",
+         "add pictures, or remove the folder"),
         ("class-single", "a class with one picture", "It cannot be both learned and tested.", "add pictures"),
         ("picture-animated", "an animation", "At best its first frame is used.", _REENCODE),
         ("channel-stray-file", "files in a channel that are no part of it",
@@ -216,6 +251,13 @@ RULES: dict[str, Rule] = {
         ("picture-channels", "grey where colour is wanted, or the reverse",
          "They are converted: image_shape's channels should be those of the pictures.",
          "give the other --image-shape, or convert them"),
+    ),
+    **_rules(
+        "unchecked",
+        "",
+        ("manifest-elsewhere", "pictures that are not on this machine",
+         "A job reads them from S3; here only their labels were checked.",
+         "fetch the pictures and give --image-root DIR"),
     ),
     **_rules(
         "note",
@@ -227,6 +269,8 @@ RULES: dict[str, Rule] = {
         ("class-missing", "a class of the training split that another split lacks",
          "Its score says nothing of that class.", "add pictures of it"),
         ("folder-other-files", "files that are no pictures by their name", "They are left out.", "take them out"),
+        ("folder-leftover", "a folder that a system made by itself",
+         "It holds copies, previews or waste, not a class; it is left out.", "leave it, or remove it before an upload"),
         ("channel-neighbour", "train also begins the name train_lst",
          "Right for the four channels, but only with a closing slash on each prefix.",
          "end each S3 prefix with a slash"),

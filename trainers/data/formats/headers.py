@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.formats.kinds import HEAD_BYTES, HEIC, kind_of
 from trainers.data.formats.recordio import gather
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -117,7 +118,7 @@ def _orientation(tiff: bytes) -> int:
     return 1
 
 
-FORMATS = ("unknown", "jpeg", "png", "gif", "bmp", "webp", "tiff", "npy")
+FORMATS = ("unknown", "jpeg", "png", "gif", "bmp", "webp", "tiff", "npy", "heic")
 _JPEG_FORMAT, _PNG_FORMAT = 1, 2
 HEAD = np.dtype(
     [
@@ -188,6 +189,8 @@ def as_row(found: Header) -> tuple[int, int, int, int, int, bool, int, bool]:
 def _signature(data: bytes) -> int:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return FORMATS.index("webp")
+    if data[4:8] == b"ftyp":
+        return FORMATS.index("heic") if kind_of(data[:HEAD_BYTES]) == HEIC else 0
     if data[:3] == b"\xff\xd8\xff":
         return _JPEG_FORMAT
     if data[:4] == b"\x89PNG":

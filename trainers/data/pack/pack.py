@@ -141,7 +141,7 @@ def _cut(
         digests = whole.image_digests
     else:
         looks = look_at_files(whole.pictures, deep=False, threads=threads(options))
-        bad = {index: reason for index, reason in looks.faults.items() if _unusable(whole, index)}
+        bad = {index: why for index in looks.faults if (why := _why_unusable(whole, index)) is not None}
         if bad and not options.skip_bad:
             raise BadData(_stopped(whole.pictures.name(min(bad)), bad[min(bad)], len(bad)))
         skipped.update({whole.pictures.name(index): reason for index, reason in bad.items()})
@@ -152,15 +152,16 @@ def _cut(
     return {name: whole.take(indices) for name, indices in parts.items()}
 
 
-def _unusable(split: Split, index: int) -> bool:
+def _why_unusable(split: Split, index: int) -> str | None:
     """A header that the quick look could not read may still be one that Pillow can."""
+    pictures = split.pictures
+    assert isinstance(pictures, EncodedPictures)
+    name = pictures.name(index)
     try:
-        pictures = split.pictures
-        assert isinstance(pictures, EncodedPictures)
-        codec.header(pictures.read(index), pictures.name(index))
-    except BadData:
-        return True
-    return False
+        codec.header(pictures.read(index), name)
+    except BadData as error:
+        return str(error).removeprefix(f"{name}: ").removesuffix("; repair or remove it")
+    return None
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from tracking.models.serving.pictures import MAX_PIXELS, MAX_SIDE_PX, is_too_large, is_trap
 from trainers.data.formats.headers import Header, probe
+from trainers.data.formats.kinds import HEAD_BYTES, HEIC, READ, kind_of
 from trainers.errors import BadData
 
 _PNG_CHUNK = struct.Struct(">I4s")
 # Never the formats that Pillow hands to another program, such as EPS.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+HEIC_ADVICE = "pip install pillow-heif reads it; or convert it: heif-convert FILE.heic FILE.jpg"
 
 
 @functools.cache
@@ -161,15 +163,14 @@ def _is_whole(data: memoryview) -> bool:
 
 
 def _pillow_decode(data: bytes, channels: int, name: str) -> NDArray[np.uint8]:
-    Image = _pillow()
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with _opened(data) as image:
             image.load()
             if image.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte, as OpenCV does
-                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+                image = _pillow().fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
     except Exception as error:  # Pillow's plugins raise whatever they like on hostile bytes
-        raise BadData(_corrupt(name, error)) from error
+        raise BadData(_corrupt(name, error, data)) from error
     return pixels[:, :, None] if channels == 1 else pixels
 
 
@@ -181,13 +182,33 @@ def _pillow() -> Any:
     return Image
 
 
-def _pillow_header(data: bytes, name: str) -> Header:
-    Image = _pillow()
+@functools.cache
+def reads_heic() -> bool:
+    """Whether HEIC is decoded here: pillow-heif is installed."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        import pillow_heif  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _opened(data: bytes) -> Any:
+    """A picture as Pillow opens it; HEIC where pillow-heif is installed, upright already."""
+    if data[4:8] == b"ftyp" and kind_of(data[:HEAD_BYTES]) == HEIC:
+        if not reads_heic():
+            raise BadData(f"HEIC, as phones write it; {HEIC_ADVICE}")
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile(io.BytesIO(data))
+    return _pillow().open(io.BytesIO(data), formats=_FORMATS)
+
+
+def _pillow_header(data: bytes, name: str) -> Header:
+    try:
+        with _opened(data) as image:
             bands = len(image.getbands())
             moves = bool(getattr(image, "is_animated", False))
-            form = str(image.format).lower()
+            form = {"HEIF": "heic"}.get(str(image.format), str(image.format).lower())
             return Header(
                 format=form,
                 height=image.height,
@@ -197,10 +218,15 @@ def _pillow_header(data: bytes, name: str) -> Header:
                 animated=moves,
             )
     except Exception as error:
-        raise BadData(_corrupt(name, error)) from error
+        raise BadData(_corrupt(name, error, data)) from error
 
 
-def _corrupt(name: str, error: Exception) -> str:
+def _corrupt(name: str, error: Exception, data: bytes) -> str:
+    if isinstance(error, BadData):
+        return f"{name}: {error}"
+    kind = kind_of(data[:HEAD_BYTES])
+    if kind and kind not in (*READ, HEIC, "GIF"):
+        return f"{name}: {kind}, not a picture that is read here; repair or remove it"
     reason = str(error).split(" <_io", 1)[0]
     return f"{name}: not a readable picture ({reason}); repair or remove it"
 

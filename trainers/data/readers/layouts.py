@@ -10,7 +10,7 @@ from pathlib import Path
 from trainers.data import catalog
 from trainers.data.dataset import WHOLE, SplitsRead
 from trainers.data.formats.recordio import MAGIC
-from trainers.data.readers import cifar, folder, idx, lists, manifest, records
+from trainers.data.readers import augmented, cifar, folder, idx, lists, manifest, records
 from trainers.data.readers.folder import SPLIT_FOLDERS
 from trainers.errors import BadData
 
@@ -21,6 +21,7 @@ class Form(Enum):
     RECORDS = "RecordIO of images"
     LIST = "list of pictures"
     MANIFEST = "manifest of pictures"
+    AUGMENTED = "augmented manifest"
     ARCHIVE = "an archive (tar or zip)"
     OTHER = "something else"
     IDX = "IDX files"
@@ -37,6 +38,7 @@ SUFFIXES: dict[Form, tuple[str, ...]] = {
     Form.RECORDS: (".rec",),
     Form.LIST: (".lst",),
     Form.MANIFEST: manifest.SUFFIXES,
+    Form.AUGMENTED: augmented.SUFFIXES,
     Form.ARCHIVE: (".tar", ".tgz", ".zip", ".tar.gz", ".tar.bz2", ".tar.xz"),
 }
 _BEGINNINGS = {Form.RECORDS: (MAGIC.to_bytes(4, "little"),), Form.ARCHIVE: (b"PK", b"\x1f\x8b", b"BZ")}
@@ -53,6 +55,8 @@ def form_of(path: Path) -> Form:
             return form
     try:
         head = first_bytes(path)
+        if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"{") and augmented.is_augmented(first_bytes(path, 4096)):
+            return Form.AUGMENTED
         is_tar = tarfile.is_tarfile(path)
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
@@ -62,10 +66,10 @@ def form_of(path: Path) -> Form:
     return Form.ARCHIVE if is_tar else Form.OTHER
 
 
-def first_bytes(path: Path) -> bytes:
-    """The first 8 bytes of a file."""
+def first_bytes(path: Path, count: int = 8) -> bytes:
+    """The first bytes of a file."""
     with open(path, "rb") as file:
-        return file.read(8)
+        return file.read(count)
 
 
 def _form_of_folder(path: Path) -> Form:
@@ -115,6 +119,7 @@ READERS: dict[Form, Callable[[Path, Path | None, bool], SplitsRead]] = {
     Form.RECORDS: _read_records,
     Form.LIST: lambda path, root, _: lists.read_file(path, root),
     Form.MANIFEST: lambda path, root, _: manifest.read_file(path, root),
+    Form.AUGMENTED: lambda path, root, _: augmented.read_file(path, root),
     Form.ARCHIVE: _refuse_archive,
     Form.OTHER: _refuse,
     Form.IDX: lambda path, *_: idx.read_folder(path),

@@ -9,32 +9,16 @@ from pathlib import Path
 
 from trainers.data import catalog
 from trainers.data.formats.image_record import is_protobuf_record, unpack_image
+from trainers.data.formats.kinds import FOREIGN, HEAD_BYTES, READ, kind_of
 from trainers.data.formats.recordio import Frames, RecordFile
 from trainers.data.pictures.pictures import Files
 from trainers.data.readers import lists
 from trainers.data.readers.folder import class_folders, walk
+from trainers.data.readers.paths import Root
 from trainers.errors import BadData
 
-_READ = ("JPEG", "PNG", "BMP", "WebP", "TIFF")
-_FOREIGN = ("GIF", "HEIC", "AVIF", "JPEG 2000", "SVG", "Photoshop")
-_STARTS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"GIF8", "GIF"),
-    (b"8BPS", "Photoshop"),
-    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
-    (b"%PDF", "PDF"),
-    (b"PK\x03\x04", "zip"),
-    (b"\x1f\x8b", "gzip"),
-)
-# The brand of a file in ISO's container of pictures and films.
-_BRANDS = {"heic": "HEIC", "heix": "HEIC", "hevc": "HEIC", "mif1": "HEIC", "msf1": "HEIC", "avif": "AVIF"}
-# How pictures are also named, where only the name can be seen: other names of JPEG, and formats that are not read.
-OTHER_SUFFIXES = (".jpe", ".jfif", ".gif", ".heic", ".heif", ".avif", ".jp2", ".svg", ".psd")
-_HEAD_BYTES = 512
+# How pictures that are not read are named, where only the name can be seen.
+OTHER_SUFFIXES = (".gif", ".avif", ".jp2", ".svg", ".psd")
 _SHOWN = 3
 
 
@@ -116,12 +100,12 @@ def is_labelled(path: str, class_names: Sequence[str]) -> bool:
 
 def demand_picture(data: bytes) -> None:
     """Raise BadData for bytes that are none of the formats that are read, with what they are instead."""
-    kind = _kind_of_bytes(data)
-    if kind in _READ:
+    kind = kind_of(data)
+    if kind in READ:
         return
-    if kind in _FOREIGN:
+    if kind in FOREIGN:
         raise BadData(f"{kind}, which is not read here; save it as JPEG or PNG")
-    raise BadData(f"{kind or 'no known format'}, not a picture; {', '.join(_READ)} are read")
+    raise BadData(f"{kind or 'no known format'}, not a picture; {', '.join(READ)} are read")
 
 
 def _kind_of(place: Path) -> str:
@@ -155,14 +139,14 @@ def _is_picture(path: str) -> bool:
         if not os.path.isfile(path):
             return False
         with open(path, "rb") as file:
-            return _kind_of_bytes(file.read(_HEAD_BYTES)) in (*_READ, *_FOREIGN)
+            return kind_of(file.read(HEAD_BYTES)) in (*READ, *FOREIGN)
     except OSError:
         return False
 
 
 def _of_list(path: Path, root: Path | None) -> Iterator[Loose]:
     folder = path.parent if root is None else root
-    inside = lists.Root(folder)
+    inside = Root(folder)
     try:
         rows = lists.parse(path)[1]
     except BadData as error:
@@ -198,30 +182,3 @@ def _payload(file: RecordFile, frames: Frames, index: int) -> bytes:
     if record is None or is_protobuf_record(payload):
         raise BadData("a record without a picture (no image record as im2rec writes it)")
     return record.image
-
-
-def _kind_of_bytes(data: bytes) -> str:
-    """What bytes are, by their beginning: the name of a format, "text", "an empty file", or "" where unknown."""
-    if not data:
-        return "an empty file"
-    for start, kind in _STARTS:
-        if data.startswith(start):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12].decode("latin-1").lower(), "a film")
-    head = data[:_HEAD_BYTES]
-    try:
-        text = head.decode("utf-8").lower()
-    except UnicodeDecodeError as error:
-        if error.start < _HEAD_BYTES - 3:  # else a character that the cut went through
-            return ""
-        text = head[: error.start].decode("utf-8").lower()
-    if "\x00" in text:
-        return ""
-    if text.startswith("version https://git-lfs"):
-        return "a Git LFS pointer (git lfs pull fetches the picture)"
-    if "<svg" in text:
-        return "SVG"
-    return "a web page" if "<html" in text or "<!doctype html" in text else "text"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ import numpy as np
 from trainers.data import dataset
 from trainers.data.dataset import WHOLE, Split, SplitsRead
 from trainers.data.pictures.pictures import EncodedPictures
-from trainers.data.readers.folder import SPLIT_FOLDERS
-from trainers.data.readers.lists import rooted_files
+from trainers.data.readers.folder import PICTURE_SUFFIXES, SPLIT_FOLDERS
+from trainers.data.readers.paths import rooted_files
 from trainers.errors import BadData
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("path", "label", "split")
+_SPELLED = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
 
 
 def read_file(path: Path, root: Path | None, source: str | None = None) -> SplitsRead:
@@ -43,7 +46,7 @@ def read_file(path: Path, root: Path | None, source: str | None = None) -> Split
         raise BadData(f"{path}: row {sources.index('') + 1} has no {source}; every picture needs one with --group")
     whole = Split(EncodedPictures(files), np.array([numbers[label] for label in labels], np.int64), paths, sources)
     return SplitsRead(
-        name=path.stem, class_names=names, splits=_splits(path, whole, columns.get("split")), source=str(path)
+        name=path.stem, class_names=names, splits=_splits(path, whole, columns.get("split"), names), source=str(path)
     )
 
 
@@ -57,15 +60,19 @@ def _class_names(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(distinct))
 
 
-def _splits(path: Path, whole: Split, column: Sequence[str] | None) -> dict[str, Split]:
+def _splits(path: Path, whole: Split, column: Sequence[str] | None, names: Sequence[str]) -> dict[str, Split]:
     if column is None or not any(column):
         return {WHOLE: whole}
-    spelled = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
     members: dict[str, list[int]] = {}
     for row, word in enumerate(column):
-        if word.lower() not in spelled:
-            raise BadData(f"{path}: row {row + 1} has split {word!r}; legal are {', '.join(SPLIT_FOLDERS)}")
-        members.setdefault(spelled[word.lower()], []).append(row)
+        if word.lower() not in _SPELLED:
+            also = "; call it validation" if word.lower() in ("dev", "eval", "holdout") else ""
+            pairs = dataset.alike(names)
+            twice = f". Class names that differ in case or blanks alone: {', '.join(pairs)}" if pairs else ""
+            raise BadData(
+                f"{path}: row {row + 1} has split {word!r}; legal are {', '.join(SPLIT_FOLDERS)}{also}{twice}"
+            )
+        members.setdefault(_SPELLED[word.lower()], []).append(row)
     if "train" not in members:
         raise BadData(f"{path}: no row with split train; give some, or leave the column out")
     return {name: whole.take(np.array(members[name], np.int64)) for name in SPLIT_FOLDERS if name in members}
@@ -114,9 +121,64 @@ def _words(values: Iterable[Any]) -> list[str]:
     ]
 
 
+_PATHS = (
+    "image_path", "image path", "img_path", "filepath", "file_path", "filename", "file_name", "file", "image", "img",
+    "image_name", "image_id", "image_file", "id", "name",
+)  # fmt: skip
+_LABELS = (
+    "class",
+    "class_name",
+    "classname",
+    "category",
+    "breed",
+    "species",
+    "target",
+    "tag",
+    "labels",
+    "diagnosis",
+    "y",
+)
+_PLAIN = re.compile(r"[\w .-]+")
+
+
 def _places(path: Path, header: Sequence[str], extra: Sequence[str]) -> dict[str, int]:
     missing = [name for name in (*_COLUMNS[:2], *extra) if name not in header]
     if missing:
         have = ", ".join(repr(name) for name in header[:8]) or "nothing"
-        raise BadData(f"{path}: no column {' and '.join(missing)} (columns: {have}); expected path, label[, split]")
+        raise BadData(
+            f"{path}: no column {' and '.join(missing)} (columns: {have}); expected path, label[, split]"
+            f"{_advice(path, header)}"
+        )
     return {name: header.index(name) for name in (*_COLUMNS, *extra) if name in header}
+
+
+def _advice(path: Path, header: Sequence[str]) -> str:
+    """What a header without the wanted columns is instead, and the command that makes it right."""
+    file, stem = shlex.quote(str(path)), path.with_suffix("")
+    if path.suffix.lower() == ".parquet" or not header:
+        return ""
+    if len(header) == 1:
+        for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "commas")):
+            if mark in header[0]:
+                shown = "\\t" if mark == "\t" else mark
+                out = shlex.quote(f"{stem}-tabs.tsv")
+                return f". Its fields are separated by {name}: tr '{shown}' '\\t' < {file} > {out}"
+    mark = "\t" if path.suffix.lower() == ".tsv" else ","
+    named = shlex.quote(f"{stem}-named{path.suffix}")
+    pictures = [at for at, name in enumerate(header) if "://" in name or name.endswith(PICTURE_SUFFIXES)]
+    if len(pictures) == 1:  # a row, no header
+        splits = [at for at, name in enumerate(header) if name in _SPELLED or name == "unassigned"]
+        labels = [at for at in range(len(header)) if at not in (*pictures, *splits)]
+        new = [f"column{at + 1}" for at in range(len(header))]
+        for name, places in (("path", pictures), ("split", splits[:1]), ("label", labels[:1])):
+            for at in places:
+                new[at] = name
+        return f". The first line is a row, not a header: sed '1i {mark.join(new)}' {file} > {named}"
+    new = list(header)
+    for wanted, others in (("path", _PATHS), ("label", _LABELS)):
+        there = [name for name in others if name in header]
+        if wanted not in header and there:
+            new[header.index(there[0])] = wanted
+    if {"path", "label"} <= set(new) and all(map(_PLAIN.fullmatch, new)):
+        return f". Where these are other names for them: sed '1s/.*/{mark.join(new)}/' {file} > {named}"
+    return ""

@@ -79,9 +79,33 @@ def _read_split(path: Path, notes: list[str] | None) -> Split:
         notes.append(f"{found}: the {fault_bytes(file, frames):,} bytes from there on were left out")
     if len(frames) == 0:
         raise BadData(f"{path}: holds no record; the packing failed: pack it again")
-    labels = _labels(file, frames)
+    bare = _without_picture(file, frames)
+    if len(bare) and notes is None:
+        raise BadData(
+            f"{path}: record {bare[0]} holds labels and no picture ({len(bare):,} such; InsightFace's packers keep"
+            f" an index of persons in such records). Leave them out: python -m trainers.data pack {path} OUT --skip-bad"
+        )
+    if notes is not None and len(bare):
+        notes.append(f"{path}: {len(bare):,} records without a picture were left out, the first is record {bare[0]}")
+    labels = _labels(file, frames, bare)
     keys = [f"{path.name}[{index}]" for index in range(len(frames))]
-    return Split(EncodedPictures(Records(file, frames)), labels, keys)
+    split = Split(EncodedPictures(Records(file, frames)), labels, keys)
+    return split.take(np.setdiff1d(np.arange(len(frames)), bare)) if len(bare) else split
+
+
+def _without_picture(file: RecordFile, frames: Frames) -> NDArray[np.int64]:
+    """The records that end behind their list of labels; too short ones and protobuf records are not meant."""
+    bare: list[int] = []
+    for window in file.windows(frames):
+        flags = window.headers()["flag"].astype(np.int64)
+        lengths = frames.lengths[window.records.start : window.records.stop]
+        bare += (window.records.start + np.flatnonzero(ends_behind_labels(flags, lengths))).tolist()
+    return np.array(bare, np.int64)
+
+
+def ends_behind_labels(flags: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) which records of ``lengths`` bytes hold ``flags`` labels and nothing behind them."""
+    return np.asarray((flags > 0) & (lengths == HEADER_BYTES + 4 * flags), np.bool_)
 
 
 def fault_bytes(file: RecordFile, frames: Frames) -> int:
@@ -89,16 +113,21 @@ def fault_bytes(file: RecordFile, frames: Frames) -> int:
     return file.size - frames.fault.offset if frames.fault else 0
 
 
-def _labels(file: RecordFile, frames: Frames) -> NDArray[np.int64]:
+def _labels(file: RecordFile, frames: Frames, bare: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The label of each record, 0 for those without a picture."""
     short = np.flatnonzero(frames.lengths <= HEADER_BYTES)
     if len(short):
         raise BadData(f"{file.path}: record {short[0]} has no room for a picture ({len(short)} such); pack it again")
     labels = np.zeros(len(frames), np.float32)
+    without = set(bare.tolist())
     for window in file.windows(frames):
         headers = window.headers()
         labels[window.records] = headers["label"]
         for at in np.flatnonzero(headers["flag"] != 0):
             index = window.records.start + int(at)
+            if index in without:
+                labels[index] = 0
+                continue
             labels[index] = _single_label(file, frames, index)
     return dataset.integral(labels, str(file.path))
 

@@ -59,7 +59,8 @@ class Uploads:
         from trainers.data.readers.layouts import SUFFIXES, Form
 
         files = list(_files(path))
-        if path.is_file() and path.suffix.lower() in (*SUFFIXES[Form.LIST], *SUFFIXES[Form.MANIFEST]):
+        listing = (*SUFFIXES[Form.LIST], *SUFFIXES[Form.MANIFEST], *SUFFIXES[Form.AUGMENTED])
+        if path.is_file() and path.suffix.lower() in listing:
             root = image_root if image_root is not None else path.parent
             files += [(name, file) for name, file in _files(root) if not file.samefile(path)]
         elif path.is_file() and (path.parent / "classes.json").is_file():

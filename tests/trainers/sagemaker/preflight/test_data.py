@@ -42,7 +42,10 @@ def test_an_invalid_list(account: World) -> None:
     channels = account.put_listed(lists={"train": "0 0 a/0.png\n1\t1\tb/1.png\n"})
     finding = one(preflight(account, channels, LISTED), "list-spaces")
     assert finding.what.endswith("train.lst: spaces where tabs must be (line 1: '0 0 a/0.png')")
-    assert finding.fix.startswith(f"copy {finding.file} here, sed ") and " train.lst, and upload" in finding.fix
+    assert (
+        finding.fix.startswith(f"copy {finding.file} here, python -m trainers.data relist train.lst ")
+        and " OUT.lst, and upload" in finding.fix
+    )
 
 
 def test_fewer_pictures_than_a_batch_since_paths_are_wrong(account: World) -> None:
@@ -271,7 +274,7 @@ def test_output_inside_the_data(account: World) -> None:
         ("12\t3\ta/0.png\n", "label-out-of-range"),
         ("12\t-1\ta/0.png\n", "label-out-of-range"),
         ("12\t0.5\ta/0.png\n", "label-not-integral"),
-        ("12\tcat\ta/0.png\n", "list-values"),
+        ("12\tcat\ta/0.png\n", "list-names"),
         ("12\t0\n", "list-fields"),
         ("12\tinf\ta/0.png\n", "label-not-integral"),
         ("12\t0\ta/\udcff.png\n", "list-encoding"),

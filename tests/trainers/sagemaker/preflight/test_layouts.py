@@ -68,7 +68,7 @@ def test_a_list_inside_the_other_s_folder_is_sound(account: World) -> None:
     found = preflight(
         account, [channels[0], replace(channels[1], s3_uri=inside), *channels[2:]], replace(LISTED, mini_batch_size=2)
     )
-    assert codes(found, "error") == []
+    assert set(codes(found, "error")) <= {"split-one-class"}
 
 
 def test_lists_that_name_the_same_pictures_are_judged_by_them(account: World) -> None:
@@ -219,7 +219,7 @@ def test_a_class_that_validation_lacks_numbers_no_other_anew(account: World) -> 
         _split(account, "test", {"ant": 1}, 900),
     ]
     for config in (OWN, replace(OWN, num_classes=3)):
-        assert codes(preflight(account, channels, config, code_uri=CODE)) == []
+        assert codes(preflight(account, channels, config, code_uri=CODE)) == ["split-one-class"]
 
 
 def test_what_our_own_trainer_leaves_out_stops_nothing(account: World) -> None:

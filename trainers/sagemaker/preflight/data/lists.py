@@ -18,6 +18,7 @@ from trainers.data.check.rules import Finding
 from trainers.data.readers import lists
 from trainers.data.readers.layouts import Form
 from trainers.data.readers.lists import ListRules
+from trainers.data.readers.paths import leads_out
 from trainers.sagemaker.aws.objects import Object, Objects
 from trainers.sagemaker.preflight.data.facts import Channel, Facts, num_labels, some
 from trainers.sagemaker.preflight.findings import finding, of_channel
@@ -84,7 +85,7 @@ class _Prefix:
         return None if key is None else key[len(self._folder) :]
 
     def escapes(self, relative: str) -> str | None:
-        return lists.leads_out(relative)
+        return leads_out(relative)
 
 
 def check_manifest(channel: Channel, objects: Objects, config: Config) -> tuple[list[Finding], Facts]:
