@@ -19,6 +19,7 @@ from trainers.errors import BadData
 
 _SPACED = re.compile(r"\s*(\d+)\s+(-?\d+(?:\.\d+)?)\s+(\S.*?)\s*")
 MAX_LINE_BYTES = 1 << 16
+_MAX_PATH = 4000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -145,7 +146,7 @@ def rooted_files(path: Path, root: Path, relative: Sequence[str]) -> Files:
     for name in relative:
         reason = inside.escapes(name)
         if reason is not None:
-            raise BadData(f"{path}: path {name!r} {reason}; paths must stay under {root}")
+            raise BadData(f"{path}: path {name[:200]!r} {reason}; paths must stay under {root}")
     files = Files([inside.path(name) for name in relative])
     first = Path(files.paths[0])
     if not first.is_file():
@@ -157,6 +158,8 @@ def leads_out(relative: str) -> str | None:
     """Why a path cannot be one below a root, as it is written; None where it can."""
     if "\x00" in relative:
         return "holds a null byte"
+    if len(os.fsencode(relative)) > _MAX_PATH or any(len(os.fsencode(part)) > 255 for part in relative.split("/")):
+        return f"is longer than a path can be ({_MAX_PATH:,} bytes, 255 a name)"
     if os.path.isabs(relative) or relative.startswith("\\") or relative[1:3] == ":\\":
         return "is absolute"
     return "climbs with .." if ".." in relative.replace("\\", "/").split("/") else None
