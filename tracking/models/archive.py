@@ -237,6 +237,7 @@ def plain_members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, tar
     """Files and folders of an archive with their names inside it. Raises ModelError for a name that leads elsewhere
     and for links, devices and sparse files, which a few bytes make as large as they like."""
     file = cast(_Bounded, tar.fileobj)
+    total, most = 0, max(HARMLESS_BYTES, MOST_TIMES * source.stat().st_size)
     while True:
         file.left = MAX_HEADER_BYTES
         member = tar.next()
@@ -253,23 +254,23 @@ def plain_members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, tar
             )
         if member.issparse():
             raise ModelError(f"{source}: {name[:200]!r} is a sparse file; pack it anew without --sparse.")
+        total += member.size
+        if total > most:
+            raise ModelError(
+                f"{source} unpacks to more than {MOST_TIMES} times its size, as no weights do; it is not read."
+            )
         yield name, member
 
 
 def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
     found: dict[PurePosixPath, tarfile.TarInfo] = {}
     total = 0
-    most = max(HARMLESS_BYTES, MOST_TIMES * source.stat().st_size)
     for number, (name, member) in enumerate(plain_members(tar, source)):
         if number >= MAX_MEMBERS:
             raise ModelError(f"{source} holds more than {MAX_MEMBERS:,} files; a model has a handful.")
         total += member.size
         if total > MAX_BYTES:
             raise ModelError(f"{source} unpacks to more than {MAX_BYTES:,} bytes; no such model is known.")
-        if total > most:
-            raise ModelError(
-                f"{source} unpacks to more than {MOST_TIMES} times its size, as no weights do; it is not read."
-            )
         path = PurePosixPath(name)
         if member.isfile() and not _is_aside(path):
             found[path] = member

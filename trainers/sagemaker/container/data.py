@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from tracking.names import SPLITS
 from tracking.store import Store
@@ -89,7 +91,13 @@ def extract(archive: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     try:
-        with open(archive, "rb") as file, opened_tar(file, archive) as tar:
+        with ExitStack() as opened:
+            file: IO[bytes] = opened.enter_context(open(archive, "rb"))
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if packed:
+                file = cast(IO[bytes], opened.enter_context(gzip.open(file)))
+            tar = opened.enter_context(opened_tar(file, archive))
             for name, member in plain_members(tar, archive):
                 path = target / name
                 folder = path if member.isdir() else path.parent
