@@ -1,4 +1,4 @@
-"""Feed one parser with what atheris thinks of: ``python -m tests.fuzz TARGET SECONDS``; without any, list the targets."""
+"""Feed one parser with what atheris thinks of: ``python -m tests.fuzz TARGET SECONDS``; without any, list targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function for each parser of foreign bytes: it gives a result or raises one of this project's errors, nothing else."""
+"""A function for each parser of foreign bytes: a result, or one of this project's errors, and nothing else."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ _COLOUR = re.compile(r"(?:\x1b|#033|\\x1b|\\033)?\[\d{0,3}(?:;\d{1,3})*m")
 _STAMP = re.compile(r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d [A-Z]+ \d+\]")
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf)\b"
 _GAP = r"(?:\t| {2,})"
-_EPOCH = re.compile(rf"Epoch\[(\d{1, 9})\] (Train|Validation)-([\w.-]+)=({_NUMBER})", re.IGNORECASE)
+_EPOCH = re.compile(rf"Epoch\[(\d{{1,9}})\] (Train|Validation)-([\w.-]+)=({_NUMBER})", re.IGNORECASE)
 _BATCH = re.compile(
-    rf"Epoch\[(\d{1, 9})\] Batch \[(?:\d+-)?(\d{1, 9})\]{_GAP}Speed: ({_NUMBER}) samples/sec((?:{_GAP}[\w.-]+={_NUMBER})*)"
+    rf"Epoch\[(\d{{1,9}})\] Batch \[(?:\d+-)?(\d{{1,9}})\]{_GAP}Speed: ({_NUMBER}) samples/sec"
+    rf"((?:{_GAP}[\w.-]+={_NUMBER})*)"
 )
 _TIME = re.compile(r"Epoch\[(\d{1,9})\] Time cost=(\d+(?:\.\d+)?)")
 _BEST = re.compile(rf"Storing the best model with validation accuracy: ({_NUMBER})")
