@@ -96,6 +96,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "failure_reason": (b"ClientError: Out of Memory. Please use a larger instance", b"required " * 300),
     "list": (b"0\t1\ta.jpg\n", b"0\t0\t" + b"a" * 5000 + b".jpg\n", MANY + b"\t0\ta.jpg\n", b"1e999\t1e999\ta\n"),
     "idx": (
+        struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 0),
         struct.pack(">IIII", 0x803, 1, 2, 2) + b"abcd",
         struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1),
     ),
@@ -108,7 +109,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"[[runs]]\nseed = [1]\nepochs = " + repr(list(range(1, 1002))).encode(),
         b".".join([b"a"] * 100_000) + b" = 1\n",
         b"title = " + b"[" * 50_000,
-        b"title = 0x" + b"f" * 3999,
+        b"title = 0x" + b"f" * 3990,
         b"[[runs]]\nname = 5\ninit = 3\npreset = []\n",
     ),
     "config": (b"epochs = 3\n", b"epochs = " + MANY, b"epochs = 0x" + b"f" * 3990, b"epochs = [[1]]\n[tags]\na = {}\n"),

@@ -45,7 +45,7 @@ MAX_TOML_BYTES, MAX_DEPTH = 256 * 2**10, 64
 _TEXTS = re.compile(r'"{3}.*?"{3}|' + r"'{3}.*?'{3}|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'", re.DOTALL)
 _CHAIN = re.compile(r"(?<![\w-])(?:(?:[\w-]+|'')[ \t]*\.[ \t]*){" + f"{MAX_DEPTH}}}")
 _MOST_GUESSES = 20
-_LONG_WORD = re.compile(r"(?<!\w)\w{4000}")
+_LONG_WORD = re.compile(r"(?<!\w)\w{3000}")
 FIELDS = tuple(f.name for f in fields(Config))
 
 
@@ -131,7 +131,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         if _CHAIN.search(bare):
             raise BadConfig([f"{path} has a key of more than {MAX_DEPTH} parts with dots between them."])
         if _LONG_WORD.search(bare):
-            raise BadConfig([f"{path} has a word or number of 4,000 characters or more outside quotes."])
+            raise BadConfig([f"{path} has a word or number of 3,000 characters or more outside quotes."])
         return tomllib.loads(text)
     except OSError as error:
         raise BadConfig([f"{path}: {error.strerror or error}. Give the path of a TOML file."]) from error

@@ -123,7 +123,10 @@ def read_file(path: Path) -> NDArray[np.uint8]:
             f"{path}: {word}: its header promises {' x '.join(map(str, shape))} = {expected:,} bytes of data"
             f" and there are {'more' if len(data) > expected else format(len(data), ',')}; fetch it again"
         )
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8).reshape(shape)
+    except ValueError as error:  # no picture, of sides that no array has
+        raise BadData(f"{path}: {' x '.join(map(str, shape))} bytes cannot be; fetch it again") from error
 
 
 def _read_at_most(file: object, limit: int) -> bytes:
