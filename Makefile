@@ -7,7 +7,7 @@ SUITE := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 REPORTS_VENV ?= .venv-reports
 REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
-.PHONY: demo test coverage test-reports lint bench docs docs-check clean install
+.PHONY: demo test coverage test-reports lint bench fuzz docs docs-check clean install
 
 install: $(STAMP)
 
@@ -53,6 +53,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Each parser of foreign files in a process of its own, FUZZ_SECONDS long; wants the extra "fuzz". A crash stops it and
+# leaves its input as fuzz-TARGET-crash-….
+FUZZ_SECONDS ?= 300
+fuzz: $(STAMP)
+	@for target in $$($(BIN)/python -m tests.fuzz); do echo "== $$target"; \
+		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
 
 # The documentation as a site, in build/site.
 docs: $(STAMP)

@@ -188,10 +188,11 @@ def _watch(asked: argparse.Namespace) -> None:
     from reports.document import terminal
     from reports.document.document import Document, Paragraph
     from tracking.errors.errors import UsageError, UserError
+    from tracking.errors.program import drawn
 
     if asked.out or asked.format or asked.log or not sys.stdout.isatty():
         raise UsageError("--watch draws in a terminal: give it without --out, --format and --log, and not into a pipe")
-    console = Console(highlight=False)
+    console = Console(file=drawn(sys.stdout), highlight=False)
     page = Document("Leaderboard", [Paragraph("Reading …")])
     try:
         with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import __version__, names
 from tracking.errors import RunNotFound
-from tracking.errors.program import program_parser, run_program
-from tracking.errors.words import plural
+from tracking.errors.program import drawn, program_parser, run_program
+from tracking.errors.words import csv_cell, plural
 from trainers.errors import BadData, BadInput, whole_file
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class _Table:
     def add(self, answer: Answer) -> None:
         if self._rows is not None:
             cells = [cell for name, share in answer.classes for cell in (name, f"{share:.6f}")]
-            self._rows.writerow([answer.path, *(cells or [""] * 2 * self._top), answer.problem])
+            self._rows.writerow(map(csv_cell, [answer.path, *(cells or [""] * 2 * self._top), answer.problem]))
         elif answer.classes:
             said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer.classes)
             print(_shown(f"{answer.path}  {said}"))
@@ -378,7 +378,8 @@ def _progress(wanted: bool) -> Iterator[Callable[[], None]]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     text = TextColumn("{task.completed:,.0f} pictures")
-    with Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+    console = Console(file=drawn(sys.stderr))
+    with Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda: bar.advance(task)
 

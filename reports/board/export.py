@@ -21,6 +21,7 @@ from reports.document.report import WITHOUT_CSV, Report
 from reports.document.text import one_line
 from reports.metrics import higher_is_better
 from tracking import names
+from tracking.errors.words import csv_cell
 
 EXPERIMENT = "reports"
 _INNER = ("page", "experiment_id")
@@ -46,10 +47,10 @@ def to_csv(board: Board) -> str:
     digests = {key: one.digest for one in board.pages for key in one.table["page"]}
     heads = [str(c) for c in board.table.columns if c not in _INNER]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([f"{board.ask.split}_dataset_digest", *heads])
+    writer.writerow(map(csv_cell, [f"{board.ask.split}_dataset_digest", *map(one_line, heads)]))
     for row, key in zip(rows, board.table["page"], strict=True):
         cells = ["; ".join(str(_word(w)) for w in v) if isinstance(v, list) else _word(v) for v in row.values()]
-        writer.writerow([digests[key], *cells])
+        writer.writerow(map(csv_cell, [digests[key], *cells]))
     return out.getvalue()
 
 

@@ -16,7 +16,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from reports.document.document import Column, Document, Link, Range, RunId, Span, Strong, Table, Text, plain, spans
-from reports.document.text import is_missing, one_line, width
+from reports.document.text import cut, is_missing, one_line, width
+from tracking.errors.words import harmless
 
 _FOLDER = Path(__file__).parent / "templates"
 _SHORT = 28
@@ -50,7 +51,7 @@ class _Writer:
 
     def _span(self, span: Span) -> Markup:
         if isinstance(span, str):
-            return escape(_UNIT.sub("\u00a0", span))
+            return escape(_UNIT.sub("\u00a0", harmless(span)))
         shown = escape(one_line(span.text))
         if isinstance(span, Strong):
             return Markup("<strong>{}</strong>").format(shown)
@@ -120,6 +121,6 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals.update(sort_key=sort_key, classes=classes, plain=plain, searched=SEARCHED)
+    environment.globals.update(sort_key=sort_key, cut=cut, classes=classes, plain=plain, searched=SEARCHED)
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template(name)

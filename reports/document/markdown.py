@@ -26,8 +26,8 @@ from reports.document.document import (
     Text,
     spans,
 )
+from reports.document.text import cut, one_line, pad, plural, width
 from reports.document.text import markdown as escaped
-from reports.document.text import one_line, pad, plural, width
 
 
 def render(document: Document, figures: Mapping[str, str] | None = None) -> str:
@@ -56,7 +56,7 @@ def table(block: Table) -> str:
     rights = [c.right for c in block.columns]
     rows = [
         [
-            _unbroken(inline(cell, True)) if right else inline(cell, True)
+            _unbroken(inline(cell, True)) if right else inline(cut(cell), True)
             for cell, right in zip(cells, rights, strict=True)
         ]
         for cells in zip(*(c.cells for c in block.columns), strict=True)

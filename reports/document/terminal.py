@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -29,7 +30,9 @@ from reports.document.document import (
     plain,
     spans,
 )
-from reports.document.text import one_line, plural, width
+from reports.document.text import cut, one_line, plural, width
+from tracking.errors.program import drawn
+from tracking.errors.words import harmless
 
 # A column of words may be wrapped to this many characters, one of numbers never.
 _NARROW = 24
@@ -38,7 +41,7 @@ _MOST_WIDE = 100
 
 def show(document: Document, console: Console | None = None) -> None:
     """Print the whole document, without its figures. ``NO_COLOR`` and ``TERM=dumb`` are rich's to honour."""
-    console = console or Console(highlight=False)
+    console = console or Console(file=drawn(sys.stdout), highlight=False)
     console.print(draw(document, console.width))
 
 
@@ -79,7 +82,7 @@ def _block(block: Block, columns: int) -> Iterator[RenderableType]:
             yield line
     elif isinstance(block, Listing):
         # Not wrapped by us, so that it can be copied.
-        yield Words(block.text, "cyan", no_wrap=True, overflow="ignore")
+        yield Words(harmless(block.text), "cyan", no_wrap=True, overflow="ignore")
     elif isinstance(block, Table):
         yield from _table(block, columns)
 
@@ -98,7 +101,7 @@ def _table(block: Table, columns: int) -> Iterator[RenderableType]:
             header_style="bold",
         )
     for row in range(block.num_rows):
-        grid.add_row(*(_words(c.cells[row]) for c in shown), style="bold" if row in block.marked else "")
+        grid.add_row(*(_words(cut(c.cells[row])) for c in shown), style="bold" if row in block.marked else "")
     yield grid
     left_out = [one_line(c.title) for c in block.columns[len(shown) :]]
     if left_out:
@@ -119,7 +122,7 @@ def _fitting(columns: Sequence[Column], room: int) -> list[Column]:
 
 def _least(column: Column) -> int:
     """The fewest characters the column can have."""
-    widest = max([width(one_line(plain(cell))) for cell in column.cells], default=0)
+    widest = max([width(one_line(plain(cut(cell)))) for cell in column.cells], default=0)
     return max(width(column.title), widest if column.right else min(widest, _NARROW))
 
 
@@ -127,7 +130,7 @@ def _words(text: Text, style: str = "") -> Words:
     words = Words(style=style)
     for span in spans(text):
         if isinstance(span, str):
-            words.append(span if span.strip() == span else span.replace("\n", " "))
+            words.append(harmless(span) if span.strip() == span else harmless(span).replace("\n", " "))
         elif isinstance(span, Strong):
             words.append(one_line(span.text), "bold")
         elif isinstance(span, Link):

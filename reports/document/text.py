@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from tracking.errors.words import harmless
 from tracking.errors.words import plural as plural
 
 MISSING = "–"
@@ -156,10 +157,18 @@ def one_line(value: Any) -> str:
     text = str(value)
     if _NARROW.match(text) and "  " not in text:
         return text.strip()
-    cleaned = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
-    # Marks that turn the direction of writing could make a name read as something else.
-    cleaned = "".join(c for c in cleaned if c not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    # Without the first, an escape's own characters stay; marks that turn the direction of writing go as well.
+    lines = re.sub(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]", " ", text)
+    cleaned = harmless(lines)
     return re.sub(r" {2,}", " ", cleaned).strip()
+
+
+MOST_IN_CELL = 300
+
+
+def cut(cell: Any) -> Any:
+    """A table's cell, its text after 300 characters replaced by …; the JSON has all of it."""
+    return f"{cell[: MOST_IN_CELL - 1]}…" if isinstance(cell, str) and len(cell) > MOST_IN_CELL else cell
 
 
 _PLAIN = re.compile(r"[0-9A-Za-z %.,:+±–−-]*\Z")

@@ -22,6 +22,7 @@ from reports.errors import ReportError
 from reports.runs.lookup import Run, data_of, find
 from reports.store import class_names
 from tracking import names
+from tracking.errors.words import csv_cell
 from tracking.frame.query import HasUri
 from tracking.store.predictions import MOST_CLASSES, Predictions, load
 
@@ -210,7 +211,7 @@ def _csv(found: _Found) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found.table())
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in found.table())
     return out.getvalue()
 
 

@@ -10,12 +10,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO, cast
 
 from tracking.errors.errors import UsageError, UserError
 from tracking.errors.redaction import guard
-from tracking.errors.words import nearest
+from tracking.errors.words import harmless, nearest
 
 # argparse's own sentences; newer Pythons write the choices without quotes.
 _CHOICE = re.compile(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)")
@@ -70,6 +71,38 @@ class _Verbose(argparse.Action):
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
 
+class _Harmless:
+    """A stream of text without the escapes that names and values of others may hold. ``drawn``: the stream itself."""
+
+    def __init__(self, drawn: TextIO) -> None:
+        self.drawn = drawn
+
+    def write(self, text: str) -> int:
+        return self.drawn.write(harmless(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.drawn, name)
+
+
+@contextmanager
+def _harmless_streams() -> Iterator[None]:
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Harmless(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def drawn(stream: TextIO) -> TextIO:
+    """The stream below, for what draws with escapes of its own; its texts go through ``harmless`` first."""
+    return cast(TextIO, getattr(stream, "drawn", stream))
+
+
 def program_parser(name: str, version: str, **options: Any) -> Parser:
     """The parser of ``python -m NAME``, with ``--version``; ``options`` are ``argparse.ArgumentParser``'s own."""
     parser = Parser(prog=f"python -m {name}", **options)
@@ -87,6 +120,11 @@ def run_program(name: str, act: Callable[[], int], *, broken_pipe: int = 1) -> i
     is a fault of the program and keeps its traceback, without passwords in it.
     """
     guard()
+    with _harmless_streams():
+        return _run(name, act, broken_pipe)
+
+
+def _run(name: str, act: Callable[[], int], broken_pipe: int) -> int:
     try:
         code = act()
         sys.stdout.flush()

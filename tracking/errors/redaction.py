@@ -15,6 +15,8 @@ import traceback
 from types import TracebackType
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
+from tracking.errors.words import harmless
+
 STARS = "***"
 # Variables that hold a URI with secrets in it, or a secret as such.
 _URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")
@@ -104,7 +106,7 @@ def _hide_record(record: logging.LogRecord) -> bool:
 
 def _say(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
     if not issubclass(kind, SystemExit):
-        sys.stderr.write(hidden("".join(traceback.format_exception(kind, error, where))))
+        sys.stderr.write(harmless(hidden("".join(traceback.format_exception(kind, error, where)))))
 
 
 def _parted(uri: str) -> tuple[str, set[str]]:

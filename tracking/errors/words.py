@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 
+# What a terminal acts upon: control characters but for tabs and line ends, and marks that turn the way of writing.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\]|\x9d|\x1b[PX^_])[^\x07\x1b\x9c\n]{0,4096}(?:\x07|\x1b\\|\x9c)|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# A spreadsheet takes a cell that begins so for a formula, which may send away what others hold.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*%?|[+-]?(?:inf|nan)", re.I)
 _IRREGULAR = {"class": "classes"}
 
 
@@ -21,6 +30,25 @@ def money(usd: float) -> str:
     """
     cents = Decimal(str(usd)).quantize(Decimal("0.01"), ROUND_HALF_UP)
     return f"${cents:,}" if cents or not usd else "under $0.01"
+
+
+def harmless(text: str) -> str:
+    """A text that others may have written, without what a terminal would act upon (colours, titles, directions)."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _CONTROLS.sub("", _SEQUENCE.sub("", text))
+
+
+def csv_cell(value: object) -> object:
+    """A cell of CSV; text that a spreadsheet would compute gets an apostrophe before it. Numbers stay numbers."""
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(_FORMULA) or _NUMBER.fullmatch(value.strip(" ")):
+        return value
+    return f"'{value}"
+
+
+def csv_text(cell: str) -> str:
+    """The text that ``csv_cell`` made a cell of."""
+    return cell[1:] if cell.startswith("'") and csv_cell(cell[1:]) != cell[1:] else cell
 
 
 def nearest(word: str, legal: Iterable[str]) -> str:

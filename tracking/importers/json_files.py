@@ -26,6 +26,8 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
             found: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             found = json.loads(text)
+    except RecursionError as error:
+        raise TrackingError(f"{name} is nested too deeply; a list of objects is expected, one for each run") from error
     except ValueError as error:
         if text.lstrip().startswith(("{'", "[{'")):
             raise TrackingError(

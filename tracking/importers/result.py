@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -90,7 +91,8 @@ def storable(text: str) -> str:
 def number(text: str) -> float | None:
     """A number with a decimal point or comma; None where the text is something else."""
     bare = text.strip().replace(",", ".")
-    return float(bare) if _NUMBER.fullmatch(bare) else None
+    value = float(bare) if _NUMBER.fullmatch(bare) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def network(text: str) -> dict[str, str]:

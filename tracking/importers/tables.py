@@ -65,6 +65,7 @@ _METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)"
 _START, _END = ("start_time", "started", "date"), ("end_time", "ended")
 _FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status", "duration")
 _PERCENT = re.compile(r"[\s_]*(?:\(\s*(?:in\s*)?%\s*\)|\[\s*(?:in\s*)?%\s*\]|%)\s*")
+MAX_RUNS, MAX_ROWS, MAX_COLUMNS = 10_000, 100_000, 1_000
 _END_OF_TIME_MS = 253_402_300_800_000  # the year 10000
 _TIME_FORMS = tuple(
     f"{day}{time}"
@@ -96,9 +97,14 @@ def read_csv(text: str, name: str) -> Reading:
     remarks: list[str] = []
     heads: list[str] = []
     try:
-        heads, twice = distinct(next(rows, []))
+        first_row = next(rows, [])
+        if len(first_row) > MAX_COLUMNS:
+            raise TrackingError(f"{name} has {len(first_row):,} columns; up to {MAX_COLUMNS:,} are read")
+        heads, twice = distinct(first_row)
         remarks += [f"{name}: {words}" for words in twice]
         for cells in rows:
+            if len(objects) >= MAX_ROWS:
+                raise TrackingError(f"{name} has more than {MAX_ROWS:,} rows; give it in parts")
             place = f"{name}, line {rows.line_num + (said is not None)}"
             if any(cell.strip() for cell in cells[len(heads) :]):
                 advice = ", unless decimal commas are meant: put such cells in quotes" if delimiter == "," else ""
@@ -106,7 +112,8 @@ def read_csv(text: str, name: str) -> Reading:
             elif any(cell.strip() for cell in cells):
                 objects.append((place, dict(zip(heads, cells, strict=False))))
     except csv.Error as error:
-        raise TrackingError(f"{name}, line {rows.line_num}: {error}") from error
+        hint = "; is a quote not closed?" if "limit" in str(error) else ""
+        raise TrackingError(f"{name}, line {rows.line_num}: {error}{hint}") from error
     return read_rows(by_epoch(objects), name, remarks)
 
 
@@ -171,6 +178,8 @@ def by_epoch(
 def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remarks: Iterable[str] = ()) -> Reading:
     """One run of each row, each with its place. How scores are scaled is decided for a column as a whole."""
     objects = list(objects)
+    if len(objects) > MAX_RUNS:
+        raise TrackingError(f"{name} holds {len(objects):,} runs; up to {MAX_RUNS:,} are read: give it in parts")
     results: list[Result] = []
     seen: dict[str, int] = {}
     unknown: dict[str, None] = {}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tracking.store import Store
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")  # a text has none
+# What is larger takes minutes, or a gigabyte of memory, before it is understood.
+MAX_NOTES_BYTES = 2 * 2**20
+MAX_BYTES = {**dict.fromkeys((".csv", ".tsv"), 16 * 2**20), **dict.fromkeys((".json", ".jsonl"), 8 * 2**20)}
 _MAX_RUN_NAME = 250  # what PostgreSQL's table of runs takes
 
 
@@ -52,6 +55,11 @@ def read_file(path: Path) -> Reading:
     from tracking.importers import json_files, notes, tables
 
     try:
+        size, most = path.stat().st_size, MAX_BYTES.get(path.suffix.lower(), MAX_NOTES_BYTES)
+        if size > most:
+            raise TrackingError(
+                f"{path} has {size:,} bytes; files of this kind are read up to {most:,}: give it in parts"
+            )
         data = path.read_bytes()
         changed_ms = path.stat().st_mtime_ns // 1_000_000
     except OSError as error:

@@ -27,9 +27,12 @@ from tracking.models.formats.onnx_operators import TRANSLATIONS
 from tracking.models.serving.files import DIGESTS
 
 MAX_MEMBERS = 10_000
-MAX_TEXT_BYTES = 64 * 2**20
-MAX_WEIGHTS_BYTES = 4 * 2**30
+MAX_TEXT_BYTES = symbol.MAX_BYTES
+MAX_WEIGHTS_BYTES = params.MAX_BYTES
 MAX_BYTES = 16 * 2**30  # of all members, wanted or not: they must be unpacked to be passed over
+# Weights hardly compress; what is smaller than the first figure may.
+HARMLESS_BYTES, MOST_TIMES = 64 * 2**20, 20
+MAX_HEADER_BYTES = 256 * 2**10  # of what a tar says of one member
 
 _PARAMS = re.compile(r"(.+)-(\d{4,})\.params")
 _SEVERAL_LABELS = "LogisticRegressionOutput"
@@ -79,7 +82,9 @@ def take_out(
     epochs: dict[int, str] = {}
     with _members(source) as members:
         for name, size, file in members:
-            if name.endswith(_SYMBOL_SUFFIX) or name in (_SHAPES, META):
+            if name.endswith(_SYMBOL_SUFFIX) and any(other.endswith(_SYMBOL_SUFFIX) for other in texts):
+                texts[name] = b""  # one too many, which is said below
+            elif name.endswith(_SYMBOL_SUFFIX) or name in (_SHAPES, META):
                 texts[name] = _read(file, size, MAX_TEXT_BYTES, f"{source}: {name}")
             elif match := _PARAMS.fullmatch(name):
                 number = int(match[2])
@@ -172,14 +177,25 @@ def _members(source: Path) -> Iterator[Iterator[Member]]:
                 content = cast(IO[bytes], opened.enter_context(gzip.open(content)))
             _check_start(content.read(_START), source)
             content.seek(0)
-            tar = tarfile.open(fileobj=cast(Any, _Bounded(content)), mode="r:")
-            yield _of_tar(opened.enter_context(tar), source)
+            yield _of_tar(opened.enter_context(opened_tar(content, source)), source)
+    except OSError as error:
+        raise ModelError(f"{source} cannot be read as a model archive ({type(error).__name__}: {error}).") from error
+
+
+@contextmanager
+def opened_tar(content: IO[bytes], source: Path) -> Iterator[tarfile.TarFile]:
+    """A tar without compression, read within limits. Raises ModelError for whatever it cannot be read for."""
+    try:
+        with tarfile.open(fileobj=cast(Any, _Bounded(content, source)), mode="r:") as tar:
+            yield tar
     except EOFError as error:
         raise ModelError(f"{source} is cut short: the download or copy did not end. Fetch it again.") from error
-    except (tarfile.TarError, OSError, ValueError, zlib.error) as error:
+    except RecursionError as error:
+        raise ModelError(f"{source} is no model archive: a chain of headers without a file. Pack it anew.") from error
+    except (tarfile.TarError, OSError, ValueError, IndexError, OverflowError, zlib.error) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{source} cannot be read as a model archive ({type(error).__name__}: {error}).") from error
+        raise ModelError(f"{source} cannot be read as an archive ({type(error).__name__}: {error}).") from error
 
 
 def _check_start(start: bytes, source: Path) -> None:
@@ -192,14 +208,22 @@ def _check_start(start: bytes, source: Path) -> None:
 
 
 class _Bounded:
-    """A file that refuses to read much at once: a tar's own headers may announce any length."""
+    """A file that refuses to read long headers: a tar's may have any length and number.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    ``left``: how much more may be read of the next header, None while a member is read.
+    """
+
+    def __init__(self, file: IO[bytes], source: Path) -> None:
+        self._file, self._source = file, source
+        self.left: int | None = MAX_HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_TEXT_BYTES:
-            raise ModelError(f"the archive wants {size:,} bytes read at once; no model archive does.")
+        if self.left is not None:
+            if not 0 <= size <= self.left:
+                raise ModelError(
+                    f"{self._source} has more than {MAX_HEADER_BYTES:,} bytes of headers before a file; pack it anew."
+                )
+            self.left -= size
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -211,12 +235,30 @@ class _Bounded:
 
 def plain_members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Files and folders of an archive with their names inside it. Raises ModelError for a name that leads elsewhere
-    and for links and devices."""
-    for member in tar:
+    and for links, devices and sparse files, which a few bytes make as large as they like."""
+    file = cast(_Bounded, tar.fileobj)
+    total, most = 0, max(HARMLESS_BYTES, MOST_TIMES * source.stat().st_size)
+    while True:
+        file.left = MAX_HEADER_BYTES
+        member = tar.next()
+        file.left = None
+        if member is None:
+            return
+        member.pax_headers = {}  # each has a copy of those of the whole archive
+        tar.pax_headers = {}
         name = member.name.removeprefix("./")
-        strange = name.startswith("/") or ".." in Path(name).parts or member.size < 0
+        strange = name.startswith("/") or ".." in Path(name).parts or member.size < 0 or "\0" in name
         if strange or not (member.isfile() or member.isdir()):
-            raise ModelError(f"{source}: {member.name!r} is no plain file inside the archive; nothing more is read.")
+            raise ModelError(
+                f"{source}: {member.name[:200]!r} is no plain file inside the archive; nothing more is read."
+            )
+        if member.issparse():
+            raise ModelError(f"{source}: {name[:200]!r} is a sparse file; pack it anew without --sparse.")
+        total += member.size
+        if total > most:
+            raise ModelError(
+                f"{source} unpacks to more than {MOST_TIMES} times its size, as no weights do; it is not read."
+            )
         yield name, member
 
 
@@ -230,7 +272,7 @@ def _of_tar(tar: tarfile.TarFile, source: Path) -> Iterator[Member]:
         if total > MAX_BYTES:
             raise ModelError(f"{source} unpacks to more than {MAX_BYTES:,} bytes; no such model is known.")
         path = PurePosixPath(name)
-        if member.isfile() and not member.issparse() and not _is_aside(path):
+        if member.isfile() and not _is_aside(path):
             found[path] = member
     home = _home(list(found), source)
     for path, member in found.items():
@@ -320,7 +362,7 @@ def _facts(text: bytes | None, source: Path) -> dict[str, Any]:
         found = dict(json.loads(text))
         check(found)
         int(found.get("epoch", 0))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ModelError(f"{source}: {META} cannot be read ({type(error).__name__}: {error}).") from error
     return {key: value for key, value in found.items() if key not in ("onnx", "format", DIGESTS)}
 
@@ -333,6 +375,6 @@ def _image_shape(text: bytes | None, source: Path) -> tuple[int, int, int] | Non
             if entry["name"] == "data":
                 _, channels, height, width = (int(side) for side in entry["shape"])
                 return channels, height, width
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ModelError(f"{source}: {_SHAPES} cannot be read ({type(error).__name__}: {error}).") from error
     return None

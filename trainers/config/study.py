@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ else:
     import tomli as tomllib
 
 _HERE = Path(__file__).parent
+MAX_RUNS = 1000
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,17 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
         f"{path}: {key!r} is none of title, settings, runs.{nearest(key, ['settings', 'runs'])}" for key in unknown
     ]
     planned: list[PlannedRun] = []
-    for number, table in enumerate(tables.get("runs") or [{}], start=1):
+    listed, shared = tables.get("runs") or [{}], tables.get("settings", {})
+    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
+        raise BadConfig([f"{path}: runs are tables, each begun by a line [[runs]], not {str(listed)[:80]}."])
+    if not isinstance(shared, dict):
+        raise BadConfig([f"{path}: settings are a table, begun by a line [settings], not {str(shared)[:80]}."])
+    number_of_runs = sum(_count(table, shared, overrides or {}) for table in listed)
+    if number_of_runs > MAX_RUNS:
+        raise BadConfig([f"{path}: makes {_big(number_of_runs)} runs; a study has at most {MAX_RUNS:,}."])
+    for number, table in enumerate(listed, start=1):
         try:
-            planned += _expand(table, tables.get("settings", {}), dict(overrides or {}))
+            planned += _expand(table, shared, dict(overrides or {}))
         except BadConfig as error:
             where = f"{path}: run {table.get('name') or number}: "
             faults += [where + fault for fault in error.faults]
@@ -108,7 +119,7 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
     faults += _name_faults(path, planned)
     if faults:
         raise BadConfig(faults)
-    study = Study(path.stem, str(tables.get("title", path.stem)), tuple(_in_order(planned)))
+    study = Study(_searchable(path.stem), str(tables.get("title", path.stem)), tuple(_in_order(planned)))
     return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
 
 
@@ -128,7 +139,9 @@ def folds(config: Config, count: int) -> Study:
         )
         for n in range(1, count + 1)
     ]
-    study = Study(f"{name}-{count}-folds", f"{config.dataset}: every training picture held out once", tuple(runs))
+    study = Study(
+        _searchable(f"{name}-{count}-folds"), f"{config.dataset}: every training picture held out once", tuple(runs)
+    )
     return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
 
 
@@ -152,6 +165,21 @@ def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict
         shown = _with_epochs(name, planned, config.epochs) if "name" in table else name
         runs.append(PlannedRun(name, config, needs, shown))
     return runs
+
+
+def _searchable(name: str) -> str:
+    """A study's name as MLflow's search takes it, in quotes."""
+    return re.sub(r"['\"`]", "_", name)
+
+
+def _count(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: Mapping[str, Any]) -> int:
+    """How many runs ``_expand`` would make; one at least, since a fault of it is a fault."""
+    lists = {key: value for key, value in {**shared, **table}.items() if isinstance(value, list)}
+    return math.prod(max(1, len(value)) for key, value in lists.items() if key not in overrides)
+
+
+def _big(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else "more than 10^15"
 
 
 def _name(config: Config) -> str:

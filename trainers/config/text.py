@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
@@ -39,6 +40,12 @@ _BOOKKEEPING_HELP = {
     ),
 }
 _BOOLEANS = ("early_stopping", "allow_overlap", "strict", "no_test")
+MAX_TOML_BYTES, MAX_DEPTH = 256 * 2**10, 64
+# The reader takes a minute for a key of 100,000 parts.
+_TEXTS = re.compile(r'"{3}.*?"{3}|' + r"'{3}.*?'{3}|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'", re.DOTALL)
+_CHAIN = re.compile(r"(?<![\w-])(?:(?:[\w-]+|'')[ \t]*\.[ \t]*){" + f"{MAX_DEPTH}}}")
+_MOST_GUESSES = 20
+_LONG_WORD = re.compile(r"(?<!\w)\w{3000}")
 FIELDS = tuple(f.name for f in fields(Config))
 
 
@@ -68,11 +75,13 @@ def cast(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
     ``where`` names the source in the message. Raises BadConfig with every unknown name and unreadable value.
     """
-    out, faults = {}, []
+    out: dict[str, Any] = {}
+    faults: list[str] = []
     for key, value in values.items():
         key = key.replace("-", "_")
         if key not in FIELDS:
-            faults.append(f"{where}{key} is not a setting.{nearest(key, list(FIELDS))} See --help for all of them.")
+            close = nearest(key, list(FIELDS)) if len(faults) < _MOST_GUESSES else ""
+            faults.append(f"{where}{key[:80]} is not a setting.{close} See --help for all of them.")
             continue
         try:
             out[key] = _cast(key, value)
@@ -115,10 +124,22 @@ def to_toml(config: Config) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises BadConfig when it can't be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_TOML_BYTES:
+            raise BadConfig([f"{path} has {path.stat().st_size:,} bytes; TOML of up to {MAX_TOML_BYTES:,} is read."])
+        text = path.read_text(encoding="utf-8")
+        bare = _TEXTS.sub("''", text)
+        if _CHAIN.search(bare):
+            raise BadConfig([f"{path} has a key of more than {MAX_DEPTH} parts with dots between them."])
+        if _LONG_WORD.search(bare):
+            raise BadConfig([f"{path} has a word or number of 3,000 characters or more outside quotes."])
+        return tomllib.loads(text)
     except OSError as error:
         raise BadConfig([f"{path}: {error.strerror or error}. Give the path of a TOML file."]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise BadConfig([f"{path} is nested too deeply: settings are tables of values and lists."]) from error
+    except ValueError as error:
+        if isinstance(error, BadConfig):
+            raise
         raise BadConfig([f"{path} is not TOML: {error}"]) from error
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from tracking.errors.program import drawn
 from tracking.errors.words import duration
 
 _COLUMNS = ("epoch", "train", "loss", "validation", "loss", "lr", "images/s", "time")
@@ -37,7 +38,7 @@ class Progress:
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            console = Console(file=self._terminal, force_terminal=True)
+            console = Console(file=drawn(self._terminal), force_terminal=True)
             width = max(4, min(_BAR_AT_MOST, console.width - _BESIDE_BAR))  # a wrapped bar is not erased whole
             self._bar = Bar(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),

@@ -22,6 +22,7 @@ _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "|u1", 4: "<i4", 5: "|i1", 6: "<i8", 7: "|b1"}
 _MAX_AXES = 32
 _MAX_ARRAYS = 1_000_000
+MAX_BYTES = 2**30  # four times the largest network's that is trained here
 
 Array = NDArray[Any]
 
@@ -33,6 +34,9 @@ def read(path: str | Path) -> dict[str, Array]:
     """
     path = Path(path)
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ModelError(f"{path} has {size:,} bytes; parameter files of up to {MAX_BYTES:,} are read.")
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror or error}).") from error

@@ -29,6 +29,7 @@ MAX_PIXELS = 89_000_000  # just under where Pillow starts to warn
 HARMLESS_PIXELS, MAX_PIXELS_PER_BYTE = 1_000_000, 10_000
 LARGE_PIXELS = 4_000_000  # of these one at a time is decoded: a dozen at once would fill a server's memory
 MAX_SIZED_PIXELS = 8_000_000
+MOST_TIMES_AS_LONG = 32  # longer ones are brought to size for seconds, and to nothing that can be recognised
 MAX_FILE_BYTES = 256 * 2**20
 FORMATS = ("JPEG", "PNG")
 # A served model reads files only from this folder, and none where it is not set: its clients must not
@@ -82,8 +83,12 @@ class Sizing:
         target = shortest_side(height, width, shortest)
         if target[0] < self.height or target[1] < self.width:
             raise BadPicture(f"{width} x {height} px cannot fill the network's {self.width} x {self.height} px")
-        if target[0] * target[1] > max(MAX_SIZED_PIXELS, 4 * shortest**2):
-            raise BadPicture(f"{width} x {height} px is too long and thin")
+        if target[0] * target[1] > max(MAX_SIZED_PIXELS, 4 * shortest**2) or (
+            max(height, width) > MOST_TIMES_AS_LONG * min(height, width) and target != (height, width)
+        ):
+            raise BadPicture(
+                f"{width} x {height} px is too long and thin; a side is at most {MOST_TIMES_AS_LONG} times the other"
+            )
         return target
 
 

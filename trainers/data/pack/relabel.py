@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tracking.errors.words import csv_text
 from trainers.data.dataset import Split, SplitsRead
 from trainers.errors import BadData
 
@@ -84,7 +85,10 @@ def _read(path: Path) -> list[_Row]:
     if missing:
         raise BadData(f"{path}: no column {', '.join(missing)}; needed are {', '.join(_NEEDED)} in the first line")
     return [
-        _Row(reader.line_num, row["key"] or "", *((row[name] or "").strip() for name in _NEEDED[1:])) for row in reader
+        _Row(
+            reader.line_num, csv_text(row["key"] or ""), *(csv_text((row[name] or "").strip()) for name in _NEEDED[1:])
+        )
+        for row in reader
     ]
 
 

@@ -16,6 +16,8 @@ from trainers.data.readers import download
 from trainers.errors import BadData
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801
+# Gzipped digits take a fifth; what unpacks to less than the first figure does no harm.
+_HARMLESS_BYTES, _MOST_TIMES = 64 * 2**20, 30
 _DEBIAN = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 _STEMS = {"train": "train", "test": "t10k"}
 FILES = tuple(f"{stem}-{kind}.gz" for stem in _STEMS.values() for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
@@ -106,6 +108,12 @@ def read_file(path: Path) -> NDArray[np.uint8]:
             expected = 1
             for size in shape:
                 expected *= size
+            size = path.stat().st_size
+            if expected > max(_HARMLESS_BYTES, (_MOST_TIMES if packed else 1) * size):
+                raise BadData(
+                    f"{path}: its header promises {' x '.join(map(str, shape))} = {expected:,} bytes of data,"
+                    f" the file has {size:,}: more than {_MOST_TIMES} times as much is no picture; fetch it again"
+                )
             data = _read_at_most(file, expected + 1)
     except (OSError, EOFError, zlib.error) as error:  # gzip.BadGzipFile is an OSError
         raise BadData(f"{path}: cannot be read ({error}); fetch it again") from error
@@ -115,7 +123,10 @@ def read_file(path: Path) -> NDArray[np.uint8]:
             f"{path}: {word}: its header promises {' x '.join(map(str, shape))} = {expected:,} bytes of data"
             f" and there are {'more' if len(data) > expected else format(len(data), ',')}; fetch it again"
         )
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8).reshape(shape)
+    except ValueError as error:  # no picture, of sides that no array has
+        raise BadData(f"{path}: {' x '.join(map(str, shape))} bytes cannot be; fetch it again") from error
 
 
 def _read_at_most(file: object, limit: int) -> bytes:

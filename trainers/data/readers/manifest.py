@@ -21,6 +21,9 @@ from trainers.errors import BadData
 SUFFIXES = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("path", "label", "split")
 _SPELLED = {word: split for split, words in SPLIT_FOLDERS.items() for word in words}
+MAX_CELL = 4096  # characters
+# A Parquet file's rows may take next to nothing; fewer than the first figure do no harm.
+_HARMLESS_ROWS, _HARMLESS_BYTES, _MOST_TIMES = 100_000, 64 * 2**20, 30
 
 
 def read_file(path: Path, root: Path | None, source: str | None = None) -> SplitsRead:
@@ -38,6 +41,8 @@ def read_file(path: Path, root: Path | None, source: str | None = None) -> Split
     for row, (name, label) in enumerate(zip(paths, labels, strict=True), start=1):
         if not name or not label:
             raise BadData(f"{path}: row {row} has no {'path' if not name else 'label'}")
+        if len(label) > MAX_CELL:
+            raise BadData(f"{path}: row {row} has a label of {len(label):,} characters; at most {MAX_CELL:,} are read")
     names = _class_names(path, labels)
     numbers = {name: number for number, name in enumerate(names)}
     files = rooted_files(path, root if root is not None else path.parent, paths)
@@ -94,7 +99,9 @@ def _read_text(path: Path, extra: Sequence[str]) -> dict[str, list[str]]:
                     columns[name].append(row[place].strip())
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
+        raise BadData(f"{path}:{rows.line_num}: not a CSV file ({error})") from error
+    except UnicodeDecodeError as error:
         raise BadData(f"{path}: not a CSV file in UTF-8 ({error})") from error
     return columns
 
@@ -104,13 +111,44 @@ def _read_parquet(path: Path, extra: Sequence[str]) -> dict[str, list[str]]:
     import pyarrow.parquet
 
     try:
-        names = [name.lower() for name in pyarrow.parquet.read_schema(path).names]
-        places = _places(path, names, extra)
         original = pyarrow.parquet.read_schema(path).names
-        table = pyarrow.parquet.read_table(path, columns=[original[place] for place in places.values()])
+        places = _places(path, [name.lower() for name in original], extra)
+        wanted = [original[place] for place in places.values()]
+        _check_size(path, wanted)
+        table = pyarrow.parquet.read_table(path, columns=wanted, read_dictionary=wanted)
+        for name in wanted:
+            _check_cells(path, name, table.column(name))
         return {name: _words(table.column(place).to_pylist()) for place, name in enumerate(places)}
     except (OSError, pyarrow.ArrowException) as error:
         raise BadData(f"{path}: not a readable Parquet file ({str(error).splitlines()[0][:200]})") from error
+
+
+def _check_size(path: Path, wanted: Sequence[str]) -> None:
+    """Raise BadData for a file whose cells would take far more memory than it has bytes."""
+    import pyarrow.parquet
+
+    found, size = pyarrow.parquet.read_metadata(path), path.stat().st_size
+    groups = [found.row_group(n) for n in range(found.num_row_groups)]
+    columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+    unpacked = sum(c.total_uncompressed_size for c in columns if c.path_in_schema in wanted)
+    if found.num_rows > max(_HARMLESS_ROWS, size):
+        raise BadData(f"{path}: {found.num_rows:,} rows in {size:,} bytes, more than one a byte, are no manifest")
+    if unpacked > max(_HARMLESS_BYTES, _MOST_TIMES * size):
+        raise BadData(
+            f"{path}: unpacks to {unpacked:,} bytes, more than {_MOST_TIMES} times its size; no manifest does"
+        )
+
+
+def _check_cells(path: Path, name: str, column: Any) -> None:
+    import pyarrow
+    from pyarrow import compute
+
+    for chunk in column.chunks:
+        values = chunk.dictionary if pyarrow.types.is_dictionary(chunk.type) else chunk
+        if pyarrow.types.is_string(values.type) or pyarrow.types.is_binary(values.type):
+            longest = compute.max(compute.binary_length(values)).as_py() or 0
+            if longest > MAX_CELL:
+                raise BadData(f"{path}: column {name} has a cell of {longest:,} bytes; at most {MAX_CELL:,} are read")
 
 
 def _words(values: Iterable[Any]) -> list[str]:

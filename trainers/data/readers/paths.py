@@ -14,6 +14,7 @@ from trainers.data.pictures.pictures import Files
 from trainers.data.readers.folder import PICTURE_SUFFIXES
 from trainers.errors import BadData
 
+_MAX_PATH = 4000
 _DRIVE = re.compile(r"(?:^|.*/)[A-Za-z]:/")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -83,7 +84,7 @@ def rooted_files(path: Path, root: Path, relative: Sequence[str]) -> Files:
         reason = inside.escapes(name)
         if reason is not None:
             raise BadData(
-                f"{path}: path {name!r} {reason}; paths must stay under {root}{hint(meant(name, inside.has))}"
+                f"{path}: path {name[:200]!r} {reason}; paths must stay under {root}{hint(meant(name, inside.has))}"
             )
     files = Files([inside.path(name) for name in relative])
     first = Path(files.paths[0])
@@ -99,6 +100,8 @@ def leads_out(relative: str) -> str | None:
     """Why a path cannot be one below a root, as it is written; None where it can."""
     if "\x00" in relative:
         return "holds a null byte"
+    if len(os.fsencode(relative)) > _MAX_PATH or any(len(os.fsencode(part)) > 255 for part in relative.split("/")):
+        return f"is longer than a path can be ({_MAX_PATH:,} bytes, 255 a name)"
     if os.path.isabs(relative) or relative.startswith("\\") or relative[1:3] == ":\\":
         return "is absolute"
     return "climbs with .." if ".." in relative.replace("\\", "/").split("/") else None

@@ -15,13 +15,14 @@ _COLOUR = re.compile(r"(?:\x1b|#033|\\x1b|\\033)?\[\d{0,3}(?:;\d{1,3})*m")
 _STAMP = re.compile(r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d [A-Z]+ \d+\]")
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf)\b"
 _GAP = r"(?:\t| {2,})"
-_EPOCH = re.compile(rf"Epoch\[(\d+)\] (Train|Validation)-([\w.-]+)=({_NUMBER})", re.IGNORECASE)
+_EPOCH = re.compile(rf"Epoch\[(\d{{1,9}})\] (Train|Validation)-([\w.-]+)=({_NUMBER})", re.IGNORECASE)
 _BATCH = re.compile(
-    rf"Epoch\[(\d+)\] Batch \[(?:\d+-)?(\d+)\]{_GAP}Speed: ({_NUMBER}) samples/sec((?:{_GAP}[\w.-]+={_NUMBER})*)"
+    rf"Epoch\[(\d{{1,9}})\] Batch \[(?:\d+-)?(\d{{1,9}})\]{_GAP}Speed: ({_NUMBER}) samples/sec"
+    rf"((?:{_GAP}[\w.-]+={_NUMBER})*)"
 )
-_TIME = re.compile(r"Epoch\[(\d+)\] Time cost=(\d+(?:\.\d+)?)")
+_TIME = re.compile(r"Epoch\[(\d{1,9})\] Time cost=(\d+(?:\.\d+)?)")
 _BEST = re.compile(rf"Storing the best model with validation accuracy: ({_NUMBER})")
-_SAVED = re.compile(r'Saved checkpoint to "(?:[^"]*/)?(image-classification-(\d{4,})\.params)"')
+_SAVED = re.compile(r'Saved checkpoint to "(?:[^"]*/)?(image-classification-(\d{4,9})\.params)"')
 _FINAL = re.compile(r"Final configuration: (\{.*\})")
 _PARAMETER = re.compile(r"([a-z][\w ]*): (\S+)")
 _ERROR = re.compile(r"\b((?:Customer|Client|Algorithm|Input) ?Error: .*)")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
-import tarfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from tracking.names import SPLITS
 from tracking.store import Store
@@ -84,13 +85,19 @@ def _with_folder(config: Config, folder: Path) -> Config:
 def extract(archive: Path, target: Path) -> None:
     """Unpack plain files and folders; BadData for anything that would be placed elsewhere or is no file."""
     from tracking.errors import ModelError
-    from tracking.models.archive import plain_members
+    from tracking.models.archive import opened_tar, plain_members
     from trainers.errors import BadData
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    with tarfile.open(archive) as tar:
-        try:
+    try:
+        with ExitStack() as opened:
+            file: IO[bytes] = opened.enter_context(open(archive, "rb"))
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if packed:
+                file = cast(IO[bytes], opened.enter_context(gzip.open(file)))
+            tar = opened.enter_context(opened_tar(file, archive))
             for name, member in plain_members(tar, archive):
                 path = target / name
                 folder = path if member.isdir() else path.parent
@@ -98,8 +105,8 @@ def extract(archive: Path, target: Path) -> None:
                 if content := tar.extractfile(member):
                     with content, path.open("wb") as out:
                         shutil.copyfileobj(content, out)
-        except ModelError as error:
-            raise BadData(f"{error} Pack it anew.") from error
+    except ModelError as error:
+        raise BadData(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
-from tracking.errors.words import duration, money
+from tracking.errors.program import drawn
+from tracking.errors.words import duration, harmless, money
 from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry
@@ -120,7 +121,7 @@ class ManyJobs:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(file=self._out), auto_refresh=False)
+            self._live = Live(console=Console(file=drawn(self._out)), auto_refresh=False)
             self._live.start()
         return self
 
@@ -161,7 +162,7 @@ class ManyJobs:
         for column in _COLUMNS:
             table.add_column(column, justify="right" if column in ("time", "epoch", "validation", "cost") else "left")
         for cells in rows:
-            table.add_row(*(escape(cell) for cell in cells))
+            table.add_row(*(escape(harmless(cell)) for cell in cells))
         return table
 
 
