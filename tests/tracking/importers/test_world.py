@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracking.errors import TrackingError
+from tracking.__main__ import main
 from tracking.importers import to_journal
 from tracking.importers.result import Reading, read_score, scale_of
 
@@ -408,3 +409,15 @@ def test_error_rates_are_scores(name: str, text: str, expected: list[float | Non
     found = to_journal.read_file(file)
     assert [result.scores["test_accuracy"].value for result in found.results] == expected
     assert ("1 minus the error" in " ".join(found.remarks)) == (name != "e.csv")
+
+
+def test_many_remarks_of_a_kind_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"run {n},3,word{n}\n" for n in range(40))
+    file = tmp_path / "bad.csv"
+    file.write_text(f"name,epochs,test_loss\n{rows}other,x,1\n", encoding="utf-8")
+    assert main(["import", str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert sum("test_loss" in line for line in said) == 10 and "30 more remarks like these" in said[-1]
+    assert any("epochs 'x'" in line for line in said)
+    assert main(["import", str(file), "--dry-run", "--all-remarks"]) == 0
+    assert capsys.readouterr().err.count("test_loss") == 40
