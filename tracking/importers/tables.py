@@ -219,10 +219,10 @@ def _without_errors(
         if metric not in taken and not any(isinstance(row.get(column), list) for _, row in objects):
             taken.add(metric)
             renamed[column] = metric, _PERCENT.search(str(column)) is not None or scale_of(cells) == "percent"
-    rows = [(place, dict(_accuracy(renamed, column, cell) for column, cell in row.items())) for place, row in objects]
-    return (rows if renamed else objects), [
-        f"{c!r} was read as {m}: 1 minus the error" for c, (m, _) in renamed.items()
+    rows: list[tuple[str, Mapping[str, Any]]] = [
+        (place, dict(_accuracy(renamed, column, cell) for column, cell in row.items())) for place, row in objects
     ]
+    return rows, [f"{c!r} was read as {m}: 1 minus the error" for c, (m, _) in renamed.items()]
 
 
 def _accuracy(renamed: Mapping[str, tuple[str, bool]], column: str, cell: Any) -> tuple[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tracking.errors import TrackingError
 from tracking.__main__ import main
+from tracking.errors import TrackingError
 from tracking.importers import to_journal
 from tracking.importers.result import Reading, read_score, scale_of
 
