@@ -10,6 +10,7 @@ import` imports the finished SageMaker jobs of an AWS account.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from tracking.store import resolve
 if TYPE_CHECKING:
     from tracking.importers.result import Result
 
+_MOST = 10  # remarks of a kind that are printed
 NAME = "import"
 HELP = "bring in results from notes, CSV or JSON"
 
@@ -30,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="*", type=Path, metavar="FILE", help="notes (.txt, .md), .csv, .tsv, .json, .jsonl"
     )
     parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the store's)")
+    parser.add_argument(
+        "--all-remarks", action="store_true", help=f"print every remark, not the first {_MOST} of a kind"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be imported, and write nothing")
 
 
@@ -41,13 +46,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise TrackingError("nothing to import: give a file of notes, CSV or JSON")
     readings = [to_journal.read_file(path) for path in arguments.files]
     results = [result for reading in readings for result in reading.results]
-    for remark in (remark for reading in readings for remark in reading.remarks):
+    for remark in _shortened([remark for reading in readings for remark in reading.remarks], arguments.all_remarks):
         print(f"tracking: {remark}", file=sys.stderr)
     if arguments.dry_run:
         for result in results:
             _say(result, "would be imported")
         return 0
     return _bring_in(results, arguments.experiment)
+
+
+def _shortened(remarks: list[str], everything: bool) -> list[str]:
+    """The first remarks of each kind (alike but for quoted words and numbers), and how many more there are."""
+    counts: dict[str, int] = {}
+    out = []
+    for remark in remarks:
+        kind = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "", remark)
+        counts[kind] = counts.get(kind, 0) + 1
+        if everything or counts[kind] <= _MOST:
+            out.append(remark)
+    more = sum(max(0, count - _MOST) for count in counts.values())
+    if more and not everything:
+        out.append(f"{more:,} more remarks like these; --dry-run --all-remarks prints them all")
+    return out
 
 
 def _bring_in(results: list[Result], experiment: str | None) -> int:

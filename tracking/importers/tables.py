@@ -61,6 +61,9 @@ _ID_KEYS = ("run_id", "id")
 _MLFLOW_NAME = "mlflow.runName"
 _SPLIT_WORDS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 _SCORE = re.compile(r"(?:final_)?(training|train|validation|valid|val|testing|test)[_:]?(acc|accuracy|loss)")
+_ERROR = re.compile(
+    r"(?:final_)?(?:(training|train|validation|valid|val|testing|test)[_:]?)?(?:top_?([15])_?)?err(?:or)?(?:_rate)?"
+)
 _METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)")
 _START, _END = ("start_time", "started", "date"), ("end_time", "ended")
 _FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status", "duration")
@@ -180,10 +183,11 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
     objects = list(objects)
     if len(objects) > MAX_RUNS:
         raise TrackingError(f"{name} holds {len(objects):,} runs; up to {MAX_RUNS:,} are read: give it in parts")
+    objects, read_as = _without_errors(objects)
     results: list[Result] = []
     seen: dict[str, int] = {}
     unknown: dict[str, None] = {}
-    notes = dict.fromkeys(remarks)
+    notes = dict.fromkeys([*remarks, *(f"{name}: {remark}" for remark in read_as)])
     scales = _scales([row for _, row in objects])
     for place, row in objects:
         reader = _Row(place, row, scales)
@@ -202,6 +206,45 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
     if unknown:
         notes[f"{name}: kept as tags: {', '.join(unknown)}"] = None
     return Reading(tuple(results), tuple(notes))
+
+
+def _without_errors(
+    objects: list[tuple[str, Mapping[str, Any]]],
+) -> tuple[list[tuple[str, Mapping[str, Any]]], list[str]]:
+    """The rows with accuracies in place of error rates, and what there is to say of it.
+
+    A column ``Top-1 err`` that names no split is one of the test pictures.
+    """
+    columns = dict.fromkeys(column for _, row in objects for column in row)
+    taken = {_key(str(column))[1] for column in columns}
+    renamed: dict[str, tuple[str, bool]] = {}
+    for column in columns:
+        kind, key = _key(str(column))
+        match = _ERROR.fullmatch(key)
+        if match is None or kind == "tags" or not (match[1] or match[2]):
+            continue
+        split = _SPLIT_WORDS.get(match[1] or "test", match[1] or "test")
+        metric = names.top_k_accuracy(split, 5) if match[2] == "5" else names.accuracy(split)
+        cells = [str(row.get(column, "")) for _, row in objects]
+        if metric not in taken and not any(isinstance(row.get(column), list) for _, row in objects):
+            taken.add(metric)
+            renamed[column] = metric, _PERCENT.search(str(column)) is not None or scale_of(cells) == "percent"
+    rows: list[tuple[str, Mapping[str, Any]]] = [
+        (place, dict(_accuracy(renamed, column, cell) for column, cell in row.items())) for place, row in objects
+    ]
+    return rows, [f"{c!r} was read as {m}: 1 minus the error" for c, (m, _) in renamed.items()]
+
+
+def _accuracy(renamed: Mapping[str, tuple[str, bool]], column: str, cell: Any) -> tuple[str, Any]:
+    if column not in renamed:
+        return column, cell
+    metric, percent = renamed[column]
+    text = str(cell).strip()
+    value = number(text.rstrip("% "))
+    if value is None:
+        return metric, cell
+    whole = 100 if percent or text.endswith("%") else 1
+    return metric, f"{whole - value:.12g}{' %' if whole == 100 else ''}"
 
 
 def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, Scale]:
@@ -429,8 +472,9 @@ def _key(column: str) -> tuple[str, str]:
 
 
 def is_score(column: str) -> bool:
-    """Whether a column's head names a metric of the vocabulary."""
-    return _is_metric(_key(column)[1])
+    """Whether a column's head names a metric of the vocabulary, or an error rate."""
+    error = _ERROR.fullmatch(_key(column)[1])
+    return _is_metric(_key(column)[1]) or (error is not None and bool(error[1] or error[2]))
 
 
 def is_start(column: str) -> bool:

@@ -63,18 +63,18 @@ def conda_env(pip_requirements: Sequence[str]) -> dict[str, Any]:
 
 
 def signature() -> dict[str, str]:
-    """What goes in and comes out, as MLflow writes it down.
+    """What comes out, and the parameters, as MLflow writes them down.
 
-    The input is a column of pictures in any form; as a tensor of objects it lets arrays of pixels pass as well.
+    Nothing is said of the input: MLflow would check it by a rule that fits one form of it only, while a model takes
+    tables with any index, lists, arrays of pixels and CSV.
     """
-    inputs = [{"name": _COLUMN, "type": "tensor", "tensor-spec": {"dtype": "object", "shape": [-1]}}]
     outputs = [
         {"type": "string", "name": "class_name", "required": True},
         {"type": "double", "name": "probability", "required": True},
         {"type": "map", "values": {"type": "double"}, "name": "probabilities", "required": True},
     ]
     params = [{"name": "top_k", "default": 0, "shape": None, "type": "long"}]
-    return {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs), "params": json.dumps(params)}
+    return {"outputs": json.dumps(outputs), "params": json.dumps(params)}
 
 
 def package(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tracking.__main__ import main
 from tracking.errors import TrackingError
 from tracking.importers import to_journal
 from tracking.importers.result import Reading, read_score, scale_of
@@ -389,3 +390,34 @@ def test_a_described_training_job(tmp_path: Path) -> None:
 def test_json_that_holds_no_run_is_named_for_what_it_is(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(TrackingError, match=said):
         _read(tmp_path, "a.json", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.csv", "model,epochs,test_error\nresnet18,90,30.2\nresnet34,90,1\n", [0.698, 0.99]),
+        ("b.csv", "model,Top-1 err\nresnet18,30.24%\nresnet34,26.7%\n", [0.6976, 0.733]),
+        ("c.csv", "model;test error (%)\nresnet18;0,5\n", [0.995]),
+        ("d.csv", "layers,test_err\n18,0.05\n34,?\n", [0.95, None]),
+        ("e.csv", "layers,test_error,test_acc\n18,5.0,95.1\n", [0.951]),
+        ("f.md", "| Network | Top-1 error |\n|---|---|\n| ResNet-18 | 30.43 |\n", [0.6957]),
+    ],
+)
+def test_error_rates_are_scores(name: str, text: str, expected: list[float | None], tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    found = to_journal.read_file(file)
+    assert [result.scores["test_accuracy"].value for result in found.results] == expected
+    assert ("1 minus the error" in " ".join(found.remarks)) == (name != "e.csv")
+
+
+def test_many_remarks_of_a_kind_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"run {n},3,word{n}\n" for n in range(40))
+    file = tmp_path / "bad.csv"
+    file.write_text(f"name,epochs,test_loss\n{rows}other,x,1\n", encoding="utf-8")
+    assert main(["import", str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert sum("test_loss" in line for line in said) == 10 and "30 more remarks like these" in said[-1]
+    assert any("epochs 'x'" in line for line in said)
+    assert main(["import", str(file), "--dry-run", "--all-remarks"]) == 0
+    assert capsys.readouterr().err.count("test_loss") == 40

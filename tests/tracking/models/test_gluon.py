@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import json
 import os
 import shutil
@@ -17,8 +19,9 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Map
+from PIL import Image
 
 import tracking
 from tests.support import ROOT
@@ -71,7 +74,7 @@ def test_every_form_of_input_gives_the_same(saved: Path, tmp_path: Path) -> None
         file.write_bytes(encode_png(pixels.transpose(2, 0, 1)))
     data, paths = [file.read_bytes() for file in files], [str(file) for file in files]
     model = pyfunc(saved)
-    through_the_signature = [
+    forms = [
         pictures,
         pictures.astype(np.int64),
         {"image": pictures},
@@ -80,15 +83,66 @@ def test_every_form_of_input_gives_the_same(saved: Path, tmp_path: Path) -> None
         pd.Series(paths, name="image"),
         np.array(paths),
         np.array(data, object),
+        data,
+        paths,
+        files,
+        list(pictures),
+        pictures.tolist(),
+        {"image": data},
     ]
-    for given in through_the_signature:
-        assert np.abs(by_class(model.predict(given), CLASS_NAMES) - expected).max() <= 1e-5, type(given)
-    past_it = [data, paths, files, list(pictures), pictures.tolist(), {"image": data}]
-    for given in [*through_the_signature, *past_it]:
-        answer = model.get_raw_model().predict(given)
-        assert np.abs(by_class(answer, CLASS_NAMES) - expected).max() <= 1e-5, type(given)
+    for given in forms:
+        for ask_it in (model.predict, model.get_raw_model().predict):
+            assert np.abs(by_class(ask_it(given), CLASS_NAMES) - expected).max() <= 1e-5, type(given)
     for one in (data[0], paths[0], files[0], pictures[0]):
         assert len(model.get_raw_model().predict(one)) == 1
+
+
+def test_a_table_is_answered_whatever_its_index(saved: Path) -> None:
+    model, pictures = pyfunc(saved), crops(6, SMALL[2], seed=8)
+    table = pd.DataFrame({"image": [encode_png(p.transpose(2, 0, 1)) for p in pictures], "label": list("abcdef")})
+    table["right"] = model.predict(pictures)["probability"].to_numpy()
+    assert table["right"].nunique() == 6
+    for given in (
+        table.iloc[3:],
+        table[table["label"].isin(["b", "e"])],
+        table.sample(frac=1, random_state=1),
+        table.iloc[:0],
+        pd.concat([table.iloc[:2], table.iloc[:2]]),
+        table.set_index("label"),
+        table.assign(fold=1).set_index(["fold", "label"]),
+        table.set_index(pd.date_range("2020-01-01", periods=6))[2:],
+    ):
+        answer = model.predict(given)
+        assert answer.index.equals(given.index)
+        assert given.assign(found=answer["probability"])["found"].tolist() == pytest.approx(given["right"].tolist())
+    assert model.predict(table["image"].iloc[4:]).index.tolist() == [4, 5]
+
+
+def test_pictures_as_other_tools_keep_them(saved: Path) -> None:
+    model, pictures = pyfunc(saved), crops(3, SMALL[2], seed=8)
+    data = [encode_png(p.transpose(2, 0, 1)) for p in pictures]
+    expected = model.predict(pictures)["probability"].tolist()
+    spark = [{"height": 28, "width": 28, "nChannels": 3, "mode": 16, "data": p[..., ::-1].tobytes()} for p in pictures]
+    flat, number = pictures.reshape(3, -1), [f"pixel{n}" for n in range(28 * 28 * 3)]
+    for given in (
+        pd.DataFrame({"path": "dbfs:/x.png", "length": 9, "content": data}),  # Spark's binaryFile
+        pd.DataFrame({"image": spark}),  # Spark's image type in a table
+        pd.DataFrame(spark),  # and as spark_udf hands it over
+        pd.DataFrame({"0": data}),  # a column that spark_udf was given without a name
+        pd.DataFrame({"image": [{"bytes": one, "path": None} for one in data], "label": 1}),  # Hugging Face's
+        pd.DataFrame({"image": [Image.open(io.BytesIO(one)) for one in data]}),
+        pd.DataFrame({"Image": [bytearray(one) for one in data]}).convert_dtypes(),
+        pd.DataFrame(flat),
+        pd.DataFrame(flat, columns=number).assign(label=3),
+        pd.DataFrame({"emotion": 1, "pixels": [" ".join(map(str, row)) for row in flat], "Usage": "Training"}),
+        [{"b64": base64.urlsafe_b64encode(one).decode().rstrip("=")} for one in data],
+    ):
+        assert model.predict(given)["probability"].tolist() == pytest.approx(expected), given
+    grey = pd.DataFrame(np.repeat(pictures[..., :1], 3, axis=3).reshape(3, -1))
+    expected = model.predict(grey)["probability"].tolist()
+    cells = [f"{row}x{column}" for row in range(1, 29) for column in range(1, 29)]
+    given = pd.DataFrame(pictures[..., 0].reshape(3, -1), columns=cells)
+    assert model.predict(given.assign(label=3))["probability"].tolist() == pytest.approx(expected)
 
 
 def test_many_pictures_are_answered_in_batches(saved: Path) -> None:
@@ -118,6 +172,12 @@ def test_only_the_likeliest_classes_on_request(saved: Path) -> None:
         (np.zeros((2, 3, 28, 28), np.uint8), r"shape \(2, 3, 28, 28\)"),
         (np.zeros((2, 28, 28, 3), np.float32) + 0.5, "no whole numbers"),
         (np.zeros((1, 1, 28, 28, 3), np.uint8), "shape"),
+        (pd.DataFrame({"image": [None]}), "picture 1 of 1: nothing is there"),
+        (pd.DataFrame({"price": [3], "colour": ["red"]}), "columns 'price', 'colour'; a column 'image'"),
+        (pd.DataFrame(np.zeros((1, 700), int)), r"700 columns .*; .* or 784 columns of grey pixels \(2,352 of red"),
+        (pd.DataFrame(np.zeros((1, 784)) + 0.5), "no whole numbers"),
+        (pd.DataFrame(np.zeros((1, 784), int), columns=["0", *(f"0.{n}" for n in range(1, 784))]), "a header line"),
+        (pd.DataFrame([{"height": 2, "width": 2, "nChannels": 3, "data": b"abc"}]), "as Spark keeps it"),
     ],
 )
 def test_bad_input_is_mlflows_error_for_bad_requests(given: Any, words: str, saved: Path) -> None:
@@ -147,6 +207,7 @@ def test_the_folder_holds_what_it_says(saved: Path) -> None:
         "files.py",
         "pictures.py",
         "runtime.py",
+        "tables.py",
     }
     facts = model_format.read_facts(saved)
     assert facts["class_names"] == CLASS_NAMES and facts["image_shape"] == [3, 28, 28] and facts["epoch"] == 7
@@ -177,7 +238,7 @@ def test_the_signature_is_what_mlflow_would_write() -> None:
     from tracking.models import package
 
     expected = ModelSignature(
-        Schema([TensorSpec(np.dtype("O"), (-1,), "image")]),
+        None,
         Schema(
             [
                 ColSpec("string", "class_name"),
@@ -189,7 +250,7 @@ def test_the_signature_is_what_mlflow_would_write() -> None:
     )
     assert ModelSignature.from_dict(package.signature()) == expected
     assert {key: json.loads(text) for key, text in package.signature().items()} == {
-        key: json.loads(text) for key, text in expected.to_dict().items()
+        key: json.loads(text) for key, text in expected.to_dict().items() if text is not None
     }
 
 
@@ -363,11 +424,18 @@ def test_an_unknown_runtime_is_named(saved: Path, workdir: Path) -> None:
         gluon.load_model("runs:/0123456789abcdef0123456789abcdef/model")
 
 
-def test_a_model_can_answer_with_names_alone_as_mlflows_evaluation_wants(saved: Path) -> None:
-    pictures = crops(8, SMALL[2], seed=11)
+def test_a_model_can_answer_with_names_alone_as_mlflows_evaluation_wants(
+    saved: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = crops(8, SMALL[2], seed=5)
     model = pyfunc(saved, model_config={"output": "class_name"})
     expected = [CLASS_NAMES[index] for index in ask(network(*SMALL), pictures).argmax(axis=1)]
     assert model.predict(pictures).tolist() == expected
+    table = pd.DataFrame({"image": [encode_png(p.transpose(2, 0, 1)) for p in pictures], "label": expected})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    with mlflow.start_run():
+        found = mlflow.models.evaluate(model, table.iloc[3:], targets="label", model_type="classifier")
+    assert found.metrics["accuracy_score"] == 1 and found.metrics["example_count"] == 5
     with pytest.raises(ValueError, match="legal are table, class_name"):
         pyfunc(saved, model_config={"output": "haiku"})
 

@@ -66,6 +66,13 @@ FORMS = {
     "jpeg, colour halved": encoded(PIECE, "JPEG", quality=70, subsampling=2),
     "progressive jpeg": encoded(PIECE, "JPEG", progressive=True),
     "grey jpeg": encoded(PIECE[:, :, 0], "JPEG"),
+    "webp": encoded(PIECE, "WEBP"),
+    "webp without loss, with alpha": encoded(np.dstack([PIECE, PIECE[:, :, :1]]), "WEBP", lossless=True),
+    "bmp": encoded(PIECE, "BMP"),
+    "grey bmp": encoded(PIECE[:, :, 0], "BMP"),
+    "tiff": encoded(PIECE, "TIFF"),
+    "tiff with alpha": encoded(np.dstack([PIECE, PIECE[:, :, :1]]), "TIFF", compression="tiff_lzw"),
+    "16-bit tiff": encoded(PIECE[:, :, 0].astype(np.uint16) * 257, "TIFF"),
     **{f"jpeg turned {way}": encoded(PIECE, "JPEG", exif=turned(way)) for way in range(2, 9)},
 }
 
@@ -175,12 +182,12 @@ def test_our_own_png_is_one() -> None:
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (b"not a picture", "not a readable JPEG or PNG"),
+        (b"not a picture", "not a readable JPEG, PNG, WebP, BMP or TIFF"),
         (b"", "not a readable"),
         (FORMS["jpeg"][:300], "not a readable"),
         (FORMS["png"][:300], "not a readable"),
         (encoded(PIECE, "GIF"), "not a readable"),
-        (encoded(PIECE, "TIFF"), "not a readable"),
+        (encoded(PIECE, "TIFF")[:300], "not a readable"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable"),
         (a_png(10_000, 10_000), "too large|10000 x 10000 px; at most"),
         (a_png(9_440, 9_440), "9440 x 9440 px; at most"),
@@ -205,7 +212,8 @@ def test_our_own_png_is_one() -> None:
         ([["a"]], "no regular array"),
         (np.array([[True]]), "type bool"),
         (7, "int is no picture"),
-        (None, "NoneType is no picture"),
+        (None, "a missing value"),
+        (float("nan"), "a missing value"),
         ({"a": 1}, "dict is no picture"),
     ],
 )

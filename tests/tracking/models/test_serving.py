@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.support.models import CLASS_NAMES, FAMILIES, ask, by_class, crops, network, probabilities, saved_model
@@ -80,6 +82,25 @@ def test_image_bytes_in_the_same_probabilities_out(server: Server) -> None:
 )
 def test_every_form_of_request_gives_the_same(payload: Any, server: Server) -> None:
     assert np.abs(answers(server.ask(payload)) - probabilities(ask(network(*SMALL), PICTURES))).max() <= 1e-4
+
+
+def test_tables_in_csv_and_parquet(server: Server) -> None:
+    expected = probabilities(ask(network(*SMALL), PICTURES))
+    pixels = pd.DataFrame(PICTURES.reshape(3, -1))
+    for table in (
+        pd.DataFrame({"image": base64s(), "label": "a"}),
+        pd.DataFrame({"image": ["0.png", "1.png", "2.png"]}),
+        pixels,
+        pixels.add_prefix("pixel").assign(label=3),
+    ):
+        reply = server.ask(table.to_csv().encode(), content_type="text/csv")
+        assert np.abs(answers(reply) - expected).max() <= 1e-4
+    status, said = server.ask(pixels.to_csv(header=False, index=False).encode(), content_type="text/csv")
+    assert status == 400 and "add a header line" in said
+    file = io.BytesIO()
+    pd.DataFrame({"content": [encoded(pixels) for pixels in PICTURES]}).iloc[1:].to_parquet(file)
+    reply = server.ask(file.getvalue(), content_type="application/vnd.apache.parquet")
+    assert np.abs(answers(reply) - expected[1:]).max() <= 1e-4
 
 
 def test_the_example_in_the_model_is_a_request(model: Path, server: Server) -> None:

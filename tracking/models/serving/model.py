@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from .files import DamagedModel, read_facts
 from .pictures import BadPicture, Sizing, as_pixels, read
 from .runtime import load
+from .tables import COLUMN, pictures
 
-COLUMN = "image"
 TOP_K = "top_k"
 OUTPUTS = ("table", "class_name")
 _BATCH = 64
@@ -49,12 +49,12 @@ class PictureModel:
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """A DataFrame, one row a picture: ``class_name``, ``probability``, ``probabilities`` (by class name).
 
-        With the output ``class_name`` an array of the names alone.
+        It has the index of the table or Series that was given. With the output ``class_name`` it is an array of names.
 
         ``model_input``: pixels (N, H, W, 3), (N, H, W, 1) or (N, H, W), whole numbers 0..255; or one picture or a
-        list, array, Series, DataFrame column or ``{"image": …}`` of pictures, each bytes of a JPEG or PNG, the same
-        in base64, a path, or an array. ``params``: ``top_k``, how many classes to name (0: all). Raises MLflow's
-        error for bad requests, or BadPicture where MLflow is not installed.
+        list, array, Series, DataFrame column or ``{"image": …}`` of pictures, each bytes of an encoded picture, the
+        same in base64, a path, or an array; or a DataFrame with a column a pixel. ``params``: ``top_k``, how many
+        classes to name (0: all). Raises MLflow's error for bad requests, or BadPicture where MLflow is not installed.
         """
         import pandas
 
@@ -72,12 +72,13 @@ class PictureModel:
                 "class_name": class_names,
                 "probability": probabilities[np.arange(len(best)), best],
                 "probabilities": [self._named(row, top_k) for row in probabilities],
-            }
+            },
+            index=model_input.index if hasattr(model_input, "iloc") else None,
         )
 
     def probabilities(self, model_input: Any) -> NDArray[np.float64]:
         """Class probabilities (N, K), in the order of ``class_names``; input as for ``predict``. Raises BadPicture."""
-        answers = [self._probabilities(batch) for batch in self._batches(_unwrapped(model_input))]
+        answers = [self._probabilities(batch) for batch in self._batches(_unwrapped(model_input, self.sizing))]
         return np.concatenate(answers) if answers else np.empty((0, len(self.class_names)))
 
     def get_raw_model(self) -> PictureModel:
@@ -141,19 +142,16 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Pi
     )
 
 
-def _unwrapped(given: Any) -> Any:
+def _unwrapped(given: Any, sizing: Sizing) -> Any:
     """What was given as (N, H, W, C) uint8 pixels or as a list of single pictures."""
     if hasattr(given, "columns") and hasattr(given, "iloc"):  # a DataFrame
-        names = list(given.columns)
-        if COLUMN not in names and len(names) != 1:
-            raise BadPicture(f"a table with the columns {names}; the pictures are expected in {COLUMN!r}")
-        given = given[COLUMN] if COLUMN in names else given.iloc[:, 0]
+        return pictures(given, sizing)
     if isinstance(given, Mapping):
         if COLUMN not in given and len(given) != 1:
             raise BadPicture(f"inputs {sorted(map(str, given))}; the pictures are expected as {COLUMN!r}")
         given = given[COLUMN] if COLUMN in given else next(iter(given.values()))
-    if hasattr(given, "tolist") and hasattr(given, "iloc"):  # a Series
-        given = given.tolist()
+    if hasattr(given, "to_frame") and hasattr(given, "iloc"):  # a Series
+        return pictures(given.to_frame(COLUMN), sizing)
     if isinstance(given, np.ndarray):
         return _from_array(given)
     if isinstance(given, (str, bytes, bytearray, memoryview, os.PathLike)):
@@ -165,7 +163,7 @@ def _unwrapped(given: Any) -> Any:
 
 def _from_array(array: NDArray[Any]) -> Any:
     if array.ndim == 0:
-        return _unwrapped(array.item())
+        return [array.item()]
     if array.ndim == 1:
         return array.tolist() if array.dtype.kind in "USO" else _refuse(array)
     pixels = as_pixels(array)

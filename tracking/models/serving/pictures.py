@@ -31,7 +31,7 @@ LARGE_PIXELS = 4_000_000  # of these one at a time is decoded: a dozen at once w
 MAX_SIZED_PIXELS = 8_000_000
 MOST_TIMES_AS_LONG = 32  # longer ones are brought to size for seconds, and to nothing that can be recognised
 MAX_FILE_BYTES = 256 * 2**20
-FORMATS = ("JPEG", "PNG")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # what training takes but for GIF; each further one is a way in
 # A served model reads files only from this folder, and none where it is not set: its clients must not
 # find out what is on its disk.
 ROOT_VARIABLE = "MODEL_PICTURES_ROOT"
@@ -40,10 +40,15 @@ _ORIENTATION = 274  # the tag of EXIF that says how a picture is turned
 
 _one_at_a_time = threading.Lock()
 _DATA_URI = re.compile(r"data:[\w.+/-]*;base64,")
-# Red, green, blue in 1/32768. Arrays: rounded, as OpenCV does; colour in a PNG: cut down, as libpng does.
-_LUMA, _LUMA_OF_PNG = (9798, 19235, 3735), (9797, 19234, 3737)
-# How the first bytes of JPEG (FF D8 FF) and PNG look in base64.
-_BASE64_STARTS = ("/9j/", "iVBORw0KGgo")
+# Red, green, blue in 1/32768, and what is added for rounding. Arrays and WebP: as OpenCV turns colour to grey; PNG: cut
+# down, as libpng does; BMP and TIFF: OpenCV's own readers count in 1/16384.
+_LUMA = (9798, 19235, 3735), 16384
+_LUMA_OF_READERS = (2 * 4899, 2 * 9617, 2 * 1868), 16384
+_LUMAS = {"PNG": ((9797, 19234, 3737), 0), "WEBP": _LUMA, "BMP": _LUMA_OF_READERS, "TIFF": _LUMA_OF_READERS}
+# How the first bytes of JPEG (FF D8 FF), PNG, WebP, TIFF and BMP look in base64, or in the one for URLs.
+_BASE64_START = re.compile(r"[/_]9j[/_]|iVBORw0KGgo|UklGR|SUkqA|TU0AK|Qk.{6}AAAA")
+
+_FROM_URL = str.maketrans("-_", "+/")
 
 
 class BadPicture(ValueError):
@@ -116,7 +121,7 @@ def to_channels(pixels: Pixels, channels: int) -> Pixels:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=-1)
-    return _grey(pixels, _LUMA, 16384)
+    return _grey(pixels, *_LUMA)
 
 
 def _grey(pixels: Pixels, weights: tuple[int, int, int], rounding: int) -> Pixels:
@@ -126,14 +131,18 @@ def _grey(pixels: Pixels, weights: tuple[int, int, int], rounding: int) -> Pixel
 def read(item: Any, channels: int, *, served: bool) -> Pixels:
     """One picture, however given, as (H, W, 1 or 3) uint8.
 
-    Bytes of a JPEG or PNG, the same in base64 (or a ``data:`` URI), a path, or an array (H, W) or (H, W, 1 or 3).
-    Raises BadPicture.
+    Bytes of a JPEG, PNG, WebP, BMP or TIFF, the same in base64 (or a ``data:`` URI), a path, or an array (H, W) or
+    (H, W, 1 or 3). Raises BadPicture.
     """
     if isinstance(item, np.ndarray) and item.ndim == 0:  # how MLflow's server hands over a record's value
         item = item.item()
+    if item is None or (isinstance(item, float) and item != item):
+        raise BadPicture("nothing is there (a missing value)")
+    if isinstance(item, Mapping):  # how TensorFlow's requests and Hugging Face's data sets wrap one
+        item = next((item[key] for key in ("bytes", "b64", "path", "image") if item.get(key) is not None), item)
     if isinstance(item, (bytes, bytearray, memoryview)):
         data = bytes(item)
-        if data[:4].decode("latin-1") in _BASE64_STARTS or data[:11].decode("latin-1") in _BASE64_STARTS:
+        if _BASE64_START.match(data[:12].decode("latin-1")):
             data = _from_base64(data.decode("latin-1"))
         return decode(data, channels)
     if isinstance(item, str):
@@ -141,11 +150,15 @@ def read(item: Any, channels: int, *, served: bool) -> Pixels:
         start = _DATA_URI.match(text[:100])
         if start:
             return decode(_from_base64(text[start.end() :]), channels)
-        if text.startswith(_BASE64_STARTS):
+        if _BASE64_START.match(text):
             return decode(_from_base64(text), channels)
         return decode(_from_file(Path(item), served=served), channels)
     if isinstance(item, os.PathLike):
         return decode(_from_file(Path(item), served=served), channels)
+    if hasattr(item, "getexif") and hasattr(item, "convert"):  # a picture that Pillow has opened
+        from PIL import ImageOps
+
+        item = np.asarray(ImageOps.exif_transpose(item).convert("L" if item.mode in ("1", "L", "LA") else "RGB"))
     if isinstance(item, (np.ndarray, list)):
         array = as_pixels(item)
         if array.size == 0:
@@ -155,7 +168,7 @@ def read(item: Any, channels: int, *, served: bool) -> Pixels:
         if array.ndim == 3 and array.shape[2] in (1, 3):
             return array
         raise BadPicture(f"an array of shape {array.shape}; one picture is (H, W, 3), or (H, W) in grey")
-    raise BadPicture(f"{type(item).__name__} is no picture; give bytes of a JPEG or PNG, base64 text, a path, an array")
+    raise BadPicture(f"{type(item).__name__} is no picture; give bytes of a JPEG, PNG …, base64 text, a path, an array")
 
 
 def as_pixels(values: Any) -> Pixels:
@@ -180,11 +193,10 @@ def as_pixels(values: Any) -> Pixels:
 
 
 def decode(data: bytes, channels: int) -> Pixels:
-    """A JPEG or PNG to (H, W, 1 or 3) uint8, upright, alpha dropped; grey for a grey network. Raises BadPicture."""
+    """Encoded bytes to (H, W, 1 or 3) uint8, upright, alpha dropped; grey for a grey network. Raises BadPicture."""
     from PIL import Image, ImageOps
 
     try:
-        # Only these two decoders: each further one is a way in.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if is_too_large(height, width):
@@ -202,7 +214,10 @@ def decode(data: bytes, channels: int) -> Pixels:
                 upright = ImageOps.exif_transpose(image) if turned else image
                 if upright.mode in ("I", "I;16", "I;16B"):  # 16 bit: keep the high byte
                     upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8))
-                grey = upright.mode in ("1", "L", "LA")
+                if image.format == "TIFF" and upright.mode == "RGBA":  # training reads it before black
+                    rgba = np.asarray(upright, np.uint32)
+                    upright = Image.fromarray(((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8))
+                grey, form = upright.mode in ("1", "L", "LA"), image.format
                 mode = "L" if grey else "RGB"
                 pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode), np.uint8)
     except BadPicture:
@@ -211,15 +226,16 @@ def decode(data: bytes, channels: int) -> Pixels:
         raise BadPicture(f"too large; at most {MAX_PIXELS:,} pixels are decoded") from None
     except Exception as error:  # Pillow's decoders raise whatever they like on hostile bytes
         reason = str(error).split(" <_io", 1)[0]
-        raise BadPicture(f"not a readable JPEG or PNG ({type(error).__name__}: {reason})") from error
+        raise BadPicture(f"not a readable JPEG, PNG, WebP, BMP or TIFF ({type(error).__name__}: {reason})") from error
     if grey:
         return pixels[:, :, None]
-    return _grey(pixels, _LUMA_OF_PNG, 0) if channels == 1 else pixels
+    return _grey(pixels, *_LUMAS.get(str(form), _LUMAS["PNG"])) if channels == 1 else pixels
 
 
 def _from_base64(text: str) -> bytes:
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        plain = "".join(text.split()).translate(_FROM_URL)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise BadPicture("base64 text that is damaged") from None
 
@@ -230,7 +246,7 @@ def _from_file(path: Path, *, served: bool) -> bytes:
         root = os.environ.get(ROOT_VARIABLE)
         if not root:
             raise BadPicture(
-                f"{shown!r} is no JPEG or PNG in base64, and a served model reads no files unless {ROOT_VARIABLE}"
+                f"{shown!r} is no picture in base64, and a served model reads no files unless {ROOT_VARIABLE}"
                 " names the folder it may read"
             )
         inside = Path(root).resolve()
@@ -242,7 +258,7 @@ def _from_file(path: Path, *, served: bool) -> bytes:
             raise BadPicture(f"{shown!r} leads out of the folder of pictures")
     try:
         if not path.is_file():
-            raise BadPicture(f"{shown!r} is no file, and no JPEG or PNG in base64")
+            raise BadPicture(f"{shown!r} is no file, and no picture in base64")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadPicture(f"{shown!r} has more than {MAX_FILE_BYTES:,} bytes")
         return path.read_bytes()
