@@ -112,13 +112,14 @@ def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
     """Have ``what`` of a reader: by SQL where that can be; also who answered, and why the slower one had to."""
     from tracking.frame import api, sql, tables
 
-    note = ""
+    why = ""
     if tables.suits(uri):
         try:
             return getattr(sql, what)(uri, *asked), "sql", ""
         except tables.Unsuitable as reason:
-            note = f"read through MLflow, which is slower: {reason}"
-    return getattr(api, what)(uri, *asked), "api", note
+            why = str(reason)
+    api.check(uri, why)
+    return getattr(api, what)(uri, *asked), "api", f"read through MLflow, which is slower: {why}" if why else ""
 
 
 def shaped(cells: Cells, query: Query) -> pd.DataFrame:
