@@ -74,7 +74,7 @@ def _rows(database: Any, found: schema.Look) -> list[dict[str, Any]]:
 
     rows = []
     for table, column, keys in moved.COLUMNS:
-        if {column, *keys} <= found.columns.get(table, frozenset()):
+        if {column, *keys} <= set(found.columns.get(table, ())):
             wanted: Any = sa.select(*map(sa.column, (*keys, column))).select_from(sa.table(table))
             for *key, value in database.execute(wanted.where(sa.column(column).is_not(None))):
                 rows.append(

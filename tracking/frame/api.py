@@ -84,12 +84,12 @@ def inputs(uri: str, run_id: str) -> list[Input]:
     ]
 
 
-@contextmanager
-def _client(uri: str) -> Iterator[Any]:
-    """MLflow's client of a store that is there, its errors in our words; no store is made or upgraded.
+def check(uri: str, why: str = "") -> None:
+    """Raise StoreError where MLflow may not be asked, since it would make, upgrade or change a store by opening it.
 
     MLflow makes tables in a database that lacks some of its own, and its first experiment where that is gone; so it
-    gets only a database in which it finds all that. A file store is changed by being opened. Raises StoreError.
+    gets only a database in which it finds all that. A file store is changed by being opened. ``why`` says why the
+    store is not read by SQL.
     """
     kind = connection.kind(uri)
     if kind in connection.DATABASES:
@@ -97,12 +97,23 @@ def _client(uri: str) -> Iterator[Any]:
         is_what = schema.state(found)
         if is_what == "absent":
             raise StoreError(schema.unreadable(uri, found))
+        if is_what == "newer":
+            raise StoreError(
+                f"{connection.public(uri)}: {why}; so MLflow has to be asked, and the one installed here does not know"
+                f" the schema {found.revisions[0]}: `pip install --upgrade mlflow`"
+            )
         if is_what != "ready" or not found.has_default:
             raise StoreError(
-                f"only MLflow itself could answer this, and it would change {connection.public(uri)} by opening it;"
+                f"{why + '; ' if why else ''}only MLflow itself could answer this, and it would change"
+                f" {connection.public(uri)} by opening it;"
                 " a filter is read without MLflow when it compares params., metrics., tags., datasets. or attributes."
                 " with plain values, joined by AND"
             )
+
+
+@contextmanager
+def _client(uri: str) -> Iterator[Any]:
+    """MLflow's client of a store that may be opened, its errors in our words."""
     connection.check_reachable(uri)
     with connection.translated(uri):
         yield connection.open_client(uri)

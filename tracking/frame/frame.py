@@ -114,13 +114,14 @@ def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
     from tracking.frame import api, sql, tables
 
     address.check(uri)
-    note = ""
+    why = ""
     if tables.suits(uri):
         try:
             return getattr(sql, what)(uri, *asked), "sql", ""
         except tables.Unsuitable as reason:
-            note = f"read through MLflow, which is slower: {reason}"
-    return getattr(api, what)(uri, *asked), "api", note
+            why = str(reason)
+    api.check(uri, why)
+    return getattr(api, what)(uri, *asked), "api", f"read through MLflow, which is slower: {why}" if why else ""
 
 
 def shaped(cells: Cells, query: Query) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from tracking.frame.tables import (
     TAGS,
     Unsuitable,
     connect,
+    has,
 )
 from tracking.store import schema
 
@@ -42,10 +43,11 @@ def read(uri: str, query: Query) -> Cells:
     conditions = parse(query.filter)
     if conditions is None:
         raise Unsuitable(f"the filter {query.filter!r} is left to MLflow")
+    is_about_datasets = any(condition.kind == "datasets" for condition in conditions)
     with connect(uri) as (connection, found):
         experiments = _experiments(connection, query)
-        has_inputs = found.has(schema.INPUTS)
-        if not has_inputs and any(condition.kind == "datasets" for condition in conditions):
+        has_inputs = (query.wants("datasets") != () or is_about_datasets) and has(found, schema.INPUTS)
+        if not has_inputs and is_about_datasets:
             experiments = {}  # no run has one that could match
         chosen = _chosen(query, sorted(experiments), [c for c in conditions if has_inputs or c.kind != "datasets"])
         cells = _cells(connection, query, chosen)
@@ -278,7 +280,7 @@ def models(uri: str, run_id: str) -> list[tuple[str, str]]:
         .order_by(model.creation_timestamp_ms, model.model_id)
     )
     with connect(uri) as (connection, found):
-        if not found.has(schema.MODELS):
+        if not has(found, schema.MODELS):
             return []
         return [(str(row[0]), str(row[1])) for row in connection.execute(wanted).all()]
 
@@ -297,7 +299,7 @@ def inputs(uri: str, run_id: str) -> list[Input]:
         .where(INPUTS.c.destination_type == "RUN", INPUTS.c.destination_id == run_id)
     )
     with connect(uri) as (connection, found):
-        if not found.has(schema.INPUTS):
+        if not has(found, schema.INPUTS):
             return []
         rows = connection.execute(wanted).all()
         tags = sa.select(INPUT_TAGS.c.input_uuid, INPUT_TAGS.c.value).where(

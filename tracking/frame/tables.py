@@ -19,18 +19,17 @@ from tracking.store.readonly import sqlite_path
 
 _meta = sa.MetaData()
 _TYPES: dict[str, sa.types.TypeEngine[Any]] = {
-    **dict.fromkeys(("start_time", "end_time", "experiment_id", "creation_timestamp_ms"), sa.BigInteger()),
-    **dict.fromkeys(("step", "timestamp"), sa.BigInteger()),
-    "is_nan": sa.Boolean(),
+    "text": sa.String(),
+    "integer": sa.BigInteger(),
+    "float": sa.Float(),
+    "boolean": sa.Boolean(),
 }
 
 
 def _table(name: str, *more: str) -> sa.Table:
-    """A table with the columns that are read, of the types they have there; a metric's value is a number."""
+    """A table with the columns that are read, of the types they have there."""
     columns = (*{**schema.REQUIRED, **schema.INPUTS, **schema.MODELS}[name], *more)
-    value = sa.Float() if "is_nan" in columns else sa.String()
-    types = {**_TYPES, "value": value}
-    return sa.Table(name, _meta, *(sa.Column(c, types.get(c, sa.String())) for c in columns))
+    return sa.Table(name, _meta, *(sa.Column(c, _TYPES[schema.type_of(name, c)]) for c in columns))
 
 
 EXPERIMENTS = _table("experiments", "workspace")
@@ -80,10 +79,26 @@ def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
             else:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             found = schema.look_through(lambda sql: connection.exec_driver_sql(sql).all(), engine.dialect.name)
-            if not found.has(schema.REQUIRED):
+            if not found.has(schema.REQUIRED) and schema.state(found) not in ("ready", "newer"):
                 raise StoreError(schema.unreadable(uri, schema.look(uri)))
+            _demand(found, schema.REQUIRED)
             if "workspace" in found.columns["experiments"]:
                 other = sa.select(EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default").limit(1)
                 if connection.execute(other).first() is not None:
                     raise Unsuitable("it has workspaces, and only MLflow knows which one is yours")
             yield connection, found
+
+
+def has(found: schema.Look, group: schema.Tables) -> bool:
+    """Whether a store has tables that came later, such as those of datasets. Raises Unsuitable where it has them
+    otherwise.
+    """
+    if any(table in found.columns for table in group):
+        _demand(found, group)
+        return True
+    return False
+
+
+def _demand(found: schema.Look, wanted: schema.Tables) -> None:
+    if faults := found.faults(wanted):
+        raise Unsuitable(", ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else ""))

@@ -1,7 +1,7 @@
 """What a database is, without importing MLflow: no store yet, half made, of another version, ready, another's.
 
-A store is known by the columns that are read, not by its schema's revision: MLflow adds tables and columns, and has
-never renamed these. Nothing is written.
+A store is known by the columns that are read, their names and their types, not by its schema's revision: MLflow adds
+tables and columns with nearly every release, and has never changed these. Nothing is written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REQUIRED: Tables = {
     "latest_metrics": ("run_uuid", "key", "value", "is_nan"),
     "metrics": ("run_uuid", "key", "value", "is_nan", "step", "timestamp"),
 }
-# What later ones have; where one of a group is missing, no run has any of it.
+# What later ones have; where none of a group's tables is there, no run has any of it.
 INPUTS: Tables = {
     "inputs": ("input_uuid", "source_id", "destination_type", "destination_id"),
     "datasets": ("dataset_uuid", "name", "digest", "dataset_source", "dataset_profile"),
@@ -50,16 +50,27 @@ MODELS: Tables = {
     "logged_models": ("model_id", "source_run_id", "artifact_location", "lifecycle_stage", "creation_timestamp_ms"),
 }
 
+_WHOLE_NUMBERS = ("start_time", "end_time", "experiment_id", "creation_timestamp_ms", "step", "timestamp")
+# How a database declares a column of each type: sqlite as it was written (or as it shortens that in a table made from
+# a query), PostgreSQL in its own words.
+_DECLARED = {
+    "text": re.compile(r".*(char|text|clob).*"),
+    "integer": re.compile(r"(big|medium|small|tiny)?int(eger)?[248]?(\(\d+\))?"),
+    "float": re.compile(r"(float|double|real).*"),
+    "boolean": re.compile(r"bool(ean)?|num|int"),
+}
 _REVISION = re.compile(r"^(down_revision|revision)\s*(?::[^=]+)?=\s*(.+)$", re.MULTILINE)
 _QUOTED = re.compile(r"['\"]([0-9a-f]+)['\"]")
 _TABLE = re.compile(r"__tablename__\s*=\s*['\"](\w+)")
 _UNFINISHED = "_alembic_tmp_"
-_COLUMNS_HERE = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = "
-# Every table and view that an unqualified name may mean, with its columns; PostgreSQL's without those of extensions.
+_COLUMNS_HERE = "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = "
+# Every table and view that an unqualified name may mean, with its columns and their types; PostgreSQL's without those
+# of extensions.
 _COLUMNS = {
-    "sqlite": "SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c"
+    "sqlite": "SELECT m.name, c.name, c.type FROM sqlite_master m JOIN pragma_table_info(m.name) c"
     " WHERE m.type IN ('table', 'view')",
-    "postgresql": "SELECT t.relname, c.attname FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace"
+    "postgresql": "SELECT t.relname, c.attname, format_type(c.atttypid, NULL) FROM pg_class t"
+    " JOIN pg_namespace n ON n.oid = t.relnamespace"
     " JOIN pg_attribute c ON c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped"
     " WHERE n.nspname = ANY (current_schemas(false)) AND t.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS"
     " (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e')",
@@ -70,13 +81,13 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Look:
-    """What a database holds: the columns of its tables and views, and the revisions of its schema.
+    """What a database holds: its tables and views, of each the columns with their types, and its schema's revisions.
 
     ``has_default``: the experiment is there that MLflow makes when it opens a store without.
     ``is_blank``: there are MLflow's tables alone, and in them nothing but what MLflow puts there itself.
     """
 
-    columns: dict[str, frozenset[str]]
+    columns: dict[str, dict[str, str]]
     revisions: tuple[str, ...]
     has_default: bool = False
     is_blank: bool = False
@@ -90,6 +101,23 @@ class Look:
         tables = [table for table in wanted if table not in self.columns]
         columns = [f"{t}.{c}" for t in wanted if t not in tables for c in wanted[t] if c not in self.columns[t]]
         return tables + columns
+
+    def faults(self, wanted: Tables) -> list[str]:
+        """What keeps these columns from being read, each in words: not there, or of another type."""
+        absent = self.missing(wanted)
+        there = [(t, c, self.columns[t][c]) for t in wanted for c in wanted[t] if c in self.columns.get(t, ())]
+        return [f"it has no {name}" for name in absent] + [
+            f"its {table}.{column} is {declared} instead of {type_of(table, column)}"
+            for table, column, declared in there
+            if declared and not _DECLARED[type_of(table, column)].fullmatch(declared.lower())
+        ]
+
+
+def type_of(table: str, column: str) -> str:
+    """The type of a column that is read: ``text``, ``integer``, ``float`` or ``boolean``."""
+    if column == "value" and table in ("metrics", "latest_metrics"):
+        return "float"
+    return "boolean" if column == "is_nan" else "integer" if column in _WHOLE_NUMBERS else "text"
 
 
 def look(uri: str, wait_s: float | None = None) -> Look:
@@ -113,14 +141,14 @@ def look(uri: str, wait_s: float | None = None) -> Look:
 
 def look_through(ask: Callable[[str], Sequence[Any]], dialect: str) -> Look:
     """Columns and revisions, through a connection: ``ask`` gives the rows of a statement."""
-    columns: dict[str, set[str]] = {}
-    for table, column in ask(_COLUMNS[dialect]):
-        columns.setdefault(str(table), set()).add(str(column))
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, declared in ask(_COLUMNS[dialect]):
+        columns.setdefault(str(table), {})[str(column)] = str(declared)
     has_revision = "version_num" in columns.get("alembic_version", ())
     revisions = [str(row[0]) for row in ask("SELECT version_num FROM alembic_version")] if has_revision else []
     has_id = "experiment_id" in columns.get("experiments", ())
     has_default = has_id and bool(ask("SELECT 1 FROM experiments WHERE experiment_id = '0'"))
-    return Look({table: frozenset(names) for table, names in columns.items()}, tuple(revisions), has_default)
+    return Look(columns, tuple(revisions), has_default)
 
 
 @contextmanager
@@ -148,12 +176,12 @@ def state(found: Look) -> State:
     if found.is_blank and (not found.revisions or any(table.startswith(_UNFINISHED) for table in tables)):
         # Several processes that make one store at once, or one that is killed while it does, leave it like this.
         return "half-made"
-    if found.revisions == (head,) and found.has(REQUIRED):
+    if found.revisions == (head,) and (found.has(REQUIRED) or _mlflow_tables() <= {*tables, "sqlite_sequence"}):
         return "ready"
     if len(found.revisions) == 1 and {"experiments", "runs"} <= set(tables):
         if found.revisions[0] in known - {head}:
             return "older"
-        if found.revisions[0] not in known and found.has(REQUIRED):
+        if found.revisions[0] not in known and {"run_uuid", "experiment_id"} <= set(tables["runs"]):
             return "newer"
     return "other"
 
@@ -192,7 +220,7 @@ def fault(uri: str, found: Look) -> str | None:
         return _other(where, found)
     installed = importlib.metadata.version("mlflow")
     made = f"the store {where} has schema {found.revisions[0]}, the installed MLflow {installed} wants {revisions()[1]}"
-    reading = "" if found.missing(REQUIRED) else "; `python -m reports` reads it as it is"
+    reading = "" if found.faults(REQUIRED) else "; `python -m reports` reads it as it is"
     if is_what == "newer":
         return (
             f"{made}: a newer MLflow made it, or another program that shares the database wrote its own there{reading};"
@@ -293,12 +321,12 @@ def server_engine(uri: str) -> sa.Engine:
     return sa.create_engine(uri, poolclass=sa.NullPool, connect_args=limit)
 
 
-def _is_blank(ask: Callable[[str], Sequence[Any]], columns: dict[str, frozenset[str]]) -> bool:
+def _is_blank(ask: Callable[[str], Sequence[Any]], columns: dict[str, dict[str, str]]) -> bool:
     tables = {table.removeprefix(_UNFINISHED): found for table, found in columns.items()}
-    first = {"experiments": {"experiment_id", "name", "lifecycle_stage"}, "runs": {"run_uuid", "lifecycle_stage"}}
+    first = {"experiments": ("experiment_id", "name", "lifecycle_stage"), "runs": ("run_uuid", "lifecycle_stage")}
     if "experiments" not in tables or not set(tables) <= _mlflow_tables():
         return False
-    if any(not wanted <= tables.get(table, wanted) for table, wanted in first.items()):
+    if any(not set(wanted) <= set(tables.get(table, wanted)) for table, wanted in first.items()):
         return False
     theirs = {
         "alembic_version": "false",

@@ -16,7 +16,6 @@ from tests.support.runs import Filler, empty_store, new_store, trained
 from tracking.errors import StoreError
 from tracking.frame import api, filter, frame, sql, tables
 from tracking.frame.query import Query
-from tracking.store import schema
 
 FILTERS = [
     "params.dataset = 'digits'",
@@ -154,24 +153,6 @@ def test_a_filter_mlflow_refuses_is_our_error_in_its_words(store: Filler) -> Non
 def test_the_fast_path_is_taken_and_says_so(store: Filler) -> None:
     runs = frame.load(store.uri)
     assert runs.attrs["read_by"] == "sql" and runs.attrs["note"] == ""
-
-
-def test_an_unknown_next_schema_is_read_by_sql_just_the_same(tmp_path: Path) -> None:
-    filler = new_store(tmp_path)
-    filler.run(**trained(), inputs={"test": "d1"})
-    known = frame.load(filler.uri)
-    with sqlite3.connect(tmp_path / "mlflow.db") as raw:
-        raw.execute("CREATE TABLE prompt_budgets (id INTEGER PRIMARY KEY, run_uuid TEXT)")
-        raw.execute("ALTER TABLE runs ADD COLUMN priority INTEGER")
-        raw.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
-    raw.close()
-    runs = frame.load(filler.uri)
-    assert runs.attrs["read_by"] == "sql" and runs.attrs["note"] == ""
-    pd.testing.assert_frame_equal(runs, known, check_exact=True)
-    assert schema.state(schema.look(filler.uri)) == "newer"
-    # What only MLflow could answer is not asked of one that would not know this store.
-    with pytest.raises(StoreError, match="only MLflow itself could answer this, and it would change"):
-        frame.load(filler.uri, filter="params.a = 5")
 
 
 def test_a_store_with_workspaces_is_left_to_mlflow(tmp_path: Path) -> None:
