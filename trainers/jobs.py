@@ -121,7 +121,12 @@ def _logs(arguments: argparse.Namespace) -> int:
     if entry.ended and kept.is_file():
         print(kept.read_text(encoding="utf-8"), end="")
         return 0
+    if entry.ended:
+        print(f"{entry.name}: {_how_it_ended(entry)}, and left no log here", file=sys.stderr)
     aws = _Clients(arguments).of(entry)
+    if entry.submitted_ms is None and not _is_there(aws, entry):
+        print(_not_launched(entry), file=sys.stderr)
+        return 1
     reader, job = LogReader(aws, entry.name, {}), SageMakerJob(aws, entry)
     while True:
         under_way = arguments.follow and job.state() in ("waiting", "running")
@@ -140,12 +145,18 @@ def _stop(arguments: argparse.Namespace) -> int:
 
     clients, code = _Clients(arguments), 0
     for entry in _named(arguments, _store()):
+        if entry.ended:
+            print(f"{entry.name}: {_how_it_ended(entry)}; there is nothing to stop")
+            continue
         watch = JobWatch(entry, clients.of(entry))
         try:
             if entry.submitted_ms is None:
                 watch.open()  # or else another process may launch it at this moment
-            watch.entry = stop(watch.aws, watch.entry)
-            if watch.entry.submitted_ms is None:
+            status: list[str] = []
+            watch.entry = stop(watch.aws, watch.entry, on_ended=status.append)
+            if status:
+                print(f"{entry.name}: there is nothing to stop: {status[0]}")
+            elif watch.entry.submitted_ms is None:
                 watch.abandon("not launched: stopped before", "stopped")
                 print(f"{entry.name}: was not launched, and will not be")
             else:
@@ -164,6 +175,14 @@ def _wait(arguments: argparse.Namespace) -> int:
     clients, code = _Clients(arguments), 0
     until = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     for entry in _named(arguments, _store()):
+        if entry.ended:
+            print(f"{entry.name}: {_how_it_ended(entry)}")
+            code = code or int(entry.ended != "finished")
+            continue
+        if entry.submitted_ms is None and not _is_there(clients.of(entry), entry):
+            print(_not_launched(entry), file=sys.stderr)
+            code = code or 1
+            continue
         left = None if until is None else max(0.0, until - time.monotonic())
         state = SageMakerJob(clients.of(entry), entry).wait(left, poll_s=arguments.poll)
         print(f"{entry.name}: {state}")
@@ -171,6 +190,35 @@ def _wait(arguments: argparse.Namespace) -> int:
             return TIME_IS_OVER
         code = code or int(state != "finished")
     return code
+
+
+def _how_it_ended(entry: Entry) -> str:
+    """``has ended: killed (not launched: stopped before)``."""
+    from trainers.sagemaker.watch.end import stored_outcome
+
+    outcome = stored_outcome(entry)
+    reason = "" if outcome is None or not outcome.reason else f" ({outcome.reason})"
+    return f"has ended: {entry.ended}{reason}"
+
+
+def _not_launched(entry: Entry) -> str:
+    name = entry.name
+    return (
+        f"{name}: is recorded and not launched. To launch: python -m trainers.jobs watch {name}; to drop:"
+        f" python -m trainers.jobs stop {name}"
+    )
+
+
+def _is_there(aws: Aws, entry: Entry) -> bool:
+    """Whether AWS has a job of the name all the same: the answer to its launch may have been lost."""
+    from trainers.sagemaker.errors import NotFound
+    from trainers.sagemaker.job.launcher import SageMakerJob
+
+    try:
+        SageMakerJob(aws, entry).describe(patience_s=20.0)
+    except NotFound:
+        return False
+    return True
 
 
 class _Clients:

@@ -5,6 +5,8 @@ A study's transfer runs start from a source whose journal is still here, so this
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,7 @@ def _fetch(run_id: str, store: Store) -> tuple[str, Path, Path]:
 
     run = store.find_run(run_id)
     folder = Path(tempfile.mkdtemp(prefix="run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     config = artifacts.fetch(store.tracking_uri, run.info.artifact_uri, "config.toml", folder / "settings")
     model = logged_models.fetch(store.client(), run, "model", folder / "model")
     if config is None or model is None:

@@ -20,7 +20,7 @@ from tests.support.aws import iam
 
 
 class Answers:
-    """``table``: operation → answer, or (error code, message).
+    """``table``: operation → answer, (error code, message), or the bytes of a web page.
 
     For IAM ``decisions``: action → decision, or ``policies``: principal → the statements that it has.
     """
@@ -55,6 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.answers.table.get(operation, ("AccessDeniedException", f"not authorized to perform {operation}"))
         if isinstance(answer, tuple):
             self._send(400, json.dumps({"__type": answer[0], "message": answer[1]}), "application/x-amz-json-1.1")
+        elif isinstance(answer, bytes):  # a proxy's, in AWS's place
+            self._send(403, answer.decode(), "text/html")
         else:
             answer = answer(request) if callable(answer) else answer
             self._send(200, json.dumps(answer), "application/x-amz-json-1.1")

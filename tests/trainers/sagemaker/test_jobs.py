@@ -23,6 +23,7 @@ from tracking import names
 from tracking.journal.files import is_held
 from tracking.store import resolve
 from trainers.jobs import main
+from trainers.sagemaker.aws.client import SystemClock
 from trainers.sagemaker.job import ledger, submit
 from trainers.sagemaker.watch import console
 from trainers.sagemaker.watch.many_jobs import Fleet
@@ -130,11 +131,19 @@ def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[s
     assert main(["logs", entry.name, "--follow", *POLL]) == 0
     assert capsys.readouterr().out.count("Validation-accuracy") == 3
     assert main(["wait", entry.name, *POLL]) == 0
-    assert main(["stop", entry.name]) == 0  # it has ended, and stays so
+    assert main(["stop", entry.name]) == 0 and "nothing to stop: StopTrainingJob" in capsys.readouterr().out
+    assert main(["watch", entry.name, "--quiet", *POLL]) == 0
+    capsys.readouterr()
+    assert (main(["stop", entry.name]), main(["wait", entry.name])) == (0, 0)
+    assert capsys.readouterr().out == (
+        f"{entry.name}: has ended: finished; there is nothing to stop\n{entry.name}: has ended: finished\n"
+    )
     fake.plan("*", replace(QUICK, never_starts=True))
     other = recorded(fake, "dogs")
     assert main(["stop", other.name]) == 0 and main(["wait", other.name, *POLL]) == 1
     never = recorded(fake, "cows", sent=False)
+    assert (main(["wait", never.name]), main(["logs", never.name])) == (1, 1)
+    assert capsys.readouterr().err.count(f"{never.name}: is recorded and not launched. To launch: python -m") == 2
     assert main(["stop", never.name]) == 0
     loaded = ledger.load(never.directory)
     assert loaded is not None and loaded.ended == "killed" and never.name not in {name for _, name in fake.jobs}
@@ -211,6 +220,26 @@ def test_ctrl_c_leaves_the_jobs_running(fake: FakeSageMaker, workdir: Path) -> N
     assert process.returncode == 130, said
     assert f"Watch again: python -m trainers.jobs watch {entry.name}" in said and "Traceback" not in said
     assert fake.job(entry.name).status == "InProgress" and not is_held(entry.directory)
+
+
+def test_a_job_that_waits_for_quota_says_so_and_ctrl_c_says_what_is_true(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.quotas["ml.g4dn.xlarge"] = 1
+    fake.plan("*", replace(QUICK, never_starts=True))
+    running, waiting = recorded(fake), recorded(fake, "dogs", sent=False)
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SystemClock, "sleep", lambda self, seconds: interrupted(seconds))
+    assert main(["watch", waiting.name, *POLL]) == 130
+    said = capsys.readouterr().out
+    assert "waits for quota: ml.g4dn.xlarge for training job usage is 1, 1 in use. It is not launched yet" in said
+    assert " on. Watch again" not in said and f"Recorded but not launched: {waiting.name}." in said
+    assert main(["watch", running.name, waiting.name, *POLL]) == 130
+    said = capsys.readouterr().out
+    assert f"The job goes on. Watch again: python -m trainers.jobs watch {running.name}\n" in said
 
 
 def test_faults_of_the_command_line(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ Endpoints, credentials and regions are boto3's business (``AWS_ENDPOINT_URL_SAGE
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,14 @@ RATES_PER_S: Mapping[str, float] = {
 }
 _SLOWEST = 8.0  # how many times slower than its rate a throttled operation may become
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_MOST_EMPTY_PAGES = 100
+# A listing's token in the answer and in the next question, where it is not NextToken.
+_TOKENS = {
+    "logs": ("nextToken", "nextToken"),
+    "s3": ("NextContinuationToken", "ContinuationToken"),
+    "iam": ("Marker", "Marker"),
+}
+_LONGEST_WORDS = 1200  # AWS's own refusals may name many faults
 _THROTTLED = {
     "Throttling",
     "ThrottlingException",
@@ -187,15 +196,25 @@ class Aws:
     def pages(
         self, service: str, operation: str, *, patience_s: float | None = 120.0, **arguments: Any
     ) -> Iterator[Any]:
-        """Every page of a listing, by its ``NextToken``, each at the operation's pace."""
+        """Every page of a listing, by its token, each at the operation's pace.
+
+        A listing has been seen to continue with empty pages and new tokens without end: AwsError is raised then.
+        """
+        answers, asks = _TOKENS.get(service, ("NextToken", "NextToken"))
         token: dict[str, str] = {}
-        name = "nextToken" if service == "logs" else "NextToken"
+        num_empty = 0
         while True:
             page = self.call(service, operation, patience_s=patience_s, **arguments, **token)
             yield page
-            if not page.get(name):
+            if not page.get(answers) or (service == "s3" and not page.get("IsTruncated")):
                 return
-            token = {name: page[name]}
+            num_empty = 0 if any(isinstance(part, list) and part for part in page.values()) else num_empty + 1
+            if num_empty >= _MOST_EMPTY_PAGES or token == {asks: page[answers]}:
+                raise errors.AwsError(
+                    f"{operation}: AWS continues with empty pages without end; try again, or ask for less.",
+                    operation=operation,
+                )
+            token = {asks: page[answers]}
 
     def s3(self, operation: str, **arguments: Any) -> Any:
         """Call ``operation`` (``HeadObject``) of S3, which retries by itself. Raises AwsError."""
@@ -260,9 +279,9 @@ def translate(error: Exception, operation: str) -> Exception:
         lapsed = tuple(getattr(boto, kind) for kind in kinds if hasattr(boto, kind))
         if isinstance(error, (RuntimeError, *lapsed)):
             return errors.NotAllowed(f"{operation}: {error}", code="ExpiredToken", operation=operation)
-        return errors.Unreachable(f"{operation}: no answer from AWS ({error})", operation=operation)
+        return errors.Unreachable(f"{operation}: no answer from AWS ({_words(str(error))})", operation=operation)
     code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    reason = str(error.response.get("Error", {}).get("Message", "")) or code
+    reason = _words(str(error.response.get("Error", {}).get("Message", "")) or code)
     kind: type[errors.AwsError] = errors.AwsError
     message = f"{operation}: {reason}"
     if code in _THROTTLED:
@@ -286,6 +305,16 @@ def translate(error: Exception, operation: str) -> Exception:
     elif code in ("ValidationException", "ValidationError", "SerializationException", "InvalidParameterException"):
         kind = errors.Rejected
     return kind(message, code=code, operation=operation)
+
+
+def _words(text: str) -> str:
+    """An answer as it may go into a message: of a proxy's page its words, of everything else not too much."""
+    if "<html" in text.lower() or "<!doctype" in text.lower():
+        plain = " ".join(
+            re.sub(r"<(style|script).*?</\1\s*>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split()
+        )
+        return f"a web page instead of AWS's answer, perhaps a proxy's: {plain[:120]}{'…' if len(plain) > 120 else ''}"
+    return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 1] + "…"
 
 
 def _code(error: Any) -> str:

@@ -16,6 +16,7 @@ from trainers.sagemaker.errors import NotFound, Rejected
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _FULL_PAGE = 1000  # a page with fewer lines is taken for the newest; a wrong guess costs one poll of delay
 _LOOK_FOR_STREAMS_S = 60.0
+_MOST_EMPTY_PAGES = 50  # in a row, each with another token, before a stream is left until the next look
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class LogReader:
 
     def _read_stream(self, name: str, drain: bool, patience_s: float | None) -> Iterator[list[Line]]:
         place = self._state["streams"][name]
-        skip = 0
+        num_empty = 0
         while True:
             token = {} if place["token"] is None else {"nextToken": place["token"]}
             try:
@@ -95,15 +96,16 @@ class LogReader:
                 if not token:
                     raise
                 # A token is good for a day. From the beginning, then, past what was counted as read.
-                place["token"], skip = None, place["read"]
+                place["token"], place["skip"] = None, place["read"]
                 continue
-            events = page["events"]
+            events, skip = page["events"], place.get("skip", 0)
             fresh = events[min(skip, len(events)) :]
-            skip -= len(events) - len(fresh)
             if fresh:
                 yield [Line(int(event["timestamp"]), name, str(event["message"])) for event in fresh]
             place["read"] += len(fresh)
+            skip = place["skip"] = skip - (len(events) - len(fresh))
+            num_empty = 0 if events else num_empty + 1
             at_end = page["nextForwardToken"] == place["token"]
             place["token"] = page["nextForwardToken"]
-            if at_end or (not drain and not skip and len(events) < _FULL_PAGE):
+            if at_end or num_empty >= _MOST_EMPTY_PAGES or (not drain and not skip and len(events) < _FULL_PAGE):
                 return

@@ -69,18 +69,15 @@ class Objects:
             return self._listed[bucket, prefix]
         found: list[Object] = []
         asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "OptionalObjectAttributes": ["RestoreStatus"]}
-        while True:
-            page = self._aws.call("s3", "ListObjectsV2", patience_s=PATIENCE_S, **asked)
+        for page in self._aws.pages("s3", "ListObjectsV2", patience_s=PATIENCE_S, **asked):
             with self._guard:
                 self.num_lists += 1
             for item in page.get("Contents", []):
                 if not item["Key"].endswith("/"):
                     etag = item.get("ETag", "").strip('"')
                     found.append(Object(item["Key"], item["Size"], etag, _archive(item)))
-            if not page.get("IsTruncated"):
-                self._listed[bucket, prefix] = found
-                return found
-            asked["ContinuationToken"] = page["NextContinuationToken"]
+        self._listed[bucket, prefix] = found
+        return found
 
     def read(self, bucket: str, key: str, start: int = 0, length: int | None = None) -> bytes:
         """``length`` bytes from ``start``, all the rest for None. Raises AwsError, ReadsSpent beyond the limit."""

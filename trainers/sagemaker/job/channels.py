@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking import names
 from tracking.models.facts import META, WEIGHTS
 from trainers.config import Config
 from trainers.config.checks import flag
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.aws.upload import DATA_FILE, Uploads
 from trainers.sagemaker.aws.uri import is_s3
+from trainers.sagemaker.builtin.limits import SMALL_HEIGHT_PX
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.request import INIT_CHANNEL, RECORDIO, Channel, s3_channels
 from trainers.sagemaker.options import CHANNELS, JobOptions
@@ -70,9 +72,23 @@ def _builtin(
         return config, channels + given, ()
     with tempfile.TemporaryDirectory(prefix="channels-") as folder:
         dataset, resolved = open_here(config, local, Path(folder))
+        resolved = _buildable(config, resolved)
         prefixes = uploads.records(dataset, resolved)
         packed = [Channel(name, prefix, RECORDIO) for name, prefix in prefixes.items()]
         return resolved, packed, tuple(_facts(dataset))
+
+
+def _buildable(given: Config, resolved: Config) -> Config:
+    """What was left open, as the built-in can build it: up to 28 px the small networks, above only the large ones."""
+    if resolved.num_layers not in names.SMALL_IMAGE_DEPTHS or max(resolved.shape[1:]) <= SMALL_HEIGHT_PX:
+        return resolved
+    if given.image_shape is not None:
+        return resolved if given.num_layers is not None else replace(resolved, num_layers=34)
+    channels, height, width = resolved.shape
+    # A few pixels more than the crop are the room that it moves in; far larger pictures are scaled down to that.
+    room = SMALL_HEIGHT_PX * 8 // 7
+    resize = room if given.resize is None and min(height, width) > room else given.resize
+    return replace(resolved, image_shape=f"{channels},{SMALL_HEIGHT_PX},{SMALL_HEIGHT_PX}", resize=resize)
 
 
 def _whole(config: Config, uploads: Uploads) -> list[Channel]:

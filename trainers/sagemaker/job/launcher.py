@@ -32,6 +32,8 @@ from trainers.sagemaker.options import JobOptions
 if TYPE_CHECKING:
     from tracking.store import Store
 
+_SPLITTING = ("split_seed", "validation_fraction", "test_fraction", "group", "fold")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -279,6 +281,10 @@ class SageMakerJob:
 def _params(plan: Plan) -> dict[str, names.Value]:
     """What is known of the run's settings now; our own container adds what its data decide."""
     values = plan.config.params()
+    if plan.kind == ledger.BUILTIN:  # the algorithm has no other settings, whatever their defaults are here
+        known = {name.key for name in names.HYPERPARAMETERS} | {"dataset", "init"}
+        known |= set(_SPLITTING) if plan.datasets else set()  # the splits were made here
+        values = {key: value for key, value in values.items() if key in known}
     if plan.options.train is not None:
         values["dataset"] = plan.options.train
     elif plan.kind == ledger.OWN and "num_threads" in values:

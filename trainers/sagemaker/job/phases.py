@@ -83,6 +83,12 @@ def phases(description: Mapping[str, Any]) -> list[Phase]:
     return found
 
 
+def attempts(description: Mapping[str, Any]) -> int:
+    """How often training began: once more after each interruption that came after it had begun."""
+    names = [phase.name for phase in phases(description)]
+    return sum(name == "training" and before != "training" for before, name in zip(["", *names], names, strict=False))
+
+
 def times(description: Mapping[str, Any], now_s: float) -> dict[str, float]:
     """Seconds in each phase that the job has been in, as metrics: ``starting_s`` and so on."""
     ended = description.get("TrainingEndTime")
@@ -145,5 +151,10 @@ def end(description: Mapping[str, Any]) -> End | None:
 def instances(description: Mapping[str, Any]) -> tuple[str, int]:
     """The machine the job got and how many of them."""
     resources = description.get("ResourceConfig", {})
+    groups = resources.get("InstanceGroups") or []
     kind = resources.get("SelectedInstanceType") or resources.get("InstanceType") or ""
-    return str(kind), int(resources.get("SelectedInstanceCount") or resources.get("InstanceCount") or 1)
+    count = resources.get("SelectedInstanceCount") or resources.get("InstanceCount")
+    if groups and not count:
+        kinds = dict.fromkeys(str(group.get("InstanceType", "")) for group in groups)
+        kind, count = "+".join(kinds), sum(int(group.get("InstanceCount", 1)) for group in groups)
+    return str(kind), int(count or 1)

@@ -46,8 +46,10 @@ def send_when_possible(
             aws.clock.sleep(QUOTA_PAUSE_S)
 
 
-def stop(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
-    """Ask a job to end; one that has ended is left alone. The entry as it is then: not submitted, if there is none.
+def stop(aws: Aws, entry: ledger.Entry, *, on_ended: Callable[[str], None] = lambda why: None) -> ledger.Entry:
+    """Ask a job to end; of one that has ended ``on_ended`` gets AWS's words.
+
+    The entry as it is then is returned: not submitted, if there is no such job.
 
     One whose sending had no answer may be there all the same, so AWS is asked. Raises AwsError.
     """
@@ -64,6 +66,7 @@ def stop(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
     except errors.Rejected as error:
         if "in status" not in str(error):
             raise
+        on_ended(str(error))
     return entry
 
 

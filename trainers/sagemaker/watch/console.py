@@ -49,11 +49,12 @@ def follow(
                 outcomes = watch_many(entries, listener=view, on_round=view.draw, **how)
     except KeyboardInterrupt:
         now = [ledger.load(entry.directory) or entry for entry in entries]
-        named = " ".join(entry.name for entry in now)
-        print(
-            f"\nThe jobs go on. Watch again: python -m trainers.jobs watch {named}"
-            f"\nEnd them: python -m trainers.jobs stop {named}"
-        )
+        named = " ".join(entry.name for entry in now if entry.submitted_ms is not None and not entry.ended)
+        if named:
+            print(
+                f"\n{'The jobs go' if ' ' in named else 'The job goes'} on. Watch again: python -m trainers.jobs watch"
+                f" {named}\nTo end: python -m trainers.jobs stop {named}"
+            )
         if any(entry.submitted_ms is None and not entry.ended for entry in now):
             print(not_launched([entry for entry in now if not entry.ended]))
         raise

@@ -171,6 +171,7 @@ class Fleet:
             machine = (entry.region, entry.instance_type)
             if machine in full:
                 job.due_s = self._clock.now() + self._quota_pause_s
+                job.trouble = job.trouble or "waits for quota, as another job does"
                 continue
             try:
                 job.watch.open()
@@ -185,7 +186,10 @@ class Fleet:
                 elif isinstance(error, QuotaReached):
                     full.add(machine)
                     job.due_s = self._clock.now() + self._quota_pause_s
-                    job.trouble = f"waits for quota: {error.quota} is {error.limit}, {error.used} in use"
+                    waits = f"waits for quota: {error.quota or 'the limit'} is {error.limit}, {error.used} in use"
+                    if job.trouble != waits:
+                        self.listener.say(entry, f"{waits}. It is not launched yet; trying again.")
+                    job.trouble = waits
                 elif isinstance(error, (Unreachable, NotAllowed)):
                     self._later(job, str(error))
                 else:
@@ -319,8 +323,8 @@ def _ahead_usd(job: WatchedJob, next_look_s: float) -> float:
 def _at_most_usd(entry: ledger.Entry, now_s: float) -> float:
     """What a job that is not watched here has cost, or can have cost by now."""
     outcome = stored_outcome(entry)
-    if outcome is not None:
-        return outcome.cost_usd or 0.0
+    if outcome is not None and outcome.cost_usd is not None:
+        return outcome.cost_usd
     if entry.submitted_ms is None or entry.price is None:
         return 0.0
     limit_s = entry.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", float("inf")) + BILLED_BESIDE_S

@@ -33,8 +33,10 @@ from trainers.sagemaker.watch.remote_journal import RemoteJournal
 
 LOG_FILE = "log.txt"
 # Lines arrive after the last status; a job's log is complete when none has come for so long.
-SETTLE_S, LONGEST_SETTLE_S = 20.0, 120.0
+SETTLE_S, LONGEST_SETTLE_S = 20.0, 600.0
 _LATE_STREAM = 4.5  # times as long after the end, a stream that is not there yet is no longer waited for
+_LATE_LINES = 15.0  # the same for epochs that a completed job must have had and that its log does not show yet
+_LATE_BILL_S = 900.0  # after the end, a bill that is not there yet is no longer asked for
 _KNOWN_SOON_S = 60.0  # a job just made may be unknown for a moment
 
 
@@ -132,14 +134,26 @@ class JobWatch:
             self._journal = None
 
     def abandon(self, reason: str, kind: str, advice: str = "") -> None:
-        """End the run of a job that there is not and will not be: ``stopped`` is KILLED, other kinds are FAILED."""
+        """End the run of a job that there is not and will not be: ``stopped`` is KILLED, other kinds are FAILED.
+
+        One that was never launched cost nothing; what one cost that AWS has forgotten is not known.
+        """
         self.open()
         if self.outcome is None:
+            assert self._journal is not None
             now_ms = int(self.aws.clock.now() * 1000)
             state: State = "killed" if kind == "stopped" else "failed"
+            cost = 0.0 if self.entry.submitted_ms is None else None
             outcome = Outcome(
-                name=self.entry.name, state=state, reason=reason, kind=kind, advice=advice, billable_s=0.0, cost_usd=0.0
+                name=self.entry.name,
+                state=state,
+                reason=reason,
+                kind=kind,
+                advice=advice,
+                billable_s=cost,
+                cost_usd=cost,
             )
+            self._journal.tags({names.FAILURE_KIND: kind, names.ADVICE: advice or None}, time_ms=now_ms)
             self._close(outcome, state.upper(), f"{reason} {advice}".strip(), now_ms)
 
     def launch(self, on_news: Callable[[str], None] = lambda text: None) -> ledger.Entry:
@@ -235,9 +249,8 @@ class JobWatch:
 
     def _read_log(self, *, drain: bool) -> int:
         """Write new lines to the log file and the metrics in them to the journal; how many there were."""
-        found = phases.phases(self.description)
-        attempts = 1 + sum(phase.name == "interrupted" for phase in found)
-        if self._state.get("no_logs") or not any(phase.name == "training" for phase in found):
+        attempts = phases.attempts(self.description)
+        if self._state.get("no_logs") or not attempts:
             return 0
         count = 0
         try:
@@ -281,21 +294,41 @@ class JobWatch:
         return count
 
     def _has_settled(self, news: int, end_s: float) -> bool:
+        """Whether no more comes: of a job that ended long ago at once, else once nothing came for a while."""
         now = self.aws.clock.now()
-        ended_s = self._state.setdefault("ended_seen_s", now)
+        since_s = now - end_s
         if news or "last_news_s" not in self._state:
             self._state["last_news_s"] = now
-        if self._state.get("num_missing_streams") and now - end_s < self._settle_s * _LATE_STREAM:
-            return False  # a machine's log may appear after the job's end, all at once
-        quiet_s, since_end_s = now - self._state["last_news_s"], now - ended_s
-        return bool(quiet_s >= self._settle_s or since_end_s >= LONGEST_SETTLE_S)
+        if since_s >= LONGEST_SETTLE_S:
+            is_quiet = True  # all of it has just been read
+        elif self._state.get("num_missing_streams") and since_s < self._settle_s * _LATE_STREAM:
+            is_quiet = False  # a machine's log may appear after the job's end, all at once
+        elif self._lacks_epochs() and since_s < self._settle_s * _LATE_LINES:
+            is_quiet = False
+        else:
+            is_quiet = now - self._state["last_news_s"] >= self._settle_s
+        if is_quiet and self._lacks_bill() and since_s < _LATE_BILL_S:
+            self.description = self._describe() or self.description
+            return not self._lacks_bill()
+        return bool(is_quiet)
+
+    def _lacks_epochs(self) -> bool:
+        """Whether a job of the built-in that went to its end has not shown its last epoch in the log."""
+        asked = str(self.entry.request.get("HyperParameters", {}).get("epochs", ""))
+        completed = self.description.get("TrainingJobStatus") == "Completed" and asked.isdigit()
+        if self.entry.kind != ledger.BUILTIN or not completed or self._state.get("no_logs"):
+            return False
+        may_stop_early = self.entry.request["HyperParameters"].get("early_stopping", "").lower() == "true"
+        return not may_stop_early and int(self._state.get("last_step", 0)) < int(asked)
+
+    def _lacks_bill(self) -> bool:
+        return "BillableTimeInSeconds" not in self.description and "TrainingStartTime" in self.description
 
     # ending
 
     def _finish(self, end: phases.End) -> None:
         assert self._journal is not None and self._taker is not None
-        lacks_bill = "BillableTimeInSeconds" not in self.description and "TrainingStartTime" in self.description
-        if lacks_bill or "WarmPoolStatus" in self.description:  # the bill may follow the status, a kept machine's grows
+        if "WarmPoolStatus" in self.description:  # the bill of a kept machine grows
             self.description = self._describe() or self.description
         if self._remote is not None:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)

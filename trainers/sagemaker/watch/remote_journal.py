@@ -93,14 +93,9 @@ class RemoteJournal:
         return False
 
     def _list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        token: dict[str, str] = {}
-        while True:
-            page = self._aws.s3("ListObjectsV2", Bucket=self._bucket, Prefix=prefix, **token)
+        for page in self._aws.pages("s3", "ListObjectsV2", patience_s=0.0, Bucket=self._bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 yield entry["Key"], int(entry["Size"])
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _get(self, name: str, offset: int, *, only_look: bool = False) -> bytes | None:
         """The bytes from ``offset`` on, b"" where there are no more, None where there is no such object."""

@@ -133,6 +133,17 @@ def test_the_table_answers_where_the_price_list_may_not_be_asked(answers: Answer
     assert "not authorized to perform GetProducts" in price.note
 
 
+def test_a_proxys_page_in_place_of_an_answer_is_cut(answers: Answers) -> None:
+    page = "<!DOCTYPE html><html><head><style>b {}</style></head><body><h1>Blocked</h1>" + "<p>policy 7</p>" * 500
+    for answer in (("AccessDeniedException", page), ("Gateway", page), page.encode(), ("x", "y" * 90_000)):
+        answers.table["GetProducts"] = answer
+        note = pricing.price_per_hour("us-east-1", "ml.g4dn.xlarge", _aws()).note
+        assert len(note) < 1400 and "<" not in note
+    answers.table["GetProducts"] = ("AccessDeniedException", page)
+    note = pricing.price_per_hour("us-east-1", "ml.g4dn.xlarge", _aws()).note
+    assert "a web page instead of AWS's answer, perhaps a proxy's: Blocked policy 7" in note and len(note) < 400
+
+
 def test_the_table_answers_where_the_price_list_has_nothing(answers: Answers) -> None:
     answers.table["GetProducts"] = {"PriceList": []}
     price = pricing.price_per_hour("us-east-1", "ml.g5.xlarge", _aws())

@@ -24,6 +24,7 @@ from trainers.config import Config
 from trainers.errors import BadInput
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import code_archive
+from trainers.sagemaker.builtin import limits
 from trainers.sagemaker.errors import NotAllowed, NotFound, QuotaReached, Unreachable
 from trainers.sagemaker.job import ledger, submit
 from trainers.sagemaker.job.launcher import SageMakerJob, SageMakerLauncher
@@ -160,6 +161,34 @@ def test_the_built_in_gets_records_with_the_same_pictures(fake: FakeSageMaker, t
         "validation": local.validation.digest,
         "test": local.test.digest,
     }
+
+
+@pytest.mark.parametrize(
+    ("side", "given", "chosen"),
+    [
+        (20, {}, (44, "3,28,28", None)),
+        (28, {}, (44, "3,28,28", None)),
+        (32, {}, (44, "3,28,28", None)),  # the whole of a crop's room
+        (32, {"num_layers": 20}, (20, "3,28,28", None)),
+        (48, {}, (44, "3,28,28", 32)),
+        (64, {"resize": 72}, (44, "3,28,28", 72)),
+        (32, {"image_shape": "3,32,32"}, (34, "3,32,32", None)),
+        (32, {"num_layers": 18}, (18, "3,32,32", None)),
+    ],
+)
+def test_what_is_left_open_for_small_pictures_is_what_the_built_in_can_build(
+    fake: FakeSageMaker, tmp_path: Path, side: int, given: dict[str, Any], chosen: tuple[int, str, int | None]
+) -> None:
+    cv2, random = pytest.importorskip("cv2"), np.random.default_rng(side)
+    for name in ("cats", "dogs"):
+        (tmp_path / "small" / name).mkdir(parents=True)
+        for number in range(10):
+            picture = random.integers(0, 255, (side, side, 3), np.uint8)
+            assert cv2.imwrite(str(tmp_path / "small" / name / f"{number}.png"), picture)
+    where = launcher(fake, tmp_path / "journals", train=None, validation=None)
+    config = where.plan(Config(dataset=str(tmp_path / "small"), mini_batch_size=4, **given), dry=True).config
+    assert (config.num_layers, config.image_shape, config.resize) == chosen
+    assert [fault.code for fault in limits.faults(config)] == []
 
 
 def test_bundled_pictures_are_scaled_up_to_the_network(fake: FakeSageMaker, tmp_path: Path) -> None:

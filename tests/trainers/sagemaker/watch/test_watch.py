@@ -15,6 +15,8 @@ from tests.support.aws.launches import CONFIG, account, launched, launcher, metr
 from tracking import names
 from tracking.journal.events import read
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.logs import LogReader
+from trainers.sagemaker.errors import AwsError, Rejected, Unreachable
 from trainers.sagemaker.job import ledger, phases
 from trainers.sagemaker.watch.many_jobs import watch_many
 from trainers.sagemaker.watch.one_job import JobWatch
@@ -93,6 +95,9 @@ def test_a_bill_that_follows_the_end_is_not_missed(fake: FakeSageMaker, tmp_path
     (outcome,) = watch_many([entry], aws=door(fake))
     assert outcome is not None and outcome.billable_s == 266
     assert metrics(entry.directory, names.BILLABLE_TIME_S) == [(3, 266)]
+    fake.plan("*", Plan(bill_lag_s=600))
+    (outcome,) = watch_many([launched(fake, tmp_path / "journals")], aws=door(fake), poll_s=60)
+    assert outcome is not None and outcome.billable_s == 266
 
 
 def test_a_kept_machine_s_cost_is_bounded_in_the_run(fake: FakeSageMaker, tmp_path: Path) -> None:
@@ -311,6 +316,74 @@ def test_a_job_that_sagemaker_does_not_know(fake: FakeSageMaker, tmp_path: Path)
     del fake.jobs["us-east-1", entry.name]
     (outcome,) = watch_many([entry], aws=door(fake))
     assert outcome is not None and outcome.state == "killed" and "no longer knows" in outcome.reason
+    assert outcome.cost_usd is None and metrics(entry.directory, names.COST_USD) == []  # it may have run for hours
+    found = tags(entry.directory)
+    assert (found[names.FAILURE_KIND], found[names.ADVICE]) == ("stopped", "Launch it anew.")
+
+
+def test_the_last_attempt_of_a_spot_job_is_read_however_short_and_late(fake: FakeSageMaker, tmp_path: Path) -> None:
+    fake.plan("*", Plan(interrupted_after_s=(20.0,), epoch_s=10, log_lag_s=150, downloading_s=5, image_s=5))
+    entry, heard = launched(fake, tmp_path / "journals", replace(CONFIG, epochs=6), spot=True), Heard()
+    watch_many([entry], aws=door(fake), listener=heard)
+    assert len(validation(fake, entry.name)) == 6
+    assert metrics(entry.directory, names.VALIDATION_ACCURACY) == validation(fake, entry.name)
+    assert sum("Docker entrypoint" in line for line in heard.log) == 2
+
+
+def test_a_log_that_never_shows_the_last_epoch_is_not_waited_for_longer_than_some_minutes(
+    fake: FakeSageMaker, tmp_path: Path
+) -> None:
+    fake.plan("*", Plan(log_lag_s=1e6))
+    entry = launched(fake, tmp_path / "journals")
+    (outcome,) = watch_many([entry], aws=door(fake))
+    assert outcome is not None and outcome.state == "finished"
+    ended_s = fake.job(entry.name).ended_at
+    assert ended_s is not None and fake.clock.now() - ended_s < 360
+
+
+def test_a_log_whose_tokens_keep_changing_does_not_hold_the_watcher(
+    fake: FakeSageMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a listing of streams: each answer says that there is more, and has nothing."""
+    entry, aws = launched(fake, tmp_path / "journals"), door(fake)
+    call, count = aws.call, iter(range(10**9))
+
+    def restless(service: str, operation: str, **arguments: Any) -> Any:
+        if operation == "GetLogEvents" and fake.clock.now() - fake.job(entry.name).created > 500:
+            return {"events": [], "nextForwardToken": f"f/{next(count)}", "nextBackwardToken": "b/0"}
+        return call(service, operation, **arguments)
+
+    monkeypatch.setattr(aws, "call", restless)
+    (outcome,) = watch_many([entry], aws=aws)
+    assert outcome is not None and outcome.state == "finished" and next(count) < 5000
+    monkeypatch.setattr(aws, "call", lambda *which, **what: {"logStreams": [], "nextToken": f"t{next(count)}"})
+    with pytest.raises(AwsError, match="empty pages without end"):
+        list(aws.pages("logs", "DescribeLogStreams"))
+
+
+def test_the_log_holds_each_line_once_when_reading_it_anew_is_interrupted(
+    fake: FakeSageMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that has expired: from the beginning, past what is known, which takes several pages."""
+    lines = [{"timestamp": number, "message": f"line {number}"} for number in range(40)]
+    aws, refusals = door(fake), iter(("old", "down"))
+
+    def call(service: str, operation: str, **arguments: Any) -> Any:
+        if operation == "DescribeLogStreams":
+            return {"logStreams": [{"logStreamName": "job/algo-1-1"}]}
+        token = arguments.get("nextToken", "f/0")
+        if token == "f/old" and next(refusals, "") == "old":
+            raise Rejected("The specified nextToken is invalid.")
+        start = int(token.removeprefix("f/"))
+        if start == 10 and next(refusals, "") == "down":
+            raise Unreachable("no answer")
+        return {"events": lines[start : start + 10], "nextForwardToken": f"f/{min(start + 10, len(lines))}"}
+
+    monkeypatch.setattr(aws, "call", call)
+    reader = LogReader(aws, "job", {"streams": {"job/algo-1-1": {"token": "f/old", "read": 30}}})
+    with pytest.raises(Unreachable):
+        list(reader.read(drain=True))
+    assert [line.text for page in reader.read(drain=True) for line in page] == [f"line {n}" for n in range(30, 40)]
 
 
 def test_a_watcher_killed_at_any_moment(fake: FakeSageMaker, tmp_path: Path) -> None:
@@ -399,7 +472,9 @@ def test_the_params_are_those_of_the_launch(fake: FakeSageMaker, tmp_path: Path)
     params: dict[str, str] = {}
     for event, _ in read(entry.directory):
         params |= event["values"] if event["event"] == "param" else {}
-    assert params == {key: str(value) for key, value in CONFIG.params().items()} | {
+    # What the algorithm has no setting for (the seed, how data of this machine are split) is none of its parameters.
+    foreign = ("seed", "resnet_version", "split_seed", "validation_fraction", "test_fraction")
+    assert params == {key: str(value) for key, value in CONFIG.params().items() if key not in foreign} | {
         "dataset": "s3://bucket-one/data/train/"
     }
 
