@@ -16,7 +16,7 @@ import pandas as pd
 
 from tracking import names
 from tracking.errors import StoreError
-from tracking.frame.query import CORE, Cells, HasUri, Input, Query
+from tracking.frame.query import CORE, Cells, HasUri, Input, Query, suits
 
 _TIMES = ("start_time", "end_time")
 _KINDS = ("params", "metrics", "tags", "datasets")
@@ -113,7 +113,7 @@ def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
     from tracking.frame import api, sql, tables
 
     why = ""
-    if tables.suits(uri):
+    if suits(uri):
         try:
             return getattr(sql, what)(uri, *asked), "sql", ""
         except tables.Unsuitable as reason:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from tracking.errors import StoreError
+from tracking.store import connection as border
 
 CORE = (
     "run_id",
@@ -21,6 +22,11 @@ CORE = (
 
 # The tag of an input that says which split it is.
 CONTEXT = "mlflow.data.context"
+
+
+def suits(uri: str) -> bool:
+    """Whether the URI names a kind of store that is read by SQL, of which only what is wanted has to be fetched."""
+    return border.kind(uri) in ("sqlite", "postgresql")
 
 
 class HasUri(Protocol):
