@@ -67,11 +67,15 @@ class Input(NamedTuple):
 
 @dataclass
 class Cells:
-    """What a reader found, untyped: lists of equal length, one entry a run; None is missing."""
+    """What a reader found, untyped: lists of equal length, one entry a run; None is missing.
+
+    ``faults`` says in words what could not be read and is left out.
+    """
 
     num_runs: int
     core: dict[str, list[Any]]
     wide: dict[str, list[Any]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
 
     def put(self, row: int, column: str, value: Any) -> None:
         cells = self.wide.get(column)
