@@ -20,7 +20,7 @@ from reports.errors import ReportError
 from reports.metrics import higher_is_better, judged, nearest, split_of
 from tracking import names
 from tracking.frame import histories, load
-from tracking.frame.query import HasUri
+from tracking.frame.query import HasUri, suits
 from tracking.store import connection
 
 # ``split_seed`` and its like make other data, not another training of the same.
@@ -121,7 +121,9 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
         f"datasets.{ask.split}",
         *named,
     ]
-    runs = as_written(load(store, ask.experiments, ask.filter, columns))
+    # A database gives only what is asked for; MLflow's API sends everything, so it is asked once.
+    is_database = suits(store.tracking_uri)
+    runs = as_written(load(store, ask.experiments, ask.filter, columns if is_database else [*columns, "params.*"]))
     if runs.empty:
         where = f" in {', '.join(ask.experiments)}" if ask.experiments else ""
         narrowed = f" that match {ask.filter!r}" if ask.filter else ""
@@ -131,9 +133,12 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     attrs = dict(runs.attrs)
     if (fingerprint.isna() & (runs["status"] == "FINISHED")).any():
         # Runs of another tool: all parameters but the seed make the configuration.
-        runs = as_written(load(store, ask.experiments, ask.filter, [*columns, "params.*"]))
-        fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
-        attrs = dict(runs.attrs)
+        if is_database:
+            runs = as_written(load(store, ask.experiments, ask.filter, [*columns, "params.*"]))
+            fingerprint = column(runs, f"tags.{names.FINGERPRINT}")
+            attrs = dict(runs.attrs)
+    elif not is_database and "params.*" not in columns:
+        runs = runs.drop(columns=[c for c in runs.columns if c.startswith("params.") and c not in columns])
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)

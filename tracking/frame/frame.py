@@ -1,8 +1,8 @@
 """The read side: the runs of any MLflow store as one typed pandas frame, one row a run.
 
 In: a store (or a tracking URI), experiments, a filter in MLflow's own words, the columns wanted. Out: the frame. SQLite
-and PostgreSQL are read with plain SQL (``sql``), all else page by page through MLflow (``api``); both give
-the same frame, and neither writes.
+and PostgreSQL are read with plain SQL (``sql``), MLflow's old file stores as files (``files``), all else page by page
+through MLflow (``api``); all give the same frame, and none writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from tracking import names
 from tracking.errors import StoreError
-from tracking.frame.query import CORE, Cells, HasUri, Input, Query
+from tracking.frame.query import CORE, Cells, HasUri, Input, Query, suits
 from tracking.store import address
 
 _TIMES = ("start_time", "end_time")
@@ -45,9 +45,9 @@ def load(
     Parameters of the vocabulary come back in its types (Int64, boolean, float64), metrics as float64, the rest as text
     (object, None where missing). What the vocabulary cannot read is missing and listed in
     ``frame.attrs["unreadable"]`` as ``(run_id, column, text)``; ``frame.attrs["nan"]`` lists the metrics logged as NaN
-    as ``(run_id, column)``; ``frame.attrs["read_by"]`` is ``sql`` or ``api``, and ``frame.attrs["note"]`` says
-    why the slower one had to do. Raises StoreError for an unknown experiment, and for what is no store that can be
-    read: nothing is made, upgraded or changed there.
+    as ``(run_id, column)``; ``frame.attrs["read_by"]`` is ``sql``, ``api`` or ``files``, and ``frame.attrs["note"]``
+    says why it is not ``sql``, and what could not be read. Raises StoreError for an unknown experiment, and for what is
+    no store that can be read: nothing is made, upgraded or changed there.
     """
     uri = store if isinstance(store, str) else store.tracking_uri
     query = Query(
@@ -65,6 +65,9 @@ def load(
     _check(query)
     cells, read_by, note = _ask(uri, "read", query)
     frame = shaped(cells, query)
+    if faults := list(dict.fromkeys(cells.faults)):
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        note = f"{note}; left out: {', '.join(faults[:3])}{more}"
     frame.attrs["read_by"] = read_by
     frame.attrs["note"] = note
     return frame
@@ -111,11 +114,13 @@ def _check(query: Query) -> None:
 
 def _ask(uri: str, what: str, *asked: Any) -> tuple[Any, str, str]:
     """Have ``what`` of a reader: by SQL where that can be; also who answered, and why the slower one had to."""
-    from tracking.frame import api, sql, tables
+    from tracking.frame import api, files, sql, tables
 
+    if (folder := files.store_folder(uri)) is not None:
+        return getattr(files, what)(uri, *asked), "files", f"read from the files that an older MLflow left in {folder}"
     address.check(uri)
     why = ""
-    if tables.suits(uri):
+    if suits(uri):
         try:
             return getattr(sql, what)(uri, *asked), "sql", ""
         except tables.Unsuitable as reason:

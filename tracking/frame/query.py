@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from tracking.errors import StoreError
+from tracking.store import connection as border
 
 CORE = (
     "run_id",
@@ -21,6 +22,11 @@ CORE = (
 
 # The tag of an input that says which split it is.
 CONTEXT = "mlflow.data.context"
+
+
+def suits(uri: str) -> bool:
+    """Whether the URI names a kind of store that is read by SQL, of which only what is wanted has to be fetched."""
+    return border.kind(uri) in ("sqlite", "postgresql")
 
 
 class HasUri(Protocol):
@@ -61,11 +67,15 @@ class Input(NamedTuple):
 
 @dataclass
 class Cells:
-    """What a reader found, untyped: lists of equal length, one entry a run; None is missing."""
+    """What a reader found, untyped: lists of equal length, one entry a run; None is missing.
+
+    ``faults`` says in words what could not be read and is left out.
+    """
 
     num_runs: int
     core: dict[str, list[Any]]
     wide: dict[str, list[Any]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
 
     def put(self, row: int, column: str, value: Any) -> None:
         cells = self.wide.get(column)

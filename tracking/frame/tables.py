@@ -48,11 +48,6 @@ class Unsuitable(Exception):
     """The store cannot be read this way; the message says why."""
 
 
-def suits(uri: str) -> bool:
-    """Whether the URI names a kind of database that is read here."""
-    return border.kind(uri) in ("sqlite", "postgresql")
-
-
 @contextmanager
 def connect(uri: str) -> Iterator[tuple[sa.Connection, schema.Look]]:
     """A read-only connection and its tables, within one transaction: all queries see the same moment.

@@ -18,14 +18,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from mlflow.utils import rest_utils
 
+import reports
 from tests.support import ROOT
+from tests.support.runs import Filler
 from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
 from tests.tracking.store.test_logged_models import model_folder
 from tracking import run as tracked
 from tracking.__main__ import main
-from tracking.frame import frame
+from tracking.frame import api, frame
 from tracking.journal import Journal
 from tracking.store import Store, artifacts, logged_models, resolve
 from tracking.store.replay import replay
@@ -151,6 +155,40 @@ def test_a_model_goes_to_a_server_with_its_scores(remote: Store, tmp_path: Path)
     assert artifacts.fetch(remote.tracking_uri, location, "none.json", tmp_path) is None
     whole = logged_models.fetch(client, remote.find_run(run.mlflow_run_id), "model", tmp_path / "whole")
     assert whole is not None and output.model_id in (whole / "MLmodel").read_text()
+
+
+def test_a_server_is_read_in_few_calls_and_to_the_same_frame(
+    served: Store, remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler = Filler(served.tracking_uri)
+    odd = {"nan": float("nan"), "up": float("inf"), "system/cpu": 1.0, "test_accuracy": 0.9}
+    for seed in range(7):
+        curves = {"val/loss": [0.5, 0.25, float("nan")]}
+        filler.run(f"ünï {seed}", experiment="theirs", params={"lr": seed}, metrics=odd, curves=curves, tags={"t": "x"})
+        filler.client.log_param(frame.load(filler.uri, "theirs").iloc[-1]["run_id"], "system/empty", "")
+    filler.run("with data", experiment="theirs", inputs={"test": "d1", "train": "d0"}, status="RUNNING")
+    calls: list[str] = []
+    send = rest_utils.http_request
+
+    def counted(host_creds: object, endpoint: str, method: str, **named: object) -> object:
+        calls.append(endpoint.rpartition("/mlflow/")[2])
+        return send(host_creds, endpoint, method, **named)
+
+    monkeypatch.setattr(rest_utils, "http_request", counted)
+    monkeypatch.setattr(api, "PAGE", 3)
+    by_sql, by_http = frame.load(served, "theirs"), frame.load(remote, "theirs")
+    assert by_http.attrs["read_by"] == "api" and by_http["tags.t"].count() == 7
+    pd.testing.assert_frame_equal(by_sql, by_http, check_exact=True)
+    assert [call for call in calls if "workspace" not in call] == ["experiments/search", *["runs/search"] * 3]
+    ids = by_sql["run_id"].tolist()
+    del calls[:]
+    pd.testing.assert_frame_equal(
+        frame.histories(served, ids, ["val/loss"]), frame.histories(remote, ids, ["val/loss"])
+    )
+    assert calls == ["metrics/get-history-bulk"]
+    del calls[:]
+    assert "lr 0" in reports.leaderboard_text(store=remote, experiments="theirs", metric="test_accuracy")
+    assert calls.count("runs/search") == 3
 
 
 @pytest.mark.parametrize(("stop_at", "after"), [(0, True), (2, True), (3, True), (5, False), (6, True), (7, True)])

@@ -219,7 +219,7 @@ def test_a_reader_makes_no_store_where_there_is_none(
 
 
 @pytest.mark.parametrize("allowed", ["false", "true"])
-def test_a_file_store_is_not_opened(
+def test_a_file_store_is_read_and_not_opened_by_mlflow(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, allowed: str
 ) -> None:
     """MLflow makes ``.trash`` in one as soon as it opens it."""
@@ -230,6 +230,8 @@ def test_a_file_store_is_not_opened(
     for uri in (str(workdir / "old"), (workdir / "old").as_uri(), "old"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert reports(["leaderboard"]) == 2
+        assert f"no runs in {uri}; train one" in capsys.readouterr().err
+        assert tracking(["sync"]) == 2
         assert "is a file store. MLflow no longer writes that layout. Bring it over once" in capsys.readouterr().err
     assert contents(workdir) == before
 
