@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reports.runs.card import run_card as run_card
     from reports.runs.comparison import compare as compare
     from reports.runs.mistakes import mistakes as mistakes
-    from reports.studies.answer import study as study
+    from reports.runs.study_answer import study as study
 
 __all__ = [
     "LeaderboardFrame",
@@ -40,7 +40,7 @@ _HOMES = {
     "leaderboard_text": "reports.board.frame",
     "mistakes": "reports.runs.mistakes",
     "run_card": "reports.runs.card",
-    "study": "reports.studies.answer",
+    "study": "reports.runs.study_answer",
 }
 
 

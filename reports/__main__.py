@@ -230,7 +230,7 @@ def _run(asked: argparse.Namespace) -> None:
 
 
 def _study(asked: argparse.Namespace) -> None:
-    from reports.studies.answer import study
+    from reports.runs.study_answer import study
 
     format = _format(asked)
     _show(asked, study(asked.study, asked.store), format)

@@ -30,9 +30,7 @@ _ORDER = {
     "tracking": (
         "names < errors < journal models < store < frame importers run < gluon < registry < commands < __main__"
     ),
-    "reports": (
-        "errors stats store < document < metrics < charts settings baselines claims < board < runs studies < __main__"
-    ),
+    "reports": ("errors stats store < document < metrics < charts settings baselines claims < board < runs < __main__"),
     "trainers": (
         "errors < data config < networks < training < launch < sagemaker < run evaluate predict jobs < __main__"
     ),

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import reports
-from reports.studies import effects
-from reports.studies.answer import savings
+from reports.runs import study_effects as effects
+from reports.runs.study_answer import savings
 from tests.support.runs import Filler, empty_store
 from tracking import names
 

@@ -20,8 +20,8 @@ from reports.document import Document, text
 from reports.document.document import Bullets, Code, Column, Heading, Paragraph, Strong, Table
 from reports.document.report import Report
 from reports.errors import ReportError
+from reports.runs import study_effects as model
 from reports.store import UNREADABLE, open_store
-from reports.studies import effects as model
 from tracking import names
 from tracking.frame import load
 from tracking.frame.query import HasUri
