@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reports.runs.card import run_card as run_card
     from reports.runs.comparison import compare as compare
     from reports.runs.mistakes import mistakes as mistakes
+    from reports.runs.study_answer import study as study
 
 __all__ = [
     "LeaderboardFrame",
@@ -28,6 +29,7 @@ __all__ = [
     "leaderboard_text",
     "mistakes",
     "run_card",
+    "study",
 ]
 
 _HOMES = {
@@ -38,6 +40,7 @@ _HOMES = {
     "leaderboard_text": "reports.board.frame",
     "mistakes": "reports.runs.mistakes",
     "run_card": "reports.runs.card",
+    "study": "reports.runs.study_answer",
 }
 
 

@@ -26,6 +26,7 @@ examples:
   python -m reports leaderboard --watch                        again and again while a study runs
   python -m reports compare 3f2a91c4 88d0e1b2
   python -m reports run 3f2a91c4 --out card.html
+  python -m reports study depths --out depths.html
   python -m reports mistakes 3f2a91c4 --out mistakes.html --relabel relabel.csv
 """
 
@@ -95,6 +96,11 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(make=_run)
     _common(run, WITHOUT_CSV)
     run.add_argument("run", metavar="RUN", help="run id, its beginning, or the run's name")
+
+    whole = commands.add_parser("study", help="what a study says about its question")
+    whole.set_defaults(make=_study)
+    _common(whole, WITHOUT_CSV)
+    whole.add_argument("study", metavar="NAME", help="the study's name: its file's without .toml")
 
     wrong = commands.add_parser("mistakes", help="pictures that are probably labelled wrong")
     wrong.set_defaults(make=_mistakes)
@@ -222,6 +228,13 @@ def _run(asked: argparse.Namespace) -> None:
 
     format = _format(asked)
     _show(asked, run_card(asked.run, asked.store), format)
+
+
+def _study(asked: argparse.Namespace) -> None:
+    from reports.runs.study_answer import study
+
+    format = _format(asked)
+    _show(asked, study(asked.study, asked.store), format)
 
 
 def _mistakes(asked: argparse.Namespace) -> None:

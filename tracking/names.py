@@ -428,6 +428,7 @@ JOURNAL_ID = "journal_id"
 FINGERPRINT = "config_fingerprint"
 STUDY = "study"
 STUDY_RUN = "study_run"
+STUDY_PARENT = "study_parent"
 LAUNCHER = "launcher"
 INIT_LABEL = "init_label"
 PRETEXT = "pretext"
@@ -487,6 +488,7 @@ TAGS: tuple[Name, ...] = tuple(
         (FINGERPRINT, "configuration", "hash of every setting that decides the result, without the seed"),
         (STUDY, "study", "the study this run belongs to"),
         (STUDY_RUN, "study run", "hash of the planned settings, which tells a study what is done"),
+        (STUDY_PARENT, "study's run", "journal of the run that stands for the whole study"),
         (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
         (INIT_LABEL, "init", "initial weights in words a reader can judge"),
         (

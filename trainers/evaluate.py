@@ -225,7 +225,9 @@ def missing(store: Store, experiment: str | None = None) -> list[str]:
     runs = [
         run
         for run in store.runs(ids, "attributes.status = 'FINISHED'")
-        if names.TEST_ACCURACY not in run.data.metrics and names.PRETEXT not in run.data.tags
+        if names.TEST_ACCURACY not in run.data.metrics
+        and names.PRETEXT not in run.data.tags
+        and (names.STUDY not in run.data.tags or names.STUDY_RUN in run.data.tags)  # a whole study's own has no model
     ]
     return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
 

@@ -16,7 +16,7 @@ from typing import Any
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
 from tracking.errors.words import nearest
-from trainers.config import Config
+from trainers.config import Config, search
 from trainers.config import study as studies
 from trainers.config.checks import flag, local_faults
 from trainers.config.study import Study
@@ -65,12 +65,15 @@ def _main(argv: list[str]) -> int:
         faults.append(f"--leaderboard {arguments.leaderboard}: the file's ending must be one of {', '.join(_BOARDS)}.")
     if arguments.leaderboard and not arguments.study:
         faults.append("--leaderboard is for --study; for all runs: python -m reports leaderboard --out FILE.")
+    if arguments.plan and not arguments.study and arguments.folds is None:
+        faults.append("--plan is for --study; for a single run: --dry-run.")
     if arguments.folds is not None and (arguments.study or arguments.resume):
         faults.append("--folds makes a study of its own; give it without --study and --resume.")
     if arguments.study and (arguments.preset or arguments.config):
         faults.append("--study has its own presets and settings; give it without --preset and --config.")
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
         faults.append("--resume uses the run's own settings; give it alone.")
+    _limits(arguments, faults)
     if arguments.on == "local":
         faults += launch.foreign(arguments)
     elif arguments.resume:
@@ -78,6 +81,8 @@ def _main(argv: list[str]) -> int:
             "--resume resumes a run of this machine. A job in the cloud resumes by itself; follow it with:"
             " python -m trainers.jobs watch JOB"
         )
+    if arguments.on != "local" and arguments.plan:
+        faults.append("--plan is for --on local; for jobs, --dry-run shows time and price.")
     if arguments.on != "local":
         return _elsewhere(arguments, faults, [base, file, flags])
     with interruptible("Nothing was begun; the same command starts again."):
@@ -86,6 +91,18 @@ def _main(argv: list[str]) -> int:
         if arguments.study or arguments.folds is not None:
             return _study(arguments, faults, [base, file, flags])
         return _one(arguments, faults, [base, file, flags])
+
+
+def _limits(arguments: argparse.Namespace, faults: list[str]) -> None:
+    """What ends a search: no further trial begins then."""
+    arguments.max_time_s = None
+    if arguments.max_time is not None:
+        arguments.max_time_s = search.seconds(arguments.max_time, "--max-time", faults)
+    if arguments.max_cost is not None and arguments.on == "local" and arguments.study:
+        try:
+            arguments.max_cost_usd = float(arguments.max_cost)
+        except ValueError:
+            faults.append(f"--max-cost {arguments.max_cost} is not a number.")
 
 
 def _elsewhere(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
@@ -147,12 +164,21 @@ def _study(arguments: argparse.Namespace, faults: list[str], layers: list[dict[s
     try:
         work = _several(arguments, layers)
         assert work is not None
-        for planned in work.runs:
-            faults += _local_faults(planned.config)
+        for config in [planned.config for planned in work.runs] if work.search is None else work.search.configs({})[:1]:
+            faults += _local_faults(config)
     except BadConfig as error:
         faults += [*error.faults, *_local_faults(_sound([], layers))]
+    limits = [key for key in ("max_time", "max_cost") if getattr(arguments, key) is not None]
+    if work is not None and work.search is None:
+        faults += [f"{flag(key)} ends a search, and this study has no [search]." for key in limits]
     if faults or work is None:
         raise BadConfig(list(dict.fromkeys(faults)))
+    if arguments.plan or (arguments.dry_run and work.search is not None):
+        from tracking import store
+        from trainers.launch import plan
+
+        print(plan.of_study(work, store.resolve(), parallel=arguments.parallel, again=arguments.again), end="")
+        return 0
     if arguments.dry_run:
         from tracking import store
         from trainers.launch import dry_run
@@ -167,6 +193,8 @@ def _study(arguments: argparse.Namespace, faults: list[str], layers: list[dict[s
         again=arguments.again,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
         quiet=arguments.quiet,
+        max_cost_usd=getattr(arguments, "max_cost_usd", None),
+        max_time_s=arguments.max_time_s,
     )
 
 
@@ -283,9 +311,11 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--resume", metavar="RUN", help="resume an interrupted run (its id or name), to the same weights")
     what.add_argument("--list", action="store_true", help="data sets, networks, presets and studies")
     what.add_argument("--dry-run", action="store_true", help="check everything and print what would run")
+    what.add_argument("--plan", action="store_true", help="a study: what would run, how long, what it costs")
     how = parser.add_argument_group("how to run it")
     how.add_argument("--on", choices=PLACES, default="local", help="where (default local)")
     how.add_argument("--parallel", metavar="N", type=int, default=1, help="runs of a study at the same time")
+    how.add_argument("--max-time", metavar="TIME", help="a search begins no trial after it: seconds, or 90m, 4h, 1d")
     how.add_argument("--again", action="store_true", help="run a study's runs although they were done before")
     how.add_argument(
         "--leaderboard",

@@ -91,8 +91,8 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
     ask = replace(ask, metric=judged(ask.metric, scores, ask.better, _study_direction(runs.loc[scores.notna()])))
     pretext = column(runs, f"tags.{names.PRETEXT}").notna()
     status = runs["status"]
-    ended_badly = status.isin(["FAILED", "KILLED"])
     report = column(runs, f"tags.{REPORT}").notna()
+    ended_badly = status.isin(["FAILED", "KILLED"]) & ~report
     parent = _only_parents(runs, ask)
     finished = runs.loc[(status == "FINISHED") & ~pretext & ~report & ~parent].copy()
     finished["page"] = _page_keys(finished)
@@ -105,13 +105,13 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
         runs=runs,
         finished=finished,
         failed=runs.loc[ended_badly],
-        running=runs.loc[~ended_badly & (status != "FINISHED")],
+        running=runs.loc[~status.isin(["FAILED", "KILLED", "FINISHED"]) & ~report],
         sources=runs.loc[pretext & (status == "FINISHED")],
         parents=runs.loc[parent & (status == "FINISHED")],
         table=table,
         pages=pages,
         findings=findings(
-            runs, finished, table, ask, {key: one.baseline for one in pages for key in one.table["page"]}
+            runs.loc[~report], finished, table, ask, {key: one.baseline for one in pages for key in one.table["page"]}
         ),
     )
 
@@ -148,8 +148,12 @@ def _page_keys(runs: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _sweeps(table: pd.DataFrame, runs: pd.DataFrame) -> dict[str, list[int]]:
-    """Of each parent run with three ranked rows or more those after its first; none where the table is one sweep."""
-    parent_of = dict(zip(runs["run_id"], column(runs, f"tags.{PARENT}"), strict=True))
+    """Of each parent run with three ranked rows or more those after its first; none where the table is one sweep.
+
+    Our own studies compare what was asked for by name: their rows stay.
+    """
+    parent = column(runs, f"tags.{PARENT}").where(column(runs, f"tags.{names.STUDY}").isna())
+    parent_of = dict(zip(runs["run_id"], parent, strict=True))
     rows_of: dict[str, list[int]] = {}
     for row, (run_ids, rank) in enumerate(zip(table["run_ids"], table["rank"], strict=True)):
         if text.is_missing(rank):

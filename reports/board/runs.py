@@ -53,6 +53,7 @@ _TAGS = (
     names.ADVICE,
     names.REPLAY_PROBLEMS,
     names.FLAGGED,
+    names.STUDY,
     REPORT,
     PARENT,
     STUDY_DIRECTION,

@@ -434,3 +434,9 @@ def _log_ticks(low: float, high: float) -> list[float]:
     if len(ticks) > 8:
         ticks = [ticks[0], *(t for t in ticks[1:-1] if math.log10(t).is_integer()), ticks[-1]]
     return ticks
+
+
+def percent_ticks(low: float, high: float) -> tuple[list[float], Callable[[float], str]]:
+    """Ticks for shares from ``low`` to ``high``, and how they are written."""
+    ticks = _share_ticks(low, high)
+    return ticks, _percent_tick(ticks)

@@ -17,9 +17,8 @@ from typing import Any
 from tracking.errors import StoreError
 from tracking.frame.filter import Condition, parse
 from tracking.frame.query import CONTEXT, CORE, Cells, Input, Query, experiment_error
-from tracking.store import connection
+from tracking.store import address
 from tracking.store.artifacts import local_folder
-from tracking.store.readonly import sqlite_path
 
 _META = "meta.yaml"
 # In an experiment's folder beside its runs.
@@ -35,25 +34,10 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def is_file_store(folder: Path) -> bool:
-    """Whether MLflow's file layout is in a folder: experiments with a ``meta.yaml``, or runs of which one lost its."""
-    return any(folder.glob(f"*/{_META}")) or any(folder.glob(f"*/*/{_META}"))
-
-
 def store_folder(uri: str) -> Path | None:
     """The file store that a URI means: its folder, or that of an sqlite file which is not there yet; else None."""
-    path = sqlite_path(uri)
-    if path is not None:
-        return path.parent if not path.exists() and is_file_store(path.parent) else None
-    if connection.kind(uri) != "file":
-        return None
-    folder = local_folder(uri)
-    if folder is None or not is_file_store(folder):
-        raise StoreError(
-            f"no store at {uri or 'mlruns'}: that is no folder with MLflow's files (a {_META} for each experiment);"
-            " point MLFLOW_TRACKING_URI at the store"
-        )
-    return folder
+    folder = address.file_store_folder(uri)
+    return folder if folder is not None and address.is_old_layout(folder) else None
 
 
 class _Run:

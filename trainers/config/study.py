@@ -2,6 +2,8 @@
 
 A study is TOML: ``title``, ``[settings]`` for all runs, ``[[runs]]`` with a ``name``, an optional ``preset`` and any
 setting. A list of values makes one run for each; ``init = "run:<name>"`` starts from another run of the study.
+``seeds`` trains each with these, ``exclude`` leaves combinations out, ``[repeat]`` adds seeds until the score is known
+well enough. ``[search]`` in place of ``[[runs]]`` lets the scores so far choose the next run.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import Any
 
 from tracking import names
 from tracking.errors.words import nearest, plural
+from trainers.config import search as searches
 from trainers.config.config import Config
+from trainers.config.search import Search
 from trainers.config.text import build, cast, read_toml, to_toml
 from trainers.errors import BadConfig
 
@@ -29,6 +33,8 @@ else:
 
 _HERE = Path(__file__).parent
 MAX_RUNS = 1000
+
+_TABLES = ("title", "settings", "runs", "seeds", "exclude", "repeat", "search")
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,26 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """More seeds for each configuration until the 95 % interval of its mean is at most so many points wide."""
+
+    until_interval_points: float
+    most_seeds: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
-    """Runs that belong together, in an order in which sources come before what needs them."""
+    """Runs that belong together, in an order in which sources come before what needs them.
+
+    With ``search`` the runs are chosen while it goes on, and ``runs`` is empty. ``file`` is what it was read from.
+    """
 
     name: str
     title: str
     runs: tuple[PlannedRun, ...]
+    search: Search | None = None
+    repeat: Repeat | None = None
+    file: Path | None = None
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -95,22 +115,31 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
             [f"--study {spec!r} is neither a file.toml nor one of {', '.join(known)}.{nearest(spec, known)}"]
         )
     tables = read_toml(path)
-    unknown = [key for key in tables if key not in ("title", "settings", "runs", "sagemaker")]
     faults = [
-        f"{path}: {key!r} is none of title, settings, runs.{nearest(key, ['settings', 'runs'])}" for key in unknown
+        f"{path}: {key!r} is none of {', '.join(_TABLES)}.{nearest(key, list(_TABLES))}"
+        for key in tables
+        if key not in (*_TABLES, "sagemaker")
     ]
+    if not isinstance(tables.get("settings", {}), dict):
+        raise BadConfig(
+            [f"{path}: settings are a table, begun by a line [settings], not {str(tables['settings'])[:80]}."]
+        )
+    title, settings = str(tables.get("title", path.stem)), dict(tables.get("settings", {}))
+    if "search" in tables:
+        return _searching(path, title, tables, dict(overrides or {}), faults)
+    faults += [f"{path}: {fault}" for fault in _shared_seeds(tables, settings)]
+    repeat = _repeat(path, tables, faults)
+    exclude = _excluded(path, tables, faults)
     planned: list[PlannedRun] = []
-    listed, shared = tables.get("runs") or [{}], tables.get("settings", {})
+    listed = tables.get("runs") or [{}]
     if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
         raise BadConfig([f"{path}: runs are tables, each begun by a line [[runs]], not {str(listed)[:80]}."])
-    if not isinstance(shared, dict):
-        raise BadConfig([f"{path}: settings are a table, begun by a line [settings], not {str(shared)[:80]}."])
-    number_of_runs = sum(_count(table, shared, overrides or {}) for table in listed)
+    number_of_runs = sum(_count(table, settings, overrides or {}) for table in listed)
     if number_of_runs > MAX_RUNS:
         raise BadConfig([f"{path}: makes {_big(number_of_runs)} runs; a study has at most {MAX_RUNS:,}."])
     for number, table in enumerate(listed, start=1):
         try:
-            planned += _expand(table, shared, dict(overrides or {}))
+            planned += _expand(table, settings, dict(overrides or {}), exclude)
         except BadConfig as error:
             where = f"{path}: run {table.get('name') or number}: "
             faults += [where + fault for fault in error.faults]
@@ -119,8 +148,95 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
     faults += _name_faults(path, planned)
     if faults:
         raise BadConfig(faults)
-    study = Study(_searchable(path.stem), str(tables.get("title", path.stem)), tuple(_in_order(planned)))
+    if not planned:
+        raise BadConfig([f"{path}: exclude leaves no run."])
+    faults = [f"{path}: exclude {dict(one)} leaves nothing out." for one in exclude if not one.used]
+    if faults:
+        raise BadConfig(faults)
+    study = Study(name=_searchable(path.stem), title=title, runs=tuple(_in_order(planned)), repeat=repeat, file=path)
     return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
+
+
+class _Exclusion(dict[str, Any]):
+    """Settings of the combinations that are not trained; ``used`` once it has left one out."""
+
+    used = False
+
+    def leaves_out(self, config: Config) -> bool:
+        """Whether the run has each of the settings, or one of the values where there is a list."""
+        hit = all(getattr(config, key) in value for key, value in self.items())
+        self.used = self.used or hit
+        return hit
+
+
+def _searching(path: Path, title: str, tables: dict[str, Any], overrides: dict[str, Any], faults: list[str]) -> Study:
+    for key in ("runs", "exclude", "repeat", "seeds"):
+        if key in tables:
+            instead = "seeds belongs under [search]" if key == "seeds" else f"give {key} or [search], not both"
+            faults.append(f"{path}: {instead}.")
+    # Validation chooses; the chosen network alone is tested, unless the file says otherwise.
+    settings = {"no_test": True, **tables.get("settings", {})}
+    try:
+        search = searches.read(tables["search"], settings, overrides)
+    except BadConfig as error:
+        faults += [f"{path}: {fault}" for fault in error.faults]
+    if faults:
+        raise BadConfig(faults)
+    return Study(name=_searchable(path.stem), title=title, runs=(), search=search, file=path)
+
+
+def _shared_seeds(tables: Mapping[str, Any], settings: dict[str, Any]) -> list[str]:
+    """``seeds`` is the setting ``seed`` of all runs, for reading."""
+    if "seeds" not in tables:
+        return []
+    seeds = tables["seeds"]
+    if not isinstance(seeds, list) or not seeds or any(type(one) is not int for one in seeds):
+        return [f"seeds = {seeds!r} must be a list of whole numbers, such as [0, 1, 2]."]
+    if "seed" in settings:
+        return ["seeds and the setting seed say the same; give one of the two."]
+    settings["seed"] = seeds
+    return []
+
+
+def _repeat(path: Path, tables: Mapping[str, Any], faults: list[str]) -> Repeat | None:
+    table = tables.get("repeat")
+    if table is None:
+        return None
+    legal = ("until_interval_points", "most_seeds")
+    if not isinstance(table, Mapping) or set(table) - set(legal) or legal[0] not in table:
+        faults.append(f"{path}: [repeat] takes until_interval_points = 2.0 and, if wanted, most_seeds = 10.")
+        return None
+    points, most = table[legal[0]], table.get(legal[1], Repeat.most_seeds)
+    if type(points) not in (int, float) or not 0 < points <= 100:
+        faults.append(f"{path}: [repeat] until_interval_points = {points!r} must be a number from 0 to 100.")
+    elif type(most) is not int or not 3 <= most <= 1000:
+        faults.append(f"{path}: [repeat] most_seeds = {most!r} must be a whole number from 3 to 1000.")
+    else:
+        return Repeat(float(points), most)
+    return None
+
+
+def _excluded(path: Path, tables: Mapping[str, Any], faults: list[str]) -> list[_Exclusion]:
+    given = tables.get("exclude", [])
+    if not isinstance(given, list) or not all(isinstance(one, Mapping) and one for one in given):
+        faults.append(f"{path}: exclude must be a list of settings, such as [{{ num_layers = 44, seed = 1 }}].")
+        return []
+    out = []
+    for one in given:
+        try:
+            lists = {key: value if isinstance(value, list) else [value] for key, value in one.items()}
+            each = [[cast({key: value}) for value in values] for key, values in lists.items()]
+            out.append(_Exclusion({next(iter(x[0])): [next(iter(v.values())) for v in x] for x in each if x}))
+        except BadConfig as error:
+            faults += [f"{path}: exclude: {fault}" for fault in error.faults]
+    return out
+
+
+def repeated(study: Study, planned: PlannedRun, seed: int) -> PlannedRun:
+    """The same configuration with one more seed, under a name of its own."""
+    name, comma, last = str(planned.config.run_name).rpartition(", seed ")
+    base = name if comma and last.isdecimal() else str(planned.config.run_name)
+    return replace(planned, config=replace(planned.config, seed=seed, run_name=f"{base}, seed {seed}"))
 
 
 def folds(config: Config, count: int) -> Study:
@@ -139,14 +255,15 @@ def folds(config: Config, count: int) -> Study:
         )
         for n in range(1, count + 1)
     ]
-    study = Study(
-        _searchable(f"{name}-{count}-folds"), f"{config.dataset}: every training picture held out once", tuple(runs)
-    )
+    title = f"{config.dataset}: every training picture held out once"
+    study = Study(name=_searchable(f"{name}-{count}-folds"), title=title, runs=tuple(runs))
     return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
 
 
-def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict[str, Any]) -> list[PlannedRun]:
-    """One run for each combination of the listed values."""
+def _expand(
+    table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict[str, Any], exclude: list[_Exclusion]
+) -> list[PlannedRun]:
+    """One run for each combination of the listed values that is not excluded."""
     own = {key: value for key, value in table.items() if key not in ("name", "preset")}
     base = preset(str(table["preset"])) if "preset" in table else {}
     settings = {**shared, **own}
@@ -160,6 +277,9 @@ def _expand(table: Mapping[str, Any], shared: Mapping[str, Any], overrides: dict
         # A source inside the study is only a name here: its id is not known before it has run.
         needs = str(layer["init"])[4:] if str(layer.get("init", "")).startswith("run:") else None
         config = build(base, cast(layer), overrides)
+        # Each is asked, so that one which leaves nothing out is found.
+        if any([one.leaves_out(config) for one in exclude]):
+            continue
         name = str(table.get("name") or _name(config))
         planned = {**base, **cast(layer)}.get("epochs", Config.epochs)
         shown = _with_epochs(name, planned, config.epochs) if "name" in table else name

@@ -93,6 +93,10 @@ class DryRun:
                 self._measured[key] = Measured(why_not=str(error))
         return self._measured[key]
 
+    def seconds(self, prepared: Prepared) -> float | None:
+        """How long the run takes, measured; None where that cannot be known."""
+        return _seconds(prepared, self.measure(prepared))
+
     def describe(self, prepared: Prepared) -> list[str]:
         """Lines about data, weights, time and disk of one run."""
         measured = self.measure(prepared)

@@ -60,6 +60,10 @@ class LocalJob:
                 os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own, see LocalLauncher
             self._process.wait()
 
+    def why(self) -> str:
+        """The last line it printed."""
+        return next((line for line in reversed(list(self.logs())) if line.strip()), f"see {self.log}")
+
     def logs(self) -> Iterator[str]:
         """The lines of the process's standard output and error so far."""
         if self.log.exists():
@@ -75,15 +79,16 @@ class LocalLauncher:
         self.num_threads = num_threads
         folder.mkdir(parents=True, exist_ok=True)
 
-    def submit(self, config: Config) -> LocalJob:
-        """Start the run; its output goes to a file beside its config."""
+    def submit(self, config: Config, resume: str = "") -> LocalJob:
+        """Start the run, or go on with the one whose id is ``resume``; its output goes to a file beside its config."""
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{len(list(self.folder.glob('*.toml'))):03d}"
         config_file, log = self.folder / f"{stem}.toml", self.folder / f"{stem}.log"
         config_file.write_text(to_toml(config), encoding="utf-8")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self.num_threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.num_threads)
-        argv = [sys.executable, "-m", "trainers.run", "--config", str(config_file)]
+        what = ["--resume", resume] if resume else ["--config", str(config_file)]
+        argv = [sys.executable, "-m", "trainers.run", *what]
         with log.open("wb") as output:
             # A session of its own: Ctrl-C reaches the launcher alone, which then asks each job to end.
             process = subprocess.Popen(

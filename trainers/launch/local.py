@@ -17,7 +17,8 @@ from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
-from trainers.launch.study import StudyPlan, ended, show_leaderboard
+from trainers.launch.parent import StudyRun
+from trainers.launch.study import StudyPlan, ended, grown, show_leaderboard
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:
@@ -28,30 +29,99 @@ _ENDING_S = 120.0
 
 
 def run(
-    study: Study, *, parallel: int = 1, again: bool = False, leaderboard: Path | None = None, quiet: bool = False
+    study: Study,
+    *,
+    parallel: int = 1,
+    again: bool = False,
+    leaderboard: Path | None = None,
+    quiet: bool = False,
+    max_cost_usd: float | None = None,
+    max_time_s: float | None = None,
 ) -> int:
     """Train what is left of the study and print its leaderboard; the exit code.
 
-    A run that fails does not stop the others. Raises Interrupted: Ctrl-C ends the runs under way and the study, and the
-    same command goes on.
+    A run that fails does not stop the others. ``max_cost_usd`` and ``max_time_s`` end a search. Raises Interrupted:
+    Ctrl-C ends the runs under way and the study, and the same command goes on.
     """
     from tracking import store as stores
 
     store = stores.resolve()
+    if study.search is not None:
+        return _search(study, store, parallel, leaderboard, max_cost_usd, max_time_s)
     started, plan = time.monotonic(), StudyPlan.of(study)
     try:
         with Interruption() as asked:
-            _carry_out(study, plan, store, asked, parallel=parallel, again=again, quiet=quiet)
-            for name, reason in plan.failed.items():
-                print(f"not done: {name}: {reason}", file=sys.stderr)
-            if plan.done:
-                took = duration(time.monotonic() - started)
-                print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {took}\n")
-                _report(study, plan.done, store, leaderboard)
+            if not again:
+                plan.done = already_done(study, store)
+            study, plan = grown(study, plan, store)
+            print(f"study {study.name}: {study.title}\n{trained_on(study)}")
+            print(f"{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
+            if plan.left:
+                with StudyRun(study, store) as whole:
+                    while plan.left:
+                        plan.parent = whole.journal_id
+                        _carry_out(study, plan, store, asked, parallel=parallel, again=again, quiet=quiet)
+                        study, plan = grown(study, plan, store)
+                    _close(study, plan, store, leaderboard, started)
+                    whole.conclude()
+            else:
+                _close(study, plan, store, leaderboard, started)
     except Interrupted as error:
         done = f"{len(plan.done)} of {plural(len(study.runs), 'run')} {'is' if len(plan.done) == 1 else 'are'} done"
         raise Interrupted(error.signum, f"{done}; the same command resumes the study.") from None
     return 1 if plan.failed else 0
+
+
+def _close(study: Study, plan: StudyPlan, store: Store, leaderboard: Path | None, started: float) -> None:
+    for name, reason in plan.failed.items():
+        print(f"not done: {name}: {reason}", file=sys.stderr)
+    if plan.done:
+        took = duration(time.monotonic() - started)
+        print(f"\n{len(plan.done)} of {len(study.runs)} runs done in {took}\n")
+        _report(study, plan.done, store, leaderboard)
+
+
+def _search(
+    study: Study,
+    store: Store,
+    parallel: int,
+    leaderboard: Path | None,
+    max_cost_usd: float | None,
+    max_time_s: float | None,
+) -> int:
+    """Carry out a study that searches, each run in a process of its own; the exit code."""
+    from trainers.launch import search as searching
+    from trainers.networks import backend
+
+    assert study.search is not None
+    searching.refuse_costs(study.search, max_cost_usd)
+    print(f"study {study.name}: {study.title}\ntrials: {searching.dashboard(store)}")
+    launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=max(1, backend.physical_cores() // parallel))
+    place = searching.LocalPlace(launcher, parallel)
+    tally = searching.Tally()
+    try:
+        with Interruption() as asked, StudyRun(study, store) as whole:
+            loop = searching.Searching(
+                study,
+                place,
+                store,
+                max_cost_usd=max_cost_usd,
+                max_time_s=max_time_s,
+                parent=whole.journal_id,
+                check=asked.check,
+            )
+            try:
+                tally = loop.run()
+            finally:
+                _end(place.running())
+            if tally.why_ended:
+                print(f"no further trial began: {tally.why_ended}")
+            whole.conclude(loop.trials())
+            if leaderboard is not None:
+                show_leaderboard(study, store, leaderboard)
+    except Interrupted as error:
+        raise Interrupted(error.signum, "the same command goes on with its trials.") from None
+    return 1 if tally.failed and not tally.trained else 0
 
 
 def _carry_out(
@@ -59,11 +129,7 @@ def _carry_out(
 ) -> None:
     broken_off = dict[str, str]()
     if not again:
-        plan.done = already_done(study, store)
-        plan.leave_out()
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
-    print(f"study {study.name}: {study.title}\n{trained_on(study)}")
-    print(f"{plural(len(study.runs), 'run')}, {len(plan.done)} already done")
     if parallel > 1 or _needs_processes(plan.left):
         _in_processes(study, plan, store, asked, parallel)
     else:
@@ -159,8 +225,7 @@ def _after(planned: PlannedRun, study: Study, job: LocalJob, since: float, plan:
     if job.state() == "finished":
         _note(plan, planned, 0, _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, ""))
     else:
-        lines = [line for line in job.logs() if line.strip()]
-        plan.fail(planned, lines[-1] if lines else f"see {job.log}")
+        plan.fail(planned, job.why())
 
 
 def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:

@@ -88,7 +88,11 @@ def run(
 
         def opened() -> tracked.Run:
             return tracked.start(
-                root=store.journals, experiment=config.experiment, run_name=config.run_name, live=shown
+                root=store.journals,
+                experiment=config.experiment,
+                run_name=config.run_name,
+                live=shown,
+                parent=config.tags.get(names.STUDY_PARENT),
             )
 
         return _recorded(

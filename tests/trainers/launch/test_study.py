@@ -40,7 +40,7 @@ seed = [0, 1]
 
 def by_name(folder: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for one in stores.resolve(folder).runs():
+    for one in stores.resolve(folder).runs(None, f"tags.{names.STUDY_RUN} != ''"):
         found.setdefault(str(one.info.run_name), []).append(one.info.status)
     return found
 
@@ -77,7 +77,9 @@ def test_several_at_a_time_in_processes_of_their_own(stored: Path, monkeypatch, 
     assert run.main(["--study", "tiny.toml", "--parallel", "2"]) == 0
     assert by_name(stored) == {"source": ["FINISHED"], "transfer": ["FINISHED"], "scratch": ["FINISHED"]}
     assert "3 of 3 runs done" in capsys.readouterr().out
-    threads = {one.data.params["num_threads"] for one in stores.resolve(stored).runs()}
+    threads = {
+        one.data.params["num_threads"] for one in stores.resolve(stored).runs(None, f"tags.{names.STUDY_RUN} != ''")
+    }
     assert len(threads) == 1
 
 

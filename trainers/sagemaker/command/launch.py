@@ -72,6 +72,8 @@ def foreign(arguments: argparse.Namespace) -> list[str]:
     from trainers.sagemaker import options
 
     given = [key for key in (*options.flags(), *_LAUNCHING) if getattr(arguments, key, None)]
+    if arguments.study and "max_cost" in given:
+        given.remove("max_cost")  # of a search
     return [f"{flag(key)} is for --on sagemaker or --on sagemaker-builtin." for key in given]
 
 
@@ -125,6 +127,9 @@ def send(launcher: SageMakerLauncher, plan: Plan) -> SageMakerJob:
 
 def run(work: Config | Study, options: LaunchOptions) -> int:
     """Launch a run or a study; the exit code. Raises BadInput and KeyboardInterrupt."""
+    if isinstance(work, Study) and (work.search is not None or work.repeat is not None):
+        what = "[search]" if work.search is not None else "[repeat]"
+        raise BadInput(f"{what} chooses runs while it goes on, which works with --on local alone so far.")
     plan = StudyPlan.of(work)
     _check_sources(plan, options)
     if options.rehearse:

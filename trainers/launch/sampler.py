@@ -1,0 +1,235 @@
+"""Optuna as the one who chooses: its study, opened in a storage that optuna-dashboard shows; ask, report, tell.
+
+Optuna is imported inside functions: a study without ``[search]`` does not need it.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tracking import names
+from trainers.config.search import Search
+from trainers.errors import BadInput, TrainerError
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+
+End = Literal["complete", "pruned", "failed"]
+# A schema of its own: MLflow and Optuna both keep a table alembic_version.
+_SCHEMA = "optuna"
+
+
+@dataclass
+class Trial:
+    """One choice of values. ``optuna`` is its handle; ``let_run`` once it was hopeless and goes on all the same."""
+
+    optuna: Any
+    values: dict[str, Any]
+    reported: dict[int, float] = field(default_factory=dict)
+    let_run: bool = False
+
+    @property
+    def number(self) -> int:
+        """From 0."""
+        return int(self.optuna.number)
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts about it in Optuna's storage, where the dashboard shows them."""
+        for key, value in facts.items():
+            self.optuna.set_user_attr(key, value)
+
+
+def storage_url(store: Store) -> str:
+    """Where Optuna keeps its trials: MLflow's PostgreSQL database, else a file beside the journals."""
+    if store.tracking_uri.startswith(("postgresql:", "postgresql+", "postgres:")):
+        uri = (
+            store.tracking_uri.replace("postgres:", "postgresql:", 1)
+            if store.tracking_uri.startswith("postgres:")
+            else store.tracking_uri
+        )
+        return f"{uri}{'&' if '?' in uri else '?'}options=-csearch_path%3D{_SCHEMA}"
+    return f"sqlite:///{store.journals.parent / 'search.db'}"
+
+
+def public_url(store: Store) -> str:
+    """The same for a screen: as short as it can be, without a password."""
+    from tracking.errors.redaction import hidden
+
+    url = storage_url(store)
+    return hidden(url) if not url.startswith("sqlite") else url
+
+
+class Chooser:
+    """Optuna's study: ``ask`` for a trial, ``report`` its values as they come, ``tell`` how it ended."""
+
+    def __init__(self, name: str, search: Search, store: Store) -> None:
+        """Open the study or make it. Raises BadInput where Optuna is not installed, TrainerError for its storage."""
+        self._optuna, self._search = _load(), search
+        self.name = f"{name} {search.fingerprint}"
+        url = storage_url(store)
+        try:
+            self._storage = self._optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
+            self._study = self._optuna.create_study(
+                study_name=self.name,
+                storage=self._storage,
+                directions=[
+                    "maximize" if one == names.VALIDATION_ACCURACY else "minimize" for one in search.objectives
+                ],
+                load_if_exists=True,
+            )
+        except Exception as error:  # SQLAlchemy's and the driver's
+            from tracking.errors.redaction import hidden
+
+            said = hidden(str(error).splitlines()[0])
+            raise TrainerError(f"Optuna's storage {public_url(store)} cannot be opened: {said}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the names are marked experimental
+            self._study.set_metric_names(list(search.objectives))
+        # A sampler that is started again must not repeat itself.
+        seed = search.seed + 1000 * len(self.trials())
+        self._study.sampler = _sampler(self._optuna, search, seed)
+        self._study.pruner = _pruner(self._optuna, search)
+        if search.sampler == "grid" and not self.trials():
+            for values in search.grid():
+                self._study.enqueue_trial(values)
+
+    def trials(self) -> list[Any]:
+        """Optuna's own record of all trials that were begun."""
+        waiting = self._optuna.trial.TrialState.WAITING
+        return [one for one in self._study.get_trials(deepcopy=False) if one.state != waiting]
+
+    def under_way(self) -> list[Trial]:
+        """Trials that a search which was ended left unfinished; they go on."""
+        running = self._optuna.trial.TrialState.RUNNING
+        found = []
+        for one in self._study.get_trials(deepcopy=False, states=(running,)):
+            trial = Trial(self._optuna.trial.Trial(self._study, one._trial_id), dict(one.params))
+            trial.reported = dict(one.intermediate_values)
+            trial.let_run = "hopeless_at" in one.user_attrs
+            found.append(trial)
+        return found
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Every trial that was begun, in plain values."""
+        rows = []
+        for one in self.trials():
+            values = dict(zip(self._search.objectives, one.values or (), strict=False))
+            facts = {key: one.user_attrs.get(key) for key in ("time_s", "cost_usd", "hopeless_at", "runs", "why")}
+            rows.append(
+                {
+                    "number": one.number,
+                    "state": one.state.name.lower(),
+                    "params": dict(one.params),
+                    "values": values if one.state.name == "COMPLETE" else {},
+                    "reported": {str(step): value for step, value in sorted(one.intermediate_values.items())},
+                    "steps": self._search.steps,
+                    **{key: value for key, value in facts.items() if value is not None},
+                }
+            )
+        return rows
+
+    def ask(self) -> Trial | None:
+        """The next trial; None where a grid has no more."""
+        search = self._search
+        if search.sampler == "grid":
+            waiting = self._optuna.trial.TrialState.WAITING
+            if not self._study.get_trials(deepcopy=False, states=(waiting,)):
+                return None
+        trial = self._study.ask()
+        values: dict[str, Any] = {}
+        for one in search.ranges:
+            if not one.is_active({**search.settings, **values}):
+                continue
+            if one.choices:
+                values[one.key] = trial.suggest_categorical(one.key, one.choices)
+            elif one.whole:
+                step = int(one.step or 1)
+                values[one.key] = trial.suggest_int(one.key, int(one.low), int(one.high), step=step, log=one.log)
+            else:
+                values[one.key] = trial.suggest_float(one.key, one.low, one.high, step=one.step, log=one.log)
+        return Trial(trial, values)
+
+    def report(self, trial: Trial, step: int, value: float) -> bool:
+        """Give a value of a trial under way, once a step; whether the trial is to be stopped.
+
+        Of the hopeless ones a share goes on, chosen by the trial's number alone.
+        """
+        if len(self._search.objectives) > 1 or step in trial.reported or value != value:
+            return False
+        trial.reported[step] = value
+        trial.optuna.report(value, step)
+        if trial.let_run or self._search.pruner == "none" or not trial.optuna.should_prune():
+            return False
+        if random.Random(f"{self._search.seed} {trial.number}").random() < self._search.let_run:
+            trial.let_run = True
+            trial.note(hopeless_at=step)
+            return False
+        return True
+
+    def tell(self, trial: Trial, end: End, values: Sequence[float] = (), constraint: float | None = None) -> None:
+        """How a trial ended; ``constraint`` above 0 says that it costs more than allowed."""
+        state = self._optuna.trial.TrialState
+        if constraint is not None and hasattr(trial.optuna, "set_constraint"):
+            trial.optuna.set_constraint("max_cost_usd", constraint)
+        if end == "complete":
+            self._study.tell(trial.optuna, list(values))
+        elif end == "pruned":
+            self._study.tell(trial.optuna, state=state.PRUNED)
+        else:
+            self._study.tell(trial.optuna, state=state.FAIL)
+
+
+def _load() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise BadInput(
+            "[search] needs Optuna, which is not installed: pip install 'image-classification-tracking[search]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _engine(url: str) -> dict[str, Any]:
+    if not url.startswith("postgresql"):
+        return {"connect_args": {"timeout": 60}}
+    import sqlalchemy
+
+    plain = url.partition("?options=")[0].partition("&options=")[0]
+    engine = sqlalchemy.create_engine(plain)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
+    engine.dispose()
+    return {}
+
+
+def _sampler(optuna: Any, search: Search, seed: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # group is marked experimental
+        match search.sampler:
+            case "tpe":
+                conditional = any(one.when for one in search.ranges)
+                how: Mapping[str, Any] = {"multivariate": True, "constant_liar": True, "group": conditional}
+                startup = max(3, min(10, search.trials // 3))
+                return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, **how)
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _pruner(optuna: Any, search: Search) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        match search.pruner:
+            case "median":
+                startup = max(3, min(5, search.trials // 4))
+                return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1)
+            case "hyperband":
+                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.steps)
+            case "wilcoxon":
+                return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+    return optuna.pruners.NopPruner()

@@ -1,0 +1,475 @@
+"""Carry out a study that searches: ask for a trial, train it, watch its journal, stop it where it is hopeless, tell.
+
+The same loop for every place: a ``Place`` starts runs, says how they are and ends them; what they score comes from
+their journals. A search that was ended goes on with the trials it had: each counts once, and resumes where it can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tracking import names
+from tracking import run as tracked
+from tracking.errors import TrackingError
+from tracking.errors.words import duration, money, plural
+from tracking.journal.events import Position, journals, read
+from tracking.journal.files import is_held, writer
+from tracking.journal.progress import replayed_as
+from trainers.config import Config
+from trainers.config.search import Search
+from trainers.config.study import PlannedRun, Study
+from trainers.errors import BadConfig
+from trainers.launch.job import ENDED, LocalJob, LocalLauncher, State
+from trainers.launch.sampler import Chooser, Trial, public_url
+from trainers.launch.study import StudyPlan
+
+if TYPE_CHECKING:
+    from tracking.store import Store
+
+
+_POLL_S = 0.5
+
+
+class SearchJob(Protocol):
+    """One run of a trial, wherever it is."""
+
+    def state(self) -> State:
+        """How it is now."""
+
+    def cancel(self) -> None:
+        """Ask it to end; what it has is kept."""
+
+    def why(self) -> str:
+        """Why it failed, in a line."""
+
+
+class Place(Protocol):
+    """Where runs are carried out."""
+
+    slots: int
+
+    def submit(self, config: Config, former: Path | None) -> SearchJob:
+        """Start a run; ``former`` is the journal of the run that it resumes, or that is still under way."""
+
+    def wait(self) -> None:
+        """Let some time pass, and look at all jobs again."""
+
+
+@dataclass
+class Followed:
+    """What a run's journal says so far, read on from where the last look ended."""
+
+    directory: Path
+    position: Position = field(default_factory=Position)
+    values: dict[int, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    status: str = ""
+    first_ms: int = 0
+    last_ms: int = 0
+    hardware_s: float = 0.0
+
+    def look(self) -> Followed:
+        """Read what is new."""
+        for event, position in read(self.directory, self.position):
+            self.position = position
+            if moment := event.get("time_ms"):
+                self.first_ms = self.first_ms or moment
+                self.last_ms = moment
+            match event["event"]:
+                case "metric":
+                    if names.VALIDATION_ACCURACY in event["values"]:
+                        self.values[int(event["step"])] = float(event["values"][names.VALIDATION_ACCURACY])
+                    self.metrics |= {key: float(value) for key, value in event["values"].items()}
+                case "tag":
+                    self.tags |= event["values"]
+                case "status":
+                    self.status = event["status"]
+        return self
+
+    @property
+    def time_s(self) -> float:
+        """How long it took, or has taken so far."""
+        since_start = (self.last_ms - self.first_ms) / 1000
+        return self.metrics.get(names.TOTAL_TIME_S, self.metrics.get(names.BILLABLE_TIME_S, since_start))
+
+    def cost_usd(self, usd_per_hour: float | None) -> float | None:
+        """What it cost, by its own account or by the hour."""
+        known = self.metrics.get(names.COST_USD)
+        return known if known is not None else None if usd_per_hour is None else self.time_s / 3600 * usd_per_hour
+
+    def score(self) -> float | None:
+        """What the run is chosen by: the pictures it held out, else the best epoch's validation accuracy."""
+        held_out = self.metrics.get(names.accuracy(names.FOLD))
+        if held_out is not None:
+            return held_out
+        best = self.metrics.get(names.BEST_VALIDATION_ACCURACY)
+        return best if best is not None else max(self.values.values(), default=None)
+
+
+class Journals:
+    """The journals of one study's runs, by the key of the planned run; each is read as far as its tags once."""
+
+    def __init__(self, root: Path, study: str) -> None:
+        self._root, self._study = root, study
+        self._known: set[Path] = set()
+        self._by_key: dict[str, Path] = {}
+
+    def find(self, key: str) -> Path | None:
+        """The newest journal of this planned run."""
+        for directory in journals(self._root) if self._root.is_dir() else ():
+            if directory in self._known:
+                continue
+            found = _study_key(directory)
+            if found is not None:
+                self._known.add(directory)
+                if found[0] == self._study:
+                    self._by_key[found[1]] = directory
+        return self._by_key.get(key)
+
+
+def _study_key(directory: Path) -> tuple[str, str] | None:
+    """The study and the planned run that a journal's tags name; None where it says nothing yet."""
+    tags: dict[str, str] = {}
+    ended = False
+    for number, (event, _) in enumerate(read(directory)):
+        if event["event"] == "tag":
+            tags |= event["values"]
+        ended = ended or event["event"] == "status" and event.get("status") != "RUNNING"
+        if names.STUDY_RUN in tags:
+            return str(tags.get(names.STUDY, "")), str(tags[names.STUDY_RUN])
+        if number > 200:
+            break
+    return ("", "") if ended else None
+
+
+@dataclass
+class _Under:
+    """A trial under way: its runs to come, the one that is training now, and the scores so far."""
+
+    trial: Trial
+    left: list[PlannedRun]
+    job: SearchJob | None = None
+    planned: PlannedRun | None = None
+    followed: Followed | None = None
+    scores: list[float] = field(default_factory=list)
+    cost_usd: float = 0.0
+    time_s: float = 0.0
+    stopped: bool = False
+    started: int = 0
+
+
+@dataclass
+class Tally:
+    """What a search did in this call and before."""
+
+    trained: int = 0
+    pruned: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    spent_usd: float = 0.0
+    why_ended: str = ""
+
+
+class Searching:
+    """The loop of one search."""
+
+    def __init__(
+        self,
+        study: Study,
+        place: Place,
+        store: Store,
+        *,
+        max_cost_usd: float | None = None,
+        max_time_s: float | None = None,
+        parent: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """After ``max_cost_usd`` and ``max_time_s`` no further trial begins. ``check`` may raise to end the search now.
+
+        ``parent`` is the journal id of the study's own run.
+        """
+        assert study.search is not None
+        self.study, self.search, self.place, self.store = study, study.search, place, store
+        self._plan = StudyPlan.of(study, parent)
+        self._journals = Journals(store.journals, study.name)
+        self._chooser = Chooser(study.name, study.search, store)
+        self._check = check
+        limits = [one for one in (max_cost_usd, self.search.max_total_usd) if one is not None]
+        self._max_usd = min(limits, default=None)
+        times = [one for one in (max_time_s, self.search.max_time_s) if one is not None]
+        self._max_s = min(times, default=None)
+        self._under: list[_Under] = []
+        self._finished: dict[str, Followed] = {}
+        self._began = time.monotonic()
+        self.tally = Tally()
+
+    def run(self) -> Tally:
+        """Train until the trials, the money or the time are used up."""
+        trials = self._chooser.trials()
+        self._say(f"{plural(self.search.trials, 'trial')}, {sum(t.state.is_finished() for t in trials)} already done")
+        self.tally.spent_usd = sum(float(one.user_attrs.get("cost_usd") or 0.0) for one in trials)
+        self._under = [self._begin(trial) for trial in self._chooser.under_way()]
+        begun, asking = len(trials), True
+        while True:
+            while asking and len(self._under) < self.place.slots and begun < self.search.trials and self._may_begin():
+                trial = self._chooser.ask()
+                if trial is None:
+                    asking = False
+                    break
+                begun += 1
+                self._under.append(self._begin(trial))
+                self._check()
+            for under in list(self._under):
+                self._step(under)
+            if not self._under and (not asking or begun >= self.search.trials or not self._may_begin()):
+                return self.tally
+            if any(one.job is not None for one in self._under):
+                self.place.wait()
+            self._check()
+
+    def jobs(self) -> Iterator[SearchJob]:
+        """What is under way now."""
+        return (one.job for one in self._under if one.job is not None)
+
+    def _may_begin(self) -> bool:
+        spent = self.tally.spent_usd + sum(one.cost_usd + self._running_usd(one) for one in self._under)
+        if self._max_usd is not None and spent >= self._max_usd:
+            self.tally.why_ended = f"{money(spent)} of {money(self._max_usd)} are spent"
+            return False
+        took = time.monotonic() - self._began
+        if self._max_s is not None and took >= self._max_s:
+            self.tally.why_ended = f"{duration(took)} of {duration(self._max_s)} have passed"
+            return False
+        return True
+
+    def _running_usd(self, under: _Under) -> float:
+        return 0.0 if under.followed is None else under.followed.cost_usd(self.search.usd_per_hour) or 0.0
+
+    def _begin(self, trial: Trial) -> _Under:
+        try:
+            configs = self.search.configs(trial.values)
+        except BadConfig as error:
+            under = _Under(trial, [])
+            self._end(under, "failed", "; ".join(error.faults))
+            return under
+        said = ", ".join(f"{key} {_word(value)}" for key, value in trial.values.items())
+        runs = []
+        for config in configs:
+            part = f", seed {config.seed}" if self.search.seeds else ""
+            part += f", fold {config.fold}" if config.fold else ""
+            runs.append(PlannedRun(said, replace(config, run_name=f"trial {trial.number}: {said}{part}")))
+        trial.note(runs=[run.key for run in runs])
+        return _Under(trial, runs)
+
+    def _step(self, under: _Under) -> None:
+        """Look at a trial once: start its next run, report its values, end it."""
+        if under.job is None:
+            if not under.left:
+                self._finish(under)
+            elif not any(
+                other is not under and other.planned and other.planned.key == under.left[0].key for other in self._under
+            ):
+                self._start(under)
+            return
+        if under.followed is None and under.planned is not None:
+            if (directory := self._journals.find(under.planned.key)) is not None:
+                under.followed = Followed(directory)
+        state = under.job.state()
+        if under.followed is not None:
+            under.followed.look()
+            if len(self.search.configs(under.trial.values)) == 1:
+                self._report(under, under.followed.values)
+        if state not in ENDED:
+            return
+        job, under.job = under.job, None
+        if under.followed is not None:
+            under.followed.look()
+        if state == "finished" and under.followed is not None and under.planned is not None:
+            self._finished[under.planned.key] = under.followed
+            self._scored(under)
+        elif under.stopped:
+            self._end(under, "pruned")
+        else:
+            self._end(under, "failed", job.why())
+
+    def _start(self, under: _Under) -> None:
+        planned = under.left.pop(0)
+        under.planned, under.followed = planned, None
+        former = self._journals.find(planned.key)
+        if former is not None:
+            known = Followed(former).look()
+            if known.status == "FINISHED":  # trained before, by this study: counted again, not trained again
+                under.followed = known
+                self._report(under, known.values if len(self.search.configs(under.trial.values)) == 1 else {})
+                under.stopped = False
+                self._scored(under)
+                return
+        config = self._plan.config(planned)
+        self._say(f"start  {config.run_name}" + (f"  (goes on from {former.name[:8]})" if former is not None else ""))
+        under.job = self.place.submit(config, former)
+        under.started += 1
+
+    def _report(self, under: _Under, values: dict[int, float]) -> None:
+        for step in sorted(values):
+            if self._chooser.report(under.trial, step, values[step]) and not under.stopped and under.job is not None:
+                under.stopped = True
+                self._say(
+                    f"stop   {under.planned.config.run_name if under.planned else ''}  hopeless after step {step}"
+                )
+                under.job.cancel()
+
+    def _scored(self, under: _Under) -> None:
+        """One run of the trial is done."""
+        assert under.followed is not None and under.planned is not None
+        score = under.followed.score()
+        under.cost_usd += under.followed.cost_usd(self.search.usd_per_hour) or 0.0
+        under.time_s += under.followed.time_s
+        if score is None:
+            self._end(under, "failed", "it has no validation accuracy")
+            return
+        under.scores.append(score)
+        several = len(under.scores) + len(under.left) > 1
+        hopeless = several and self._chooser.report(under.trial, len(under.scores), score)
+        under.followed = None
+        if hopeless and under.left:
+            under.stopped = True
+            self._say(f"stop   trial {under.trial.number}  hopeless after {plural(len(under.scores), 'run')}")
+            self._end(under, "pruned")
+        elif not under.left:
+            self._finish(under)
+
+    def _finish(self, under: _Under) -> None:
+        if under.scores:
+            self._end(under, "complete")
+        else:  # it could not begin, and was counted as failed
+            self._under.remove(under)
+
+    def _end(self, under: _Under, end: str, why: str = "") -> None:
+        trial = under.trial
+        if under in self._under:
+            self._under.remove(under)
+        if under.followed is not None and end != "complete":
+            under.cost_usd += under.followed.cost_usd(self.search.usd_per_hour) or 0.0
+            under.time_s += under.followed.time_s
+        self.tally.spent_usd += under.cost_usd
+        trial.note(time_s=round(under.time_s, 3), steps=len(trial.reported), cost_usd=under.cost_usd or None)
+        name = under.planned.config.run_name if under.planned else f"trial {trial.number}"
+        if end == "complete":
+            self.tally.trained += 1
+            mean = sum(under.scores) / len(under.scores)
+            values = [mean if one == names.VALIDATION_ACCURACY else under.cost_usd for one in self.search.objectives]
+            limit = self.search.max_cost_usd
+            self._chooser.tell(trial, "complete", values, None if limit is None else under.cost_usd - limit)
+            self._say(f"done   {name}  validation {mean:.4f} after {duration(under.time_s)}")
+        elif end == "pruned":
+            self.tally.pruned += 1
+            self._chooser.tell(trial, "pruned")
+            self._mark(under)
+        else:
+            self.tally.failed[str(name)] = why
+            trial.note(why=why[:500])
+            self._chooser.tell(trial, "failed")
+            print(f"not done: {name}: {why}", file=sys.stderr)
+
+    def _mark(self, under: _Under) -> None:
+        """Say on the stopped run why it ended."""
+        directory = self._journals.find(under.planned.key) if under.planned else None
+        run_id = None if directory is None else replayed_as(directory, self.store.public_uri)
+        if run_id is None:
+            return
+        step = max(under.trial.reported, default=0)
+        why = f"by the search after step {step} of {self.search.steps}: others were better by then"
+        try:
+            with tracked.attach(run_id, root=self.store.journals, live=self.store) as run:
+                run.set_tags({names.STOPPED_EARLY: why})
+        except TrackingError as error:
+            print(f"note: {error}", file=sys.stderr)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Every trial in plain values: what a report needs to know of them."""
+        return self._chooser.summary()
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class LocalPlace:
+    """Processes on this machine, each with its share of the cores."""
+
+    def __init__(self, launcher: LocalLauncher, slots: int) -> None:
+        self.slots, self._launcher = slots, launcher
+        self.jobs: list[LocalJob] = []
+
+    def submit(self, config: Config, former: Path | None) -> SearchJob:
+        """Start the run, resume it where its state is kept, or follow it where it still trains."""
+        if former is not None and is_held(former):
+            return _Adopted(former)
+        resume = former.name if former is not None and any((former / "state").glob("state-*.npz")) else ""
+        job = self._launcher.submit(config, resume)
+        self.jobs.append(job)
+        return job
+
+    def running(self) -> list[LocalJob]:
+        """The processes that have not ended."""
+        return [job for job in self.jobs if job.state() not in ENDED]
+
+    def wait(self) -> None:
+        """Until something has ended, half a second at most."""
+        self.jobs = self.running()
+        if self.jobs:
+            self.jobs[0].wait(_POLL_S)
+        else:
+            time.sleep(_POLL_S)
+
+
+class _Adopted:
+    """A run that a search which is gone has started and that still trains."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def state(self) -> State:
+        """As its journal says once nothing writes to it."""
+        if is_held(self._directory):
+            return "running"
+        status = Followed(self._directory).look().status
+        return "finished" if status == "FINISHED" else "killed" if status in ("", "RUNNING", "KILLED") else "failed"
+
+    def cancel(self) -> None:
+        """Ask the process that holds the journal to end."""
+        pid = writer(self._directory).get("pid")
+        if isinstance(pid, int) and is_held(self._directory):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
+
+    def why(self) -> str:
+        """Where its log is."""
+        return f"see {self._directory / 'files' / 'log.txt'}"
+
+
+def _word(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def refuse_costs(search: Search, max_cost_usd: float | None = None) -> None:
+    """Raise BadConfig where a trial's price decides something and nothing here has one."""
+    if (search.needs_cost or max_cost_usd is not None) and search.usd_per_hour is None:
+        raise BadConfig(
+            [
+                "[search] needs the cost of a run, and runs on this machine have no price:"
+                " give usd_per_hour, or --on sagemaker."
+            ]
+        )
+
+
+def dashboard(store: Store) -> str:
+    """The command that shows the trials."""
+    return f"optuna-dashboard {public_url(store)}"
