@@ -99,8 +99,7 @@ class Stages:
     def build(self) -> Any:
         """The network with its initial weights."""
         config = self.config
-        assert config.num_layers is not None and config.num_classes is not None
-        net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+        net = resnet.build_for(config)
         loaded = weights.initialise(
             net, config.initial, seed=config.seed, model_dir=None if self.source is None else self.source.model_dir
         )
@@ -108,8 +107,7 @@ class Stages:
         num_parameters = resnet.num_parameters(net)
         self.run.set_tags({names.INIT_LABEL: label})
         self.run.log_metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
-        depth = f"{config.num_layers} layers ({config.resnet_version})"
-        print(f"net     {depth}, {label}, {num_parameters / 1e6:.2f} M weights")
+        print(f"net     {config.network_name}, {label}, {num_parameters / 1e6:.2f} M weights")
         print(
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
@@ -133,7 +131,7 @@ class Stages:
             last="discard",
         )
         validation = self._batches(self.dataset.validation)
-        history = self._former_epochs()
+        history, said = self._former_epochs(), False
         with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
             records = fit.fit(
                 net,
@@ -151,6 +149,9 @@ class Stages:
                     self._save_model(net, record.epoch, f"model-epoch-{record.epoch:04d}")
                 history.append(row)
                 shown.epoch(row)
+                if record.exploded and not said:
+                    print(f"warning: {record.exploded}", flush=True)
+                    said = True
         if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
             print(f"stopped early {why}")
             self.run.set_tags({names.STOPPED_EARLY: why})
