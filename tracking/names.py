@@ -285,6 +285,7 @@ SPOT_SAVING = "spot_saving"
 NUM_PARAMETERS = "num_parameters"
 MODEL_SIZE_BYTES = "model_size_bytes"
 ONNX_MAX_DIFFERENCE = "onnx_max_difference"
+ONNX_SIZE_BYTES, INT8_SIZE_BYTES, INT8 = "onnx_size_bytes", "int8_size_bytes", "int8"
 
 
 # Scores on other data than a run's own splits have the same names, begun with the data's: ``new-photos_accuracy``.
@@ -415,6 +416,8 @@ METRICS: tuple[Name, ...] = (
     _metric(SPOT_SAVING, "spot saving", "share of the on-demand cost that spot capacity saved", low=0, high=1),
     _metric(NUM_PARAMETERS, "parameters", "trainable weights", low=1),
     _metric(MODEL_SIZE_BYTES, "model size", "of the saved weights", unit="bytes", low=1, better="lower"),
+    _metric(ONNX_SIZE_BYTES, "ONNX size", "of the ONNX copy", unit="bytes", low=1, better="lower"),
+    _metric(INT8_SIZE_BYTES, "int8 size", "of its copy in 8-bit integers", unit="bytes", low=1, better="lower"),
     _metric(
         ONNX_MAX_DIFFERENCE,
         "ONNX difference",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,11 @@ def local_faults(values: Mapping[str, Any]) -> list[str]:
     faults = []
     if values["multi_label"]:
         faults.append("--multi-label 1: the local trainer gives each picture one label; take --on sagemaker-builtin.")
+    if values["int8"] and values["keep_model"] == "none":
+        faults.append("--int8 copies the model, and --keep-model none keeps none. Leave one of them out.")
+    missing = [name for name in ("onnxruntime", "onnx", "ml_dtypes") if importlib.util.find_spec(name) is None]
+    if values["int8"] and missing:
+        faults.append(f"--int8 needs {', '.join(missing)}: pip install {' '.join(missing)}.")
     if values["precision_dtype"] == "float16":
         faults.append("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
     return faults

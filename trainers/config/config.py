@@ -102,6 +102,7 @@ class Config:
     strict: bool = False
     no_test: bool = False
     keep_model: str | None = None
+    int8: bool | None = None
 
     def __post_init__(self) -> None:
         found = faults(vars(self))

@@ -37,8 +37,9 @@ _BOOKKEEPING_HELP = {
         "best: the network of the best epoch (default); all: also those of all epochs, or of every N-th with"
         " --checkpoint-frequency N; none: scores alone",
     ),
+    "int8": ("true|false", "also make, score and keep a copy of the network in 8-bit integers (ONNX)"),
 }
-_BOOLEANS = ("early_stopping", "allow_overlap", "strict", "no_test")
+_BOOLEANS = ("early_stopping", "allow_overlap", "strict", "no_test", "int8")
 FIELDS = tuple(f.name for f in fields(Config))
 
 
