@@ -17,7 +17,7 @@ import numpy as np
 from trainers.data import Batches
 from trainers.networks import resnet, weights
 from trainers.training import experiment, scores
-from trainers.training.recipe import Learner
+from trainers.training.steps.recipe import Learner
 
 if TYPE_CHECKING:
     from tracking.store import Store

@@ -20,9 +20,10 @@ from tracking.errors.words import plural
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.networks import backend
 from trainers.networks.saved import save_arrays
-from trainers.training import checkpoints, scores
-from trainers.training.optimizers import learning_rate
-from trainers.training.recipe import Learner
+from trainers.training import scores
+from trainers.training.steps import checkpoints
+from trainers.training.steps.optimizers import learning_rate
+from trainers.training.steps.recipe import Learner
 
 if TYPE_CHECKING:
     from trainers.config import Config

@@ -18,13 +18,14 @@ from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
 from trainers.networks import resnet, saved, weights
-from trainers.training import checkpoints, environment, fit, scores
+from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
 from trainers.training import terminal as progress
 from trainers.training.environment import OtherLoad
 from trainers.training.interruption import Interruption
 from trainers.training.scores import Scores, score
+from trainers.training.steps import checkpoints
 
 if TYPE_CHECKING:
     from tracking.run import Run

@@ -18,9 +18,10 @@ from trainers.data import Batches, open_dataset
 from trainers.errors import BadConfig, TrainingDiverged
 from trainers.networks import resnet, weights
 from trainers.sagemaker.builtin import limits
-from trainers.training import checkpoints, find_lr, fit
-from trainers.training.optimizers import learning_rate
-from trainers.training.recipe import Learner, class_weights
+from trainers.training import find_lr, fit
+from trainers.training.steps import checkpoints
+from trainers.training.steps.optimizers import learning_rate
+from trainers.training.steps.recipe import Learner, class_weights
 
 pytestmark = pytest.mark.mxnet
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainers.networks import backend
 from trainers.networks.resnet import to_array
-from trainers.training.optimizers import trainer_for
+from trainers.training.steps.optimizers import trainer_for
 
 if TYPE_CHECKING:
     from trainers.config import Config
