@@ -77,6 +77,7 @@ def name_rows(rows: pd.DataFrame, score: Any, only: Sequence[str] = ()) -> Namin
             others=[],
             same=[],
         )
+    rows = _with_zoo(rows)
     found, last = _differing(rows, score)
     spread = [s for s in found if len(rows) < 5 or np.bincount(s.codes + 1).max() < _COMMON * len(rows)]
     chosen = spread[:MOST_IN_NAMES]
@@ -109,6 +110,17 @@ def name_rows(rows: pd.DataFrame, score: Any, only: Sequence[str] = ()) -> Namin
         others=[s.column for s in found if s.column not in used],
         same=list(dict.fromkeys(same)),
     )
+
+
+def _with_zoo(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the zoo's network where others have their depth: it is what they have instead."""
+    network, depth = f"params.{names.NETWORK}", "params.num_layers"
+    if network not in rows.columns or not (zoo := rows[network].isin(list(names.ZOO))).any():
+        return rows
+    layers = rows[depth] if depth in rows.columns else pd.Series(None, rows.index)
+    pairs = zip(rows[network], zoo, layers, strict=True)
+    said = [name if is_zoo else None if pd.isna(n) else f"{float(n):g}" for name, is_zoo, n in pairs]
+    return rows.assign(**{depth: pd.Series(said, rows.index, dtype=object), network: rows[network].mask(zoo)})
 
 
 def _differing(rows: pd.DataFrame, score: Any) -> tuple[list[_Setting], list[_Setting]]:
@@ -236,7 +248,7 @@ def _words(column: str, values: list[Any], missing: NDArray[np.bool_]) -> list[s
     name = setting_name(column)
     setting = names.PARAMS.get(name)
     if name in ("layers", "epochs"):
-        said = {v: f"{w} {name if w != '1' else name[:-1]}" for v, w in shown.items()}
+        said = {v: w if w in names.ZOO else f"{w} {name if w != '1' else name[:-1]}" for v, w in shown.items()}
     elif name in ("init", names.NETWORK):
         said = shown
     elif setting is not None and setting.type is bool:

@@ -43,6 +43,12 @@ class Name:
 SMALL_IMAGE_DEPTHS = (20, 32, 44, 56, 110)
 LARGE_IMAGE_DEPTHS = (18, 34, 50, 101, 152, 200)
 DEPTHS = tuple(sorted(SMALL_IMAGE_DEPTHS + LARGE_IMAGE_DEPTHS))
+ZOO = (
+    *(f"mobilenet{width}" for width in ("1.0", "0.75", "0.5", "0.25")),
+    *(f"mobilenetv2_{width}" for width in ("1.0", "0.75", "0.5", "0.25")),
+    *("mobilenetv3_large", "mobilenetv3_small", "resnest14", "resnest26", "resnest50", "resnest101"),
+    *(f"{kind}{depth}_32x4d" for kind in ("resnext", "se_resnext") for depth in (50, 101)),
+)
 SPLITS = ("train", "validation", "test")
 FOLD = "fold"  # the split of training pictures that a run of --folds holds out
 
@@ -53,6 +59,7 @@ def _param(key: str, type_: type, title: str, help_: str, **rest: Any) -> Name:
 
 _ADAM = ("optimizer", ("adam",))
 _STOP = ("early_stopping", (True,))
+NETWORK, LR_SCHEDULER = "network", "lr_scheduler"
 
 # The built-in's hyperparameters, in the order of its documentation.
 HYPERPARAMETERS: tuple[Name, ...] = (
@@ -79,24 +86,8 @@ HYPERPARAMETERS: tuple[Name, ...] = (
         low=1,
     ),
     _param("early_stopping", bool, "early stopping", "stop when validation accuracy no longer improves", default=False),
-    _param(
-        "early_stopping_min_epochs",
-        int,
-        "min epochs",
-        "epochs before early stopping may act",
-        low=1,
-        default=10,
-        used_with=_STOP,
-    ),
-    _param(
-        "early_stopping_patience",
-        int,
-        "patience",
-        "epochs to wait for an improvement",
-        low=1,
-        default=5,
-        used_with=_STOP,
-    ),
+    _param("early_stopping_min_epochs", int, "min epochs", "before it may act", low=1, default=10, used_with=_STOP),
+    _param("early_stopping_patience", int, "patience", "epochs without improvement", low=1, default=5, used_with=_STOP),
     _param(
         "early_stopping_tolerance",
         float,
@@ -208,6 +199,18 @@ HYPERPARAMETERS: tuple[Name, ...] = (
     ),
 )
 
+# How to train well: of this project's trainer alone.
+RECIPE: tuple[Name, ...] = (
+    _param(NETWORK, str, "network", "of GluonCV's zoo, instead of a ResNet (see --list)", choices=ZOO),
+    _param(LR_SCHEDULER, str, "schedule", "step: --lr-scheduler-step; cosine: to 0", choices=("step", "cosine")),
+    _param("warmup_epochs", int, "warm-up", "in which the learning rate rises from 0", unit="epochs", low=0),
+    _param("label_smoothing", float, "label smoothing", "share of a label given to all classes", low=0, high=0.9),
+    _param("mixup", float, "mixup", "alpha: pairs are mixed, shares drawn from Beta(alpha, alpha)", low=0, high=10),
+    _param("freeze", str, "frozen", "body: train only the last layer of a transferred network", choices=("body",)),
+    _param("unfreeze_epoch", int, "unfrozen", "the first epoch that trains all layers", unit="epochs", low=2),
+    _param("class_weights", str, "class weights", "balanced: rare classes count more", choices=("balanced",)),
+)
+
 # What this project adds.
 SETTINGS: tuple[Name, ...] = (
     _param("dataset", str, "data", "a name (see --list) or a path"),
@@ -254,12 +257,11 @@ SETTINGS: tuple[Name, ...] = (
         "fold", str, "fold", "2/5: hold the second of five parts of the training pictures out, score them at the end"
     ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
+    *RECIPE,
 )
 
 # What is also known of a training that is not this project's; no settings of its own trainer.
-NETWORK = "network"
 LOSS = "loss"
-LR_SCHEDULER = "lr_scheduler"
 BATCHES = "batches"
 
 TRAIN_ACCURACY = "train_accuracy"
@@ -283,6 +285,7 @@ SPOT_SAVING = "spot_saving"
 NUM_PARAMETERS = "num_parameters"
 MODEL_SIZE_BYTES = "model_size_bytes"
 ONNX_MAX_DIFFERENCE = "onnx_max_difference"
+ONNX_SIZE_BYTES, INT8_SIZE_BYTES, INT8 = "onnx_size_bytes", "int8_size_bytes", "int8"
 
 
 # Scores on other data than a run's own splits have the same names, begun with the data's: ``new-photos_accuracy``.
@@ -383,7 +386,7 @@ METRICS: tuple[Name, ...] = (
     _metric(loss(FOLD), "held-out loss", "mean cross-entropy on them", unit="nats", low=0, better="lower"),
     _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: that of the kept checkpoint"),
     _metric(BEST_EPOCH, "best epoch", "the epoch of the kept checkpoint, from 1", low=1),
-    _metric(EPOCH_LEARNING_RATE, "learning rate", "in force during the epoch", low=0, high=1),
+    _metric(EPOCH_LEARNING_RATE, "learning rate", "in force at the end of the epoch", low=0, high=1),
     _metric(IMAGES_PER_S, "images/s", "training pictures a second, evaluation excluded", low=0, better="higher"),
     _metric(EPOCH_TIME_S, "epoch time", "wall time of the epoch, evaluation included", unit="s", low=0),
     _metric(EPOCH_TRAINING_TIME_S, "epoch training time", "of the epoch, without the evaluation", unit="s", low=0),
@@ -413,6 +416,8 @@ METRICS: tuple[Name, ...] = (
     _metric(SPOT_SAVING, "spot saving", "share of the on-demand cost that spot capacity saved", low=0, high=1),
     _metric(NUM_PARAMETERS, "parameters", "trainable weights", low=1),
     _metric(MODEL_SIZE_BYTES, "model size", "of the saved weights", unit="bytes", low=1, better="lower"),
+    _metric(ONNX_SIZE_BYTES, "ONNX size", "of the ONNX copy", unit="bytes", low=1, better="lower"),
+    _metric(INT8_SIZE_BYTES, "int8 size", "of its copy in 8-bit integers", unit="bytes", low=1, better="lower"),
     _metric(
         ONNX_MAX_DIFFERENCE,
         "ONNX difference",

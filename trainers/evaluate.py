@@ -81,10 +81,11 @@ def evaluate(
     """Score one tracked run and write the scores to it.
 
     ``dataset`` (default: the run's own) says where the pictures come from, ``split`` and ``name`` as
-    ``given.choose``; ``runtime`` what computes: mxnet, onnx, or auto for the faster of those that can be had. A job of
-    the built-in algorithm is scored from its archive (``model``: where it is, if the run does not say). ``fit`` is how
-    pictures come to size; another one than the run was validated with makes another score. Raises BadInput when there
-    is no such run, no model or no such split, and BadData when the classes are not those that the network knows.
+    ``given.choose``; ``runtime`` what computes: mxnet, onnx, onnx-int8 (another network, whose score has another name),
+    or auto for the faster of the first two that can be had. A job of the built-in algorithm is scored from its archive
+    (``model``: where it is, if the run does not say). ``fit`` is how pictures come to size; another one than the run
+    was validated with makes another score. Raises BadInput when there is no such run, no model or no such split,
+    and BadData when the classes are not those that the network knows.
     """
     from trainers.data import Batches
     from trainers.networks import backend, saved
@@ -113,6 +114,8 @@ def evaluate(
         fit = "squash"  # bundled pictures are never cropped alone
     if fit is not None and fit != as_validated:
         chosen = chosen.sized(fit)
+    if runtime == "onnx-int8":  # another network, another score
+        chosen = chosen.sized("int8")
     given.demand_free_name(run, chosen)
     batches = Batches(
         chosen.split,
@@ -309,9 +312,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="what to call the score of other pictures (default: the name of the data)")
     parser.add_argument(
         "--runtime",
-        choices=("auto", "mxnet", "onnx"),
+        choices=("auto", "mxnet", "onnx", "onnx-int8"),
         default="auto",
-        help="what computes the answers (default auto: the ONNX copy where there is one, it is faster; else MXNet)",
+        help="what computes the answers (default auto: the ONNX copy where there is one, it is faster; else MXNet);"
+        " onnx-int8: the copy that --int8 made, whose score has a name of its own (test-int8)",
     )
     parser.add_argument("--image-root", metavar="DIR", help="folder that the paths of a list or manifest start from")
     parser.add_argument(

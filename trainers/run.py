@@ -74,6 +74,8 @@ def _main(argv: list[str]) -> int:
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
         faults.append("--resume uses the run's own settings; give it alone.")
     _limits(arguments, faults)
+    if arguments.find_lr and (arguments.study or arguments.resume or arguments.folds or arguments.on != "local"):
+        faults.append("--find-lr tries one run's settings on this machine; give it without --study, --folds and --on.")
     if arguments.on == "local":
         faults += launch.foreign(arguments)
     elif arguments.resume:
@@ -133,6 +135,12 @@ def _one(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str
         return 0
     if faults:
         raise BadConfig(faults)
+    if arguments.find_lr:
+        from tracking import store
+        from trainers.training import find_lr
+
+        find_lr.suggest(config, store.resolve())
+        return 0
     from trainers.training import experiment
 
     return experiment.run(config, quiet=arguments.quiet).exit_code
@@ -252,10 +260,11 @@ def _listing() -> str:
         + [("PATH", catalog.FORMS)],
     )
     lines += block(
-        "networks (--num-layers)",
+        "networks (--num-layers, --network)",
         [
             ("small pictures, 8 to 64 px", depths(names.SMALL_IMAGE_DEPTHS)),
             ("large pictures, from 32 px", depths(names.LARGE_IMAGE_DEPTHS)),
+            ("--network, from 32 px", ", ".join(names.ZOO)),
         ],
     )
     lines += block(
@@ -310,6 +319,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--folds", metavar="K", type=int, help="K runs; each holds a part of the training pictures out")
     what.add_argument("--resume", metavar="RUN", help="resume an interrupted run (its id or name), to the same weights")
     what.add_argument("--list", action="store_true", help="data sets, networks, presets and studies")
+    what.add_argument(
+        "--find-lr", action="store_true", help="suggest a learning rate in under a minute; record nothing"
+    )
     what.add_argument("--dry-run", action="store_true", help="check everything and print what would run")
     what.add_argument("--plan", action="store_true", help="a study: what would run, how long, what it costs")
     how = parser.add_argument_group("how to run it")

@@ -52,7 +52,7 @@ def gaps(page: Page) -> Gaps:
     marks = [f"tags.{t}" for t in (names.FINGERPRINT, names.LAUNCHER, names.MODEL_URI)]
     trained = pd.concat([column(lacking, mark).notna() for mark in marks], axis=1).any(axis=1)
     # A network from other code may have a model like ours, but has no settings to score it by.
-    own = column(lacking, f"params.{names.NETWORK}").notna()
+    own = column(lacking, f"params.{names.NETWORK}").notna() & column(lacking, f"tags.{names.FINGERPRINT}").isna()
     own |= column(lacking, f"tags.{names.JOURNAL_ID}").notna() & ~trained
     ours = (trained | column(lacking, f"metrics.{names.MODEL_SIZE_BYTES}").notna()) & ~own
     num_own, num_foreign = int(own.sum()), int((~ours & ~own).sum())

@@ -65,7 +65,7 @@ class Run:
     def is_own_code(self) -> bool:
         """Whether training code of the user's logged it with this package: no command here knows its settings."""
         journal = names.JOURNAL_ID in self.tags and not any(tag in self.tags for tag in _TRAINED)
-        return journal or names.NETWORK in self.params
+        return journal or (names.NETWORK in self.params and names.FINGERPRINT not in self.tags)
 
     def metric(self, key: str) -> float | None:
         """A metric's value; None where it is missing or impossible."""

@@ -98,7 +98,7 @@ def main() -> None:
 def bare_step(config: object, images: object, labels: object) -> Callable[[int], float]:
     """A function that takes so many steps and answers with their seconds."""
     from trainers.networks import backend, resnet, weights
-    from trainers.training import optimizers
+    from trainers.training.steps import optimizers
 
     mx = resnet.mx
     net = resnet.build(config.num_layers, 10, config.shape)

@@ -199,3 +199,18 @@ def test_a_repr_is_the_first_sentence(filler: Filler) -> None:
     first, second = (ids[0] for ids in board["run_ids"][:2])
     assert "test accuracy" in repr(reports.compare([first, second], filler.uri))
     assert repr(reports.run_card(first, filler.uri)).startswith("44 layers, scratch, 30 epochs on digits: 94.4 %")
+
+
+def test_a_network_of_the_zoo_is_named_where_others_have_their_depth() -> None:
+    from reports.settings import name_rows
+
+    rows = pd.DataFrame(
+        {
+            "params.num_layers": [44.0, 20.0, None, None],
+            "params.network": [None, None, "resnest14", "mobilenet1.0"],
+            "params.learning_rate": [0.1] * 4,
+        }
+    )
+    named = name_rows(rows, [0.9, 0.8, 0.7, 0.6])
+    assert named.names == ["44 layers", "20 layers", "resnest14", "mobilenet1.0"]
+    assert set(named.used) == {"params.num_layers"}

@@ -4,6 +4,7 @@ model.json                 what goes in, what comes out, how a picture is brough
 model-symbol.json          MXNet's graph: raw pixels (N, C, H, W) 0..255 to logits (N, K)
 model-0000.params          MXNet's weights
 model.onnx                 the same network for any ONNX runtime; absent where it could not be verified
+model-int8.onnx            that in 8-bit integers; only where it was asked for
 MLmodel, requirements.txt, python_env.yaml, conda.yaml, input_example.json, serving_input_example.json
                            what MLflow reads
 code/                      loads and serves all this where this package is not installed
@@ -21,6 +22,7 @@ from tracking.models.serving.files import FORMAT
 from tracking.models.serving.files import META as META
 
 SYMBOL, WEIGHTS, ONNX, MLMODEL = "model-symbol.json", "model-0000.params", "model.onnx", "MLmodel"
+INT8 = "model-int8.onnx"
 FITS = ("crop", "squash")
 INTERPOLATIONS = ("linear", "area")
 

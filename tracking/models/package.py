@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from tracking.errors import ModelError
 from tracking.models import facts as model_format
 from tracking.models import serving
-from tracking.models.facts import MLMODEL, ONNX, SYMBOL, WEIGHTS
-from tracking.models.formats import onnx_export, symbol
+from tracking.models.facts import INT8, MLMODEL, ONNX, SYMBOL, WEIGHTS
+from tracking.models.formats import onnx_export, onnx_int8, symbol
 from tracking.models.formats import params as params_file
 from tracking.models.serving import files
 
@@ -84,12 +84,14 @@ def package(
     ask: Ask | None = None,
     pip_requirements: Sequence[str] | None = None,
     onnx: bool = True,
+    calibration: Pictures | None = None,
 ) -> dict[str, Any]:
     """Add to a folder of ``model-symbol.json``, ``model-0000.params`` and ``model.json`` what MLflow reads.
 
     pictures: (N, C, H, W) uint8 of the network's input size, real ones; the first is the input example, all are shown
-    to both runtimes. ask: the network in MXNet, pixels to logits; without it nothing is compared. Returns the contents
-    of MLmodel. An ONNX copy that cannot be made or proved is left out and ``model.json`` says why; raises ModelError
+    to both runtimes. ask: the network in MXNet, pixels to logits; without it nothing is compared. calibration: pictures
+    to measure ranges on, for a copy in 8-bit integers. Returns the contents of MLmodel. An ONNX copy that cannot be
+    made or proved is left out, like an int8 copy, and ``model.json`` says why; raises ModelError
     only where the folder holds no model.
     """
     directory = Path(directory)
@@ -103,7 +105,10 @@ def package(
             facts["onnx"] = {"problem": str(error)}
     else:
         facts["onnx"] = {"problem": "not asked for"}
-    there = [name for name in (SYMBOL, WEIGHTS, ONNX) if (directory / name).is_file()]
+    (directory / INT8).unlink(missing_ok=True)
+    if calibration is not None:
+        facts["int8"] = _to_integers(directory, calibration)
+    there = [name for name in (SYMBOL, WEIGHTS, ONNX, INT8) if (directory / name).is_file()]
     facts[files.DIGESTS] = {name: files.digest(directory / name) for name in there}
     model_format.write_facts(directory, facts)
     needed = requirements(onnx=(directory / ONNX).is_file()) if pip_requirements is None else list(pip_requirements)
@@ -183,6 +188,17 @@ def _export(directory: Path, facts: dict[str, Any], pictures: Pictures | None, a
             "max_logit_difference": agreement.max_logit_difference,
         }
     return known
+
+
+def _to_integers(directory: Path, pictures: Pictures) -> dict[str, Any]:
+    """Write the copy in integers; what is known of it."""
+    if not (directory / ONNX).is_file():
+        return {"problem": "it is made from the ONNX copy, and there is none."}
+    try:
+        onnx_int8.quantize(directory / ONNX, directory / INT8, pictures)
+    except ModelError as error:
+        return {"problem": str(error)}
+    return {"num_images": len(pictures), "format": "QDQ, per channel"}
 
 
 def _write_loader(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,11 @@ def local_faults(values: Mapping[str, Any]) -> list[str]:
     faults = []
     if values["multi_label"]:
         faults.append("--multi-label 1: the local trainer gives each picture one label; take --on sagemaker-builtin.")
+    if values["int8"] and values["keep_model"] == "none":
+        faults.append("--int8 copies the model, and --keep-model none keeps none. Leave one of them out.")
+    missing = [name for name in ("onnxruntime", "onnx", "ml_dtypes") if importlib.util.find_spec(name) is None]
+    if values["int8"] and missing:
+        faults.append(f"--int8 needs {', '.join(missing)}: pip install {' '.join(missing)}.")
     if values["precision_dtype"] == "float16":
         faults.append("--precision-dtype float16 needs a GPU; on a CPU take bfloat16 or float32.")
     return faults
@@ -90,6 +96,11 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
             )
         else:
             height, width = int(parts[1]), int(parts[2])
+            if config.network is not None and (int(parts[0]) != 3 or min(height, width) < LARGE_LEAST_PX):
+                faults.append(
+                    f"--network {config.network} takes 3 channels and sides of at least {LARGE_LEAST_PX} px, not"
+                    f" --image-shape {config.image_shape}."
+                )
             if config.num_layers in names.DEPTHS:
                 faults += depth_faults(config.num_layers, height, width)
             if isinstance(config.resize, int) and config.resize < max(height, width):
@@ -100,6 +111,7 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
     if config.fold is not None and config.pretext is not None:
         faults.append("--fold holds labelled pictures out; --pretext learns without labels. Give one of them.")
     faults += _init_faults(config)
+    faults += _recipe_faults(config)
     if config.resnet_version == "v1b" and config.num_layers in names.SMALL_IMAGE_DEPTHS:
         faults.append(f"--resnet-version v1b has no {config.num_layers}-layer network; take v1 or v2.")
     shares = (config.validation_fraction, config.test_fraction)
@@ -128,6 +140,26 @@ def _schedule_faults(steps: str | None) -> list[str]:
     if epochs != sorted(set(epochs)):
         return [f"--lr-scheduler-step {steps} must rise from one epoch to the next, such as 10,20."]
     return []
+
+
+def _recipe_faults(config: SimpleNamespace) -> list[str]:
+    faults = []
+    if config.network is not None:
+        for key in ("num_layers", "resnet_version"):
+            if getattr(config, key) != names.PARAMS[key].default:
+                faults.append(f"{flag(key)} is of the ResNets; leave it out, or --network {config.network}.")
+    if config.lr_scheduler == "cosine" and config.lr_scheduler_step is not None:
+        faults.append("--lr-scheduler-step is for --lr-scheduler step; cosine has no steps. Give one of them.")
+    if config.freeze is not None and config.init in (None, "scratch") and not config.use_pretrained_model:
+        faults.append(
+            f"--freeze {config.freeze} would leave random weights as they are; it needs --init imagenet,"
+            " run:<id> or a file."
+        )
+    if config.unfreeze_epoch is not None and config.freeze is None:
+        faults.append("--unfreeze-epoch needs --freeze body.")
+    if config.class_weights is not None and config.pretext is not None:
+        faults.append("--class-weights: the classes of --pretext are equally common; leave it out.")
+    return faults
 
 
 def _init_faults(config: SimpleNamespace) -> list[str]:

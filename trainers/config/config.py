@@ -17,7 +17,17 @@ from trainers.config.checks import LARGE_LEAST_PX, SMALL_SIDES_PX, faults, flag,
 from trainers.errors import BadConfig
 
 # Settings that say where and under which name a run is kept; they decide nothing about its result.
-BOOKKEEPING = ("experiment", "run_name", "tags", "image_root", "allow_overlap", "strict", "no_test", "keep_model")
+BOOKKEEPING = (
+    "experiment",
+    "run_name",
+    "tags",
+    "image_root",
+    "allow_overlap",
+    "strict",
+    "no_test",
+    "keep_model",
+    "int8",
+)
 _NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads")
 
 
@@ -74,6 +84,15 @@ class Config:
     group: str | None = None
     fold: str | None = None
     num_threads: int | None = None
+    # recipes; unset ones are no part of the settings that older runs are compared by
+    network: str | None = None
+    lr_scheduler: str | None = None
+    warmup_epochs: int | None = None
+    label_smoothing: float | None = None
+    mixup: float | None = None
+    freeze: str | None = None
+    unfreeze_epoch: int | None = None
+    class_weights: str | None = None
     # bookkeeping
     experiment: str | None = None
     run_name: str | None = None
@@ -83,11 +102,15 @@ class Config:
     strict: bool = False
     no_test: bool = False
     keep_model: str | None = None
+    int8: bool | None = None
 
     def __post_init__(self) -> None:
         found = faults(vars(self))
         if found:
             raise BadConfig(found)
+        for key in ("lr_scheduler", "warmup_epochs", "label_smoothing", "mixup"):
+            if getattr(self, key) in (0, "step"):  # the same as unset
+                object.__setattr__(self, key, None)
         if self.image_shape is not None:  # one spelling, so that equal settings have equal fingerprints
             object.__setattr__(self, "image_shape", ",".join(str(int(part)) for part in self.image_shape.split(",")))
         init = self.init
@@ -102,6 +125,11 @@ class Config:
         assert self.image_shape is not None, "resolve the config first"
         channels, height, width = (int(part) for part in self.image_shape.split(","))
         return channels, height, width
+
+    @property
+    def network_name(self) -> str:
+        """``44 layers (v1)``, or the zoo's name."""
+        return self.network or f"{self.num_layers} layers ({self.resnet_version})"
 
     @property
     def lr_steps(self) -> tuple[int, ...]:
@@ -150,6 +178,12 @@ class Config:
         late = [step for step in self.lr_steps if step >= self.epochs]
         if late:
             notes.append(f"--lr-scheduler-step {late[0]} is never reached: training ends after epoch {self.epochs}.")
+        if (self.warmup_epochs or 0) >= self.epochs:
+            notes.append(
+                f"--warmup-epochs {self.warmup_epochs} is all of the training: the full rate is never reached."
+            )
+        if self.freeze and (self.unfreeze_epoch or self.epochs + 1) > self.epochs:
+            notes.append(f"--freeze {self.freeze} lasts all of the training: only the last layer learns.")
         if self.kv_store:
             notes.append("--kv-store has no effect on one machine.")
         return notes
@@ -183,7 +217,8 @@ class Config:
         """Choose depth, input shape and resizing where they are open, from the pictures' native shape (px)."""
         small = height is not None and width is not None and max(height, width) <= SMALL_SIDES_PX[1]
         shape = self.image_shape
-        if self.num_layers is not None:
+        depth: int | None
+        if self.network is not None or self.num_layers is not None:
             depth = self.num_layers
         elif shape is not None:
             depth = 44 if max(self.shape[1:]) <= SMALL_SIDES_PX[1] else 34
@@ -191,7 +226,9 @@ class Config:
             depth = 44 if small and self.initial != "imagenet" else 34
         if shape is None:
             side_px = _side(depth, height if small else None, width if small else None)
-            if not small and height is not None and width is not None and depth in names.LARGE_IMAGE_DEPTHS:
+            if self.network is not None:
+                channels = 3
+            if not small and height is not None and width is not None and depth not in names.SMALL_IMAGE_DEPTHS:
                 side_px = min(224, min(height, width))
             shape = f"{3 if self.initial == 'imagenet' else channels},{side_px},{side_px}"
         resize = self.resize
@@ -201,7 +238,7 @@ class Config:
         return replace(self, num_layers=depth, image_shape=shape, resize=resize)
 
 
-def _side(depth: int, height: int | None, width: int | None) -> int:
+def _side(depth: int | None, height: int | None, width: int | None) -> int:
     """Side (px) of the network's square input when the pictures are small or of many sizes."""
     if depth in names.SMALL_IMAGE_DEPTHS:
         return 28 if height is None or width is None else max(28, min(height, width))

@@ -38,14 +38,15 @@ _BOOKKEEPING_HELP = {
         "best: the network of the best epoch (default); all: also those of all epochs, or of every N-th with"
         " --checkpoint-frequency N; none: scores alone",
     ),
+    "int8": ("true|false", "also make, score and keep a copy of the network in 8-bit integers (ONNX)"),
 }
-_BOOLEANS = ("early_stopping", "allow_overlap", "strict", "no_test")
 MAX_TOML_BYTES, MAX_DEPTH = 256 * 2**10, 64
 # The reader takes a minute for a key of 100,000 parts.
 _TEXTS = re.compile(r'"{3}.*?"{3}|' + r"'{3}.*?'{3}|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'", re.DOTALL)
 _CHAIN = re.compile(r"(?<![\w-])(?:(?:[\w-]+|'')[ \t]*\.[ \t]*){" + f"{MAX_DEPTH}}}")
 _MOST_GUESSES = 20
 _LONG_WORD = re.compile(r"(?<!\w)\w{3000}")
+_BOOLEANS = ("early_stopping", "allow_overlap", "strict", "no_test", "int8")
 FIELDS = tuple(f.name for f in fields(Config))
 
 

@@ -35,8 +35,8 @@ _CLASSES = 12
 _NOT_HERE = ("not-for-the-job", "unknown-form", "class-names-missing", "channel-neighbour", "channel-missing")
 # Settings on which the speed depends, and the room, beside those that decide the pictures.
 _SPEED = (
-    "num_layers resnet_version image_shape resize augmentation_type mini_batch_size optimizer precision_dtype"
-    " num_classes init"
+    "num_layers resnet_version network freeze image_shape resize augmentation_type mini_batch_size optimizer"
+    " precision_dtype num_classes init"
 ).split()
 
 
@@ -225,7 +225,6 @@ def _measure(prepared: Prepared) -> Measured:
     from trainers.training import fit
 
     config, dataset = prepared.config, prepared.dataset
-    assert config.num_layers is not None and config.num_classes is not None
     train = Batches(
         dataset.train,
         image_shape=config.shape,
@@ -237,7 +236,7 @@ def _measure(prepared: Prepared) -> Measured:
         last="discard",
     )
     some = Batches(dataset.validation.take(np.arange(1)), image_shape=config.shape, resize=config.resize, batch_size=1)
-    net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+    net = resnet.build_for(config)
     model_dir = None if prepared.source is None else prepared.source.model_dir
     is_here = config.initial != "imagenet" and (model_dir is not None or not config.initial.startswith("run:"))
     weights.initialise(net, config.initial if is_here else "scratch", seed=config.seed, model_dir=model_dir)

@@ -1,4 +1,4 @@
-"""The networks: residual nets of 20 to 110 layers for small pictures and of 18 to 200 for large ones.
+"""The networks: residual nets of 20 to 110 layers for small pictures and of 18 to 200 for large ones, and the zoo's.
 
 GluonCV's own classes, so that the zoo's weights fit, inside a ``Classifier`` that takes raw pixels: pictures
 ``(N, C, H, W)`` float32 0..255, RGB or grey, go in; logits ``(N, num_classes)`` come out. Nothing but the size of a
@@ -7,13 +7,16 @@ picture is left to the user of an exported model.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracking import names
 from trainers.errors import BadInput
 from trainers.networks import backend
+
+if TYPE_CHECKING:
+    from trainers.config import Config
 
 mx = backend.load()
 _small_zoo, _large_zoo, _v1b_zoo = backend.zoo("cifarresnet"), backend.zoo("resnet"), backend.zoo("resnetv1b")
@@ -40,20 +43,27 @@ class Classifier(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     ``body`` is the zoo's block with its own parameter names, so ``body.load_parameters`` reads the zoo's files.
     """
 
-    def __init__(self, num_layers: int, num_classes: int, shape: tuple[int, int, int], resnet_version: str) -> None:
+    def __init__(
+        self,
+        num_layers: int | None,
+        num_classes: int,
+        shape: tuple[int, int, int],
+        resnet_version: str,
+        network: str | None = None,
+    ) -> None:
         # A fixed prefix: parameters have the same names however many networks a process has made.
         super().__init__(prefix="classifier_")
-        self.num_layers, self.num_classes, self.shape, self.resnet_version = (
-            num_layers,
-            num_classes,
-            shape,
-            resnet_version,
-        )
+        self.num_layers, self.resnet_version, self.network = num_layers, resnet_version, network
+        self.num_classes, self.shape = num_classes, shape
         mean, std = normalisation(shape[0])
         with self.name_scope():
             self.mean = self._fixed("mean", mean)
             self.scale = self._fixed("scale", 1 / std)
-            self.body = _body(num_layers, num_classes, resnet_version)
+            if network is not None:
+                self.body = backend.zoo("model_zoo").get_model(network, classes=num_classes)
+            else:
+                assert num_layers is not None
+                self.body = _body(num_layers, num_classes, resnet_version)
 
     def _fixed(self, name: str, values: np.ndarray[Any, Any]) -> Any:
         """A parameter that training leaves alone. (Gluon's own Constant writes an address into the saved graph.)"""
@@ -63,10 +73,23 @@ class Classifier(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     @property
     def head(self) -> Any:
         """The last, linear layer: the one that transfer makes afresh."""
-        return self.body.fc if self.resnet_version == "v1b" else self.body.output
+        return self.body.fc if hasattr(self.body, "fc") else self.body.output
+
+    def without_head(self) -> Any:
+        """A block of what comes before the head, with the same parameters; as inference computes it."""
+        last = self(mx.sym.var("data"))
+        head = set(self.head.collect_params())
+        while head & set(last.list_arguments()):
+            last = last.get_children()[0]
+        with backend.quiet():
+            block = mx.gluon.SymbolBlock(last, [mx.sym.var("data")], params=self.collect_params())
+        block.hybridize(static_alloc=True, static_shape=True)
+        return block
 
     def hybrid_forward(self, F: Any, x: Any, mean: Any, scale: Any) -> Any:
         x = F.broadcast_mul(F.broadcast_sub(x, mean, name="centred"), scale, name="normalised")
+        if self.network is not None:
+            return self.body(x)
         for layer in self._trunk():
             x = layer(x)
         # The zoo's global pooling layer answers with gradients in a layout for which oneDNN has slow reference kernels
@@ -101,6 +124,17 @@ def build(num_layers: int, num_classes: int, shape: tuple[int, int, int], resnet
     if faults:
         raise BadInput(" ".join(faults))
     net = Classifier(num_layers, num_classes, shape, resnet_version)
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def build_for(config: Config) -> Classifier:
+    """The network of a resolved config, without weights. Raises BadInput."""
+    assert config.num_classes is not None
+    if config.network is None:
+        assert config.num_layers is not None
+        return build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+    net = Classifier(None, config.num_classes, config.shape, config.resnet_version, config.network)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 

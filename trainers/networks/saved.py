@@ -32,8 +32,11 @@ def save_model(net: Any, directory: str | Path, meta: Mapping[str, Any]) -> None
     directory.mkdir(parents=True, exist_ok=True)
     facts = {
         "format": _FORMAT,
-        "num_layers": net.num_layers,
-        "resnet_version": net.resnet_version,
+        **(
+            {"network": net.network}
+            if net.network
+            else {"num_layers": net.num_layers, "resnet_version": net.resnet_version}
+        ),
         "num_classes": net.num_classes,
         "image_shape": list(net.shape),
         "input": "raw RGB 0..255 NCHW" if net.shape[0] == 3 else "raw grey 0..255 NCHW",

@@ -83,7 +83,7 @@ def _load(net: Classifier, arrays: dict[str, Any], path: Path, init: str) -> int
         example = (unlike or missing or strange)[0]
         detail = f"{example} is {arrays[example].shape}, not {body[example].shape}" if unlike else example
         raise BadInput(
-            f"--init {init}: {path.name} is not a ResNet-{net.num_layers} {net.resnet_version} for {net.shape[0]}"
+            f"--init {init}: {path.name} is not a {_kind(net)} for {net.shape[0]}"
             f" channel(s): {len(missing)} arrays are missing, {len(strange)} unknown, {len(unlike)} of another shape"
             f" (such as {detail}). Choose --num-layers, --resnet-version and --image-shape to fit the file."
         )
@@ -106,7 +106,8 @@ def _read_params(net: Classifier, path: Path, init: str) -> dict[str, Any]:
     for name, array in loaded.items():
         own = name.split(":", 1)[-1]
         if own not in ("classifier_mean", "classifier_scale"):  # every network brings its own
-            arrays[net.body.prefix + _PREFIX.sub("", own)] = array
+            known = own if net.network else net.body.prefix + _PREFIX.sub("", own)
+            arrays[known] = array
     return arrays
 
 
@@ -147,20 +148,27 @@ def _read_torch(net: Classifier, path: Path, init: str) -> dict[str, Any]:
 def _saved(net: Classifier, directory: Path, init: str) -> Path:
     """The weights' file of a saved model. Raises BadInput when it is another kind of network than ``net``."""
     meta = read_meta(directory)
-    there = (meta["num_layers"], meta["resnet_version"], meta["image_shape"][0])
-    here = (net.num_layers, net.resnet_version, net.shape[0])
+    kind = meta.get("network") or f"ResNet-{meta['num_layers']} {meta['resnet_version']}"
+    there, here = (kind, meta["image_shape"][0]), (_kind(net), net.shape[0])
     if there != here:
         raise BadInput(
-            f"--init {init}: that model has {there[0]} layers ({there[1]}) and {there[2]} channel(s), this run asks for"
-            f" {here[0]} ({here[1]}) and {here[2]}. Choose --num-layers, --resnet-version and --image-shape to match."
+            f"--init {init}: that model is a {there[0]} for {there[1]} channel(s), this run asks for a {here[0]} for"
+            f" {here[1]}. Choose --num-layers, --resnet-version or --network, and --image-shape, to match."
         )
     if not (directory / WEIGHTS).is_file():
         raise BadInput(f"--init {init}: {directory} has a {META} but no {WEIGHTS}.")
     return directory / WEIGHTS
 
 
+def _kind(net: Classifier) -> str:
+    return net.network or f"ResNet-{net.num_layers} {net.resnet_version}"
+
+
 def _zoo_name(net: Classifier) -> str:
     """The zoo's name of the ImageNet network of this kind. Raises BadInput where there is none."""
+    if net.network is not None:
+        zoo.sha1_of(net.network)
+        return str(net.network)
     if net.num_layers not in names.LARGE_IMAGE_DEPTHS or net.shape[0] != 3:
         raise BadInput(
             f"--init imagenet: there are ImageNet weights for 18 to 152 layers and 3 channels, not for"

@@ -218,7 +218,8 @@ def run_name(config: Config) -> str:
         init = "transfer"
     task = f"-{config.pretext}" if config.pretext else ""
     task += f"-fold{config.fold.replace('/', 'of')}" if config.fold else ""
-    return f"{Path(config.dataset).name}{task}-{config.num_layers}-{init}-{config.epochs}ep-s{config.seed}"
+    kind = config.network or config.num_layers
+    return f"{Path(config.dataset).name}{task}-{kind}-{init}-{config.epochs}ep-s{config.seed}"
 
 
 def _default_store() -> Store:
@@ -278,9 +279,10 @@ def _like_source(resolved: Config, asked: Config, theirs: Config | None) -> Conf
     """Depth, version and shape of the network the weights come from, unless the user asked for another."""
     assert theirs is not None
     values: dict[str, Any] = {}
-    for key in ("num_layers", "image_shape"):
-        if getattr(asked, key) is None:
-            values[key] = getattr(theirs, key)
+    if asked.num_layers is None and asked.network is None:
+        values = {"num_layers": theirs.num_layers, "network": theirs.network}
+    if asked.image_shape is None:
+        values["image_shape"] = theirs.image_shape
     if asked.resnet_version == Config.resnet_version:
         values["resnet_version"] = theirs.resnet_version
     like = replace(resolved, **values)
@@ -289,6 +291,10 @@ def _like_source(resolved: Config, asked: Config, theirs: Config | None) -> Conf
         for key in ("num_layers", "resnet_version")
         if getattr(like, key) != getattr(theirs, key)
     ]
+    if like.network != theirs.network:
+        wrong = [
+            f"--init {like.init} is {theirs.network_name}, this run asks for {like.network_name}; they must match."
+        ]
     if like.shape[0] != theirs.shape[0]:
         wrong.append(f"--image-shape {like.image_shape}: the network of --init {like.init} takes {theirs.image_shape}.")
     if wrong:

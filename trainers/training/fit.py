@@ -6,6 +6,7 @@ the checkpoint of the best validation accuracy; early stopping; resumption to th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,10 +19,11 @@ from tracking import names
 from tracking.errors.words import plural
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.networks import backend
-from trainers.networks.resnet import to_array
 from trainers.networks.saved import save_arrays
-from trainers.training import checkpoints, scores
-from trainers.training.optimizers import learning_rate, trainer_for
+from trainers.training import scores
+from trainers.training.steps import checkpoints
+from trainers.training.steps.optimizers import learning_rate
+from trainers.training.steps.recipe import Learner
 
 if TYPE_CHECKING:
     from trainers.config import Config
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
 mx = backend.load()
 
 _PROGRESS_EVERY_S = 0.1
+_EXPLODED = 10  # times the first loss
 # Settings that must not change between a run and its continuation; more epochs are welcome.
 _FACTS = (
     "num_layers resnet_version num_classes image_shape mini_batch_size optimizer learning_rate lr_scheduler_step"
     " lr_scheduler_factor momentum weight_decay beta_1 beta_2 eps gamma precision_dtype seed augmentation_type"
-).split()
+).split() + [name.key for name in names.RECIPE]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +57,13 @@ class EpochRecord:
     top_k: int | None = None
     train_top_k_accuracy: float | None = None
     validation_top_k_accuracy: float | None = None
+    exploded: str = ""  # what to say of a loss that grew instead of falling
 
     def values(self) -> dict[str, Any]:
         """The record under the vocabulary's names, with ``epoch`` and ``is_best``."""
         values = asdict(self)
         k = values.pop("top_k")
+        del values["exploded"]
         for split in ("train", "validation"):
             share = values.pop(f"{split}_top_k_accuracy")
             if k is not None:
@@ -98,43 +103,40 @@ def fit(
     Raises TrainingDiverged, DiskFull, and BadInput when the state belongs to other settings.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_for(net, config)
-    graph = backend.computing_in(net, config.precision_dtype)
-    cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    cross_entropy.hybridize()
+    learner = Learner(net, config, train.labels)
     facts = {name: getattr(config, name) for name in _FACTS}
+    if config.lr_scheduler == "cosine":
+        facts["epochs"] = config.epochs
     rows: list[dict[str, Any]] = []
 
     state = checkpoints.load(state_dir)
     if state is not None:
         _check_same(state.facts, facts, state_dir)
-        checkpoints.restore(state, state_dir, net, trainer)
+        checkpoints.restore(state, state_dir, net, learner.trainer)
         rows = list(state.history)
 
     for epoch in range(len(rows) + 1, config.epochs + 1):
         if stop() or early_stop([row[names.VALIDATION_ACCURACY] for row in rows], config):
             return
         started = time.perf_counter()
-        rate = learning_rate(config, epoch)
-        trainer.set_learning_rate(rate)
-        tally = _Tally(epoch, len(train), config.top_k, on_batch)
+        learner.begin(epoch)
+        rate, num_batches = 0.0, len(train)
+        tally = _Tally(epoch, config, num_batches, on_batch)
 
-        for images, labels in train.epoch(epoch):
+        for number, (images, labels) in enumerate(train.epoch(epoch)):
             if stop():
                 backend.wait_for_all()
                 return
-            with mx.autograd.record():
-                logits = graph(to_array(images))
-                loss = cross_entropy(logits, to_array(labels))
-            loss.backward()
-            trainer.step(len(labels))
+            rate = learning_rate(config, epoch, (number + 0.5) / num_batches)
+            learner.trainer.set_learning_rate(rate)
+            logits = learner.step(images, labels, epoch, number)
             # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
             tally.add(logits, labels)
         tally.finish()
         backend.wait_for_all()
         trained_s = time.perf_counter() - started
 
-        seen = scores.score(graph, validation, config.top_k)
+        seen = scores.score(learner.graph, validation, config.top_k)
         best = all(seen.accuracy > row[names.VALIDATION_ACCURACY] for row in rows)
         if best:
             checkpoints.save_best(state_dir, epoch, net)
@@ -153,9 +155,10 @@ def fit(
             top_k=seen.top_k,
             train_top_k_accuracy=tally.top_k_accuracy,
             validation_top_k_accuracy=seen.top_k_accuracy,
+            exploded=tally.exploded,
         )
         rows.append(record.values())
-        checkpoints.save(state_dir, net, trainer, rows, facts)
+        checkpoints.save(state_dir, net, learner.trainer, rows, facts)
         yield record
 
 
@@ -200,14 +203,16 @@ class _Tally:
     """An epoch's running loss and accuracy from logits that are still being computed."""
 
     def __init__(
-        self, epoch: int, num_batches: int, top_k: int | None, on_batch: Callable[[BatchProgress], None] | None
+        self, epoch: int, config: Config, num_batches: int, on_batch: Callable[[BatchProgress], None] | None
     ) -> None:
-        self.epoch, self.num_batches, self.top_k, self.on_batch = epoch, num_batches, top_k, on_batch
+        self.epoch, self.config, self.num_batches, self.on_batch = epoch, config, num_batches, on_batch
+        self.top_k, self._first = config.top_k, 0.0
         self.batch = self.images = self._right = self._right_in_k = 0
         self._loss = 0.0
         self._waiting: tuple[Any, Any] | None = None
         self._started = time.perf_counter()
         self._told = 0.0
+        self.exploded = ""
 
     def add(self, logits: Any, labels: np.ndarray[Any, Any]) -> None:
         """Take note of a step, and count the one before it. Raises TrainingDiverged."""
@@ -225,8 +230,15 @@ class _Tally:
         if not np.isfinite(losses).all():
             raise TrainingDiverged(
                 f"The loss is no longer a number at step {self.batch} of {self.num_batches} of epoch {self.epoch}."
-                " Usually the learning rate is too high: try a tenth of it; with adam and rmsprop an --eps near 0 does"
-                " the same."
+                f" Usually the learning rate is too high: {_advice(self.config)}; with adam and rmsprop an --eps near 0"
+                " does the same."
+            )
+        if not self._first:  # no less than that of a network that knows nothing yet: a resumed one begins low
+            self._first = max(float(losses.mean()), math.log(logits.shape[1]))
+        elif losses.mean() > _EXPLODED * self._first and not self.exploded:
+            self.exploded = (
+                f"the loss has grown to {losses.mean():.3g}, over {_EXPLODED} times its first, at step {self.batch} of"
+                f" {self.num_batches} of epoch {self.epoch}: {_advice(self.config)}"
             )
         rank = scores.ranks(logits, labels)
         self.images += len(labels)
@@ -265,6 +277,10 @@ class _Tally:
                 images_per_s=rate,
             )
         )
+
+
+def _advice(config: Config) -> str:
+    return f"try --learning-rate {config.learning_rate / 10:.2g}, or see what --find-lr suggests"
 
 
 def _check_same(kept: dict[str, Any], wanted: dict[str, Any], state_dir: Path) -> None:

@@ -42,7 +42,7 @@ class Given:
         return self.context in names.SPLITS
 
     def sized(self, fit: str) -> Given:
-        """The same pictures brought to size in another way than the run's: another score."""
+        """The same pictures brought to size, or computed, in another way than the run's: another score."""
         return replace(self, context=f"{self.called if self.is_first else self.context}-{fit}", is_first=False)
 
 

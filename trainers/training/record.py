@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # How many pictures both runtimes are shown: enough to see a wrong graph, few enough to take no time.
 _SHOWN, _SHOWN_LARGE, _LARGE_PX = 8, 2, 64
+_CALIBRATED = 256  # pictures that the ranges of an int8 copy are measured on
 
 
 def record(
@@ -68,8 +69,14 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
     """
     saved.save_model(net, folder, described(config, dataset, epoch))
     shown = _some(dataset.validation, config)
+    measured = _some(dataset.validation, config, _CALIBRATED) if config.int8 else None
     with room_for(folder):
-        written = package.package(folder, pictures=shown, ask=lambda pictures: net(resnet.to_array(pictures)).asnumpy())
+        written = package.package(
+            folder,
+            pictures=shown,
+            ask=lambda pictures: net(resnet.to_array(pictures)).asnumpy(),
+            calibration=measured,
+        )
     facts: dict[str, Any] = written["metadata"]
     return facts
 
@@ -92,9 +99,9 @@ def described(config: Config, dataset: Dataset, epoch: int) -> dict[str, Any]:
     }
 
 
-def _some(split: Split, config: Config) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _some(split: Split, config: Config, most: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A few pictures from all over the split, (n, C, H, W) uint8, as the network is shown them."""
-    count = min(len(split), _SHOWN if max(config.shape[1:]) <= _LARGE_PX else _SHOWN_LARGE)
+    count = min(len(split), most or (_SHOWN if max(config.shape[1:]) <= _LARGE_PX else _SHOWN_LARGE))
     few = split.take(np.linspace(0, len(split) - 1, count).astype(np.int64))
     batches = Batches(few, image_shape=config.shape, resize=config.resize, batch_size=count)
     images, _ = next(iter(batches.epoch(0)))

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tracking.models.facts import ONNX
+from tracking.models.facts import INT8, ONNX
 from trainers.errors import BadData, BadInput, TrainingDiverged
 from trainers.networks import backend
 
@@ -144,7 +144,7 @@ def _padded(images: NDArray[Any], batch_size: int, whole: bool) -> Any:
     return to_array(images)
 
 
-RUNTIMES = ("auto", "mxnet", "onnx")
+RUNTIMES = ("auto", "mxnet", "onnx", "onnx-int8")
 
 
 def scorer(model_dir: Path, runtime: str = "auto", num_threads: int = 0) -> Callable[[Pictures], Scores]:
@@ -156,17 +156,24 @@ def scorer(model_dir: Path, runtime: str = "auto", num_threads: int = 0) -> Call
     from trainers.networks import saved
 
     saved.read_meta(model_dir)
-    if runtime == "onnx" or (runtime == "auto" and (model_dir / ONNX).is_file()):
-        from tracking.models.serving.files import DamagedModel
-        from tracking.models.serving.runtime import load
+    if runtime == "onnx-int8" and not (model_dir / INT8).is_file():
+        raise BadInput("--runtime onnx-int8: this model has no int8 copy; train it with --int8.")
+    if runtime.startswith("onnx") or (runtime == "auto" and (model_dir / ONNX).is_file()):
+        from tracking.models.serving.files import DamagedModel, check
+        from tracking.models.serving.runtime import Network, OnnxNetwork, load
 
         try:
-            network = load(model_dir, "onnx", num_threads)
+            network: Network
+            if runtime == "onnx-int8":
+                check(model_dir, INT8)
+                network = OnnxNetwork(model_dir / INT8, num_threads)
+            else:
+                network = load(model_dir, "onnx", num_threads)
             return lambda batches: score_arrays(network, batches)
         except DamagedModel as error:
             raise BadInput(f"{error}") from error
         except ImportError as error:
-            if runtime == "onnx":
-                raise BadInput(f"--runtime onnx: {error}") from error
+            if runtime != "auto":
+                raise BadInput(f"--runtime {runtime}: {error}") from error
     net, _ = saved.load_model(model_dir)
     return lambda batches: score(net, batches)

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tracking import names
 from tracking.errors.words import plural
 from tracking.journal.events import read
+from tracking.models.facts import INT8, ONNX
 from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
 from trainers.networks import resnet, saved, weights
-from trainers.training import checkpoints, environment, fit
+from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
 from trainers.training import terminal as progress
 from trainers.training.environment import OtherLoad
 from trainers.training.interruption import Interruption
 from trainers.training.scores import Scores, score
+from trainers.training.steps import checkpoints
 
 if TYPE_CHECKING:
     from tracking.run import Run
@@ -99,8 +101,7 @@ class Stages:
     def build(self) -> Any:
         """The network with its initial weights."""
         config = self.config
-        assert config.num_layers is not None and config.num_classes is not None
-        net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+        net = resnet.build_for(config)
         loaded = weights.initialise(
             net, config.initial, seed=config.seed, model_dir=None if self.source is None else self.source.model_dir
         )
@@ -108,8 +109,7 @@ class Stages:
         num_parameters = resnet.num_parameters(net)
         self.run.set_tags({names.INIT_LABEL: label})
         self.run.log_metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
-        depth = f"{config.num_layers} layers ({config.resnet_version})"
-        print(f"net     {depth}, {label}, {num_parameters / 1e6:.2f} M weights")
+        print(f"net     {config.network_name}, {label}, {num_parameters / 1e6:.2f} M weights")
         print(
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
@@ -133,7 +133,7 @@ class Stages:
             last="discard",
         )
         validation = self._batches(self.dataset.validation)
-        history = self._former_epochs()
+        history, said = self._former_epochs(), False
         with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
             records = fit.fit(
                 net,
@@ -151,6 +151,9 @@ class Stages:
                     self._save_model(net, record.epoch, f"model-epoch-{record.epoch:04d}")
                 history.append(row)
                 shown.epoch(row)
+                if record.exploded and not said:
+                    print(f"warning: {record.exploded}", flush=True)
+                    said = True
         if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
             print(f"stopped early {why}")
             self.run.set_tags({names.STOPPED_EARLY: why})
@@ -198,6 +201,8 @@ class Stages:
         self._score(net, "validation", self.dataset.validation, epoch)
         if self.dataset.held_out is not None:
             self._score(net, names.FOLD, self.dataset.held_out, epoch)
+        if config.int8 and (self.files / "model" / INT8).is_file():
+            self._score_integers(epoch)
         if self.dataset.test is not None and not config.no_test:
             test = self._score(net, "test", self.dataset.test, epoch)
             results[names.TEST_ACCURACY] = test.accuracy
@@ -212,16 +217,37 @@ class Stages:
         )
         return result
 
+    def _score_integers(self, epoch: int) -> None:
+        """The int8 copy, another network, on validation and test pictures: scores of names of their own."""
+        config = self.config
+        scorer = scores.scorer(self.files / "model", "onnx-int8", config.num_threads or 0)
+        for context, split in self.dataset.splits.items():
+            if context == "train" or (context == "test" and config.no_test):
+                continue
+            self.asked.check()
+            result, name = scorer(self._batches(split)), f"{context}-{names.INT8}"
+            self.run.set_tags({names.dataset_digest(name): split.digest})
+            record_scores.record(
+                self.run, name, split, result, self.dataset.class_names, step=epoch, run_name=str(config.run_name)
+            )
+            print(f"int8    {context} {result.accuracy:.4f}")
+
     def _save_model(self, net: Any, epoch: int, name: str) -> dict[str, float]:
         """The network as the run's model ``name``; its metrics."""
         folder = self.files / name
-        known = run_model.save(net, folder, self.config, self.dataset, epoch)["onnx"]
+        facts = run_model.save(net, folder, self.config, self.dataset, epoch)
+        known, integers = facts["onnx"], facts.get("int8", {})
         values: dict[str, float] = {names.MODEL_SIZE_BYTES: (folder / saved.WEIGHTS).stat().st_size}
         if "problem" in known:
             print(f"note: {name} has no ONNX copy: {known['problem']}")
             self.run.set_tags({names.ONNX_PROBLEM: known["problem"]})
         else:
             values[names.ONNX_MAX_DIFFERENCE] = known["max_difference"]
+            values[names.ONNX_SIZE_BYTES] = (folder / ONNX).stat().st_size
+        if "problem" in integers:
+            print(f"note: {name} has no int8 copy: {integers['problem']}")
+        elif integers:
+            values[names.INT8_SIZE_BYTES] = (folder / INT8).stat().st_size
         self.run.log_artifact(folder)
         return values
 

@@ -106,7 +106,7 @@ def test_the_file_is_what_any_runtime_reads() -> None:
     model = saved_model(20, "v1", (3, 28, 28))
     proto = onnx.load(str(model / "model.onnx"))
     onnx.checker.check_model(proto, full_check=True)
-    assert [(one.domain, one.version) for one in proto.opset_import] == [("", 13)] and proto.ir_version == 7
+    assert [(one.domain, one.version) for one in proto.opset_import] == [("", 17)] and proto.ir_version == 8
     assert [one.name for one in proto.graph.input] == ["data"]  # no initializer among them
     sides = [one.dim_param or one.dim_value for one in proto.graph.input[0].type.tensor_type.shape.dim]
     assert sides == ["batch", 3, 28, 28]
@@ -201,3 +201,23 @@ def test_weights_saved_beside_a_running_forward_pass_are_whole(tmp_path: Path) -
         saved = params.weights(tmp_path / "model" / "model-0000.params")
         for name, parameter in net.collect_params().items():
             assert (parameter.data().asnumpy() == saved[name]).all(), name
+
+
+@pytest.mark.parametrize("name", ["mobilenet0.25", "mobilenetv2_0.25", "mobilenetv3_small", "resnest14"])
+def test_networks_of_the_zoo_give_the_same_answers(name: str) -> None:
+    from trainers.config import Config
+    from trainers.networks import resnet, weights
+
+    config = Config(network=name, num_classes=4, num_training_samples=8, image_shape="3,40,40")
+    net = resnet.build_for(config)
+    weights.initialise(net, "scratch", seed=1)
+    pictures = np.ascontiguousarray(crops(8, config.shape, seed=3).transpose(0, 3, 1, 2))
+    with resnet.mx.autograd.record():  # the statistics fit photographs
+        net(resnet.to_array(pictures))
+    arrays = {key: one.data().asnumpy() for key, one in net.collect_params().items()}
+    graph = symbol_graph.parse(net(resnet.mx.sym.var("data")).tojson())
+    content = b"".join(onnx_export.convert(graph, arrays, config.shape))
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    for count in (1, 8):
+        answer = OnnxNetwork(content)(pictures[:count])
+        onnx_export.compare(net(resnet.to_array(pictures[:count])).asnumpy(), answer)

@@ -41,7 +41,17 @@ def test_defaults_are_the_builtins() -> None:
 
 def test_every_setting_is_in_the_vocabulary_or_bookkeeping() -> None:
     fields = {f.name for f in dataclasses.fields(Config)}
-    bookkeeping = {"experiment", "run_name", "tags", "image_root", "allow_overlap", "strict", "no_test", "keep_model"}
+    bookkeeping = {
+        "experiment",
+        "run_name",
+        "tags",
+        "image_root",
+        "allow_overlap",
+        "strict",
+        "no_test",
+        "keep_model",
+        "int8",
+    }
     assert fields == set(names.PARAMS) | bookkeeping
 
 

@@ -104,7 +104,7 @@ def test_a_runs_model_is_a_source(tmp_path: Path) -> None:
 def test_a_runs_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     saved.save_model(drawn(channels=1), tmp_path, {})
     for kind in ({"channels": 3}, {"channels": 1, "num_layers": 32}, {"channels": 1, "version": "v2"}):
-        with pytest.raises(BadInput, match=r"that model has 20 layers \(v1\) and 1 channel"):
+        with pytest.raises(BadInput, match=r"that model is a ResNet-20 v1 for 1 channel"):
             weights.initialise(build(**kind), "run:x", seed=0, model_dir=tmp_path)
     with pytest.raises(BadInput, match="no saved model|cannot be read"):
         weights.initialise(build(), "run:x", seed=0, model_dir=tmp_path / "gone")

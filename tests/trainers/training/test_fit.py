@@ -19,7 +19,8 @@ from trainers.config import Config
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadInput, DiskFull, TrainerError, TrainingDiverged
 from trainers.networks import backend, resnet, saved, weights
-from trainers.training import checkpoints, fit, optimizers, scores
+from trainers.training import fit, scores
+from trainers.training.steps import checkpoints, optimizers
 
 mx = resnet.mx
 pytestmark = pytest.mark.mxnet

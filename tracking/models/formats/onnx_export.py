@@ -1,7 +1,7 @@
 """MXNet's graph and weights → an ONNX file, and the proof that both give the same answers.
 
 The exporter that comes with MXNet writes whatever opset the installed onnx package is at, and from opset 18 on cannot
-write the global mean of our networks. This one needs NumPy alone: opset 13, the batch size free, no initializer among
+write the global mean of our networks. This one needs NumPy alone: opset 17, the batch size free, no initializer among
 the inputs (or runtimes would not fold them), the same bytes for the same network.
 """
 
@@ -20,7 +20,7 @@ from tracking.models.formats import symbol
 from tracking.models.formats.onnx_operators import TRANSLATIONS
 from tracking.models.formats.symbol import VARIABLE, Graph, Node
 
-OPSET, IR_VERSION = 13, 7  # what onnxruntime 1.6 (2020) and all later ones read
+OPSET, IR_VERSION = 17, 8  # what onnxruntime 1.12 (2022) and all later ones read
 MAX_BYTES = 2**31 - 1
 # What counts as the same answer: the largest difference of a probability, and of a logit as a share of the largest
 # logit. Below the last share a difference is rounding, whatever an undecided network's softmax makes of it.
@@ -126,6 +126,7 @@ class _Writer:
         self._names = {"data", "logits", *arrays}
         self.nodes: list[wire.Pieces] = []
         self.used: dict[str, Array] = {}
+        self._axes: dict[str, int] = {}
 
     def add(self, op: str, name: str, inputs: list[str], **attributes: wire.Attribute) -> str:
         result = self._unique(name)
@@ -150,6 +151,17 @@ class _Writer:
         if name not in self._arrays:
             raise ModelError(f"The weights {name!r} are missing.")
         return self._arrays[name]
+
+    def reshape(self, name: str, data: str, shape: list[int]) -> str:
+        target = self.constant(f"{name}_shape", np.array(shape, np.int64))
+        result = self.add("Reshape", name, [data, target])
+        self._axes[result] = len(shape)
+        return result
+
+    def axes(self, name: str) -> int:
+        if name not in self._axes:
+            raise ModelError(f"The number of axes of {name!r} is not known, so they cannot be swapped here.")
+        return self._axes[name]
 
     def _unique(self, name: str) -> str:
         unique, number = name, 1

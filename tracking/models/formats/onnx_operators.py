@@ -1,4 +1,4 @@
-"""What each MXNet operator is in ONNX (opset 13), as inference computes it.
+"""What each MXNet operator is in ONNX (opset 17), as inference computes it.
 
 A translation is a function of the graph being written and the node: it adds ONNX nodes and returns the name of their
 result. What an operator does not say in its settings are MXNet 1.9's defaults.
@@ -31,6 +31,14 @@ class Writer(Protocol):
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the model's arrays. Raises ModelError when it is missing."""
+        ...
+
+    def reshape(self, name: str, data: str, shape: list[int]) -> str:
+        """Add a Reshape; the name of its result, whose number of axes is known from then on."""
+        ...
+
+    def axes(self, name: str) -> int:
+        """How many axes a result has. Raises ModelError where that is not known."""
         ...
 
 
@@ -179,8 +187,34 @@ def _reshape(out: Writer, node: Node, inputs: list[str]) -> str:
     shape = settings.sizes("shape", ())
     if not shape or min(shape) < -1:
         raise ModelError(f"Reshape {node.name!r} to {shape} has no ONNX translation here.")
-    target = out.constant(f"{node.name}_shape", np.array(shape, np.int64))
-    return out.add("Reshape", node.name, [inputs[0], target])
+    return out.reshape(node.name, inputs[0], shape)
+
+
+def _swap_axes(out: Writer, node: Node, inputs: list[str]) -> str:
+    settings = Settings(node)
+    order = list(range(out.axes(inputs[0])))
+    one, other = settings.whole("dim1", 0), settings.whole("dim2", 0)
+    order[one], order[other] = order[other], order[one]
+    return out.add("Transpose", node.name, inputs, perm=order)
+
+
+def _expand_dims(out: Writer, node: Node, inputs: list[str]) -> str:
+    axes = out.constant(f"{node.name}_axes", np.array(Settings(node).sizes("axis", ()), np.int64))
+    return out.add("Unsqueeze", node.name, [inputs[0], axes])
+
+
+def _sum(out: Writer, node: Node, inputs: list[str]) -> str:
+    settings = Settings(node)
+    settings.demand("exclude", "False", "0")
+    if not settings.sizes("axis", ()):
+        raise ModelError(f"sum {node.name!r} over everything has no ONNX translation here.")
+    axes = out.constant(f"{node.name}_axes", np.array(settings.sizes("axis", ()), np.int64))
+    return out.add("ReduceSum", node.name, [inputs[0], axes], keepdims=int(settings.flag("keepdims", False)))
+
+
+def _adaptive_pooling(out: Writer, node: Node, inputs: list[str]) -> str:
+    Settings(node).demand("output_size", "1", "()", "(1, 1)", "(1,)", "[1, 1]")
+    return out.add("GlobalAveragePool", node.name, inputs)
 
 
 def _clip(out: Writer, node: Node, inputs: list[str]) -> str:
@@ -241,6 +275,12 @@ TRANSLATIONS: dict[str, Translate] = {
     "concat": _concat,
     "Reshape": _reshape,
     "reshape": _reshape,
+    "SwapAxis": _swap_axes,
+    "swapaxes": _swap_axes,
+    "expand_dims": _expand_dims,
+    "sum": _sum,
+    "sum_axis": _sum,
+    "_contrib_AdaptiveAvgPooling2D": _adaptive_pooling,
     "clip": _clip,
     "Cast": _cast,
     "cast": _cast,

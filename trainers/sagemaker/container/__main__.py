@@ -154,8 +154,7 @@ def _best_so_far(base: Path, directory: Path) -> None:
     if not file.is_file() or not any(state.glob("best-*.npz")):
         return
     dataset, config = experiment.load_data(build(from_toml(file)))
-    assert config.num_layers is not None and config.num_classes is not None
-    net = resnet.build(config.num_layers, config.num_classes, config.shape, config.resnet_version)
+    net = resnet.build_for(config)
     weights.initialise(net, "scratch", seed=config.seed)
     epoch = fit.load_best(net, state)
     saved.save_model(net, base / "model", record.described(config, dataset, epoch))

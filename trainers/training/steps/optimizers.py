@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from trainers.networks import backend
@@ -24,8 +25,18 @@ def trainer_for(net: Classifier, config: Config) -> Any:
     return mx.gluon.Trainer(parameters, _optimizer(config))
 
 
-def learning_rate(config: Config, epoch: int) -> float:
-    """In force during ``epoch`` (from 1): multiplied by the factor once for each step passed."""
+def learning_rate(config: Config, epoch: int, done: float = 1.0) -> float:
+    """In force in ``epoch`` (from 1), of which the share ``done`` is over.
+
+    Rises linearly during the warm-up (Goyal 2017); after it the factor multiplies it once for each step passed, or it
+    follows half a cosine to 0 (Loshchilov 2016, without restarts).
+    """
+    at, warmup = epoch - 1 + done, config.warmup_epochs or 0
+    if at < warmup:
+        return float(config.learning_rate * at / warmup)
+    if config.lr_scheduler == "cosine":
+        share = (at - warmup) / max(1, config.epochs - warmup)
+        return float(config.learning_rate * (1 + math.cos(math.pi * share)) / 2)
     passed = sum(epoch > step for step in config.lr_steps)
     return float(config.learning_rate * config.lr_scheduler_factor**passed)
 

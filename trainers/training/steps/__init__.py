@@ -1,0 +1,1 @@
+"""What one step of training changes, and what is kept of it."""
