@@ -38,10 +38,15 @@ class Score:
     remark: str = ""
 
 
+def _journal_id(key: str) -> str:
+    return hashlib.sha256(f"import {key}".encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One run as read from a file. ``key`` is its identity in the file, ``place`` where it is there, for people.
 
+    ``former_key`` is the key that version 0.2.0 gave it, where that was another.
     ``series`` are metrics with more than one value: metric → (step, value) pairs. Times are milliseconds, None where
     nothing is known of them.
     """
@@ -56,11 +61,17 @@ class Result:
     status: str = "FINISHED"
     start_ms: int | None = None
     end_ms: int | None = None
+    former_key: str = ""
 
     @property
     def journal_id(self) -> str:
-        """The same for the same run in the same file, wherever that is."""
-        return hashlib.sha256(f"import {self.key}".encode()).hexdigest()[:32]
+        """The same for the same run in the same file, wherever that is; with a tool's id of the run, in any file."""
+        return _journal_id(self.key)
+
+    @property
+    def journal_ids(self) -> list[str]:
+        """All that the run may be known by, today's first."""
+        return [_journal_id(key) for key in (self.key, self.former_key) if key]
 
     @property
     def digest(self) -> str:

@@ -58,6 +58,7 @@ _CURVES = {
 _NETWORK = ("model", "network", "architecture", "network_architecture", "model_architecture", "arch", "backbone")
 _NAME_KEYS = ("run_name", "name", "run")
 _ID_KEYS = ("run_id", "id")
+_MLFLOW_ID = re.compile(r"id [0-9a-f]{32}")
 _MLFLOW_NAME = "mlflow.runName"
 _SPLIT_WORDS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 _SCORE = re.compile(r"(?:final_)?(training|train|validation|valid|val|testing|test)[_:]?(acc|accuracy|loss)")
@@ -200,7 +201,9 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
         identity = reader.identity
         same = seen[identity] = seen.get(identity, 0) + 1
         if reader.scores or reader.series or reader.params:
-            results.append(reader.result(f"{name} {identity} {same}"))
+            key = f"{name} {identity} {same}"
+            # Such an id is MLflow's own: the same run in each file that was exported, whatever the file is called.
+            results.append(reader.result(identity, key) if _MLFLOW_ID.fullmatch(identity) else reader.result(key))
         elif row:
             notes[f"{place}: left out, since no column of it is a setting or a score"] = None
     if unknown:
@@ -306,7 +309,7 @@ class _Row:
         settings = " ".join(f"{key}={value}" for key, value in sorted(self._given.items()))
         return f"{self._name()} {settings}".strip()
 
-    def result(self, key: str) -> Result:
+    def result(self, key: str, former_key: str = "") -> Result:
         """The run."""
         start_ms, end_ms = (self._time(words) for words in (_START, _END))
         lasted = _DURATION.fullmatch(self.facts.get("duration", ""))
@@ -314,6 +317,7 @@ class _Row:
             end_ms = start_ms + round(float(lasted[1]) * _SECONDS[lasted[2]] * 1000)
         return Result(
             key=key,
+            former_key=former_key,
             place=self.place,
             run_name=self._name() or self.place,
             params=self.params,

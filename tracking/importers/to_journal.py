@@ -124,11 +124,15 @@ def bring_in(results: Sequence[Result], store: Store, *, experiment: str) -> Ite
 
 
 def _distinct(results: Sequence[Result]) -> list[Result]:
-    """Each run once. Raises TrackingError where two files of one name describe the same run differently."""
+    """Each run once, one known by its id as the last file has it. Raises TrackingError where two files of one name
+    describe another run differently.
+    """
     seen: dict[str, Result] = {}
     for result in results:
         other = seen.setdefault(result.journal_id, result)
-        if other.digest != result.digest:
+        if result.former_key:
+            seen[result.journal_id] = result
+        elif other.digest != result.digest:
             raise TrackingError(
                 f"{other.place} and {result.place} are files of one name that describe {result.run_name!r} differently;"
                 " a run is known by its file's name: rename one of the files"
@@ -138,7 +142,8 @@ def _distinct(results: Sequence[Result]) -> list[Result]:
 
 def _plan(result: Result, store: Store, experiment: str, scratch: Path) -> Imported:
     """What the store needs of a result, as a journal in ``scratch``."""
-    known = next(store.runs(None, f"tags.{names.JOURNAL_ID} = '{result.journal_id}'"), None)
+    found = (run for key in result.journal_ids for run in store.runs(None, f"tags.{names.JOURNAL_ID} = '{key}'"))
+    known = next(found, None)
     if known is None:
         return Imported(result=result, what="new", directory=_write(result, scratch, experiment))
     experiment = store.client().get_experiment(known.info.experiment_id).name

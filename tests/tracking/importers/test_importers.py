@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -589,3 +590,25 @@ def test_what_cannot_be_opened_is_said(workdir: Path, capsys: pytest.CaptureFixt
     assert "is not UTF-8 text" in capsys.readouterr().err
     assert main(["import"]) == 2
     assert "nothing to import" in capsys.readouterr().err
+
+
+def test_a_run_with_mlflows_id_is_one_run_whatever_its_file_is_called(store: Store, workdir: Path) -> None:
+    head = "Run ID,Name,epochs,test_acc\n"
+    one, two = f"{'0c' * 16},owl,30,0.9\n", f"{'1c' * 16},cat,30,0.8\n"
+    _file(workdir / "runs.csv", head + one)
+    _file(workdir / "runs (1).csv", head + one.replace("0.9", "0.91") + two)
+    assert main(["import", "runs.csv"]) == 0 and main(["import", "runs (1).csv"]) == 0
+    found = {run.info.run_name: run.data.metrics["test_accuracy"] for run in store.runs()}
+    assert found == {"owl": 0.91, "cat": 0.8}
+    assert main(["import", "runs.csv", "runs (1).csv"]) == 0  # two files at once: the later one counts
+    assert len(list(store.runs())) == 2
+
+
+def test_a_run_that_an_earlier_version_knew_by_its_file_is_not_brought_in_twice(store: Store, workdir: Path) -> None:
+    path = _file(workdir / "runs.csv", f"Run ID,Name,epochs,test_acc\n{'0c' * 16},owl,30,0.9\n")
+    (result,) = to_journal.read_file(path).results
+    earlier = replace(result, key=result.former_key, former_key="")
+    for one in to_journal.bring_in([earlier], store, experiment="Default"):
+        assert one.what == "new" and one.directory is not None
+        replay(one.directory, store)
+    assert [one.what for one in to_journal.bring_in([result], store, experiment="Default")] == ["known"]
