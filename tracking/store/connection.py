@@ -211,7 +211,7 @@ def is_refusal(error: Exception) -> bool:
         return False
     code = getattr(error, "error_code", None)
     if code is not None:
-        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR")
+        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR", "ENDPOINT_NOT_FOUND")
     return isinstance(error, (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError))
 
 
