@@ -31,7 +31,7 @@ from tracking import run as tracked
 from tracking.__main__ import main
 from tracking.frame import api, frame
 from tracking.journal import Journal
-from tracking.store import Store, artifacts, logged_models, resolve
+from tracking.store import Store, artifacts, connection, logged_models, resolve
 from tracking.store.replay import replay
 
 pytestmark = pytest.mark.slow
@@ -220,6 +220,9 @@ def older(remote: Store, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> I
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path == "/version":
+                self._answer(200, "text/plain", b"2.3.2")
+                return
             asked.append(self.path.rpartition("/mlflow/")[2])
             if "logged-models" in self.path or self.path.endswith(("/outputs", "/log-inputs")):
                 self._answer(404, "text/html", b"<!doctype html><title>404 Not Found</title>")
@@ -272,6 +275,9 @@ def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once
         assert run.data.tags["test_dataset_digest"] == "d1"
         found = {file.path for file in remote.client().list_artifacts(run.info.run_id, "model")}
         assert found >= {"model/MLmodel", "model/model-0000.params", "model/code"}
+    remark = connection.server_remark(older.tracking_uri)
+    assert remark is not None and "runs MLflow 2.3.2: it knows no logged models" in remark
+    assert connection.server_remark(remote.tracking_uri) is None
     # Found out once, not with each run.
     assert [call for call in asked if "logged-models" in call or call.endswith("log-inputs")] == [
         *("runs/log-inputs", "logged-models/search"),
