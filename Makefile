@@ -7,7 +7,7 @@ SUITE := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 REPORTS_VENV ?= .venv-reports
 REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
-.PHONY: demo test coverage test-reports lint bench fuzz docs docs-check clean install
+.PHONY: demo test coverage test-reports compat lint bench fuzz docs docs-check clean install
 
 install: $(STAMP)
 
@@ -46,6 +46,11 @@ $(REPORTS_STAMP): pyproject.toml constraints.txt constraints-reports.txt
 		pytest pytest-xdist hypothesis markdown-it-py statsmodels
 	@touch $@
 
+# Servers and clients of other MLflow versions, each in an environment of its own (0.7 GB each); prints the table of
+# docs/compatibility.md.
+compat: $(STAMP)
+	PYTHONPATH=. $(BIN)/python -W ignore -m tests.support.compat .venv-compat
+
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -70,4 +75,4 @@ docs-check: $(STAMP)
 	$(BIN)/python -m tests.support.docs
 
 clean:
-	rm -rf $(VENV) $(REPORTS_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(REPORTS_VENV) .venv-compat .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

@@ -442,6 +442,7 @@ ERROR_TYPE = "error_type"
 RESUMED = "resumed"
 STOPPED_EARLY = "stopped_early"
 REPLAY_PROBLEMS = "replay_problems"
+SERVER_LACKS = "server_lacks"
 ONNX_PROBLEM = "onnx_problem"
 TEST_DATASET_DIGEST = "test_dataset_digest"
 VALIDATION_DATASET_DIGEST = "validation_dataset_digest"
@@ -506,6 +507,7 @@ TAGS: tuple[Name, ...] = tuple(
         (RESUMED, "resumed", "how often the run was continued"),
         (STOPPED_EARLY, "stopped early", "after which epoch early stopping ended training, and why"),
         (REPLAY_PROBLEMS, "problems", "what MLflow could not store of the journal"),
+        (SERVER_LACKS, "server lacks", "what the older tracking server does not know and the run has in another way"),
         (ONNX_PROBLEM, "ONNX problem", "why the model has no ONNX copy"),
         (TRAIN_DATASET_DIGEST, "train data", "content digest of the training split"),
         (VALIDATION_DATASET_DIGEST, "validation data", "content digest of the validation split"),

@@ -94,12 +94,12 @@ def made(server: str, name: str, template: str = "template1") -> str:
 
 
 @contextmanager
-def mlflow_server(store_uri: str, artifacts: Path) -> Iterator[str]:
-    """An MLflow server over a store; yields its address once it answers."""
+def mlflow_server(store_uri: str, artifacts: Path, python: Path | str = sys.executable) -> Iterator[str]:
+    """An MLflow server over a store, of the environment of ``python``; yields its address once it answers."""
     port = free_port()
     with subprocess.Popen(
         [
-            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri, "--port", str(port)),
+            *(python, "-m", "mlflow", "server", "--backend-store-uri", store_uri, "--port", str(port)),
             *("--host", "127.0.0.1", "--artifacts-destination", str(artifacts), "--workers", "1"),
         ],
         stdout=subprocess.DEVNULL,
@@ -107,6 +107,7 @@ def mlflow_server(store_uri: str, artifacts: Path) -> Iterator[str]:
         start_new_session=True,
         env={
             **os.environ,
+            "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # Else it starts eight more interpreters, which judge language models and nothing here.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

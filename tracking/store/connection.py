@@ -160,6 +160,27 @@ def open_client(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
+def server_remark(uri: str) -> str | None:
+    """What matters of a tracking server's version, asked of it; None where nothing does, or where it says none."""
+    if kind(uri) not in ("http", "https"):
+        return None
+    check_reachable(uri)
+    open_client(uri)
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(get_default_host_creds(uri), "/version", "GET", max_retries=0, timeout=PROBE_TIMEOUT_S)
+        version = re.fullmatch(r"(\d+)\.\d+[\w.]*", answer.text.strip()) if answer.status_code == 200 else None
+    except Exception:  # it is only a remark, whatever the server is
+        return None
+    if version is None or int(version[1]) >= 3:
+        return None
+    return (
+        f"{public(uri)} runs MLflow {version[0]}: it knows no logged models, so models become artifacts of their runs"
+    )
+
+
 def check_writable(path: Path) -> None:
     """Raise StoreError where the database ``path`` could not be written or made; its folder is made."""
     try:
@@ -243,7 +264,7 @@ def is_refusal(error: Exception) -> bool:
         return False
     code = getattr(error, "error_code", None)
     if code is not None:
-        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR")
+        return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR", "ENDPOINT_NOT_FOUND")
     return isinstance(error, (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError))
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ MAX_TAG_CHARACTERS = 8000
 _SHOWN_CHARACTERS = 200
 NOTE = "mlflow.note.content"
 _MAX_PROBLEMS = 50
+# What servers turned out not to know, by tracking URI: asked once in a process.
+_LACKING: dict[str, set[str]] = {}
 _PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}
 
 
@@ -51,6 +54,7 @@ class Target:
         self._folder = artifacts.local_folder(run.info.artifact_uri)
         self._out_of_reach = self._folder is not None and not artifacts.is_reachable(self._folder, tracking_uri)
         self._models = LoggedModels(client, run)
+        self._lacks = _LACKING.setdefault(tracking_uri, set())
 
     def send(self, events: list[Event]) -> None:
         """Write a batch: parameters, metrics and tags together, or one event of another kind.
@@ -196,8 +200,11 @@ class Target:
             profile=json.dumps({**profile, **event.get("profile", {})}),
         )
         tag = InputTag("mlflow.data.context", context)
-        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
-        self._models.note_dataset(context, name, digest)
+        given = [DatasetInput(dataset, [tag])]
+        if self._takes("datasets", lambda: self._client.log_inputs(self.run_id, datasets=given)):
+            self._models.note_dataset(context, name, digest)
+        else:
+            self._set_tag(f"{context}_dataset_digest", digest)
 
     def _on_artifact(self, event: Event) -> None:
         source = self._directory / event["path"]
@@ -216,15 +223,13 @@ class Target:
 
     def _log_model(self, folder: Path, *, may_link: bool) -> None:
         """A model and, with the epoch it is of, the scores that were logged before it."""
-        try:
-            model_id, step = self._models.upload(folder, self._params)
-        except Exception as error:
-            if not has_no_such_call(error):
-                raise
+        made: list[tuple[str, int]] = []
+        if not self._takes("logged models", lambda: made.append(self._models.upload(folder, self._params))):
             self._upload(folder, "", may_link=may_link)
             note = "the server knows no logged models (MLflow before 3.0): a run's model is kept among its artifacts"
             self.notes = [note]
             return
+        [(model_id, step)] = made
         if self._models.is_kept_twice:
             self.notes = [
                 "models are on this disk twice, with the journals and with MLflow's artifacts: the two are not on one"
@@ -234,6 +239,19 @@ class Target:
         if self._attached:  # the scores are in the run's own journal, which may be elsewhere
             self._batch(metrics=self._models.scores(step))
         self._models.finish(model_id, step)
+
+    def _takes(self, what: str, call: Callable[[], object]) -> bool:
+        """Make a call that older servers do not know; False where this one does not, as a tag then says."""
+        if what not in self._lacks:
+            try:
+                call()
+                return True
+            except Exception as error:
+                if not has_no_such_call(error):
+                    raise
+                self._lacks.add(what)
+        self._set_tag(names.SERVER_LACKS, ", ".join(sorted(self._lacks)))
+        return False
 
     def _upload(self, source: Path, folder: str, *, may_link: bool) -> None:
         if self._out_of_reach:

@@ -31,7 +31,7 @@ from tracking import run as tracked
 from tracking.__main__ import main
 from tracking.frame import api, frame
 from tracking.journal import Journal
-from tracking.store import Store, artifacts, logged_models, resolve
+from tracking.store import Store, artifacts, connection, logged_models, resolve
 from tracking.store.replay import replay
 
 pytestmark = pytest.mark.slow
@@ -206,21 +206,31 @@ def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, stop_at
 
 
 @pytest.fixture
-def older(remote: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The server as one of MLflow 2.22 is: it answers 404 to whatever concerns logged models."""
+def asked() -> list[str]:
+    """What the older server was asked, in turn."""
+    return []
+
+
+@pytest.fixture
+def older(remote: Store, monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> Iterator[Store]:
+    """The server as one of MLflow before 2.4 is: it answers 404 to whatever concerns logged models and datasets."""
 
     class Older(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if "logged-models" in self.path or self.path.endswith("/outputs"):
+            if self.path == "/version":
+                self._answer(200, "text/plain", b"2.3.2")
+                return
+            asked.append(self.path.rpartition("/mlflow/")[2])
+            if "logged-models" in self.path or self.path.endswith(("/outputs", "/log-inputs")):
                 self._answer(404, "text/html", b"<!doctype html><title>404 Not Found</title>")
                 return
             headers = {k: v for k, v in self.headers.items() if k in ("Content-Type", "Accept")}
-            asked = urllib.request.Request(remote.tracking_uri + self.path, body or None, headers, method=self.command)
+            onward = urllib.request.Request(remote.tracking_uri + self.path, body or None, headers, method=self.command)
             try:
-                with urllib.request.urlopen(asked) as answer:
+                with urllib.request.urlopen(onward) as answer:
                     self._answer(answer.status, answer.headers.get("Content-Type", ""), answer.read())
             except urllib.error.HTTPError as error:
                 self._answer(error.code, error.headers.get("Content-Type", ""), error.read())
@@ -245,11 +255,12 @@ def older(remote: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once(
-    older: Store, remote: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    older: Store, remote: Store, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
         journal = Journal.create(older.journals, experiment="far", run_name="older")
         journal.metrics({"test_accuracy": 0.5}, step=2)
+        journal.dataset(context="test", name="digits", digest="d1", source="/d", num_images=9, num_classes=3)
         journal.artifact(model_folder(tmp_path / "model"))
         journal.status("FINISHED")
         journal.close()
@@ -260,6 +271,14 @@ def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once
     runs = [run for run in remote.runs() if run.info.run_name == "older"]
     assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"test_accuracy": 0.5})] * 2
     for run in runs:
-        assert "replay_problems" not in run.data.tags
+        assert "replay_problems" not in run.data.tags and run.data.tags["server_lacks"] == "datasets, logged models"
+        assert run.data.tags["test_dataset_digest"] == "d1"
         found = {file.path for file in remote.client().list_artifacts(run.info.run_id, "model")}
         assert found >= {"model/MLmodel", "model/model-0000.params", "model/code"}
+    remark = connection.server_remark(older.tracking_uri)
+    assert remark is not None and "runs MLflow 2.3.2: it knows no logged models" in remark
+    assert connection.server_remark(remote.tracking_uri) is None
+    # Found out once, not with each run.
+    assert [call for call in asked if "logged-models" in call or call.endswith("log-inputs")] == [
+        *("runs/log-inputs", "logged-models/search"),
+    ]

@@ -204,12 +204,15 @@ def _check_sources(plan: StudyPlan, options: LaunchOptions) -> None:
 def _store(options: JobOptions) -> Store:
     """The tracking store, reached; raises BadConfig where the options lack what every job needs."""
     from tracking import store as stores
+    from tracking.store import connection
 
     missing = options.missing()
     if missing:
         raise BadConfig(missing)
     store = stores.resolve()
     store.check()
+    if remark := connection.server_remark(store.tracking_uri):
+        _news(f"note: {remark}")
     return store
 
 
