@@ -148,6 +148,18 @@ class Api:
             answer["NextToken"] = str(start + size)
         return answer
 
+    def _DescribeMlflowTrackingServer(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self._mlflow(f"mlflow-tracking-server/{request['TrackingServerName']}", "TrackingServerStatus")
+
+    def _DescribeMlflowApp(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self._mlflow(request["Arn"].rpartition(":")[2], "Status")
+
+    def _mlflow(self, name: str, key: str) -> dict[str, Any]:
+        if name not in self.fake.mlflow:
+            raise Refused("ResourceNotFound", f"{name} does not exist.")
+        version, status = self.fake.mlflow[name]
+        return {"MlflowVersion": version, key: status}
+
     def _ListTags(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": self.tags.get(request["ResourceArn"], [])}
 

@@ -43,6 +43,7 @@ class Plan:
     bill_lag_s: float = 0.0  # from the end to the billed seconds being told
     disk_mb: int = 0  # own image: /opt/ml/checkpoints and /opt/ml/model share so much
     no_network: bool = False  # own image
+    serverless: bool = False  # not made by a request with machines, as the console makes them
 
 
 class Job:
@@ -284,6 +285,11 @@ class Job:
             answer["TrainingEndTime"] = self.ended_at
             if self.world.now() - self.ended_at >= self.plan.bill_lag_s:
                 answer["TrainingTimeInSeconds"], answer["BillableTimeInSeconds"] = self.training_s, self.billable_s
+        if self.plan.serverless:
+            for key in ("ResourceConfig", "AlgorithmSpecification", "HyperParameters"):
+                answer.pop(key, None)
+            model = "arn:aws:sagemaker:us-east-1:aws:hub-content/SageMakerPublicHub/Model/llama/1.0.0"
+            answer["ServerlessJobConfig"] = {"BaseModelArn": model, "JobType": "FineTuning", "AcceptEula": True}
         if self.failure:
             answer["FailureReason"] = self.failure
         if self.keep_alive_s:

@@ -67,7 +67,7 @@ def check_lines(
         lines += 1
         if isinstance(row, BadLine):
             code = {"spaces": "list-spaces", "encoding": "list-encoding", "values": "list-values"}.get(row.kind)
-            findings.add(code or "list-fields", path, f"line {row.line}: {row.text!r}")
+            findings.add(code or "list-fields", path, f"line {row.line}: {_words(row)}{row.text!r}")
         elif len(row.labels) != num_labels:
             findings.add("list-multi-label", path, f"line {row.line}: {len(row.labels)} label(s), not {num_labels}")
         else:
@@ -82,6 +82,13 @@ def check_lines(
         if count > 1:
             findings.add("list-duplicate-path", path, f"{text}, {count} times")
     return good, 0 < len(good) == lines and not written.bom and not written.crlf
+
+
+def _words(row: BadLine) -> str:
+    """``label 'cat' is a word: `` of a line whose labels are words; empty of every other."""
+    labels = row.text.split("\t")[1:-1] if row.kind == "values" else []
+    word = next((label for label in labels if label[:1].isalpha() and label.lower() not in ("nan", "inf")), None)
+    return "" if word is None else f"label {word!r} is a word: "
 
 
 class Place(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from typing import Any
 
 from trainers.data.check.rules import Finding
@@ -41,7 +42,7 @@ def check(
         lambda: _quotas(request, aws, num_jobs),
     ]
     if not is_builtin:
-        questions.append(lambda: _image(request, aws))
+        questions += [lambda: _image(request, aws), lambda: _tracking_server(request, aws)]
     with ThreadPoolExecutor(max_workers=len(questions)) as pool:
         return [finding for answer in pool.map(lambda question: list(question()), questions) for finding in answer]
 
@@ -136,6 +137,36 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
             yield unasked("image-unchecked", image, error)
     except TrainerError as error:
         yield unasked("image-unchecked", image, error)
+
+
+def _tracking_server(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
+    """The MLflow behind an ARN that the container will log to: is it there, is it running, and which version is it."""
+    arn = request.get("Environment", {}).get("MLFLOW_TRACKING_URI", "")
+    kind, _, name = arn.rpartition(":")[2].partition("/")
+    if not arn.startswith("arn:"):
+        return
+    try:
+        if kind == "mlflow-app":
+            server = aws.call("sagemaker", "DescribeMlflowApp", patience_s=PATIENCE_S, Arn=arn)
+        else:
+            server = aws.call(
+                "sagemaker", "DescribeMlflowTrackingServer", patience_s=PATIENCE_S, TrackingServerName=name
+            )
+    except errors.NotFound:
+        yield finding("tracking-missing", f"there is no {arn}")
+        return
+    except TrainerError as error:
+        yield unasked("tracking-unchecked", arn, error)
+        return
+    status = str(server.get("TrackingServerStatus") or server.get("Status") or "")
+    version, here = str(server.get("MlflowVersion", "?")), metadata.version("mlflow")
+    words = f"{arn} runs MLflow {version}; here is {here}"
+    if status and not status.startswith(("Created", "Started", "Updated", "Maintenance")):
+        yield finding("tracking-missing", f"{words}, and it is {status}")
+    elif version.partition(".")[0] < here.partition(".")[0]:
+        yield finding("tracking-older", words)
+    else:
+        yield finding("tracking-version", words)
 
 
 def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
