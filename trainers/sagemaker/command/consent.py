@@ -87,13 +87,21 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     """Ask once, with the price. Raises BadInput without a terminal to ask on."""
 
     count = plural(len(plans), "job")
-    lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]
+    kinds = ", else ".join(options.instance_types)
+    lines = [f"{count} on {options.instance_count} × {kinds}" + (", spot" if options.spot else "")]
     price, kept_usd = seen.reports[0].price, sum(one.kept_usd_at_most for one in seen.reports)
-    if price is not None:
+    prices = seen.reports[0].prices
+    if len(prices) > 1:
+        low, high = min(one.usd for one in prices.values()), max(one.usd for one in prices.values())
+        each = ", ".join(f"{kind} {one}" for kind, one in prices.items())
+        lines.append(f"price     {money(low)} to {money(high)} an hour: {each}")
+    elif price is not None:
         lines.append(f"price     {price}")
+    least = [min(one.usd_by_type.values(), default=one.usd or 0.0) for one in seen.reports]
     if seen.usd is not None and seen.usd_at_most is not None and seen.billed_s is not None:
+        cost = money(seen.usd) if sum(least) == seen.usd else f"{money(sum(least))} to {money(seen.usd)}"
         lines.append(
-            f"estimate  {duration(seen.billed_s)} billed, {money(seen.usd)} in all"
+            f"estimate  {duration(seen.billed_s)} billed, {cost} in all"
             f" (at most {money(seen.usd_at_most)} if it is as far off as it may be)"
         )
     if kept_usd:
