@@ -117,6 +117,45 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
 
 
+def compared(config: Config, region: str, *, is_builtin: bool) -> str:
+    """The run's estimated time and price on every machine that can take it, the cheapest first; nothing is asked."""
+    from trainers.sagemaker.cost import estimate, instances, pricing
+    from trainers.training import experiment
+
+    num_train, num_validation = config.num_training_samples, 0
+    if num_train is None:
+        if is_s3(config.dataset):
+            raise BadInput("--compare-instances: give --num-training-samples, --num-layers and --image-shape.")
+        dataset, config = experiment.load_data(config)
+        num_train, num_validation = len(dataset.splits["train"]), len(dataset.splits.get("validation", ()))
+    rows, unpriced = [], []
+    for kind in instances.known():
+        gpu = instances.gpu(kind)
+        if is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
+            continue
+        if not is_builtin and (gpu is None or not gpu.runs_our_code):
+            continue
+        try:
+            price = pricing.price_per_hour(region, kind)
+        except pricing.NoPrice:
+            unpriced.append(kind)
+            continue
+        guess = estimate.estimate(
+            config, kind, num_train=num_train, num_validation=num_validation, is_builtin=is_builtin
+        )
+        billed_s = guess.total_s
+        rows.append((pricing.cost_usd(billed_s, 1, price.usd), kind, billed_s, price))
+    lines = [f"{'machine':20} {'time':>10} {'price':>9}  an hour"]
+    lines += [
+        f"{kind:20} {duration(s):>10} {money(usd):>9}  {price}"
+        for usd, kind, s, price in sorted(rows, key=lambda r: r[:2])
+    ]
+    lines.append(
+        f"Estimates, within a factor of {estimate.SPREAD:g}. No price is known of: {', '.join(unpriced) or 'none'}."
+    )
+    return "\n".join(lines)
+
+
 def _sum(values: Iterable[float | None]) -> float | None:
     """The sum, None where one of the values is not known."""
     known = list(values)
