@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reports.document.report import Report as Report
     from reports.runs.card import run_card as run_card
     from reports.runs.comparison import compare as compare
+    from reports.runs.costs import costs as costs
     from reports.runs.mistakes import mistakes as mistakes
     from reports.runs.study_answer import study as study
 
@@ -25,6 +26,7 @@ __all__ = [
     "Report",
     "ReportError",
     "compare",
+    "costs",
     "leaderboard",
     "leaderboard_text",
     "mistakes",
@@ -36,6 +38,7 @@ _HOMES = {
     "LeaderboardFrame": "reports.board.frame",
     "Report": "reports.document.report",
     "compare": "reports.runs.comparison",
+    "costs": "reports.runs.costs",
     "leaderboard": "reports.board.frame",
     "leaderboard_text": "reports.board.frame",
     "mistakes": "reports.runs.mistakes",

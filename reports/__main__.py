@@ -27,6 +27,7 @@ examples:
   python -m reports compare 3f2a91c4 88d0e1b2
   python -m reports run 3f2a91c4 --out card.html
   python -m reports study depths --out depths.html
+  python -m reports cost --by month --since 90d
   python -m reports mistakes 3f2a91c4 --out mistakes.html --relabel relabel.csv
 """
 
@@ -111,6 +112,16 @@ def parser() -> argparse.ArgumentParser:
     wrong.add_argument("--split", default="", metavar="NAME", help="default: the fold held out, else test")
     wrong.add_argument("--top", type=_top, default=100, metavar="N", help="rows, 0 for all (default: %(default)s)")
     wrong.add_argument("--relabel", type=Path, metavar="FILE.csv", help="write all of them, for trainers.data pack")
+
+    cost = commands.add_parser("cost", help="what jobs in the cloud cost: paid, wasted, saved")
+    cost.set_defaults(make=_cost)
+    _common(cost, FORMATS)
+    cost.add_argument(
+        "--by", default="experiment", metavar="WHAT", help="experiment (default), user, month, instance or tag:NAME"
+    )
+    cost.add_argument("--since", default="", metavar="D", help="only jobs since: a date, or 30d, 12h")
+    cost.add_argument("--experiment", action="append", metavar="NAME", help="name or id; may be repeated")
+    cost.add_argument("--filter", default="", metavar="TEXT", help="MLflow's filter language")
     return top
 
 
@@ -246,6 +257,13 @@ def _mistakes(asked: argparse.Namespace) -> None:
         report.save(asked.relabel, "csv")
         print(f"{len(report.data['mistakes'])} labels to look at: {asked.relabel}", file=sys.stderr)
     _show(asked, report, format)
+
+
+def _cost(asked: argparse.Namespace) -> None:
+    from reports.runs.costs import costs
+
+    format = _format(asked)
+    _show(asked, costs(asked.store, asked.experiment, by=asked.by, since=asked.since, filter=asked.filter), format)
 
 
 def _format(asked: argparse.Namespace) -> str:

@@ -310,6 +310,9 @@ def _parser() -> argparse.ArgumentParser:
     from trainers.sagemaker.watch import adopt as history
 
     history.add_arguments(command("import", history.run, "bring the account's finished jobs into MLflow", None))
+    from trainers.sagemaker.command import setup
+
+    setup.add_arguments(command("setup", setup.run, "what the account lacks for a first job, with policies", None))
     for made in (watch, logs, wait):
         made.add_argument("--poll", type=float, default=15.0, metavar="S", help="seconds between looks (default 15)")
     return parser

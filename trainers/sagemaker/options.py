@@ -20,14 +20,17 @@ from trainers.config.checks import flag
 from trainers.config.text import read_toml
 from trainers.errors import BadConfig
 from trainers.sagemaker.aws.uri import is_legal, is_s3
-from trainers.sagemaker.cost.instances import SMALLEST_GPU
+from trainers.sagemaker.cost.instances import SMALLEST_GPU, has_own_disk
 
 DEFAULT_MAX_RUNTIME_S = 4 * 3600
 LONGEST_RUNTIME_S = 28 * 86400
+SHORTEST_PENDING_S = 1800
+MOST_TYPES = 5
 LONGEST_KEEP_ALIVE_MIN = 60  # what the guide says; the API's model would take 360
 CHANNELS = ("train", "validation", "test", "train_lst", "validation_lst")
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/?[\w+=,.@/-]+", re.ASCII)
+_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.\w+")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -38,12 +41,13 @@ _FLAGS = {
     "output": ("S3_URI", "where models, journals, checkpoints and uploads go: s3://bucket/prefix"),
     "region": ("NAME", "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's)"),
     "profile": ("NAME", "profile in AWS's files (default: AWS_PROFILE, else the default one)"),
-    "instance_type": ("TYPE", f"machine (default: {SMALLEST_GPU}, the cheapest GPU)"),
+    "instance_type": ("TYPE[,TYPE…]", f"machine, or up to 5: the first one free (default: {SMALLEST_GPU})"),
     "instance_count": ("N", "machines a job (default: 1)"),
     "spot": ("true|false", "spare capacity: cheaper, may be interrupted and resumes from the checkpoint"),
     "keep_alive": ("MIN", "keep the machine for the next job, billed (warm pool)"),
     "max_runtime": ("TIME", "stop the job then: seconds, or 90m, 4h, 1d (default: 4h)"),
     "max_wait": ("TIME", "with --spot: wait for capacity and run within it (default: run time + 1h)"),
+    "max_pending": ("TIME", "give up waiting for a machine then: 30m to 28d"),
     "max_cost": ("USD", "most that a job may cost; shortens --max-runtime to it"),
     "volume_gb": ("N", "disk of machines without one of their own"),
     "subnet": ("ID", "subnet of your VPC; repeatable"),
@@ -62,6 +66,7 @@ _FIELD_OF = {
     "keep_alive": "keep_alive_min",
     "max_runtime": "max_runtime_s",
     "max_wait": "max_wait_s",
+    "max_pending": "max_pending_s",
     "max_cost": "max_cost_usd",
 }
 
@@ -70,7 +75,8 @@ _FIELD_OF = {
 class JobOptions:
     """How and where a job is rented. ``None`` means unset; ``tags`` are the job's AWS tags beside the run's.
 
-    ``train`` … ``validation_lst`` are S3 URIs or local paths, as given. Raises BadConfig with every fault.
+    ``instance_type`` may name several with commas, in the order in which they are taken. ``train`` …
+    ``validation_lst`` are S3 URIs or local paths, as given. Raises BadConfig with every fault.
     """
 
     role: str | None = None
@@ -83,6 +89,7 @@ class JobOptions:
     keep_alive_min: int | None = None
     max_runtime_s: int = DEFAULT_MAX_RUNTIME_S
     max_wait_s: int | None = None
+    max_pending_s: int | None = None
     max_cost_usd: float | None = None
     volume_gb: int | None = None
     subnet: tuple[str, ...] = ()
@@ -100,6 +107,11 @@ class JobOptions:
         faults = _faults(self)
         if faults:
             raise BadConfig(faults)
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """The machines that will do, the preferred one first."""
+        return tuple(kind.strip() for kind in self.instance_type.split(","))
 
     @property
     def account(self) -> str:
@@ -186,7 +198,9 @@ def _cast(name: str, value: Any) -> Any:
         return text == "true"
     if isinstance(value, bool):
         raise ValueError("of the right type")
-    if name in ("max_runtime_s", "max_wait_s"):
+    if name == "instance_type" and isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    if name in ("max_runtime_s", "max_wait_s", "max_pending_s"):
         match = _DURATION.fullmatch(str(value).strip())
         if match is None:
             raise ValueError("a time: seconds, or 90m, 4h, 1d")
@@ -209,17 +223,18 @@ def _faults(options: JobOptions) -> list[str]:
     for key, pattern, example in (
         ("role", _ROLE, "arn:aws:iam::123456789012:role/NAME"),
         ("region", _REGION, "us-east-1"),
-        ("instance_type", re.compile(r"ml\.[a-z0-9-]+\.\w+"), SMALLEST_GPU),
     ):
         value = getattr(options, key)
         if value is not None and not pattern.fullmatch(value):
             faults.append(f"{_flag(key)} {value!r} must have the form {example}.")
+    faults += _type_faults(options)
     if options.output is not None and not is_legal(options.output):
         faults.append(f"--output {options.output!r} must have the form s3://bucket/prefix.")
     for key, low, high in (
         ("instance_count", 1, 64),
         ("keep_alive_min", 0, LONGEST_KEEP_ALIVE_MIN),
         ("max_runtime_s", 60, LONGEST_RUNTIME_S),
+        ("max_pending_s", SHORTEST_PENDING_S, LONGEST_RUNTIME_S),
         ("volume_gb", 1, 16384),
     ):
         value = getattr(options, key)
@@ -250,6 +265,26 @@ def _faults(options: JobOptions) -> list[str]:
             faults.append(f"{_flag(lst)} needs {_flag(data)}: the list's paths start there.")
     if (options.train_lst is None) != (options.validation_lst is None):
         faults.append("--train-lst and --validation-lst go together.")
+    return faults
+
+
+def _type_faults(options: JobOptions) -> list[str]:
+    kinds = options.instance_types
+    faults = [
+        f"--instance-type {kind!r} must have the form {SMALLEST_GPU}."
+        for kind in kinds
+        if not _INSTANCE_TYPE.fullmatch(kind)
+    ]
+    if len(kinds) > MOST_TYPES:
+        faults.append(f"--instance-type names {len(kinds)} machines, at most {MOST_TYPES} are legal.")
+    if len(set(kinds)) < len(kinds):
+        faults.append(f"--instance-type {options.instance_type} names a machine twice.")
+    with_disk = [kind for kind in kinds if has_own_disk(kind)]
+    if options.kms_key is not None and 0 < len(with_disk) < len(kinds):
+        faults.append(
+            f"--kms-key encrypts a volume, and of --instance-type {options.instance_type} {with_disk[0]} has a disk of"
+            " its own in place of one: name machines of one kind."
+        )
     return faults
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.aws.host import s3_parts
 from tests.support.aws.jobs import ENDED, Job
-from tests.support.aws.rules import Refused, check_create, check_shape, invalid
+from tests.support.aws.rules import Refused, check_create, check_shape, invalid, types_of
 
 
 class Api:
@@ -29,6 +29,8 @@ class Api:
 
     def _CreateTrainingJob(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
         fake, name = self.fake, request["TrainingJobName"]
+        if "InstancePreferences" in request.get("ResourceConfig", {}) and not fake.has_preferences:
+            raise invalid("InstancePreferences is not available for this account.")
         check_create(request)
         if (region, name) in fake.jobs:
             arn = fake.jobs[region, name].arn
@@ -76,13 +78,18 @@ class Api:
                 )
 
     def _check_quota(self, region: str, request: dict[str, Any]) -> None:
-        resources = request["ResourceConfig"]
-        kind, wanted = resources["InstanceType"], resources.get("InstanceCount", 1)
+        for kind in types_of(request["ResourceConfig"]):
+            self._check_quota_of(region, request, kind)
+
+    def _check_quota_of(self, region: str, request: dict[str, Any], kind: str) -> None:
+        wanted = request["ResourceConfig"].get("InstanceCount", 1)
         limit = self.fake.quotas.get(kind)
         used = sum(
             job.request["ResourceConfig"].get("InstanceCount", 1)
             for (where, _), job in self.fake.jobs.items()
-            if where == region and job.status not in ENDED and job.request["ResourceConfig"]["InstanceType"] == kind
+            if where == region
+            and job.status not in ENDED
+            and kind in ([job.selected] if job.selected else types_of(job.request["ResourceConfig"]))
         )
         if limit is not None and used + wanted > limit:
             usage = "spot training job" if request.get("EnableManagedSpotTraining") else "training job"
@@ -147,6 +154,18 @@ class Api:
         if start + size < len(jobs):
             answer["NextToken"] = str(start + size)
         return answer
+
+    def _DescribeMlflowTrackingServer(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self._mlflow(f"mlflow-tracking-server/{request['TrackingServerName']}", "TrackingServerStatus")
+
+    def _DescribeMlflowApp(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
+        return self._mlflow(request["Arn"].rpartition(":")[2], "Status")
+
+    def _mlflow(self, name: str, key: str) -> dict[str, Any]:
+        if name not in self.fake.mlflow:
+            raise Refused("ResourceNotFound", f"{name} does not exist.")
+        version, status = self.fake.mlflow[name]
+        return {"MlflowVersion": version, key: status}
 
     def _ListTags(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": self.tags.get(request["ResourceArn"], [])}

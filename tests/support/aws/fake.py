@@ -57,6 +57,9 @@ class FakeSageMaker:
         self.quotas: dict[str, int] = dict(settings.get("quotas", {}))
         self.default: Plan = settings.get("default", Plan())
         self.jobs: dict[tuple[str, str], Job] = {}
+        self.has_preferences = True  # whether the account may give InstancePreferences
+        self.without_capacity: set[str] = set()  # instance types that nobody gets now
+        self.mlflow: dict[str, tuple[str, str]] = {}  # mlflow-app/NAME or mlflow-tracking-server/NAME → version, status
         self.calls: list[tuple[str, float, str]] = []  # operation, fake time, error code or ""
         self.host = Host(folder, self, settings.get("grace_s", 30.0))
         self._plans: list[tuple[str, Plan]] = []

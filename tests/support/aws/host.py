@@ -59,7 +59,7 @@ class Run:
                 "RecordWrapperType": "None",
                 "ContentType": channel.get("ContentType", ""),
             }
-        machine = request["ResourceConfig"]["InstanceType"]
+        machine = self.job.selected
         files = {
             "hyperparameters.json": request.get("HyperParameters", {}),
             "inputdataconfig.json": channels,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.aws import builtin
-from tests.support.aws.rules import BUILTIN
+from tests.support.aws.rules import BUILTIN, types_of
 
 ENDED = ("Completed", "Failed", "Stopped")
 NO_CAPACITY = (
@@ -43,6 +43,7 @@ class Plan:
     bill_lag_s: float = 0.0  # from the end to the billed seconds being told
     disk_mb: int = 0  # own image: /opt/ml/checkpoints and /opt/ml/model share so much
     no_network: bool = False  # own image
+    serverless: bool = False  # not made by a request with machines, as the console makes them
 
 
 class Job:
@@ -59,6 +60,7 @@ class Job:
         self.ended_at: float | None = None
         self.active_s = 0.0
         self.attempt = 0
+        self.selected = ""  # the machine that it got
         self.keep_alive_s = request["ResourceConfig"].get("KeepAlivePeriodInSeconds", 0)
         self.is_builtin = bool(BUILTIN.match(request["AlgorithmSpecification"].get("TrainingImage", "")))
         self.printed: list[tuple[float, float, str, str]] = []  # due, time, stream, line
@@ -105,6 +107,14 @@ class Job:
             ready += plan.pending_s
         if plan.never_starts:
             return
+        resources = self.request["ResourceConfig"]
+        there = [kind for kind in types_of(resources) if kind not in self.world.without_capacity]
+        if not there:
+            if self.request.get("EnableManagedSpotTraining"):
+                return  # until MaxWaitTimeInSeconds
+            self._at(ready - 1, lambda t: self._end("Failed", "Failed", t, NO_CAPACITY))
+            return
+        self._at(now + plan.pending_s + 2, lambda t: setattr(self, "selected", there[0]))
         self._at(now + plan.pending_s + 2, lambda t: self._enter("Starting", "Launching requested ML instances", t))
         if plan.fails_in == "Starting":
             self._at(ready - 1, lambda t: self._end("Failed", "Failed", t, plan.failure or NO_CAPACITY))
@@ -278,12 +288,21 @@ class Job:
             "StoppingCondition": {"MaxRuntimeInSeconds": 86_400, **self.request.get("StoppingCondition", {})},
             "ProfilingStatus": "Disabled",
         }
+        if self.selected and "InstancePreferences" in self.request["ResourceConfig"]:
+            count = self.request["ResourceConfig"].get("InstanceCount", 1)
+            chosen = {"SelectedInstanceType": self.selected, "SelectedInstanceCount": count}
+            answer["ResourceConfig"] = {**self.request["ResourceConfig"], **chosen}
         if self.started_at is not None:
             answer["TrainingStartTime"] = self.started_at
         if self.ended_at is not None:
             answer["TrainingEndTime"] = self.ended_at
             if self.world.now() - self.ended_at >= self.plan.bill_lag_s:
                 answer["TrainingTimeInSeconds"], answer["BillableTimeInSeconds"] = self.training_s, self.billable_s
+        if self.plan.serverless:
+            for key in ("ResourceConfig", "AlgorithmSpecification", "HyperParameters"):
+                answer.pop(key, None)
+            model = "arn:aws:sagemaker:us-east-1:aws:hub-content/SageMakerPublicHub/Model/llama/1.0.0"
+            answer["ServerlessJobConfig"] = {"BaseModelArn": model, "JobType": "FineTuning", "AcceptEula": True}
         if self.failure:
             answer["FailureReason"] = self.failure
         if self.keep_alive_s:

@@ -93,6 +93,30 @@ def has_own_disk(instance_type: str) -> bool:
     return "d" in family or family.startswith(("g5", "g6", "p5", "trn1"))
 
 
+def types_of(resources: dict[str, Any]) -> list[str]:
+    """The machines that a request names."""
+    listed = [one["InstanceType"] for one in resources.get("InstancePreferences", [])]
+    return listed or [kind for kind in (resources.get("InstanceType"),) if kind]
+
+
+def check_preferences(request: dict[str, Any]) -> None:
+    """InstancePreferences, as the API's own documentation has it."""
+    resources = request.get("ResourceConfig", {})
+    listed = resources.get("InstancePreferences")
+    if listed is None:
+        return
+    for other in ("InstanceType", "InstanceGroups", "InstancePlacementConfig"):
+        if resources.get(other):
+            raise invalid(f"InstancePreferences and {other} are mutually exclusive.")
+    if request.get("EnableManagedSpotTraining"):
+        raise invalid("InstancePreferences is not supported with EnableManagedSpotTraining.")
+    if len({one["InstanceType"] for one in listed}) < len(listed):
+        raise invalid("An instance type can appear only once in InstancePreferences.")
+    counted = sum("InstanceCount" in one for one in listed)
+    if counted not in ((0,) if "InstanceCount" in resources else (len(listed),)):
+        raise invalid("Set InstanceCount on every instance preference, or in ResourceConfig and on none of them.")
+
+
 def check_create(request: dict[str, Any]) -> None:
     """The rules between the fields of CreateTrainingJob."""
     stopping, resources = request.get("StoppingCondition", {}), request.get("ResourceConfig", {})
@@ -102,6 +126,7 @@ def check_create(request: dict[str, Any]) -> None:
         raise invalid("You must specify either an algorithm name or a training image to create a training job.")
     if instance is None and not resources.get("InstanceGroups") and not resources.get("InstancePreferences"):
         raise invalid("InstanceType is a required parameter in ResourceConfig.")
+    check_preferences(request)
     runtime, wait = stopping.get("MaxRuntimeInSeconds", 86_400), stopping.get("MaxWaitTimeInSeconds")
     if runtime > 28 * 86_400:
         raise invalid("MaxRuntimeInSeconds is larger than the limit of 2419200 seconds.")
@@ -114,7 +139,7 @@ def check_create(request: dict[str, Any]) -> None:
         raise invalid("MaxWaitTimeInSeconds must be greater than or equal to MaxRuntimeInSeconds.")
     if spot and resources.get("KeepAlivePeriodInSeconds"):
         raise invalid("KeepAlivePeriodInSeconds is not supported with managed spot training.")
-    if instance and image and BUILTIN.match(image):
+    for instance in types_of(resources) if image and BUILTIN.match(image) else ():
         if instance.split(".")[1] not in GPU_FAMILIES:
             raise invalid(
                 f"Instance type {instance} is not supported by algorithm image-classification; only GPU instances are"
@@ -122,8 +147,11 @@ def check_create(request: dict[str, Any]) -> None:
             )
         if not request.get("InputDataConfig"):
             raise invalid("InputDataConfig is required for algorithm image-classification.")
-    if instance and resources.get("VolumeKmsKeyId") and has_own_disk(instance):
-        raise invalid(f"VolumeKmsKeyId is not supported for instance type {instance}.")
+    for kind in types_of(resources):
+        if resources.get("VolumeKmsKeyId") and has_own_disk(kind):
+            raise invalid(f"VolumeKmsKeyId is not supported for instance type {kind}.")
+        if not resources.get("VolumeSizeInGB") and not has_own_disk(kind):
+            raise invalid(f"VolumeSizeInGB is required for instance type {kind}.")
     names = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
     if len(set(names)) != len(names):
         raise invalid("Channel names must be unique.")

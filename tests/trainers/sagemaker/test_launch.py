@@ -214,6 +214,16 @@ def test_a_jobs_flags_are_refused_for_a_local_run(workdir: Path, capsys: pytest.
     assert "--spot is for --on sagemaker" in capsys.readouterr().err
 
 
+def test_machines_are_compared_without_role_or_output(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--dataset", "digits", "--epochs", "2", "--compare-instances"]
+    assert run.main(["--on", "sagemaker-builtin", *given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    usd = [float(line.split("$")[1].split()[0]) for line in lines[1:-1]]
+    assert usd == sorted(usd) and any(line.startswith("ml.g4dn.xlarge ") for line in lines)
+    assert not any(line.startswith("ml.g6.") for line in lines) and "ml.p2.8xlarge" in lines[-1]
+    assert run.main(["--on", "sagemaker", *given]) == 0 and "ml.g6.xlarge " in capsys.readouterr().out
+
+
 def test_account_facts_that_are_missing_come_at_once(
     workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

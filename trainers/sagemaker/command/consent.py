@@ -87,13 +87,21 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     """Ask once, with the price. Raises BadInput without a terminal to ask on."""
 
     count = plural(len(plans), "job")
-    lines = [f"{count} on {options.instance_count} × {options.instance_type}" + (", spot" if options.spot else "")]
+    kinds = ", else ".join(options.instance_types)
+    lines = [f"{count} on {options.instance_count} × {kinds}" + (", spot" if options.spot else "")]
     price, kept_usd = seen.reports[0].price, sum(one.kept_usd_at_most for one in seen.reports)
-    if price is not None:
+    prices = seen.reports[0].prices
+    if len(prices) > 1:
+        low, high = min(one.usd for one in prices.values()), max(one.usd for one in prices.values())
+        each = ", ".join(f"{kind} {one}" for kind, one in prices.items())
+        lines.append(f"price     {money(low)} to {money(high)} an hour: {each}")
+    elif price is not None:
         lines.append(f"price     {price}")
+    least = [min(one.usd_by_type.values(), default=one.usd or 0.0) for one in seen.reports]
     if seen.usd is not None and seen.usd_at_most is not None and seen.billed_s is not None:
+        cost = money(seen.usd) if sum(least) == seen.usd else f"{money(sum(least))} to {money(seen.usd)}"
         lines.append(
-            f"estimate  {duration(seen.billed_s)} billed, {money(seen.usd)} in all"
+            f"estimate  {duration(seen.billed_s)} billed, {cost} in all"
             f" (at most {money(seen.usd_at_most)} if it is as far off as it may be)"
         )
     if kept_usd:
@@ -107,6 +115,45 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     if not sys.stdin.isatty():
         raise BadInput("the price must be confirmed, and there is no terminal to ask on; give --yes to confirm it.")
     return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def compared(config: Config, region: str, *, is_builtin: bool) -> str:
+    """The run's estimated time and price on every machine that can take it, the cheapest first; nothing is asked."""
+    from trainers.sagemaker.cost import estimate, instances, pricing
+    from trainers.training import experiment
+
+    num_train, num_validation = config.num_training_samples, 0
+    if num_train is None:
+        if is_s3(config.dataset):
+            raise BadInput("--compare-instances: give --num-training-samples, --num-layers and --image-shape.")
+        dataset, config = experiment.load_data(config)
+        num_train, num_validation = len(dataset.splits["train"]), len(dataset.splits.get("validation", ()))
+    rows, unpriced = [], []
+    for kind in instances.known():
+        gpu = instances.gpu(kind)
+        if is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
+            continue
+        if not is_builtin and (gpu is None or not gpu.runs_our_code):
+            continue
+        try:
+            price = pricing.price_per_hour(region, kind)
+        except pricing.NoPrice:
+            unpriced.append(kind)
+            continue
+        guess = estimate.estimate(
+            config, kind, num_train=num_train, num_validation=num_validation, is_builtin=is_builtin
+        )
+        billed_s = guess.total_s
+        rows.append((pricing.cost_usd(billed_s, 1, price.usd), kind, billed_s, price))
+    lines = [f"{'machine':20} {'time':>10} {'price':>9}  an hour"]
+    lines += [
+        f"{kind:20} {duration(s):>10} {money(usd):>9}  {price}"
+        for usd, kind, s, price in sorted(rows, key=lambda r: r[:2])
+    ]
+    lines.append(
+        f"Estimates, within a factor of {estimate.SPREAD:g}. No price is known of: {', '.join(unpriced) or 'none'}."
+    )
+    return "\n".join(lines)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

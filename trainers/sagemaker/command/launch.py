@@ -23,6 +23,7 @@ from trainers.config.checks import flag
 from trainers.config.study import Study
 from trainers.errors import BadConfig, BadInput, TrainerError
 from trainers.launch.study import StudyPlan, ended, show_leaderboard
+from trainers.sagemaker.cost import pricing
 
 if TYPE_CHECKING:
     from tracking.journal import Journal
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from trainers.sagemaker.job.ledger import Entry
     from trainers.sagemaker.options import JobOptions
 
-_LAUNCHING = ("rehearse", "yes", "force", "detach")
+_LAUNCHING = ("rehearse", "yes", "force", "detach", "compare_instances")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class LaunchOptions:
     force: bool = False
     detach: bool = False
     again: bool = False
+    compare_instances: bool = False
     poll_s: float = 15.0
     leaderboard: Path | None = None
 
@@ -58,6 +60,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     job = parser.add_argument_group("launching a job")
     job.add_argument(
         "--rehearse", action="store_true", help="run the job here first, on a few batches of the real data"
+    )
+    job.add_argument(
+        "--compare-instances", action="store_true", help="print time and price of the run on each machine, and end"
     )
     job.add_argument("--yes", action="store_true", help="launch without asking")
     job.add_argument("--force", action="store_true", help="launch although the preflight found errors")
@@ -93,6 +98,7 @@ def options_of(arguments: argparse.Namespace) -> LaunchOptions:
         force=arguments.force,
         detach=arguments.detach,
         again=arguments.again,
+        compare_instances=arguments.compare_instances,
         poll_s=arguments.poll,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
     )
@@ -130,6 +136,13 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
     if isinstance(work, Study) and (work.search is not None or work.repeat is not None):
         what = "[search]" if work.search is not None else "[repeat]"
         raise BadInput(f"{what} chooses runs while it goes on, which works with --on local alone so far.")
+    if options.compare_instances:
+        from trainers.sagemaker.command import consent
+
+        if isinstance(work, Study):
+            raise BadInput("--compare-instances is about one run; leave --study out.")
+        print(consent.compared(work, options.job.region or pricing.TABLE_REGION, is_builtin="builtin" in options.kind))
+        return 0
     plan = StudyPlan.of(work)
     _check_sources(plan, options)
     if options.rehearse:

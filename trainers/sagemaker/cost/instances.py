@@ -141,6 +141,11 @@ def find(instance_type: str) -> Instance | None:
     return Instance(type=instance_type, num_gpus=row[0], gpu=_GPUS[family], num_cpus=row[1], disk_gb=row[2])
 
 
+def known() -> tuple[str, ...]:
+    """Every GPU instance type of which facts are known."""
+    return tuple(f"ml.{kin}.{size}" for kin, sizes in _SIZES.items() for size in sizes)
+
+
 def gpu(instance_type: str) -> Gpu | None:
     """The GPU of the type's family, whatever the size; None where it has none, or none is known."""
     return _GPUS.get(family(instance_type))

@@ -7,7 +7,7 @@ machine is free. The shipped table is dated and an estimate; the pricing API's a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -162,6 +162,11 @@ def pricing_region(region: str) -> str:
 def cost_usd(billable_s: float, num_instances: int, usd_per_hour: float) -> float:
     """Billed seconds x instances x price; AWS's own arithmetic, with no minimum and no rounding up to an hour."""
     return float(Decimal(str(billable_s)) * num_instances * Decimal(str(usd_per_hour)) / 3600)
+
+
+def dearest(prices: Sequence[Price]) -> Price:
+    """The highest of several prices: what a job may cost that takes the first machine which is free."""
+    return max(prices, key=lambda price: price.usd)
 
 
 def job_cost(description: Mapping[str, Any], price: Price) -> Cost | None:

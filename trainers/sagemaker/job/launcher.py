@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,13 @@ class Plan:
     kind: str
     request: Mapping[str, Any]
     price: pricing.Price | None
+    prices: Mapping[str, pricing.Price] = field(default_factory=dict)
     datasets: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def fallback(self) -> tuple[str, ...]:
+        """Machines that are taken next where there is no capacity and AWS does not see to that itself."""
+        return () if "InstancePreferences" in self.request["ResourceConfig"] else self.options.instance_types[1:]
 
     @property
     def name(self) -> str:
@@ -93,7 +99,9 @@ class SageMakerLauncher:
         config, channels, datasets = channels_of(config, self.options, self.kind, uploads)
         if self.kind == ledger.OWN:
             channels += first_weights.init_channels(config, uploads, self._store(), awaited=awaited)
-        price = self._price()
+        prices = self._known_prices()
+        is_priced = len(prices) == len(self.options.instance_types)
+        price = pricing.dearest(list(prices.values())) if is_priced else None
         name = request.job_name(config, self.aws.clock.now(), self._number)
         self._number += 1
         made = request.build(
@@ -105,7 +113,15 @@ class SageMakerLauncher:
             environment=self.environment or None,
             price=price,
         )
-        return Plan(config=config, options=self.options, kind=self.kind, request=made, price=price, datasets=datasets)
+        return Plan(
+            config=config,
+            options=self.options,
+            kind=self.kind,
+            request=made,
+            price=price,
+            prices=prices,
+            datasets=datasets,
+        )
 
     def record(self, plan: Plan) -> tuple[ledger.Entry, Journal]:
         """Record the job before it is sent: its journal, open, and its line in the ledger.
@@ -134,7 +150,7 @@ class SageMakerLauncher:
                 names.FINGERPRINT: config.fingerprint(),
                 names.JOB_NAME: plan.name,
                 names.REGION: self.aws.region,
-                names.INSTANCE_TYPE: resources["InstanceType"],
+                names.INSTANCE_TYPE: ",".join(request.types_of(plan.request)),
                 names.INSTANCE_COUNT: resources["InstanceCount"],
                 names.IMAGE_URI: plan.request["AlgorithmSpecification"]["TrainingImage"],
                 names.IMAGE_DIGEST: self._image_digest(plan),
@@ -156,6 +172,8 @@ class SageMakerLauncher:
             dataset=plan.options.train or config.dataset,
             created_ms=now_ms,
             price=None if plan.price is None else asdict(plan.price),
+            prices={kind: asdict(price) for kind, price in plan.prices.items()},
+            fallback=list(plan.fallback),
             budget=self._budget,
             directory=journal.dir,
         ).save()
@@ -163,9 +181,11 @@ class SageMakerLauncher:
 
     def _left(self, plan: Plan) -> tuple[ledger.Entry, Journal] | None:
         """The same job as an earlier launch left it unsent, if no process holds it."""
-        wanted = _essence(plan.request)
+        wanted = _essence(plan.request, [*request.types_of(plan.request), *plan.fallback])
         for entry in ledger.unsent(self.root):
-            if (entry.kind, entry.region) != (plan.kind, self.aws.region) or _essence(entry.request) != wanted:
+            if (entry.kind, entry.region) != (plan.kind, self.aws.region) or wanted != _essence(
+                entry.request, [*entry.tried, *request.types_of(entry.request), *entry.fallback]
+            ):
                 continue
             try:
                 journal = Journal.reopen(entry.directory)
@@ -203,14 +223,15 @@ class SageMakerLauncher:
 
         return replace(store.resolve(), journals=self.root)
 
-    def _price(self) -> pricing.Price | None:
-        kind = self.options.instance_type
-        if kind not in self._prices:
-            try:
-                self._prices[kind] = pricing.price_per_hour(self.aws.region, kind, self.aws)
-            except pricing.NoPrice:
-                self._prices[kind] = None
-        return self._prices[kind]
+    def _known_prices(self) -> dict[str, pricing.Price]:
+        for kind in self.options.instance_types:
+            if kind not in self._prices:
+                try:
+                    self._prices[kind] = pricing.price_per_hour(self.aws.region, kind, self.aws)
+                except pricing.NoPrice:
+                    self._prices[kind] = None
+        found = ((kind, self._prices[kind]) for kind in self.options.instance_types)
+        return {kind: price for kind, price in found if price is not None}
 
     def _image_digest(self, plan: Plan) -> str | None:
         """What the image's tag points at now; None where the registry does not say."""
@@ -292,9 +313,14 @@ def _params(plan: Plan) -> dict[str, names.Value]:
     return values
 
 
-def _essence(request: Mapping[str, Any]) -> str:
-    """A request without what differs between two launches of the same: the job's name, the ids of its run."""
+def _essence(request: Mapping[str, Any], types: Sequence[str]) -> str:
+    """A request without what differs between two launches of the same: the job's name, the ids of its run.
+
+    ``types``: the machines that will do, whichever of them its turn it is.
+    """
     kept = {key: value for key, value in request.items() if key not in ("TrainingJobName", "Tags", "Environment")}
+    machines = ("InstanceType", "InstancePreferences")
+    kept["ResourceConfig"] = {k: v for k, v in kept["ResourceConfig"].items() if k not in machines} | {"types": types}
     kept["Tags"] = [tag for tag in request.get("Tags", []) if tag["Key"] != names.JOURNAL_ID]
     kept["Environment"] = {k: v for k, v in request.get("Environment", {}).items() if k != "MLFLOW_RUN_ID"}
     return json.dumps(kept, sort_keys=True).replace(request["TrainingJobName"], "")

@@ -7,7 +7,7 @@ never two.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from tracking.journal.events import journals
 from tracking.journal.files import whole_file
 from trainers.errors import BadInput, TrainerError
+from trainers.sagemaker.job.request import types_of
 
 FILE = "job.json"
 BUILTIN, OWN = "sagemaker-builtin", "sagemaker"
@@ -25,8 +26,10 @@ class Entry:
     """One job: what is sent, where, and what is known of it. ``directory`` is its journal's.
 
     ``submitted_ms`` is None until SageMaker has taken it. ``dataset`` is the data as the user named it, ``price`` the
-    values of a ``pricing.Price``. ``ended`` holds AWS's last status once everything about the job is in the journal.
-    ``budget`` (``id``, ``usd``) is what all jobs with this id may cost together, in whichever process they are watched.
+    values of a ``pricing.Price``: the dearest where several machines will do, ``prices`` those of each. ``fallback``:
+    the machines that the watcher takes next where AWS has none free, ``tried`` those of which it had none. ``ended``
+    holds AWS's last status once everything about the job is in the journal. ``budget`` (``id``, ``usd``) is what all
+    jobs with this id may cost together, in whichever process they are watched.
     """
 
     name: str
@@ -39,6 +42,9 @@ class Entry:
     dataset: str = ""
     created_ms: int = 0
     price: Mapping[str, Any] | None = None
+    prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fallback: Sequence[str] = field(default_factory=list)
+    tried: Sequence[str] = field(default_factory=list)
     budget: Mapping[str, Any] | None = None
     arn: str = ""
     submitted_ms: int | None = None
@@ -58,7 +64,26 @@ class Entry:
     @property
     def instance_type(self) -> str:
         """The machine asked for."""
-        return str(self.request.get("ResourceConfig", {}).get("InstanceType", ""))
+        return ",".join(types_of(self.request))
+
+    def on_next_type(self) -> Entry:
+        """The same job, not sent yet, on the next machine of ``fallback``, under the next name; saved."""
+        resources = {k: v for k, v in self.request["ResourceConfig"].items() if k != "InstancePreferences"}
+        former, (kind, *rest) = resources.get("InstanceType"), self.fallback
+        request = {**self.request, "ResourceConfig": {**resources, "InstanceType": kind}}
+        tried = [*self.tried, *([former] if former else [])]
+        moved = replace(self, request=request, fallback=rest, tried=tried, submitted_ms=None, arn="")
+        return moved.renamed() if former else moved.save()
+
+    def renamed(self) -> Entry:
+        """The same job under the next name; saved."""
+        stem, _, number = self.name.rpartition("-")
+        name = f"{stem}-{int(number) + 1:03d}" if number.isdigit() else f"{self.name[:59]}-001"
+        changed = {**self.request, "TrainingJobName": name}
+        checkpoints = changed.get("CheckpointConfig", {}).get("S3Uri", "")
+        if self.name in checkpoints:
+            changed["CheckpointConfig"] = {"S3Uri": checkpoints.replace(self.name, name)}
+        return self.changed(name=name, request=changed)
 
     def save(self) -> Entry:
         """Write it down; a reader sees the former or this one, nothing between."""

@@ -171,6 +171,13 @@ def tracking_environment(
     return out, ""
 
 
+def types_of(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """The machines that a request names, the preferred one first."""
+    resources = request.get("ResourceConfig", {})
+    listed = [one["InstanceType"] for one in resources.get("InstancePreferences", [])]
+    return tuple(listed) or ((resources["InstanceType"],) if resources.get("InstanceType") else ())
+
+
 def _is_private(host: str) -> bool:
     """Whether a host is an address of a local network, such as 192.168.1.2."""
     try:
@@ -187,7 +194,7 @@ def capped(options: JobOptions, price: pricing.Price | None = None) -> JobOption
     if options.max_cost_usd is None:
         return options
     assert options.region is not None
-    price = price or pricing.price_per_hour(options.region, options.instance_type)
+    price = price or pricing.dearest([pricing.price_per_hour(options.region, kind) for kind in options.instance_types])
     bought_s = pricing.seconds_for(options.max_cost_usd, options.instance_count, price.usd)
     left_s = bought_s - BILLED_BESIDE_S - 60 * (options.keep_alive_min or 0)
     if left_s < 60:
@@ -224,8 +231,12 @@ def _as_folder(uri: str) -> str:
 
 
 def _resources(options: JobOptions) -> dict[str, Any]:
-    out: dict[str, Any] = {"InstanceType": options.instance_type, "InstanceCount": options.instance_count}
-    if not instances.has_own_disk(options.instance_type):
+    kinds = options.instance_types
+    out: dict[str, Any] = {"InstanceType": kinds[0], "InstanceCount": options.instance_count}
+    if len(kinds) > 1 and not options.spot:  # spot knows no preferences: there the watcher goes on to the next type
+        del out["InstanceType"]
+        out["InstancePreferences"] = [{"InstanceType": kind} for kind in kinds]
+    if not all(map(instances.has_own_disk, kinds)):
         out["VolumeSizeInGB"] = instances.DEFAULT_VOLUME_GB if options.volume_gb is None else options.volume_gb
         if options.kms_key is not None:
             out["VolumeKmsKeyId"] = options.kms_key
@@ -240,6 +251,8 @@ def _limits(options: JobOptions, price: pricing.Price | None) -> dict[str, int]:
     if options.spot:
         wait_s = options.max_wait_s if options.max_wait_s is not None else runtime_s + MAX_WAIT_BEYOND_S
         out["MaxWaitTimeInSeconds"] = max(wait_s, runtime_s)
+    if options.max_pending_s is not None:
+        out["MaxPendingTimeInSeconds"] = options.max_pending_s
     return out
 
 

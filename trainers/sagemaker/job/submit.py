@@ -7,12 +7,14 @@ the call and its answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tracking import names
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import ledger
+from trainers.sagemaker.job.request import types_of
 
 QUOTA_PAUSE_S = 60.0
 
@@ -25,9 +27,15 @@ def send(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
         except errors.NameTaken:
             found = _is_ours(aws, entry)
             if found is None:  # another job has the name
-                entry = _renamed(entry)
+                entry = entry.renamed()
                 continue
             answer = found
+        except errors.Rejected as error:
+            if "InstancePreferences" not in str(error) or "InstancePreferences" not in entry.request["ResourceConfig"]:
+                raise
+            # An account, or a boto3, that does not have them yet: one machine after the other, then.
+            entry = replace(entry, fallback=types_of(entry.request)).on_next_type()
+            continue
         entry = entry.changed(arn=answer["TrainingJobArn"], submitted_ms=int(aws.clock.now() * 1000))
     return entry
 
@@ -91,14 +99,3 @@ def _facts(request: Mapping[str, Any]) -> tuple[Any, ...]:
     """
     sources = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request.get("InputDataConfig", [])]
     return request.get("HyperParameters", {}), sources, request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
-
-
-def _renamed(entry: ledger.Entry) -> ledger.Entry:
-    """The same job under the next name."""
-    stem, _, number = entry.name.rpartition("-")
-    name = f"{stem}-{int(number) + 1:03d}" if number.isdigit() else f"{entry.name[:59]}-001"
-    changed = {**entry.request, "TrainingJobName": name}
-    checkpoints = changed.get("CheckpointConfig", {}).get("S3Uri", "")
-    if entry.name in checkpoints:
-        changed["CheckpointConfig"] = {"S3Uri": checkpoints.replace(entry.name, name)}
-    return entry.changed(name=name, request=changed)

@@ -7,8 +7,9 @@ assumed; nothing is changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from typing import Any
 
 from trainers.data.check.rules import Finding
@@ -18,6 +19,7 @@ from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.aws.uri import split_s3
+from trainers.sagemaker.job.request import types_of
 from trainers.sagemaker.preflight import permissions
 from trainers.sagemaker.preflight.data.facts import channels
 from trainers.sagemaker.preflight.findings import finding, short, unasked
@@ -25,7 +27,14 @@ from trainers.sagemaker.preflight.permissions import PATIENCE_S, SERVICE
 
 
 def check(
-    request: Mapping[str, Any], aws: Aws, objects: Objects, *, region: str, is_builtin: bool, num_jobs: int = 1
+    request: Mapping[str, Any],
+    aws: Aws,
+    objects: Objects,
+    *,
+    region: str,
+    is_builtin: bool,
+    num_jobs: int = 1,
+    fallback: Sequence[str] = (),
 ) -> list[Finding]:
     """Everything that AWS can be asked about the account. Without credentials one finding says so."""
     try:
@@ -38,10 +47,10 @@ def check(
         lambda: permissions.check(request, str(caller["Arn"]), str(caller["Account"]), region, aws),
         lambda: _buckets(request, region, objects),
         lambda: _name(request, aws),
-        lambda: _quotas(request, aws, num_jobs),
+        lambda: _quotas(request, aws, num_jobs, fallback),
     ]
     if not is_builtin:
-        questions.append(lambda: _image(request, aws))
+        questions += [lambda: _image(request, aws), lambda: _tracking_server(request, aws)]
     with ThreadPoolExecutor(max_workers=len(questions)) as pool:
         return [finding for answer in pool.map(lambda question: list(question()), questions) for finding in answer]
 
@@ -138,13 +147,44 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
         yield unasked("image-unchecked", image, error)
 
 
-def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int) -> Iterator[Finding]:
+def _tracking_server(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
+    """The MLflow behind an ARN that the container will log to: is it there, is it running, and which version is it."""
+    arn = request.get("Environment", {}).get("MLFLOW_TRACKING_URI", "")
+    kind, _, name = arn.rpartition(":")[2].partition("/")
+    if not arn.startswith("arn:"):
+        return
+    try:
+        if kind == "mlflow-app":
+            server = aws.call("sagemaker", "DescribeMlflowApp", patience_s=PATIENCE_S, Arn=arn)
+        else:
+            server = aws.call(
+                "sagemaker", "DescribeMlflowTrackingServer", patience_s=PATIENCE_S, TrackingServerName=name
+            )
+    except errors.NotFound:
+        yield finding("tracking-missing", f"there is no {arn}")
+        return
+    except TrainerError as error:
+        yield unasked("tracking-unchecked", arn, error)
+        return
+    status = str(server.get("TrackingServerStatus") or server.get("Status") or "")
+    version, here = str(server.get("MlflowVersion", "?")), metadata.version("mlflow")
+    words = f"{arn} runs MLflow {version}; here is {here}"
+    if status and not status.startswith(("Created", "Started", "Updated", "Maintenance")):
+        yield finding("tracking-missing", f"{words}, and it is {status}")
+    elif version.partition(".")[0] < here.partition(".")[0]:
+        yield finding("tracking-older", words)
+    else:
+        yield finding("tracking-version", words)
+
+
+def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int, fallback: Sequence[str]) -> Iterator[Finding]:
     resources = request.get("ResourceConfig", {})
-    kind, count = resources.get("InstanceType", ""), resources.get("InstanceCount", 1)
+    count = resources.get("InstanceCount", 1)
     usage = "spot training job usage" if request.get("EnableManagedSpotTraining") else "training job usage"
-    wanted = {f"{kind} for {usage}": "quota"}
+    kinds = types_of(request) + tuple(fallback)
+    wanted = {f"{kind} for {usage}": "quota" for kind in kinds}
     if resources.get("KeepAlivePeriodInSeconds"):
-        wanted[f"{kind} for training warm pool usage"] = "warm-pool-quota"
+        wanted |= {f"{kind} for training warm pool usage": "warm-pool-quota" for kind in kinds}
     try:
         for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=PATIENCE_S, ServiceCode="sagemaker"):
             for quota in page.get("Quotas", []):

@@ -17,6 +17,7 @@ from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
+from trainers.sagemaker.job.request import types_of
 from trainers.sagemaker.options import JobOptions
 from trainers.sagemaker.preflight import account as preflight_account
 from trainers.sagemaker.preflight import money
@@ -68,14 +69,17 @@ def examine(
     region = options.region if options.region is not None else aws.region
     is_builtin = preflight_request.is_builtin(request)
     objects = former.objects if former is not None and former.objects is not None else Objects(aws)
-    kind, count = _machines(request)
-    findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin)
+    fallback = options.instance_types[1:] if options.spot else ()
+    kinds = tuple(dict.fromkeys([*types_of(request), *fallback]))
+    count = int(request.get("ResourceConfig", {}).get("InstanceCount", 1))
+    findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin, fallback=fallback)
     with ThreadPoolExecutor(max_workers=3) as pool:
         data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
         if former is None:
             asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
+            asked["fallback"] = fallback
             account = pool.submit(preflight_account.check, request, aws, objects, **asked)
-            asked_price = pool.submit(_price, region, kind, aws)
+            asked_price = pool.submit(_prices, region, kinds, aws)
         sizes: dict[str, int] = dict(former.local_sizes) if former is not None else {}
         if local:
             named = preflight_local.named(local, options)
@@ -83,10 +87,10 @@ def examine(
             findings += local_findings
         data_findings, facts = data.result()
         if former is None:
-            price, price_findings = asked_price.result()
+            prices, price_findings = asked_price.result()
             of_account = [*account.result(), *price_findings]
         else:
-            price, of_account = former.price, former.account
+            prices, of_account = dict(former.prices), former.account
         findings += [*of_account, *data_findings]
     if any(finding.code == "credentials" for finding in findings):
         findings = [f for f in findings if f.severity != "unchecked"]  # all for the same reason
@@ -94,13 +98,19 @@ def examine(
     findings += preflight_data.below_batch(config, {**sizes, **(counts or {}), **most}, is_builtin=is_builtin)
     findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
     is_listed = _is_listed(request, is_builtin)
-    guess = _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})
-    findings += money.disk(request, config, facts, kind, is_listed)
+    guesses = {
+        kind: guess
+        for kind in kinds
+        if (guess := _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})) is not None
+    }
+    for kind in kinds:
+        findings += money.disk(request, config, facts, kind, is_listed)
     report = Report(
         findings=[],
         facts=facts,
-        price=price,
-        estimate=guess,
+        prices=prices,
+        estimates=guesses,
+        instance_types=kinds,
         num_instances=count,
         num_reads=objects.num_reads,
         num_lists=objects.num_lists,
@@ -111,8 +121,9 @@ def examine(
         local_sizes=sizes,
     )
     if not is_builtin:
-        findings += money.idle(kind, count, report)
+        findings += [one for kind in kinds for one in money.idle(kind, count, report)]
     findings += money.budget(request, options, report)
+    guess, price = report.estimate, report.price
     spent = (
         {}
         if guess is None or price is None
@@ -133,16 +144,15 @@ def _informed(finding: Finding, train: Facts) -> Finding:
     return finding
 
 
-def _machines(request: Mapping[str, Any]) -> tuple[str, int]:
-    resources = request.get("ResourceConfig", {})
-    return str(resources.get("InstanceType", "")), int(resources.get("InstanceCount", 1))
-
-
-def _price(region: str, kind: str, aws: Aws) -> tuple[pricing.Price | None, list[Finding]]:
-    try:
-        return pricing.price_per_hour(region, kind, aws), []
-    except pricing.NoPrice as error:
-        return None, [finding("price-unknown", str(error))]
+def _prices(region: str, kinds: Sequence[str], aws: Aws) -> tuple[dict[str, pricing.Price], list[Finding]]:
+    prices: dict[str, pricing.Price] = {}
+    findings = []
+    for kind in kinds:
+        try:
+            prices[kind] = pricing.price_per_hour(region, kind, aws)
+        except pricing.NoPrice as error:
+            findings.append(finding("price-unknown", str(error)))
+    return prices, findings
 
 
 def _estimate(

@@ -214,6 +214,14 @@ _ACCOUNT: dict[str, Rule] = {
     "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),
     "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:ListServiceQuotas, or look in the console."),
     "warm-pool-quota": _warning("result", "the machine is not kept", "Ask AWS for a warm pool quota."),
+    "tracking-version": _note("the container logs there as well"),
+    "tracking-older": _warning(
+        "result", "what a newer MLflow writes an older server may refuse", "The journal comes through S3 all the same."
+    ),
+    "tracking-missing": _warning(
+        "result", "the container logs nowhere live", "Start it, or leave it out; the journal comes through S3."
+    ),
+    "tracking-unchecked": _unchecked(_NO_LEAVE, "Ask for sagemaker:DescribeMlflowTrackingServer."),
     "vpc-unchecked": _unchecked("networks are not looked at", "Be sure that the subnet reaches S3 (endpoint or NAT)."),
     "kms-unchecked": _unchecked("keys are not looked at", "Be sure that the role may use the key."),
 }

@@ -88,6 +88,8 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
     if usd is not None and report.price is not None:
         said += f", {money(usd)} (anything up to {money(usd * estimate.SPREAD)}) at {report.price}"
         said += f" x {report.num_instances}" if report.num_instances > 1 else ""
+    for number, (kind, cost) in enumerate(report.usd_by_type.items()):
+        said += f"{', ' if number else ': '}{money(cost)} on {kind}"
     rest = f"download {_time(guess.download_s)}, start {_time(guess.start_s)}, training {_time(guess.training_s)}"
     note = f"; {report.price.note}" if report.price is not None and report.price.note else ""
     kept = ""

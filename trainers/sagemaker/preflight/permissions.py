@@ -15,6 +15,7 @@ from trainers.errors import TrainerError
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.job.request import types_of
 from trainers.sagemaker.preflight.data.facts import channels, some
 from trainers.sagemaker.preflight.findings import finding, unasked
 
@@ -89,7 +90,7 @@ def _of_caller(request: Mapping[str, Any], account: str, region: str) -> list[_Q
     job = f"arn:{_partition(request)}:sagemaker:{region}:{account}:training-job/{name}"
     context: dict[str, str | list[str]] = {
         "aws:RequestedRegion": region,
-        "sagemaker:InstanceTypes": [str(request.get("ResourceConfig", {}).get("InstanceType", ""))],
+        "sagemaker:InstanceTypes": list(types_of(request)),
     }
     network = request.get("VpcConfig", {})
     for key, values in (

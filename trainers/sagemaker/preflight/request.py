@@ -7,7 +7,7 @@ enumerations are those of the API model that boto3 carries (boto3 itself checks 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +17,11 @@ from trainers.data.check.rules import Finding, Severity
 from trainers.sagemaker.aws import images
 from trainers.sagemaker.builtin import limits as builtin
 from trainers.sagemaker.cost import instances
-from trainers.sagemaker.job.request import INIT_CHANNEL
+from trainers.sagemaker.job.request import INIT_CHANNEL, types_of
 from trainers.sagemaker.preflight.findings import finding
 
+# An older boto3 does not know the field: then the launcher takes one machine after the other.
+_OLD_BOTO = "InstancePreferences is no field"
 _OUR_CODE = (
     "MXNet's wheel for CUDA 11.7 holds code for "
     + ", ".join(f"{major}.{minor}" for major, minor in instances.CODE_FOR)
@@ -27,12 +29,15 @@ _OUR_CODE = (
 )
 
 
-def check(request: Mapping[str, Any], config: Config, *, region: str, is_builtin: bool) -> list[Finding]:
-    """Every finding that needs no answer from AWS; ``region`` is the job's."""
+def check(
+    request: Mapping[str, Any], config: Config, *, region: str, is_builtin: bool, fallback: Sequence[str] = ()
+) -> list[Finding]:
+    """Every finding that needs no answer from AWS; ``region`` is the job's, ``fallback`` machines that come next."""
+    machines = [*types_of(request), *fallback] or [""]
     return [
-        *(finding("request-limit", words) for words in _walk(_model(), request, "")),
+        *(finding("request-limit", words) for words in _walk(_model(), request, "") if _OLD_BOTO not in words),
         *_between(request),
-        *_machine(request, config, is_builtin),
+        *(one for kind in machines for one in _machine(kind, request, config, is_builtin)),
         *_image(request, region, is_builtin),
         *_settings(request, config, is_builtin),
     ]
@@ -107,9 +112,11 @@ def _between(request: Mapping[str, Any]) -> Iterator[Finding]:
         yield finding("spot-wait", f"MaxWaitTimeInSeconds is {wait_s}, MaxRuntimeInSeconds {runtime_s}")
     if spot and resources.get("KeepAlivePeriodInSeconds"):
         yield finding("spot-warm-pool", "spot capacity and KeepAlivePeriodInSeconds together")
-    kind = resources.get("InstanceType", "")
-    if resources.get("VolumeKmsKeyId") and instances.has_own_disk(kind):
-        yield finding("volume-key", f"VolumeKmsKeyId with {kind}")
+    for kind in types_of(request):
+        if resources.get("VolumeKmsKeyId") and instances.has_own_disk(kind):
+            yield finding("volume-key", f"VolumeKmsKeyId with {kind}")
+    if spot and resources.get("InstancePreferences"):
+        yield finding("request-limit", "InstancePreferences exclude spot capacity")
     for tag in request.get("Tags", []):
         if tag.get("Key", "").lower().startswith("aws:"):
             yield finding("tag-reserved", f"tag {tag['Key']!r}")
@@ -125,8 +132,7 @@ def _between(request: Mapping[str, Any]) -> Iterator[Finding]:
         yield finding("kms-unchecked", "the job encrypts with a key of yours")
 
 
-def _machine(request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:
-    kind = request.get("ResourceConfig", {}).get("InstanceType", "")
+def _machine(kind: str, request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:
     gpu, other = instances.gpu(kind), instances.other_accelerator(kind)
     image = images.registry(request.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
     is_ours = image is not None and image.repository == images.OWN_REPOSITORY
@@ -166,11 +172,11 @@ def _image(request: Mapping[str, Any], region: str, is_builtin: bool) -> Iterato
 
 def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> Iterator[Finding]:
     resources = request.get("ResourceConfig", {})
-    machine = instances.find(resources.get("InstanceType", ""))
+    machines = [known for kind in types_of(request) if (known := instances.find(kind)) is not None]
     if is_builtin:
         faults = builtin.faults(
             config,
-            num_gpus=None if machine is None else machine.num_gpus,
+            num_gpus=max((machine.num_gpus for machine in machines), default=None),
             num_instances=resources.get("InstanceCount", 1),
         )
         for fault in faults:

@@ -38,6 +38,10 @@ _KEPT = (
 )
 
 
+class Serverless(BadInput):
+    """A job of SageMaker's model customization, which is none of this project's kind."""
+
+
 def adopt(aws: Aws, name: str, root: Path, *, profile: str | None, experiment: str) -> ledger.Entry:
     """The ledger's entry for the account's job ``name``, its journal begun under ``root``.
 
@@ -51,6 +55,8 @@ def adopt(aws: Aws, name: str, root: Path, *, profile: str | None, experiment: s
             f"{name!r}: neither launched from here nor a training job in {aws.region}. `python -m trainers.jobs list"
             " --account` lists those there are; --region and --profile say where to look."
         ) from None
+    if "ServerlessJobConfig" in described:
+        raise Serverless(f"{name} is a serverless job: it tunes a foundation model, on no machine of its own.")
     tags = _tags(aws, described["TrainingJobArn"])
     builtin = images.is_builtin(described.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
     created_ms = int(phases.seconds(described["CreationTime"]) * 1000)
@@ -118,20 +124,19 @@ def _params(entry: ledger.Entry) -> dict[str, Any]:
 
 
 _TOGETHER = 50  # jobs that are read at a time
-# A listing has been seen to continue with empty pages without end.
-_MOST_EMPTY_PAGES = 100
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([dhw])")
 _UNIT_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Imported:
-    """How many jobs were found, are new, were known, could not be read."""
+    """How many jobs were found, are new, were known, could not be read, are serverless and left out."""
 
     num_found: int = 0
     num_new: int = 0
     num_known: int = 0
     num_failed: int = 0
+    num_serverless: int = 0
 
 
 def finished(aws: Aws, *, name_contains: str | None = None, since_s: float | None = None) -> Iterator[tuple[str, str]]:
@@ -141,15 +146,8 @@ def finished(aws: Aws, *, name_contains: str | None = None, since_s: float | Non
         asked["NameContains"] = name_contains
     if since_s is not None:
         asked["CreationTimeAfter"] = datetime.fromtimestamp(since_s, timezone.utc)
-    empty = 0
     for page in aws.pages("sagemaker", "ListTrainingJobs", **asked):
-        found = page.get("TrainingJobSummaries", [])
-        empty = 0 if found else empty + 1
-        if empty > _MOST_EMPTY_PAGES:
-            raise TrainerError(
-                "ListTrainingJobs keeps returning empty pages; narrow it with --since or --name-contains."
-            )
-        for job in found:
+        for job in page.get("TrainingJobSummaries", []):
             if job["TrainingJobStatus"] in phases.ENDED:
                 yield job["TrainingJobName"], job["TrainingJobArn"]
 
@@ -169,7 +167,7 @@ def import_jobs(
     # Runs that another machine brought into the same store.
     done |= {run.data.tags[names.JOB_ARN] for run in store.runs(None, f"tags.{names.JOB_ARN} LIKE 'arn:%'")}
     half_done = {entry.arn: entry for entry in ledger.entries(store.journals) if not entry.ended}
-    num_found = num_known = num_new = num_failed = 0
+    num_found = num_known = num_new = num_failed = num_serverless = 0
     entries: list[ledger.Entry] = []
     for name, arn in finished(aws, name_contains=name_contains, since_s=since_s):
         num_found += 1
@@ -182,6 +180,8 @@ def import_jobs(
         try:
             wanted = experiment or store.default_experiment
             entries.append(adopt(aws, name, store.journals, profile=profile, experiment=wanted))
+        except Serverless:
+            num_serverless += 1
         except TrainerError as error:  # deleted between the two calls, or not ours to read
             num_failed += 1
             say(f"{name}: not imported: {error}")
@@ -195,7 +195,13 @@ def import_jobs(
                 num_new += 1
                 cost = "" if outcome.cost_usd is None else f", {money(outcome.cost_usd)}"
                 say(f"{entry.name}: {outcome.state}{cost}")
-    return Imported(num_found, num_new, num_known, num_failed)
+    return Imported(
+        num_found=num_found,
+        num_new=num_new,
+        num_known=num_known,
+        num_failed=num_failed,
+        num_serverless=num_serverless,
+    )
 
 
 def read_since(text: str, now_s: float) -> float:
@@ -235,8 +241,9 @@ def run(arguments: argparse.Namespace) -> int:
         experiment=arguments.experiment,
         say=print,
     )
+    left_out = f", {done.num_serverless} serverless left out" if done.num_serverless else ""
     print(
         f"{done.num_found} finished jobs found: {done.num_new} new, {done.num_known} known already,"
-        f" {done.num_failed} not read; in {store.public_uri}"
+        f" {done.num_failed} not read{left_out}; in {store.public_uri}"
     )
     return 1 if done.num_failed else 0

@@ -84,7 +84,9 @@ def origin(entry: ledger.Entry, description: Mapping[str, Any]) -> dict[str, str
 
 def price_of(entry: ledger.Entry, description: Mapping[str, Any]) -> pricing.Price | None:
     """The price that the launch wrote down, or the shipped one of the machine that the job got instead."""
-    kind = phases.instances(description)[0] if description else entry.instance_type
+    kind = phases.instances(description)[0] or entry.instance_type
+    if kind in entry.prices:
+        return pricing.Price(**entry.prices[kind])
     if entry.price is not None and kind == entry.instance_type:
         return pricing.Price(**entry.price)
     try:

@@ -123,6 +123,8 @@ class JobWatch:
             ended = phases.end(described)
             self._see_phases()
         news = self._read_log(drain=ended is not None) + self._read_journal()
+        if ended is not None and self._goes_on_elsewhere(ended):
+            return
         if ended is not None and self._has_settled(news, ended.end_s):
             self._finish(ended)
         self._save()
@@ -236,8 +238,33 @@ class JobWatch:
         answer.pop("ResponseMetadata", None)
         return dict(answer)
 
+    def _goes_on_elsewhere(self, end: phases.End) -> bool:
+        """Whether AWS had no machine of the type, and the job, not sent yet, now wants the next type of its list."""
+        had_none = "TrainingStartTime" not in self.description and (
+            end.secondary in ("MaxWaitTimeExceeded", "MaxPendingTimeExceeded")
+            or (end.status == "FAILED" and reasons.classify(end.reason).kind == "capacity")
+        )
+        if not had_none or not self.entry.fallback:
+            return False
+        assert self._journal is not None
+        former = self.entry.instance_type
+        self.entry = self.entry.on_next_type()
+        kind = self.entry.instance_type
+        self._journal.tags(
+            {names.JOB_NAME: self.entry.name, names.INSTANCE_TYPE: kind}, time_ms=int(self.aws.clock.now() * 1000)
+        )
+        self.listener.say(self.entry, f"AWS has no {former} free; next: {kind}")
+        self.description, self._state, self._taker = {}, {}, None
+        self._save()
+        return True
+
     def _see_phases(self) -> None:
         assert self._journal is not None
+        kind = self.description.get("ResourceConfig", {}).get("SelectedInstanceType")
+        if kind and self._state.get("selected") != kind:
+            self._state["selected"] = kind
+            self._journal.tags({names.INSTANCE_TYPE: kind}, time_ms=int(self.aws.clock.now() * 1000))
+            self.listener.say(self.entry, f"on {kind}")
         found = phases.phases(self.description)
         seen = self._state.get("phases", 0)
         for phase in found[seen:]:

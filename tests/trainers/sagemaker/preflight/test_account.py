@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
-from tests.support.aws.account import BUILTIN, CODE, ROLE, World, build, codes, picture, preflight, quotas, trust
+from tests.support.aws.account import BUILTIN, CODE, OWN, ROLE, World, build, codes, picture, preflight, quotas, trust
 from tests.support.aws.answers import product
 from trainers.config import Config
 from trainers.data.check import rules
@@ -570,3 +570,23 @@ def test_the_price_of_a_region_that_is_not_shipped_is_said_to_be_another_s(accou
     built, config, options = build([], region="sa-east-1")
     note = next(f for f in examine.run(built, config, options, account.aws) if f.code == "estimate")
     assert "no price of sa-east-1 is shipped, us-east-1's is used" in note.what
+
+
+@pytest.mark.parametrize(
+    ("server", "state", "code", "words"),
+    [
+        ("mlflow-tracking-server/lab", ("2.16.2", "Created"), "tracking-older", "runs MLflow 2.16.2; here is "),
+        ("mlflow-tracking-server/lab", ("99.0.0", "Started"), "tracking-version", "runs MLflow 99.0.0; here is "),
+        ("mlflow-app/app-ABC123", ("99.0.0", "Created"), "tracking-version", "runs MLflow 99.0.0; here is "),
+        ("mlflow-tracking-server/lab", ("99.0.0", "Stopped"), "tracking-missing", "and it is Stopped"),
+        ("mlflow-tracking-server/lab", None, "tracking-missing", "there is no arn:"),
+    ],
+)
+def test_which_mlflow_is_behind_an_arn_is_asked_and_said(
+    account: World, server: str, state: tuple[str, str] | None, code: str, words: str
+) -> None:
+    account.fake.mlflow = {} if state is None else {server: state}
+    built, config, given = build([Channel("train", "s3://bucket-one/x/")], OWN, code_uri=CODE)
+    built["Environment"] = {"MLFLOW_TRACKING_URI": f"arn:aws:sagemaker:us-east-1:123456789012:{server}"}
+    found = examine.run(built, config, given, account.aws)
+    assert any(f.code == code and words in f.what for f in found)

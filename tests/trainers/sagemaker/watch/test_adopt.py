@@ -80,6 +80,19 @@ def test_importing_again_adds_nothing_here_or_elsewhere(account: World, store: S
     assert {run.info.run_id: run.data.to_dictionary() for run in store.runs()} == before
 
 
+def test_serverless_jobs_are_left_out_and_settled_ones_not_waited_for(account: World, store: Store) -> None:
+    _launch(account, "tuned-1", serverless=True)
+    _launch(account, *(f"signs-{number}" for number in range(4)), bill_lag_s=1e9)
+    _let_pass(account)
+    before_s = account.fake.clock.now()
+    said: list[str] = []
+    done = history.import_jobs(account.aws, store, say=said.append)
+    assert done == history.Imported(num_found=5, num_new=4, num_serverless=1)
+    assert account.fake.clock.now() - before_s < 10  # all that passes is the pace of calls
+    assert not any("tuned" in text for text in said) and sum(1 for _ in store.runs()) == 4
+    assert history.import_jobs(account.aws, store) == history.Imported(num_found=5, num_known=4, num_serverless=1)
+
+
 def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store) -> None:
     from trainers.sagemaker.watch.adopt import adopt
 
