@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,19 @@ def test_importing_again_adds_nothing_here_or_elsewhere(account: World, store: S
     elsewhere = replace(store, journals=workdir / "elsewhere")
     assert history.import_jobs(account.aws, elsewhere) == history.Imported(num_found=2, num_known=2)
     assert {run.info.run_id: run.data.to_dictionary() for run in store.runs()} == before
+
+
+def test_a_job_that_came_in_from_its_description_is_known(account: World, store: Store, workdir: Path) -> None:
+    from tracking.__main__ import main
+
+    _launch(account, "signs-1", "signs-2")
+    _let_pass(account)
+    described = account.aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName="signs-1")
+    (workdir / "job.json").write_text(json.dumps(described, default=str), encoding="utf-8")
+    assert main(["import", "job.json"]) == 0
+    assert history.import_jobs(account.aws, store) == history.Imported(num_found=2, num_new=1, num_known=1)
+    assert sorted(run.info.run_name for run in store.runs()) == ["signs-1", "signs-2"]
+    assert main(["import", "job.json"]) == 0 and len(list(store.runs())) == 2
 
 
 def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store) -> None:
