@@ -123,7 +123,9 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"access ?denied|unauthori[sz]ed\b|explicit deny|expired ?token"
-        r"|(?:Head|Get|Put|List)\w+ operation: Forbidden|\bKMS\b|\(403\)|403 Forbidden|status ?code:? 403|not authorized|permissions? (?:on|for|to) "
+        r"|(?:Head|Get|Put|List)\w+ operation: Forbidden|\bKMS\b"
+        r"|\(403\)|403 Forbidden|status ?code:? 403|not authorized|permissions? (?:on|for"
+        r"|to) "
         r"|has s3:|kms:\w+|KMS key"
         r"|customer master key|NotAuthorized|UnauthorizedOperation|InvalidAccessKeyId|SignatureDoesNotMatch",
         Failure(
