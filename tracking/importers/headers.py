@@ -78,8 +78,12 @@ def key_of(column: str) -> tuple[str, str]:
     if kind.strip().lower() == "tags":
         return "tags", key
     key = _OTHER_WORDS.get(key.lower(), key.lower())
+    own = key.removeprefix("params_")  # Optuna's table of trials
+    own = _OTHER_WORDS.get(own, own)
     match = _SCORE.fullmatch(key)
-    if match is not None:
+    if own in names.PARAMS:
+        key = own
+    elif match is not None:
         key = f"{_SPLIT_WORDS[match[1]]}_{'accuracy' if match[2].startswith('acc') else 'loss'}"
     return kind.strip().lower(), key
 

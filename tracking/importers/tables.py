@@ -44,7 +44,8 @@ _NETWORK = ("model", "network", "architecture", "network_architecture", "model_a
 _NAME_KEYS = ("run_name", "name", "run")
 _ID_KEYS = ("run_id", "id")
 _MLFLOW_NAME = "mlflow.runName"
-_START, _END = ("start_time", "started", "date"), ("end_time", "ended")
+_START = ("start_time", "started", "date", "created", "created_at", "datetime_start")
+_END = ("end_time", "ended", "datetime_complete")
 _FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status", "duration")
 MAX_RUNS, MAX_ROWS, MAX_COLUMNS = 10_000, 100_000, 1_000
 _END_OF_TIME_MS = 253_402_300_800_000  # the year 10000
@@ -59,9 +60,13 @@ _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _YES = ("yes", "y", "true", "on", "1", "1.0", "ja", "wahr", "oui", "vrai")
 _NO = ("no", "n", "false", "off", "0", "0.0", "nein", "falsch", "non", "faux")
 _NOT_ENDED = "RUNNING"
+TENSORBOARD = (
+    "is one curve as TensorBoard exports it, which names neither run nor metric; give a table with the columns epoch"
+    " and val_acc (or another metric) instead"
+)
 _STATUS = {
     **dict.fromkeys("finished completed complete done success succeeded ok 3".split(), "FINISHED"),
-    **dict.fromkeys("failed failure error crashed crash 4".split(), "FAILED"),
+    **dict.fromkeys("fail failed failure error crashed crash 4".split(), "FAILED"),
     **dict.fromkeys("killed stopped aborted cancelled canceled interrupted terminated 5".split(), "KILLED"),
     **dict.fromkeys("running started scheduled pending queued submitted stopping inprogress 1 2".split(), _NOT_ENDED),
 }
@@ -82,6 +87,8 @@ def read_csv(text: str, name: str) -> Reading:
         if len(first_row) > MAX_COLUMNS:
             raise TrackingError(f"{name} has {len(first_row):,} columns; up to {MAX_COLUMNS:,} are read")
         heads, twice = distinct(first_row)
+        if [head.lower() for head in heads] == ["wall time", "step", "value"]:
+            raise TrackingError(f"{name} {TENSORBOARD}")
         remarks += [f"{name}: {words}" for words in twice]
         for cells in rows:
             if len(objects) >= MAX_ROWS:
@@ -137,7 +144,7 @@ def by_epoch(
         return objects
     out: dict[str, Any] = {}
     for other in objects[0][1]:
-        cells = [str(row.get(other) or "").strip() for _, row in objects]
+        cells = [str(row.get(other, "")).strip() for _, row in objects]
         if other == column or len(set(cells)) == 1 and not is_metric(key_of(other)[1]):
             out[other] = "" if other == column else cells[0]
         elif any(
@@ -280,6 +287,8 @@ class _Row:
             self._metric(column, key, text)
         elif where == "tags":
             self.tags[key] = text
+            if key == "state" and (status := _STATUS.get(re.sub(r"[\s_-]", "", text.lower()))):  # of W&B and Optuna
+                self.facts.setdefault("status", status)
 
     def _where(self, column: str, *, is_series: bool = False) -> tuple[str, str]:
         """Which of facts, params, metrics and tags a column is for, under which key; ``""`` where under none."""

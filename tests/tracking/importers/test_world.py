@@ -489,3 +489,25 @@ def test_a_table_without_a_score_is_named_with_its_columns(tmp_path: Path) -> No
         "no column is a score's (Test acc, Top-1 err): Model, CIFAR-10, Link"
         in _read(tmp_path, "n.md", text).remarks[0]
     )
+
+
+def test_what_other_trackers_save(tmp_path: Path) -> None:
+    lines = "".join(
+        json.dumps({"train_loss": 9 - n, "test_acc1": 10.5 * n, "epoch": n, "n_parameters": 22}) + "\n"
+        for n in range(3)
+    )
+    for name in ("log.txt", "log.jsonl"):  # a line of JSON each epoch is one run with curves
+        (run,) = _read(tmp_path, name, lines).results
+        assert run.series["test_accuracy"] == [(1, 0.0), (2, 0.105), (3, 0.21)], name
+        assert run.series["train_loss"] == [(1, 9.0), (2, 8.0), (3, 7.0)]
+    text = "Name,State,Created,val/acc@1\nsun,finished,2023-03-01T10:00:00.000Z,76.1\nmoon,crashed,2023-03-01,75\n"
+    sun, moon = _read(tmp_path, "wandb.csv", text).results
+    assert (sun.status, sun.start_ms, moon.status) == ("FINISHED", 1_677_664_800_000, "FAILED")
+    text = "number,value,datetime_start,datetime_complete,params_lr,params_num_layers,state\n"
+    text += "0,0.91,2023-03-01 10:00:00,2023-03-01 10:10:00,0.1,34,COMPLETE\n1,,2023-03-01,2023-03-01,0.2,18,FAIL\n"
+    first, second = _read(tmp_path, "trials.csv", text).results
+    assert dict(first.params) == {"learning_rate": "0.1", "num_layers": "34"} and first.status == "FINISHED"
+    assert second.status == "FAILED" and first.end_ms == 1_677_665_400_000
+    for name, text in (("tb.csv", "Wall time,Step,Value\n1.5,1,0.5\n"), ("tb.json", "[[1.5, 1, 0.5], [2.5, 2, 0.6]]")):
+        with pytest.raises(TrackingError, match="one curve as TensorBoard exports it"):
+            _read(tmp_path, name, text)
