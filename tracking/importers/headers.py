@@ -50,6 +50,7 @@ _ASIDE = frozenset(
     "paper reported original orig official published ours our this impl implementation repo reproduced mine single crop"
     " center x imagenet image net ilsvrc cifar mnist lower higher is better".split()
 )
+_SPLIT_HEADS = ("split", "subset", "set", "phase", "partition", "data_split")
 _PUBLISHED = frozenset("paper reported original orig official published".split())
 
 
@@ -164,9 +165,11 @@ def scores_named(
         percent = is_percent(column) or (error and scale_of(_cells(objects, column)) == "percent")
         renamed[column] = metric, percent, error
         remarks.append(f"{column!r} was read as {metric}{': 1 minus the error' if error else ''}")
-    rows: list[tuple[str, Mapping[str, Any]]] = [
-        (place, dict(_renamed(renamed, str(column), cell) for column, cell in row.items())) for place, row in objects
-    ]
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for where, row in objects:
+        words = [str(cell).strip().lower() for column, cell in row.items() if key_of(str(column))[1] in _SPLIT_HEADS]
+        split = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+        rows.append((where, dict(_renamed(renamed, str(column), cell, split) for column, cell in row.items())))
     return rows, remarks
 
 
@@ -214,10 +217,14 @@ def _numbers(objects: Iterable[tuple[str, Mapping[str, Any]]], column: str) -> b
     return any(value is not None for value in values) and all(v is None or 0 <= v <= 100 for v in values)
 
 
-def _renamed(renamed: Mapping[str, tuple[str, bool, bool]], column: str, cell: Any) -> tuple[str, Any]:
+def _renamed(renamed: Mapping[str, tuple[str, bool, bool]], column: str, cell: Any, split: str) -> tuple[str, Any]:
+    """A column's name and cell; ``split`` is what another column of the row says that its scores are of."""
     if column not in renamed:
         return column, cell
     metric, percent, error = renamed[column]
+    said = _said(column)
+    if split and said is not None and not said.split:
+        metric = f"{split}_{metric.partition('_')[2]}"
     if not error:
         return f"{metric} (%)" if percent else metric, cell
     if isinstance(cell, list):

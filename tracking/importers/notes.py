@@ -43,7 +43,8 @@ _SPREAD = r"(?:\s*(?:±|\+/-|\+-)\s*[\d.,]*\d(?:\s*%)?)?"
 _VALUE = rf"(?P<value>{_NUMBER}{_SPREAD}{_COUNTS}|\d+\s*/\s*\d+)(?![\w/])(?!\.\d)"
 # One score within a line: behind its pictures' name, behind a word alone (``Loss: 0.2 | Acc: 94 %``), or before both.
 _NAMED = re.compile(
-    rf"(?:{_SPLIT}(?:[\s_-]*(?:{_WHAT}))?|{_BARE})(?P<sep>\s*(?:[:=]|\bis\b|\bof\b|\s[-–]\s)\s*|\s+){_VALUE}", re.I
+    rf"(?:{_SPLIT}(?:[\s_-]*(?:{_WHAT}))?|{_BARE})(?P<sep>\s*(?:[:=]>?|->|→|\bis\b|\bof\b|\s[-–]\s)\s*|\s+){_VALUE}",
+    re.I,
 )
 _BEHIND = re.compile(rf"{_VALUE}\s+{_SPLIT}[\s_-]*(?:{_WHAT})", re.I)
 _WHOLE = re.compile(rf"{_SPLIT}\b[\s_-]*(?:{_WHAT})?\s*[:=]\s*(?P<value>.*)", re.I)
@@ -88,7 +89,7 @@ _BULLET = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)])\s+")
 _SECTION = re.compile(r"^\s*(#+)\s*(.*?)\s*#*\s*$")
 _RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*(?:[|+]\s*:?-{2,}:?\s*)*[|+]?")
 _LEFT = re.compile(r"[^\W\d_]{2,}|\d")
-_LIKE_A_SCORE = re.compile(r"\b(?:acc|accuracy|loss|error|f1|top[\s_-]?\d)\b.*\d|\d\s*%", re.I)
+_LIKE_A_SCORE = re.compile(r"\b(?:acc|accuracy|prec(?:ision)?|err|loss|error|f1|top[\s_-]?\d)\b.*\d|\d\s*%", re.I)
 _LONGEST_SAID = 100
 _LONGEST_LINE = 1000
 

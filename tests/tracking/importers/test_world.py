@@ -68,6 +68,8 @@ LINES = [
     ),
     ("91.30% test Accuracy", {"test_accuracy": 0.913}),
     ("validation accuracy 0.95", {"validation_accuracy": 0.95}),
+    ("validation accuracy → 0.95", {"validation_accuracy": 0.95}),
+    ("val acc => 0.95", {"validation_accuracy": 0.95}),
     ("Training accuracy - 97.43%", {"train_accuracy": 0.9743}),
     ("TestAcc=0.703 TestLoss=1.35", {"test_accuracy": 0.703, "test_loss": 1.35}),
     ("Best validation accuracy: 0.96", {"best_validation_accuracy": 0.96}),
@@ -439,6 +441,10 @@ OF_OTHERS = [  # the head and rows of a table, and what each row's scores are
     ("model,Acc@1(gluon-cv),Acc@1,Acc@1 drop\nr18,70.9,70.2,0.7\n", [{"test_accuracy": 0.702}]),
     ("model,Top-3 Accuracy,Top-1,Gap\nr18,80%,70%,+5%\n", [{"test_accuracy": 0.7, "test_top3": 0.8}]),
     ("model,test_acc,Gain\nr18,70%,2\nup,+5%,2\n", [{"test_accuracy": 0.7}, {"test_accuracy": None}]),
+    (
+        "model,split,top-1\nr18,val,70%\nr18,test,69%\nr18,-,68%\n",
+        [{"validation_accuracy": 0.7}, {"test_accuracy": 0.69}, {"test_accuracy": 0.68}],
+    ),
     # Errors that are losses, of which the accuracies tell.
     ("data,Val Error,Val Accuracy,Test error\nall,0.44,81.97%,0.51\n", [{"validation_accuracy": 0.8197}]),
     # Nothing says which of the two, and Keras' own is of the training pictures.
