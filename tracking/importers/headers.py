@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tracking import names
@@ -70,6 +71,7 @@ def is_percent(column: str) -> bool:
     return _PERCENT.search(column) is not None
 
 
+@lru_cache(4096)
 def key_of(column: str) -> tuple[str, str]:
     """``("metrics", "validation_accuracy")`` of ``metrics.Val Acc (%)``; the key has only what MLflow takes."""
     kind, dot, rest = column.partition(".")
@@ -166,8 +168,9 @@ def scores_named(
         renamed[column] = metric, percent, error
         remarks.append(f"{column!r} was read as {metric}{': 1 minus the error' if error else ''}")
     rows: list[tuple[str, Mapping[str, Any]]] = []
+    heads = [column for column in columns if key_of(column)[1] in _SPLIT_HEADS]
     for where, row in objects:
-        words = [str(cell).strip().lower() for column, cell in row.items() if key_of(str(column))[1] in _SPLIT_HEADS]
+        words = [str(row.get(column, "")).strip().lower() for column in heads]
         split = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
         rows.append((where, dict(_renamed(renamed, str(column), cell, split) for column, cell in row.items())))
     return rows, remarks
