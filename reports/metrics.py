@@ -195,6 +195,17 @@ def higher_is_better(metric: str) -> bool:
     return (known.better if known is not None and known.better else guess(metric)) != "lower"
 
 
+def is_accuracy(metric: str) -> bool:
+    """Whether the name is of an accuracy: a share of pictures, or 0 to 100 %, and nothing else."""
+    return words(metric)[-1:] in (["acc"], ["accuracy"], ["top"])
+
+
+def in_percent(values: pd.Series[Any]) -> bool | None:
+    """Whether most of a column's numbers can only be percents; None where all could be either, as 0 and 1 can."""
+    percents, shares = int(((values > 1) & (values <= 100)).sum()), int(((values > 0) & (values < 1)).sum())
+    return percents > shares if percents or shares else None
+
+
 def impossible(runs: pd.DataFrame) -> list[tuple[str, str, float]]:
     """``(run_id, metric, value)`` of every value outside its metric's bounds, infinite ones included."""
     found = []

@@ -47,6 +47,7 @@ def findings(
     return [
         *_impossible(runs),
         *_nan(runs),
+        *_percents(runs),
         *_scales(finished, ask),
         *_no_better(table, ask, baselines),
         *_flagged(runs),
@@ -95,6 +96,32 @@ def _nan(runs: pd.DataFrame) -> list[Finding]:
         )
         for listed, ids in sorted(runs_of.items())
     ]
+
+
+def _percents(runs: pd.DataFrame) -> list[Finding]:
+    """Accuracies of other tools that were read otherwise than logged, since their column is in percent."""
+    read = set(runs["run_id"])
+    by_metric: dict[str, list[tuple[str, float, float]]] = {}
+    for run, metric, logged, value in runs.attrs.get("percent", []):
+        if run in read:
+            by_metric.setdefault(metric, []).append((run, logged, value))
+    found = []
+    for metric, rows in sorted(by_metric.items()):
+        out = [(run, logged) for run, logged, value in rows if value != value]
+        percents = [run for run, logged, value in rows if value == value]
+        odd = [(run, logged) for run, logged, value in rows if value == value and 0 < logged <= 1]
+        for run, logged in out:
+            said = f"{metric} is {text.number(logged, 6)}, no percentage as the others are; the value is ignored."
+            found.append(Finding(said, (run,)))
+        for run, logged in odd:
+            share = text.percent(logged / 100, 2)
+            said = f"{metric} is {text.number(logged, 6)} where the others are in percent: it was read as {share}."
+            found.append(Finding(f"{said} If it is a share, log it in percent.", (run,)))
+        if percents:
+            number = text.plural(len(percents), "run")
+            said = f"{metric} was logged in percent by another tool in {number}; it is shown as a share like the rest."
+            found.append(Finding(said, tuple(percents)))
+    return found
 
 
 def _scales(finished: pd.DataFrame, ask: BoardQuery) -> list[Finding]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from reports.errors import ReportError
-from reports.metrics import higher_is_better, judged, nearest, split_of
+from reports.metrics import higher_is_better, in_percent, is_accuracy, judged, nearest, split_of
 from tracking import names
 from tracking.frame import histories, load
 from tracking.frame.query import HasUri, suits
@@ -143,6 +143,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
+    attrs["percent"] = as_shares(runs, store, are_all=not (ask.filter or ask.experiments))
     if ask.metric != names.TEST_ACCURACY:
         _demand_metric(store, ask, runs, ask.metric)
     _count_examples(runs, ask)
@@ -182,6 +183,44 @@ def as_written(runs: pd.DataFrame) -> pd.DataFrame:
         said = pd.Series([said_of.get(run) for run in runs["run_id"]], index=runs.index, dtype=object)
         runs[name] = said.where(said.notna(), runs[name].astype(object))
     return runs
+
+
+def as_shares(runs: pd.DataFrame, store: HasUri, *, are_all: bool) -> list[tuple[str, str, float, float]]:
+    """Turn the accuracies that other tools logged in percent into shares, as the vocabulary has them.
+
+    That is decided for a metric of an experiment as a whole, and where that tells nothing, of the store: beside 62.1
+    and 70.9 a 1.0 is 1 %. What is neither (105) is left: it is impossible, or taken out where the vocabulary does not
+    know the metric. ``are_all``: the frame has the store's runs, not some. Returns run, metric, and the value as logged
+    and as read (NaN: taken out).
+    """
+    foreign = column(runs, f"tags.{names.FINGERPRINT}").isna() & column(runs, f"tags.{names.JOURNAL_ID}").isna()
+    asked = [c for c in runs.columns if c.startswith("metrics.") and is_accuracy(c[8:])]
+    logged = runs.loc[foreign]
+    asked = [c for c in asked if (pd.to_numeric(logged[c]) > 0).any()]
+    if not asked:
+        return []
+    marks = [f"tags.{tag}" for tag in (names.FINGERPRINT, names.JOURNAL_ID)]
+    every = runs.copy() if are_all else load(store, None, "", [*asked, *marks])
+    own = column(every, f"tags.{names.FINGERPRINT}").notna() | column(every, f"tags.{names.JOURNAL_ID}").notna()
+    every = every.loc[~own]
+    found = []
+    for name in asked:
+        known = ("metric", name[8:]) in names.ALL
+        numbers = pd.to_numeric(runs[name]).astype("float64")
+        there = pd.to_numeric(column(every, name)).astype("float64")
+        whole = in_percent(there)
+        for experiment in logged["experiment"].unique():
+            here = in_percent(there[every["experiment"] == experiment])
+            if not (whole if here is None else here):
+                continue
+            its = foreign & (runs["experiment"] == experiment) & numbers.notna() & (numbers != 0)
+            possible = numbers.between(0, 100)
+            read = (numbers / 100).where(possible, numbers) if known else numbers.where(possible)
+            changed = its & (read != numbers)
+            rows = zip(runs.loc[changed, "run_id"], numbers[changed], read[changed], strict=True)
+            found += [(str(run), name[8:], float(a), float(b)) for run, a, b in rows]
+            runs[name] = numbers = numbers.where(~changed, read)
+    return _Shared(found)
 
 
 def _seeds(runs: pd.DataFrame) -> pd.Series[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.board.runs import as_written
+from reports.board.runs import as_shares, as_written
 from reports.document import text
 from reports.errors import ReportError
 from reports.metrics import impossible
@@ -86,6 +86,7 @@ def _find(run_id: str, store: HasUri) -> Run:
             listed = ", ".join(sorted(found["run_id"])[:5])
             raise ReportError(f"{run_id!r} matches {len(found)} runs: {listed}; give the whole id of one")
         if len(found) == 1:
+            as_shares(found, store, are_all=False)
             return _run(found)
     raise ReportError(
         f"no run {run_id!r} in {connection.public(store.tracking_uri)}: give an id, at least 4 characters of its"

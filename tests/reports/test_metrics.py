@@ -221,3 +221,31 @@ def test_a_sweep_among_other_runs_is_one_row_that_unfolds(filler: Filler) -> Non
     assert "Sweep" not in unranked, "there is no best"
     alone = reports.leaderboard(filler.uri, filter="params.num_layers = '34'")
     assert "Sweep" not in alone.to_text(), "all rows are of it"
+
+
+def test_accuracies_of_other_tools_in_percent_are_read_as_a_column(filler: Filler) -> None:
+    for depth, value in ((18, 62.1), (34, 70.9), (50, 1.0), (101, 105.0), (152, 0.0)):
+        filler.run(experiment="theirs", params={"depth": depth}, metrics={"test_accuracy": value, "acc": value})
+    filler.run(experiment="shares", params={"depth": 20}, metrics={"test_accuracy": 0.653, "acc": 0.653})
+    filler.run(experiment="one", params={"depth": 8}, metrics={"test_accuracy": 1.0})
+    board = reports.leaderboard(filler.uri)
+    page = plain(board.to_text())
+    ranked = board["test_accuracy"].dropna().round(4).tolist()
+    assert sorted(ranked, reverse=True) == [0.709, 0.653, 0.621, 0.01, 0.01, 0.0]
+    assert "test_accuracy is 105, but must be" in page and "it was read as 1.00 %" in page
+    assert "test_accuracy was logged in percent by another tool in 4 runs" in page
+    board = reports.leaderboard(filler.uri, metric="acc", experiments=["theirs"])
+    assert board["acc"].dropna().tolist() == [70.9, 62.1, 1.0, 0.0]
+    assert "cc is 105, no percentage as the others are" in plain(board.to_text())
+    # What is filtered does not change what a number means, nor does asking for one run.
+    (only,) = reports.leaderboard(filler.uri, filter="params.depth = '50'")["test_accuracy"]
+    run = filler.run(experiment="theirs", params={"depth": 9}, metrics={"test_accuracy": 0.9})
+    assert only == pytest.approx(0.01) and "**0.9 %**" in plain(reports.run_card(run, filler.uri).to_text())
+
+
+def test_our_own_accuracies_are_shares_whatever_others_log(filler: Filler) -> None:
+    for value in (62.1, 70.9):
+        filler.run(experiment="pets", params={"depth": str(value)}, metrics={"test_accuracy": value})
+    filler.run(**{**trained(44, test=1.0), "experiment": "pets"})
+    board = reports.leaderboard(filler.uri)
+    assert sorted(board["test_accuracy"].round(3)) == [0.621, 0.709, 1.0]

@@ -9,7 +9,7 @@ from typing import Any
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.importers.result import Reading
-from tracking.importers.tables import read_rows
+from tracking.importers.tables import TENSORBOARD, by_epoch, read_rows
 
 _KINDS = ("params", "metrics", "tags")
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
@@ -42,9 +42,14 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
         )
     if isinstance(found, dict):
         found = _runs(found)
+    if isinstance(found, list) and found and all(isinstance(item, list) and len(item) == 3 for item in found):
+        raise TrackingError(f"{name} {TENSORBOARD}")
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise TrackingError(f"{name}: a list of objects is expected, one for each run")
-    return read_rows([(f"{name}, run {n}", _flat(item)) for n, item in enumerate(found, start=1)], name)
+    rows: list[tuple[str, Mapping[str, Any]]] = [
+        (f"{name}, run {n}", _flat(item)) for n, item in enumerate(found, start=1)
+    ]
+    return read_rows(by_epoch(rows), name)
 
 
 def _runs(found: dict[str, Any]) -> list[Any]:

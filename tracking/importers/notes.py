@@ -19,6 +19,7 @@ from typing import Any
 
 from tracking import names
 from tracking.importers import tables
+from tracking.importers.headers import is_score, is_start
 from tracking.importers.result import (
     MISSING,
     Reading,
@@ -42,7 +43,8 @@ _SPREAD = r"(?:\s*(?:±|\+/-|\+-)\s*[\d.,]*\d(?:\s*%)?)?"
 _VALUE = rf"(?P<value>{_NUMBER}{_SPREAD}{_COUNTS}|\d+\s*/\s*\d+)(?![\w/])(?!\.\d)"
 # One score within a line: behind its pictures' name, behind a word alone (``Loss: 0.2 | Acc: 94 %``), or before both.
 _NAMED = re.compile(
-    rf"(?:{_SPLIT}(?:[\s_-]*(?:{_WHAT}))?|{_BARE})(?P<sep>\s*(?:[:=]|\bis\b|\bof\b|\s[-–]\s)\s*|\s+){_VALUE}", re.I
+    rf"(?:{_SPLIT}(?:[\s_-]*(?:{_WHAT}))?|{_BARE})(?P<sep>\s*(?:[:=]>?|->|→|\bis\b|\bof\b|\s[-–]\s)\s*|\s+){_VALUE}",
+    re.I,
 )
 _BEHIND = re.compile(rf"{_VALUE}\s+{_SPLIT}[\s_-]*(?:{_WHAT})", re.I)
 _WHOLE = re.compile(rf"{_SPLIT}\b[\s_-]*(?:{_WHAT})?\s*[:=]\s*(?P<value>.*)", re.I)
@@ -82,11 +84,12 @@ _EPOCH_LINE = re.compile(
     r"^\W*epoch\W{0,3}\d|\bepoch\s*\[\s*\d|\[\s*epoch\W{0,2}\d|(?<!\()(?<!at )\bepoch\W{0,2}\d+\s*/\s*\d", re.I
 )
 _MARKUP = re.compile(r"</?(?:br|b|i|p|strong|em|li|ul)\s*/?>|\*\*|__|`|^\s*>+", re.I)
+_LINK = re.compile(r"!?\[([^\]\[|]*)\]\([^()\s]*\)")
 _BULLET = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)])\s+")
 _SECTION = re.compile(r"^\s*(#+)\s*(.*?)\s*#*\s*$")
 _RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*(?:[|+]\s*:?-{2,}:?\s*)*[|+]?")
 _LEFT = re.compile(r"[^\W\d_]{2,}|\d")
-_LIKE_A_SCORE = re.compile(r"\b(?:acc|accuracy|loss|error|f1|top[\s_-]?\d)\b.*\d|\d\s*%", re.I)
+_LIKE_A_SCORE = re.compile(r"\b(?:acc|accuracy|prec(?:ision)?|err|loss|error|f1|top[\s_-]?\d)\b.*\d|\d\s*%", re.I)
 _LONGEST_SAID = 100
 _LONGEST_LINE = 1000
 
@@ -220,13 +223,14 @@ class _Reader:
         heads, twice = tables.distinct(named)
         self._last = first + len(lines) - 1
         rows = [(first + n, dict(zip(heads, row, strict=False))) for n, row in enumerate(cells) if n > 1 and any(row)]
-        if not any(tables.is_score(head) for head in heads):
+        if not any(is_score(head) for head in heads):
             if len(heads) == 2:  # | Test accuracy | 0.95 |
                 for number, pair in ((first + n, row) for n, row in enumerate(cells) if n != 1 and any(row)):
                     self._last = number - 1
                     self.line(number, ": ".join(pair[:2]))
             else:
-                self._left_out += [first, *(number for number, _ in rows)]
+                said = ", ".join(_short(head)[1:-1] for head in heads[:8]) + (", …" if len(heads) > 8 else "")
+                self._say(first, f"a table was left out, since no column is a score's (Test acc, Top-1 err): {said}")
             return
         self._close()
         self._remarks += [f"{self._name}, line {first}: {words}" for words in twice]
@@ -234,7 +238,7 @@ class _Reader:
         filled: list[tuple[str, Mapping[str, Any]]] = []
         for number, row in rows:
             one = _init(" ".join(row.values())) or said
-            knows = any(tables.is_start(head) for head in heads) or not one
+            knows = any(is_start(head) for head in heads) or not one
             init = "imagenet" if one == "1" else "scratch"
             start = {} if knows else {"init": init, "use_pretrained_model": one}
             filled.append((f"{self._name}, line {number}", {**{k: v for k, v in row.items() if v}, **start}))
@@ -421,6 +425,7 @@ def _table_length(lines: Sequence[str], at: int) -> int:
 
 
 def _cells(line: str) -> list[str]:
+    line = _LINK.sub(r"\1", line)
     return [
         " ".join(_MARKUP.sub("", cell).split()) for cell in line.strip().removeprefix("|").removesuffix("|").split("|")
     ]

@@ -158,6 +158,8 @@ def read_score(text: str, *, percent: bool = False, others: Scale = "") -> Score
     value = number(written.rstrip("%"))
     if value is None:
         return Score(written, None, f"{written!r} was not read: it is not a number")
+    if written.startswith("+"):
+        return Score(written, None, f"{written!r} was not read: with its sign it is a difference")
     if percent or written.endswith("%") or (others == "percent" and 0 < value <= 1):
         if 0 <= value <= 100:
             read_as = float(f"{value / 100:.12g}")

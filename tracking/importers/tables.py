@@ -18,6 +18,7 @@ from typing import Any
 
 from tracking import names
 from tracking.errors import TrackingError
+from tracking.importers.headers import is_metric, is_percent, is_score, key_of, scores_named
 from tracking.importers.result import (
     MISSING,
     Reading,
@@ -32,22 +33,6 @@ from tracking.importers.result import (
 )
 from tracking.journal.checks import check_name
 
-_OTHER_WORDS = {
-    "layers": "num_layers",
-    "depth": "num_layers",
-    "lr": "learning_rate",
-    "initial_lr": "learning_rate",
-    "init_lr": "learning_rate",
-    "epoch_count": "epochs",
-    "num_epochs": "epochs",
-    "batch_size": "mini_batch_size",
-    "batch": "mini_batch_size",
-    "classes": "num_classes",
-    "pretrained": "use_pretrained_model",
-    "cost": names.COST_USD,
-    "best_val_acc": names.BEST_VALIDATION_ACCURACY,
-    "best_val_accuracy": names.BEST_VALIDATION_ACCURACY,
-}
 # What lists of one value an epoch are called: Keras names the training's own without saying so.
 _CURVES = {
     "accuracy": names.TRAIN_ACCURACY,
@@ -60,15 +45,9 @@ _NAME_KEYS = ("run_name", "name", "run")
 _ID_KEYS = ("run_id", "id")
 _MLFLOW_ID = re.compile(r"id [0-9a-f]{32}")
 _MLFLOW_NAME = "mlflow.runName"
-_SPLIT_WORDS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
-_SCORE = re.compile(r"(?:final_)?(training|train|validation|valid|val|testing|test)[_:]?(acc|accuracy|loss)")
-_ERROR = re.compile(
-    r"(?:final_)?(?:(training|train|validation|valid|val|testing|test)[_:]?)?(?:top_?([15])_?)?err(?:or)?(?:_rate)?"
-)
-_METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)")
-_START, _END = ("start_time", "started", "date"), ("end_time", "ended")
+_START = ("start_time", "started", "date", "created", "created_at", "datetime_start")
+_END = ("end_time", "ended", "datetime_complete")
 _FACTS = (*_NAME_KEYS, *_ID_KEYS, *_START, *_END, "status", "duration")
-_PERCENT = re.compile(r"[\s_]*(?:\(\s*(?:in\s*)?%\s*\)|\[\s*(?:in\s*)?%\s*\]|%)\s*")
 MAX_RUNS, MAX_ROWS, MAX_COLUMNS = 10_000, 100_000, 1_000
 _END_OF_TIME_MS = 253_402_300_800_000  # the year 10000
 _TIME_FORMS = tuple(
@@ -82,9 +61,13 @@ _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _YES = ("yes", "y", "true", "on", "1", "1.0", "ja", "wahr", "oui", "vrai")
 _NO = ("no", "n", "false", "off", "0", "0.0", "nein", "falsch", "non", "faux")
 _NOT_ENDED = "RUNNING"
+TENSORBOARD = (
+    "is one curve as TensorBoard exports it, which names neither run nor metric; give a table with the columns epoch"
+    " and val_acc (or another metric) instead"
+)
 _STATUS = {
     **dict.fromkeys("finished completed complete done success succeeded ok 3".split(), "FINISHED"),
-    **dict.fromkeys("failed failure error crashed crash 4".split(), "FAILED"),
+    **dict.fromkeys("fail failed failure error crashed crash 4".split(), "FAILED"),
     **dict.fromkeys("killed stopped aborted cancelled canceled interrupted terminated 5".split(), "KILLED"),
     **dict.fromkeys("running started scheduled pending queued submitted stopping inprogress 1 2".split(), _NOT_ENDED),
 }
@@ -105,6 +88,8 @@ def read_csv(text: str, name: str) -> Reading:
         if len(first_row) > MAX_COLUMNS:
             raise TrackingError(f"{name} has {len(first_row):,} columns; up to {MAX_COLUMNS:,} are read")
         heads, twice = distinct(first_row)
+        if [head.lower() for head in heads] == ["wall time", "step", "value"]:
+            raise TrackingError(f"{name} {TENSORBOARD}")
         remarks += [f"{name}: {words}" for words in twice]
         for cells in rows:
             if len(objects) >= MAX_ROWS:
@@ -150,7 +135,7 @@ def by_epoch(
 
     They are epochs where a column ``epoch`` counts up by one from 0 or 1, and every other is the same or numbers.
     """
-    column = next((c for c in (objects[0][1] if len(objects) > 1 else ()) if _key(c) == ("", "epoch")), None)
+    column = next((c for c in (objects[0][1] if len(objects) > 1 else ()) if key_of(c) == ("", "epoch")), None)
     if column is None:
         return objects
     found = [number(str(row.get(column, ""))) for _, row in objects]
@@ -160,8 +145,8 @@ def by_epoch(
         return objects
     out: dict[str, Any] = {}
     for other in objects[0][1]:
-        cells = [str(row.get(other) or "").strip() for _, row in objects]
-        if other == column or len(set(cells)) == 1 and not _is_metric(_key(other)[1]):
+        cells = [str(row.get(other, "")).strip() for _, row in objects]
+        if other == column or len(set(cells)) == 1 and not is_metric(key_of(other)[1]):
             out[other] = "" if other == column else cells[0]
         elif any(
             cell and cell.lower() not in (*MISSING, "nan") and number(cell.rstrip("% ")) is None for cell in cells
@@ -174,7 +159,7 @@ def by_epoch(
                 for epoch, cell in zip(epochs, cells, strict=True)
                 if cell
             ]
-    for other in [other for other in out if _key(other)[1] in ("epoch", "step", "global_step")]:
+    for other in [other for other in out if key_of(other)[1] in ("epoch", "step", "global_step")]:
         del out[other]
     return [(f"{objects[0][0]} and after", out)]
 
@@ -184,7 +169,7 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
     objects = list(objects)
     if len(objects) > MAX_RUNS:
         raise TrackingError(f"{name} holds {len(objects):,} runs; up to {MAX_RUNS:,} are read: give it in parts")
-    objects, read_as = _without_errors(objects)
+    objects, read_as = scores_named(objects)
     results: list[Result] = []
     seen: dict[str, int] = {}
     unknown: dict[str, None] = {}
@@ -211,57 +196,18 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
     return Reading(tuple(results), tuple(notes))
 
 
-def _without_errors(
-    objects: list[tuple[str, Mapping[str, Any]]],
-) -> tuple[list[tuple[str, Mapping[str, Any]]], list[str]]:
-    """The rows with accuracies in place of error rates, and what there is to say of it.
-
-    A column ``Top-1 err`` that names no split is one of the test pictures.
-    """
-    columns = dict.fromkeys(column for _, row in objects for column in row)
-    taken = {_key(str(column))[1] for column in columns}
-    renamed: dict[str, tuple[str, bool]] = {}
-    for column in columns:
-        kind, key = _key(str(column))
-        match = _ERROR.fullmatch(key)
-        if match is None or kind == "tags" or not (match[1] or match[2]):
-            continue
-        split = _SPLIT_WORDS.get(match[1] or "test", match[1] or "test")
-        metric = names.top_k_accuracy(split, 5) if match[2] == "5" else names.accuracy(split)
-        cells = [str(row.get(column, "")) for _, row in objects]
-        if metric not in taken and not any(isinstance(row.get(column), list) for _, row in objects):
-            taken.add(metric)
-            renamed[column] = metric, _PERCENT.search(str(column)) is not None or scale_of(cells) == "percent"
-    rows: list[tuple[str, Mapping[str, Any]]] = [
-        (place, dict(_accuracy(renamed, column, cell) for column, cell in row.items())) for place, row in objects
-    ]
-    return rows, [f"{c!r} was read as {m}: 1 minus the error" for c, (m, _) in renamed.items()]
-
-
-def _accuracy(renamed: Mapping[str, tuple[str, bool]], column: str, cell: Any) -> tuple[str, Any]:
-    if column not in renamed:
-        return column, cell
-    metric, percent = renamed[column]
-    text = str(cell).strip()
-    value = number(text.rstrip("% "))
-    if value is None:
-        return metric, cell
-    whole = 100 if percent or text.endswith("%") else 1
-    return metric, f"{whole - value:.12g}{' %' if whole == 100 else ''}"
-
-
 def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, Scale]:
     """What each accuracy's column is in; a column that could be either goes with the others of the file."""
     written: dict[str, list[str]] = {}
     for row in rows:
         for column, value in row.items():
-            if _key(str(column))[1].endswith(("accuracy", "acc")):
+            if key_of(str(column))[1].endswith(("accuracy", "acc")):
                 values = value if isinstance(value, list) else [value]
                 written.setdefault(str(column), []).extend(
                     str(v["value"] if isinstance(v, Mapping) and "value" in v else v) for v in values
                 )
     found: dict[str, Scale] = {
-        column: "percent" if _PERCENT.search(column) else scale_of(texts) for column, texts in written.items()
+        column: "percent" if is_percent(column) else scale_of(texts) for column, texts in written.items()
     }
     whole: Scale = "percent" if set(found.values()) <= {"percent", ""} and "percent" in found.values() else ""
     return {column: scale or whole for column, scale in found.items()}
@@ -345,17 +291,19 @@ class _Row:
             self._metric(column, key, text)
         elif where == "tags":
             self.tags[key] = text
+            if key == "state" and (status := _STATUS.get(re.sub(r"[\s_-]", "", text.lower()))):  # of W&B and Optuna
+                self.facts.setdefault("status", status)
 
     def _where(self, column: str, *, is_series: bool = False) -> tuple[str, str]:
         """Which of facts, params, metrics and tags a column is for, under which key; ``""`` where under none."""
-        kind, key = _key(column)
+        kind, key = key_of(column)
         if is_series:
             kind, key = "metrics", key if kind else _CURVES.get(key, key)
         elif kind == "" and key in _FACTS:
             kind = "facts"
         elif kind == "" and key in names.PARAMS:
             kind = "params"
-        elif kind == "" and _is_metric(key):
+        elif kind == "" and is_metric(key):
             kind = "metrics"
         elif kind == "" and key:
             kind = "tags"
@@ -370,7 +318,8 @@ class _Row:
             return "", key
         other = self._columns.setdefault(("series" if is_series else kind, key), column)
         if other != column:
-            raise TrackingError(f"{self.place}: columns {other!r} and {column!r} both mean {key}; rename or remove one")
+            self.columns_left_out.append(f"columns {other!r} and {column!r} both mean {key}; the second was left out")
+            return "", key
         return kind, key
 
     def _fact(self, key: str, text: str) -> None:
@@ -409,7 +358,7 @@ class _Row:
             self._fault(key, text, "not a whole number" if wanted.type is int else "not a number")
 
     def _metric(self, column: str, key: str, text: str) -> None:
-        percent = _PERCENT.search(column) is not None
+        percent = is_percent(column)
         if key.endswith("accuracy"):
             self.scores |= read_scores(key, text, percent=percent, others=self._scales.get(column, ""))
         elif text.lower() in MISSING:
@@ -457,37 +406,6 @@ class _Row:
 
     def _fault(self, key: str, text: str, why: str) -> None:
         self.remarks.append(f"{key} {text[:80]!r} was left out: it is {why}")
-
-
-def _key(column: str) -> tuple[str, str]:
-    """``("metrics", "validation_accuracy")`` of ``metrics.Val Acc (%)``; the key has only what MLflow takes."""
-    kind, dot, rest = column.partition(".")
-    if not dot or kind.strip().lower() not in ("params", "metrics", "tags"):
-        kind, rest = "", column
-    key = re.sub(r"[^\w./:]+", "_", _PERCENT.sub("", rest).strip()).strip("_")
-    if kind.strip().lower() == "tags":
-        return "tags", key
-    key = _OTHER_WORDS.get(key.lower(), key.lower())
-    match = _SCORE.fullmatch(key)
-    if match is not None:
-        word = "accuracy" if match[2].startswith("acc") else "loss"
-        key = f"{_SPLIT_WORDS.get(match[1], match[1])}_{word}"
-    return kind.strip().lower(), key
-
-
-def is_score(column: str) -> bool:
-    """Whether a column's head names a metric of the vocabulary, or an error rate."""
-    error = _ERROR.fullmatch(_key(column)[1])
-    return _is_metric(_key(column)[1]) or (error is not None and bool(error[1] or error[2]))
-
-
-def is_start(column: str) -> bool:
-    """Whether a column's head names the initial weights."""
-    return _key(column)[1] in ("init", "use_pretrained_model")
-
-
-def _is_metric(key: str) -> bool:
-    return ("metric", key) in names.ALL or _METRIC.fullmatch(key) is not None
 
 
 def _time_ms(text: str) -> int | None:

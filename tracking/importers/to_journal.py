@@ -68,8 +68,10 @@ def read_file(path: Path) -> Reading:
     name, suffix = storable(path.name), path.suffix.lower()
     if suffix in (".csv", ".tsv") or (suffix not in (".json", ".jsonl") and tables.is_table(text)):
         reading = tables.read_csv(text, name)
-    elif suffix in (".json", ".jsonl"):
-        reading = json_files.read_json(text, name, lines=suffix == ".jsonl")
+    elif suffix in (".json", ".jsonl") or re.match(r'\s{0,100}\{\s{0,100}"[^"\n]{0,250}"\s{0,9}:', text):
+        first = text.lstrip().partition("\n")[0].rstrip()
+        lines = suffix != ".json" and first.startswith("{") and first.endswith("}")
+        reading = json_files.read_json(text, name, lines=suffix == ".jsonl" or lines)
     else:
         reading = notes.read_notes(text, name)
     remarks += reading.remarks

@@ -68,6 +68,8 @@ LINES = [
     ),
     ("91.30% test Accuracy", {"test_accuracy": 0.913}),
     ("validation accuracy 0.95", {"validation_accuracy": 0.95}),
+    ("validation accuracy → 0.95", {"validation_accuracy": 0.95}),
+    ("val acc => 0.95", {"validation_accuracy": 0.95}),
     ("Training accuracy - 97.43%", {"train_accuracy": 0.9743}),
     ("TestAcc=0.703 TestLoss=1.35", {"test_accuracy": 0.703, "test_loss": 1.35}),
     ("Best validation accuracy: 0.96", {"best_validation_accuracy": 0.96}),
@@ -184,7 +186,7 @@ def test_markdown_tables(tmp_path: Path) -> None:
     ]
     assert [r.scores["test_accuracy"].value for r in rows] == [0.875, 0.9257, 0.9313]
     assert len({r.journal_id for r in reading.results}) == 4
-    assert any("21 and 23 to 24 hold no result" in remark for remark in reading.remarks)
+    assert any("line 21: a table was left out, since no column is a score's" in remark for remark in reading.remarks)
 
 
 EPOCHS = {
@@ -421,3 +423,97 @@ def test_many_remarks_of_a_kind_are_counted(tmp_path: Path, capsys: pytest.Captu
     assert any("epochs 'x'" in line for line in said)
     assert main(["import", str(file), "--dry-run", "--all-remarks"]) == 0
     assert capsys.readouterr().err.count("test_loss") == 40
+
+
+OF_OTHERS = [  # the head and rows of a table, and what each row's scores are
+    ("Network,Acc@1,Acc@5,Params\nresnet18,69.758,89.078,11.7M\n", [{"test_accuracy": 0.69758, "test_top5": 0.89078}]),
+    ("Model,Top-1 acc\nResNet-18,93.02%\nother,~76%\n", [{"test_accuracy": 0.9302}, {"test_accuracy": None}]),
+    (
+        "model,top1,top1_err,top5,top5_err,img_size\nresnet50.a1,80.2,19.8,94.6,5.4,288\n",
+        [{"test_accuracy": 0.802, "test_top5": 0.946}],
+    ),
+    ("Model,Top-1 (%),Top-5 (%)\nr18,0.93,1\n", [{"test_accuracy": 0.0093, "test_top5": 0.01}]),
+    ("Name,# layers,Test err(paper),Test err (ours)\nr20,20,8.75%,8.27%\n", [{"test_accuracy": 0.9173}]),
+    ("Name,Test err(paper)\nr20,8.75%\n", [{"test_accuracy": 0.9125}]),
+    ("model,error_rate\nresnet34,0.075\n", [{"test_accuracy": 0.925}]),
+    ("model,Acc.\nresnet34,93.1\n", [{"test_accuracy": 0.931}]),
+    ("model,Val Prec@1,Train Err@1\nresnet34,93.1,2.5\n", [{"validation_accuracy": 0.931, "train_accuracy": 0.975}]),
+    ("model,Acc@1(gluon-cv),Acc@1,Acc@1 drop\nr18,70.9,70.2,0.7\n", [{"test_accuracy": 0.702}]),
+    ("model,Top-3 Accuracy,Top-1,Gap\nr18,80%,70%,+5%\n", [{"test_accuracy": 0.7, "test_top3": 0.8}]),
+    ("model,test_acc,Gain\nr18,70%,2\nup,+5%,2\n", [{"test_accuracy": 0.7}, {"test_accuracy": None}]),
+    (
+        "model,split,top-1\nr18,val,70%\nr18,test,69%\nr18,-,68%\n",
+        [{"validation_accuracy": 0.7}, {"test_accuracy": 0.69}, {"test_accuracy": 0.68}],
+    ),
+    # Errors that are losses, of which the accuracies tell.
+    ("data,Val Error,Val Accuracy,Test error\nall,0.44,81.97%,0.51\n", [{"validation_accuracy": 0.8197}]),
+    # Nothing says which of the two, and Keras' own is of the training pictures.
+    ("model,CIFAR-10 acc,MNIST acc,train_acc\nr18,93.1,99.2,100\n", [{"train_accuracy": 1.0}]),
+    ("model,accuracy,val_accuracy\nr18,0.9,0.8\n", [{"validation_accuracy": 0.8}]),
+    ("model,precision,error,test_acc\nr18,0.9,0.8,0.7\n", [{"test_accuracy": 0.7}]),
+    ("model,Acc@0.5,top-1 95% CI,test_acc\nr18,0.9,70,0.7\n", [{"test_accuracy": 0.7}]),
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".md"])
+def test_accuracies_and_errors_in_the_words_of_others(tmp_path: Path, suffix: str) -> None:
+    for n, (text, expected) in enumerate(OF_OTHERS):
+        head, *rows = text.splitlines()
+        if suffix == ".md":
+            text = "\n".join(f"| {line.replace(',', ' | ')} |" for line in (head, *rows[:0]))
+            text += "\n" + "|---" * len(head.split(",")) + "|\n"
+            text += "\n".join("| [{}](https://a.b/c) | {} |".format(*_first(row)) for row in rows)
+        reading = _read(tmp_path, f"{n}{suffix}", text)
+        wanted = [{k.replace("top5", "top5_accuracy").replace("top3", "top3_accuracy"): v for k, v in e.items()}
+                  for e in expected]  # fmt: skip
+        assert _scores(reading) == wanted, head
+        said = " ".join(reading.remarks)
+        assert all(column in said for column in head.split(",") if "@" in column or "op-" in column), said
+
+
+def _first(row: str) -> tuple[str, str]:
+    name, _, others = row.partition(",")
+    return name, others.replace(",", " | ")
+
+
+def test_logs_by_epoch_in_the_words_of_others(tmp_path: Path) -> None:
+    logs = {
+        "timm": "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr\n0,2,1.9,40.5,70,0.1\n1,1,0.9,60.5,90,0.1\n",
+        "fastai": "epoch,train_loss,valid_loss,error_rate,time\n0,2,1.9,0.595,00:12\n1,1,0.9,0.395,00:12\n",
+        "fastai2": "epoch,train_loss,valid_loss,accuracy,time\n0,2,1.9,0.405,00:12\n1,1,0.9,0.605,00:12\n",
+        "keras": "epoch,accuracy,loss,val_accuracy,val_loss\n0,0.9,2,0.405,1.9\n1,1.0,1,0.605,0.9\n",
+    }
+    for name, text in logs.items():
+        (run,) = _read(tmp_path, f"{name}.csv", text).results
+        assert run.series["validation_accuracy"] == [(1, 0.405), (2, 0.605)], name
+        assert run.series["validation_loss"] == [(1, 1.9), (2, 0.9)] and run.series["train_loss"] == [(1, 2), (2, 1)]
+
+
+def test_a_table_without_a_score_is_named_with_its_columns(tmp_path: Path) -> None:
+    text = "| Model | CIFAR-10 | Link |\n|---|---|---|\n| r18 | 93 | x |\n\n34 layers\ntest: 0.9\n"
+    assert (
+        "no column is a score's (Test acc, Top-1 err): Model, CIFAR-10, Link"
+        in _read(tmp_path, "n.md", text).remarks[0]
+    )
+
+
+def test_what_other_trackers_save(tmp_path: Path) -> None:
+    lines = "".join(
+        json.dumps({"train_loss": 9 - n, "test_acc1": 10.5 * n, "epoch": n, "n_parameters": 22}) + "\n"
+        for n in range(3)
+    )
+    for name in ("log.txt", "log.jsonl"):  # a line of JSON each epoch is one run with curves
+        (run,) = _read(tmp_path, name, lines).results
+        assert run.series["test_accuracy"] == [(1, 0.0), (2, 0.105), (3, 0.21)], name
+        assert run.series["train_loss"] == [(1, 9.0), (2, 8.0), (3, 7.0)]
+    text = "Name,State,Created,val/acc@1\nsun,finished,2023-03-01T10:00:00.000Z,76.1\nmoon,crashed,2023-03-01,75\n"
+    sun, moon = _read(tmp_path, "wandb.csv", text).results
+    assert (sun.status, sun.start_ms, moon.status) == ("FINISHED", 1_677_664_800_000, "FAILED")
+    text = "number,value,datetime_start,datetime_complete,params_lr,params_num_layers,state\n"
+    text += "0,0.91,2023-03-01 10:00:00,2023-03-01 10:10:00,0.1,34,COMPLETE\n1,,2023-03-01,2023-03-01,0.2,18,FAIL\n"
+    first, second = _read(tmp_path, "trials.csv", text).results
+    assert dict(first.params) == {"learning_rate": "0.1", "num_layers": "34"} and first.status == "FINISHED"
+    assert second.status == "FAILED" and first.end_ms == 1_677_665_400_000
+    for name, text in (("tb.csv", "Wall time,Step,Value\n1.5,1,0.5\n"), ("tb.json", "[[1.5, 1, 0.5], [2.5, 2, 0.6]]")):
+        with pytest.raises(TrackingError, match="one curve as TensorBoard exports it"):
+            _read(tmp_path, name, text)

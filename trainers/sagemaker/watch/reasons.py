@@ -36,6 +36,7 @@ class Failure:
 
 
 _PREFLIGHT = "`--dry-run` checks the data before a machine is rented."
+_SETTING = "A setting is not one that the algorithm takes. `--dry-run` names it."
 _LOG = "the log's last lines say more (`python -m trainers.jobs logs`)"
 # The first that matches counts: what names one cause comes before what accompanies several.
 _KNOWN: tuple[tuple[str, Failure], ...] = (
@@ -49,7 +50,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         ),
     ),
     (
-        r"ResourceLimitExceeded|service limit (?:'|for )|(?:service )?quota.{0,60}(?:exceed|is 0|reached)",
+        r"ResourceLimitExceeded|Throttling|rate exceeded|service limit (?:'|for )"
+        r"|(?:service )?quota.{0,60}(?:exceed|is 0|reached)",
         Failure(
             "quota",
             "The account's quota for this machine is used up. Wait for other jobs to end, or ask for more in the"
@@ -58,7 +60,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"no space left on device|disk (?:is )?full|DiskFull|ENOSPC|disk quota exceeded|StorageFull|out of disk"
-        r"|(?:insufficient|not enough|lack of) (?:disk|storage|free space)",
+        r"|(?:insufficient|not enough|lack of) (?:disk|storage|free space)|Errno 28\b|device is full|VolumeSizeInGB"
+        r"|exceeds?.{0,40}(?:volume|disk|storage)|(?:volume|disk|storage)\b.{0,20}(?:is |was )?(?:too small|exceeded)",
         Failure(
             "disk",
             "The disk was too small for data, checkpoints and model. Give more --volume-gb, or a machine with a larger"
@@ -86,7 +89,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         r"|manifest unknown|manifest for .{0,200}not found|image '[^']*\.ecr\.|ECR image|requested image"
         r"|the image does not exist|ecr:\w+|for repository:"
         r"|(?:repository|registry).{0,120}(?:not found|does not exist|does not grant)|exec format error"
-        r"|executable file not found",
+        r"|executable file not found|ClientError: .{0,40}image (?:was )?not found|TrainingRepositoryAccessMode",
         Failure(
             "image",
             "The container image could not be fetched or started. Check --image, that it is in the job's region and"
@@ -105,7 +108,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         r"VPC endpoint|NAT (?:device|gateway)|route table|network ACL|security groups? .{0,40}(?:allow|traffic)"
         r"|free (?:ip )?addresses|unable to execute (?:http )?request|must be addressed using|PermanentRedirect"
         r"|(?:response|status) ?code:? 30[17]|\(30[17]\)|could not connect to the endpoint"
-        r"|connect(?:ion)? ?tim(?:ed? ?)out|failed to establish a new connection|connection (?:refused|reset|aborted)"
+        r"|connect(?:ion)? ?tim(?:ed? ?)out|failed to establish a new connection"
+        r"|connection (?:refused|reset|aborted|closed by (?:the )?remote)"
         r"|name resolution|network is unreachable|could not resolve host|max retries exceeded|read timeout on endpoint",
         Failure(
             "network",
@@ -118,7 +122,10 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("data", f"There is nothing under the S3 path of a channel. Check the path; {_PREFLIGHT}"),
     ),
     (
-        r"access ?denied|\(403\)|403 Forbidden|status ?code:? 403|not authorized|permissions? (?:on|for|to) "
+        r"access ?denied|unauthori[sz]ed\b|explicit deny|expired ?token"
+        r"|(?:Head|Get|Put|List)\w+ operation: Forbidden|\bKMS\b"
+        r"|\(403\)|403 Forbidden|status ?code:? 403|not authorized|permissions? (?:on|for"
+        r"|to) "
         r"|has s3:|kms:\w+|KMS key"
         r"|customer master key|NotAuthorized|UnauthorizedOperation|InvalidAccessKeyId|SignatureDoesNotMatch",
         Failure(
@@ -163,22 +170,38 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("data", f"Labels and --num-classes do not agree; labels run from 0 to one less. {_PREFLIGHT}"),
     ),
     (
+        r"(?:validate|invalid) (?:the )?hyper-?parameters|required property.{0,80}hyper-?parameter",
+        Failure("settings", _SETTING),
+    ),
+    (
+        r"MaxRuntimeInSeconds|MaxRuntimeExceeded|exceeded the (?:maximum|max) .{0,10}run ?time",
+        Failure("limit", "The time limit was reached. Give more with --max-runtime (or --max-cost)."),
+    ),
+    (
+        r"hidden files?\b|(?:data|data ?set|channel|manifest) (?:path )?(?:is|was|are) (?:either )?(?:empty|invalid)"
+        r"|(?:training|validation|test) data (?:processed|found)|label.{0,40}num_classes",
+        Failure("data", f"A channel's data is empty, or not what the algorithm reads. {_PREFLIGHT}"),
+    ),
+    (
         r"required property|(?:channel|data configuration).{0,60}(?:missing|required|not (?:found|specified|provided))"
         r"|(?:missing|required|no) (?:input |data )?channels?\b"
         r"|(?:no such file|not found|no \w* ?files?|missing|empty).{0,80}/opt/ml/input/data",
         Failure("data", f"A channel that is needed is missing, or empty. {_PREFLIGHT}"),
     ),
     (
-        r"InternalServerError|internal (?:server )?error|platform error|uncorrectable ECC|Xid \d|service ?unavailable"
-        r"|instance.{0,30}(?:unhealthy|hardware)|hardware (?:failure|error)|pipe channel timed out",
+        r"InternalServerError|internal (?:server |service )?error|platform error|uncorrectable ECC|Xid \d"
+        r"|service ?unavailable"
+        r"|instance.{0,30}(?:unhealthy|hardware)|hardware (?:check )?(?:failure|failed|error|fault)"
+        r"|pipe channel timed out",
         Failure("aws", "A fault at AWS. Start the job again."),
     ),
     (
         r"not valid for the .{0,80}hyper-?parameter|hyper-?parameters? (?:are|is) not allowed|required hyper-?parameter"
         r"|'hyperParameters'|\bparameters? ['\"]|invalid (?:parameter|hyper-?parameter)"
         r"|hyper-?parameter.{0,80}(?:invalid|must be|expect)"
+        r"|less than the minimum|greater than the maximum|is not of type|is not one of \[|additional properties are not"
         r"|failed to satisfy constraint|unrecognized arguments|BadConfig|BadInput",
-        Failure("settings", "A setting is not one that the algorithm takes. `--dry-run` names it."),
+        Failure("settings", _SETTING),
     ),
     (
         r"NoSuchKey|NoSuchBucket|data download failed|failed to download data|\(404\)|content-?type"

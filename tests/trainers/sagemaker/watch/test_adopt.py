@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,19 @@ def test_serverless_jobs_are_left_out_and_settled_ones_not_waited_for(account: W
     assert account.fake.clock.now() - before_s < 10  # all that passes is the pace of calls
     assert not any("tuned" in text for text in said) and sum(1 for _ in store.runs()) == 4
     assert history.import_jobs(account.aws, store) == history.Imported(num_found=5, num_known=4, num_serverless=1)
+
+
+def test_a_job_that_came_in_from_its_description_is_known(account: World, store: Store, workdir: Path) -> None:
+    from tracking.__main__ import main
+
+    _launch(account, "signs-1", "signs-2")
+    _let_pass(account)
+    described = account.aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName="signs-1")
+    (workdir / "job.json").write_text(json.dumps(described, default=str), encoding="utf-8")
+    assert main(["import", "job.json"]) == 0
+    assert history.import_jobs(account.aws, store) == history.Imported(num_found=2, num_new=1, num_known=1)
+    assert sorted(run.info.run_name for run in store.runs()) == ["signs-1", "signs-2"]
+    assert main(["import", "job.json"]) == 0 and len(list(store.runs())) == 2
 
 
 def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store) -> None:
