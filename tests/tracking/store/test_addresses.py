@@ -192,7 +192,7 @@ ANSWERS = {
     (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}'): "refused: .*check user, password",
     (401, PAGE): "refused: .*check user, password",
     (200, '{"experiments": ['): "no answer from",
-    (500, PAGE): "no answer from .*500",
+    (500, PAGE): "no answer from .*: too many 500 error responses; look at",
     (200, None): "no complete answer from .* within",
 }
 
