@@ -111,12 +111,7 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
         table=table,
         pages=pages,
         findings=findings(
-            runs,
-            finished,
-            table,
-            ask,
-            {key: one.baseline for one in pages for key in one.table["page"]},
-            store,
+            runs, finished, table, ask, {key: one.baseline for one in pages for key in one.table["page"]}
         ),
     )
 

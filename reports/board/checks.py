@@ -17,9 +17,7 @@ from reports.baselines import Baseline
 from reports.board.runs import BoardQuery, column, is_seed
 from reports.document import text
 from reports.metrics import impossible
-from reports.store import moved_away
 from tracking import names
-from tracking.frame.query import HasUri
 
 # Training accuracy this far above test accuracy means overfitting.
 GAP = 0.10
@@ -41,14 +39,13 @@ def findings(
     table: pd.DataFrame,
     ask: BoardQuery,
     baselines: Mapping[str, Baseline | None],
-    store: HasUri,
 ) -> list[Finding]:
     """Everything found, worst first.
 
     ``runs`` are all, ``finished`` the candidates, ``table`` their configurations, ``baselines`` those of its pages.
     """
     return [
-        *_moved(runs, store),
+        *_moved(runs),
         *_impossible(runs),
         *_nan(runs),
         *_scales(finished, ask),
@@ -68,9 +65,8 @@ def findings(
     ]
 
 
-def _moved(runs: pd.DataFrame, store: HasUri) -> list[Finding]:
-    away = moved_away(store, runs["artifact_uri"].dropna())
-    return [Finding(said, command=command, purpose="Re-point them") for said, command in away]
+def _moved(runs: pd.DataFrame) -> list[Finding]:
+    return [Finding(said, command=command, purpose="Re-point them") for said, command in runs.attrs.get("moved", [])]
 
 
 def _impossible(runs: pd.DataFrame) -> list[Finding]:
