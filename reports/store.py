@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tracking.frame.query import HasUri
 from tracking.models.facts import META
 from tracking.store import connection
 from tracking.store.artifacts import fetch
+from tracking.store.moved import whys_missing
 from tracking.store.predictions import Predictions, load
 
 # What reading a run's predictions may raise.
@@ -41,6 +43,12 @@ def export_lines(store: HasUri) -> list[str]:
     if not isinstance(store, Uri):
         return []
     return [f"export MLFLOW_TRACKING_URI={shlex.quote(connection.public(store.tracking_uri))}"]
+
+
+def moved_away(store: HasUri, locations: Iterable[str | None]) -> list[tuple[str, str]]:
+    """Why artifacts at these places cannot be found, each with the command that re-points them: the store was moved."""
+    command = " && ".join([*export_lines(store), "python -m tracking relocate"])
+    return [(f"artifacts are missing: {why}.", command) for why in whys_missing(store.tracking_uri, locations)]
 
 
 def class_names(store: HasUri, run_id: str, artifact_uri: str | None, num_classes: int) -> list[str]:

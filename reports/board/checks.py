@@ -45,6 +45,7 @@ def findings(
     ``runs`` are all, ``finished`` the candidates, ``table`` their configurations, ``baselines`` those of its pages.
     """
     return [
+        *_moved(runs),
         *_impossible(runs),
         *_nan(runs),
         *_percents(runs),
@@ -63,6 +64,10 @@ def findings(
         *_running(runs),
         *_problems(runs),
     ]
+
+
+def _moved(runs: pd.DataFrame) -> list[Finding]:
+    return [Finding(said, command=command, purpose="Re-point them") for said, command in runs.attrs.get("moved", [])]
 
 
 def _impossible(runs: pd.DataFrame) -> list[Finding]:

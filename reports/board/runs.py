@@ -18,6 +18,7 @@ import pandas as pd
 
 from reports.errors import ReportError
 from reports.metrics import higher_is_better, in_percent, is_accuracy, judged, nearest, split_of
+from reports.store import moved_away
 from tracking import names
 from tracking.frame import histories, load
 from tracking.frame.query import HasUri, suits
@@ -156,7 +157,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     settings = fingerprint.where(fingerprint.notna(), _params_key(runs, fingerprint.isna()))
     configs = [f"{experiment}/{key}" for experiment, key in zip(runs["experiment"], settings, strict=True)]
     runs["config"] = pd.Series(configs, index=runs.index, dtype=object)
-    runs.attrs = attrs
+    runs.attrs = {**attrs, "moved": _Shared(moved_away(store, runs["artifact_uri"].dropna()))}
     return runs
 
 

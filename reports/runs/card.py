@@ -16,7 +16,7 @@ from reports.document.document import Block, Code, Column, Heading, Paragraph, S
 from reports.document.report import Report
 from reports.runs import other_scores, reuse
 from reports.runs.comparison import foreign_metrics, score_text
-from reports.runs.lookup import Data, Run, data_of, find
+from reports.runs.lookup import Data, Run, data_of, find, missing_artifacts
 from reports.store import class_names, predictions
 from tracking import names
 from tracking.frame import histories
@@ -47,6 +47,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
     config, flavor, environment = reuse.files(opened, run)
     paper = Document(run.label)
     paper.add(Paragraph(_answer(run), "answer"), *_state(run))
+    paper.add(*missing_artifacts([run], opened))
     paper.add(*_scores(*_of_one_epoch(run, opened), data), *_data(data))
     drawn = curves.curves_for(opened, [(run.label, (run.run_id,))])
     if drawn:

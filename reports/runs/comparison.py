@@ -17,12 +17,11 @@ from reports.document.document import Code, Column, Figure, Heading, Paragraph, 
 from reports.document.report import Report
 from reports.errors import ReportError
 from reports.runs.disagreement import disagreements
-from reports.runs.lookup import Run, find
+from reports.runs.lookup import Run, find, missing_artifacts
 from reports.store import predictions
 from tracking import names
 from tracking.frame.query import HasUri
 from tracking.store import connection
-from tracking.store.moved import why_missing
 from tracking.store.predictions import Predictions, common
 
 _METRICS = (
@@ -45,9 +44,7 @@ def compare(run_ids: Sequence[str], store: HasUri | str | None = None) -> Report
     calls = display_names(runs)
     paper = Document(f"{len(runs)} runs compared")
     paper.add(Paragraph(_answer(runs, calls, pairs), "answer"), _warning(runs))
-    # What all of them miss for the same reason is said once.
-    away = dict.fromkeys(why_missing(opened.tracking_uri, run.artifact_uri) for run in runs)
-    paper.add(*(Paragraph(f"Artifacts are missing: {why}.", "warning") for why in away if why))
+    paper.add(*missing_artifacts(runs, opened))
     paper.add(Heading("Settings"), *_settings(runs, calls, opened))
     paper.add(*_scores(runs, calls), Heading("On the same pictures"), *_tests(calls, pairs, predicted))
     drawn = curves.curves_for(opened, [(call, (run.run_id,)) for call, run in zip(calls, runs, strict=True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,10 @@ import pandas as pd
 
 from reports.board.runs import as_shares, as_written
 from reports.document import text
+from reports.document.document import Code, Paragraph
 from reports.errors import ReportError
 from reports.metrics import impossible
-from reports.store import open_store
+from reports.store import moved_away, open_store
 from tracking import names
 from tracking.frame import inputs, load
 from tracking.frame.query import HasUri
@@ -148,3 +150,12 @@ def _place(source: str) -> str:
     """Where a dataset came from, out of MLflow's JSON or as it is."""
     known = _parsed(source)
     return str(next((known[k] for k in ("uri", "path", "url", "source") if k in known), "" if known else source))
+
+
+def missing_artifacts(runs: Sequence[Run], store: HasUri) -> list[Paragraph]:
+    """What to say where the artifacts of runs cannot be found since the store was moved; once for all of them."""
+    away = moved_away(store, [run.artifact_uri for run in runs])
+    return [
+        Paragraph((f"{said[0].upper()}{said[1:]} Re-point them: ", Code(command), "."), "warning")
+        for said, command in away
+    ]

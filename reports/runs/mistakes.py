@@ -24,6 +24,7 @@ from reports.store import class_names
 from tracking import names
 from tracking.errors.words import csv_cell
 from tracking.frame.query import HasUri
+from tracking.store.moved import why_missing
 from tracking.store.predictions import MOST_CLASSES, Predictions, load
 
 COLUMNS = ("key", "image_digest", "label", "suggested", "score")
@@ -90,6 +91,8 @@ def mistakes(run_ids: Sequence[str], store: HasUri | str | None = None, *, split
 def _predictions(run: Run, store: HasUri, split: str) -> Predictions:
     seen = load(store.tracking_uri, run.artifact_uri, split, every_class=True)
     if seen is None:
+        if why := why_missing(store.tracking_uri, run.artifact_uri):
+            raise ReportError(f"the predictions of run {run.label} ({run.run_id[:8]}) are missing: {why}")
         have = [s for s in (names.FOLD, "test", "validation") if load(store.tracking_uri, run.artifact_uri, s)]
         told = f"it has those of {text.join(have)} (--split)" if have else "it has none of any split"
         how = "" if split == names.FOLD else f"; `python -m trainers.evaluate {run.run_id}` makes those of test"

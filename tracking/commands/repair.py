@@ -83,9 +83,9 @@ def _count_behind(store: Store) -> int:
 
 def _mend_store(store: Store, dry_run: bool) -> bool:
     """Put a half-made sqlite store aside; whether there was one. Others that cannot be used are reported and left."""
+    address.check(store.tracking_uri)
     path = store.database
     if path is None:
-        address.check(store.tracking_uri)
         return False
     try:
         found = schema.look(store.tracking_uri)

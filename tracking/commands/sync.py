@@ -17,7 +17,7 @@ from tracking.errors.words import plural
 from tracking.journal.checks import text_from
 from tracking.journal.events import journals, strangers
 from tracking.journal.files import is_held
-from tracking.store import Store, connection, resolve
+from tracking.store import Store, connection, resolve, schema
 
 NAME = "sync"
 HELP = "upload runs logged while the tracking server was unreachable"
@@ -33,7 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Sync and print what was done."""
     store = resolve()
     store.check()
-    connection.check_reachable(store.tracking_uri)
+    if connection.kind(store.tracking_uri) in connection.DATABASES:
+        schema.look(store.tracking_uri)  # else each journal would say what is wrong with the address
+    else:
+        connection.check_reachable(store.tracking_uri)
     num_failed = 0 if arguments.dir else name_strangers(store)
     code = bring_in(_chosen(arguments.dir, store), store, everything=arguments.all or bool(arguments.dir))
     return 1 if num_failed else code

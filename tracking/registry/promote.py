@@ -64,7 +64,7 @@ def promote(
     check_names(name, alias)
     client = store.client()
     with translated(store.tracking_uri), _alone(store):
-        _check_files(client, challenger)
+        _check_files(store, challenger)
         claim, version = None, ""
         while True:
             holder = _holder(client, name, alias)
@@ -327,13 +327,13 @@ def _version(client: MlflowClient, challenger: Candidate, name: str) -> str:
     return str(made.version)
 
 
-def _check_files(client: MlflowClient, challenger: Candidate) -> None:
+def _check_files(store: Store, challenger: Candidate) -> None:
     """Raise ModelError where the model's files are not where MLflow says, or are there as another store's."""
-    location = client.get_logged_model(challenger.model_id).artifact_location
+    location = store.client().get_logged_model(challenger.model_id).artifact_location
     folder = artifacts.local_folder(location)
-    if folder is None or not artifacts.is_reachable(folder, client.tracking_uri):
+    if folder is None or not artifacts.is_reachable(folder, store.tracking_uri):
         return
-    if (move := moved.move_of(client.tracking_uri, location)) is not None:
+    if (move := moved.move_of(store.tracking_uri, location)) is not None:
         raise ModelError(f"the model of run {challenger.run_id[:8]} cannot be promoted: {moved.sentence(move)}")
     if not (folder / MLMODEL).is_file():
         raise ModelError(

@@ -128,7 +128,9 @@ def _check_answer(uri: str) -> None:
 
 def _in_short(text: str) -> str:
     text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
-    cause = re.search(r"\(Caused by (.+?)\)*$", text, re.DOTALL)  # of a connection; MLflow and urllib3 wrap it twice
+    cause = re.search(
+        r"\(Caused by (?:\w+\()?['\"]?(.+?)['\"]?\)*$", text, re.DOTALL
+    )  # of a connection; MLflow and urllib3 wrap it twice
     text = " ".join("".join(c if c.isprintable() else " " for c in (cause[1] if cause else text)).split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 

@@ -81,11 +81,15 @@ def check_experiment(path: Path, name: str) -> None:
 
 
 def sentence(move: Move) -> str:
+    """What to say of a store that was moved, and what to do."""
+    return f"{fault(move)}; {WAY_OUT}"
+
+
+def fault(move: Move) -> str:
     """What to say of a store that was moved."""
     gone = "" if move.old.is_dir() else ", which is gone"
     return (
-        f"this store was moved or copied: its artifacts are recorded in {move.old}{gone}, and belong in {move.new} now;"
-        f" {WAY_OUT}"
+        f"this store was moved or copied: its artifacts are recorded in {move.old}{gone}, and belong in {move.new} now"
     )
 
 
@@ -96,6 +100,12 @@ def why_missing(tracking_uri: str, location: str | None) -> str:
         return ""
     move = move_of(tracking_uri, location)
     return "" if move is None else sentence(move)
+
+
+def whys_missing(tracking_uri: str, locations: Iterable[str | None]) -> list[str]:
+    """Why the artifacts of these runs cannot be found, as ``why_missing`` without what to do: one for each move."""
+    away = [one for one in locations if (folder := _folder(one)) is not None and not folder.is_dir()]
+    return [fault(move) for move in moves(tracking_uri, filter(None, away))]
 
 
 def leads_nowhere(location: str, home: Path) -> bool:

@@ -164,7 +164,9 @@ def reading(uri: str) -> Iterator[None]:
         text = str(error.orig).strip() or type(error.orig).__name__
         if path is not None:
             raise readonly.in_words(path, text) from error
-        raise StoreError(f"{border.public(uri)} cannot be read: {text.splitlines()[0]}") from error
+        is_away = isinstance(error, sa.exc.OperationalError)
+        advice = "; look at that server, or correct MLFLOW_TRACKING_URI" if is_away else ""
+        raise StoreError(f"{border.public(uri)} cannot be read: {text.splitlines()[0]}{advice}") from error
 
 
 def state(found: Look) -> State:

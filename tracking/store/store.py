@@ -57,18 +57,19 @@ class Store:
         """The tracking URI without a password, fit for a screen or a file."""
         return connection.public(self.tracking_uri)
 
-    def check(self, experiment: str | None = None) -> str | None:
+    def check(self, experiment: str | None = None, *, will_write: bool = True) -> str | None:
         """Raise StoreError for everything that can be found wrong without MLflow and without the network.
 
         A file store, an old ``./mlruns``, a folder that cannot be written, a store of another MLflow version, another
         program's file; artifacts of ``experiment`` in the place where a copied store was before. Returns what to say of
-        a store that is only locked just now.
+        a store that is only locked just now. Without ``will_write`` its folder need not be writable, and is not made.
         """
         address.check(self.tracking_uri)
         path = self.database
         if path is None:
             return None
-        connection.check_writable(path)
+        if will_write:
+            connection.check_writable(path)
         try:
             found = schema.look(self.tracking_uri, BRIEFLY_S)
         except StoreUnreachable as error:
@@ -217,7 +218,9 @@ def resolve(directory: Path | None = None) -> Store:
     artifacts: Path | None = folder / "artifacts" if connection.kind(uri) in connection.DATABASES else None
     if path is not None:
         path = path.absolute()
-        uri, artifacts = f"sqlite:///{path}", path.parent / "artifacts"
+        artifacts = path.parent / "artifacts"
+        if uri.partition(":")[0].lower() in ("sqlite", "sqlite+pysqlite"):  # `check` refuses other drivers
+            uri = f"sqlite:///{path}"
     return Store(uri, artifacts, folder / "journals")
 
 

@@ -54,6 +54,7 @@ class DryRun:
     """Prepares runs one after the other; data and speed that several share are looked at once."""
 
     def __init__(self, store: Store) -> None:
+        store.check(will_write=False)
         self.store = store
         self._opened: dict[Any, Dataset] = {}
         self._measured: dict[Any, Measured] = {}

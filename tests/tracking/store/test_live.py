@@ -187,7 +187,7 @@ def test_one_failure_at_the_end_is_tried_again(store: Store) -> None:
 def test_a_store_that_is_known_to_be_wrong_stops_a_run_before_it_begins(
     workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/somewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{workdir}")
     with pytest.raises(StoreError, match="mlflow migrate-filestore"):
         tracked.start()
     assert list(workdir.iterdir()) == []

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main as reports
+from reports.errors import ReportError
+from reports.runs.mistakes import mistakes
 from tests.support.stores import make_store, write_full_journal
 from tests.tracking.store.test_logged_models import model_folder
 from tracking import store as stores
@@ -59,33 +61,37 @@ def locations(store: Store) -> list[str]:
         ] + [str(row[0]) for row in connection.execute("SELECT artifact_location FROM logged_models ORDER BY 1")]
 
 
-@pytest.mark.parametrize("is_gone", [True, False])
 def test_a_copied_store_is_said_and_repointed(
     workdir: Path,
     tmp_path: Path,
     old: tuple[Path, str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: Captured,
-    is_gone: bool,
 ) -> None:
     place, first, second = old
     before = sorted(place.rglob("*"))
-    if is_gone:
-        place.rename(workdir / "gone")
     monkeypatch.chdir(workdir / "new")
     store = stores.resolve()
     said = f"this store was moved or copied: its artifacts are recorded in {place}/mlruns"
-
-    assert tracking(["promote", first, "--name", "m"]) == 2
-    assert f"cannot be promoted: {said}" in capsys.readouterr().err
-    with pytest.raises(StoreError, match=said):
-        store.check("image-classification")
-    with pytest.raises(StoreError, match=said):
-        trained(workdir / "new", tmp_path, "three")
-    assert store.check("another") is None and store.check() is None
-    assert reports(["compare", first, second]) == 0
-    assert ("Artifacts are missing: this store was moved" in capsys.readouterr().out) == is_gone
-    assert place.exists() != is_gone and (is_gone or sorted(place.rglob("*")) == before)
+    pages = (["leaderboard"], ["compare", first, second], ["run", first])
+    for is_gone in (False, True):
+        if is_gone:
+            place.rename(workdir / "gone")
+        assert tracking(["promote", first, "--name", "m"]) == 2
+        assert f"cannot be promoted: {said}" in capsys.readouterr().err
+        with pytest.raises(StoreError, match=said):
+            store.check("image-classification")
+        with pytest.raises(StoreError, match=said):
+            trained(workdir / "new", tmp_path, "three")
+        assert store.check("another") is None and store.check() is None
+        for page in pages:
+            assert reports(page) == 0
+            out = capsys.readouterr().out
+            assert out.lower().count("artifacts are missing: this store was moved") == is_gone, page
+            assert ("`python -m tracking relocate`" in out) == is_gone
+    with pytest.raises(ReportError, match=f"the predictions of run one .* are missing: {said}"):
+        mistakes([first], store)
+    assert not place.exists() and len(list((workdir / "gone").rglob("*"))) == len(before)
 
     former = locations(store)
     assert tracking(["relocate"]) == 0

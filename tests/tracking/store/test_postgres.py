@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from tracking.frame import tables as frame_tables
 from tracking.frame.query import Query
 from tracking.journal import Journal
 from tracking.journal.progress import is_done
-from tracking.store import Store, resolve, schema
+from tracking.store import Store, connection, resolve, schema
 from tracking.store.replay import replay
 
 pytest.importorskip("psycopg2")
@@ -362,3 +363,45 @@ def test_what_the_database_refuses_is_said(filled: Filler, server: str) -> None:
         frame.load(uri.replace("tester@", "guest@"))
     with pytest.raises(StoreError, match='cannot be read: .*database "none" does not exist'):
         frame.load(uri.replace("/closed", "/none"))
+
+
+def test_a_wrong_database_is_said_once_for_all_journals(
+    own: str, workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong with the address, and no lock is left behind."""
+    for _ in range(3):
+        write_full_journal(resolve(), tmp_path)
+    for wrong, said in (
+        (own.replace("/own", "/nowhere"), 'database "nowhere" does not exist; look at that server, or correct'),
+        (own.replace("tester@", "stranger@"), 'role "stranger" does not exist; look at that server, or correct'),
+        (own.replace("127.0.0.1", "nowhere.invalid"), "nothing answers at"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", wrong)
+        began = time.monotonic()
+        for command in (["sync"], ["import", str(workdir / "none.csv")]):
+            (workdir / "none.csv").write_text("run,num_layers,epochs,test_accuracy\nold,44,30,0.95\n")
+            assert tracking(command) != 0
+            err = capsys.readouterr().err
+            assert said in err and err.count("\n") == 1
+        assert time.monotonic() - began < 20
+        with connection.opening(wrong):
+            pass
+
+
+def test_a_copy_of_the_artifacts_is_repointed(
+    server: str, workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = made(server, "copied", "postgres")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+    store = resolve()
+    run_id = replay(write_full_journal(store, tmp_path), store).run_id
+    (workdir / "other").mkdir()
+    (workdir / "mlruns").rename(workdir / "other" / "mlruns")
+    monkeypatch.chdir(workdir / "other")
+    assert not (workdir / "mlruns").exists()
+    assert tracking(["relocate", "--yes"]) == 0
+    where = statement(own, f"SELECT artifact_uri FROM runs WHERE run_uuid = '{run_id}'")[0][0]
+    assert where.startswith((workdir / "other" / "mlruns" / "artifacts").as_uri())
+    undo = next((workdir / "other" / "mlruns").glob("relocated-*.json"))
+    assert tracking(["relocate", "--undo", str(undo), "--yes"]) == 0
+    assert statement(own, f"SELECT artifact_uri FROM runs WHERE run_uuid = '{run_id}'")[0][0] != where
