@@ -541,9 +541,12 @@ def parse(name: Name, text: str) -> Value:
     """Read a stored value back as the type the vocabulary gives it.
 
     Booleans accept exactly ``true``/``false`` in any case (the built-in writes ``True``/``False``); ints accept whole
-    floats (``"3.0"``), since other tools store them so. Raises ValueError otherwise.
+    floats (``"3.0"``), and those that are 0 or 1 also ``true``/``false``, since other tools store them so. Raises
+    ValueError otherwise.
     """
     text = text.strip()
+    if name.choices == (0, 1) and text.lower() in ("true", "false"):
+        return int(text.lower() == "true")
     if name.type is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{name.key}: {text!r} is neither true nor false")

@@ -55,6 +55,14 @@ def test_missing_is_missing_and_unreadable_is_listed(filler: Filler) -> None:
     assert runs.attrs["unreadable"] == [(first, "params.num_layers", "deep")]
 
 
+def test_a_switch_of_0_or_1_that_another_tool_stored_as_true_is_1(filler: Filler) -> None:
+    for word in ("True", "false", "1", "yes"):
+        filler.run(params={"use_pretrained_model": word})
+    runs = frame.load(filler.uri)
+    assert runs["params.use_pretrained_model"].tolist() == [1, 0, 1, pd.NA]
+    assert [text for _, _, text in runs.attrs["unreadable"]] == ["yes"]
+
+
 def test_infinity_and_nan_survive_the_store(filler: Filler) -> None:
     filler.run(metrics={"up": float("inf"), "down": float("-inf"), "nan": float("nan")})
     runs = frame.load(filler.uri)
