@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,13 +22,13 @@ from trainers.errors import BadConfig, BadData
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (member("a", b"0" * (100 << 20)), "more than 20 times its size"),
-        (member("x", b"12 comment=x\n" * 30_000, b"x"), "bytes of headers"),
-        (sparse(8**11 - 1), "sparse"),
+        (lambda: member("a", b"0" * (100 << 20)), "more than 20 times its size"),
+        (lambda: member("x", b"12 comment=x\n" * 30_000, b"x"), "bytes of headers"),
+        (lambda: sparse(8**11 - 1), "sparse"),
     ],
 )
-def test_archives(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "model.tar.gz").write_bytes(gzip.compress(content + bytes(1024), 1))
+def test_archives(tmp_path: Path, content: Callable[[], bytes], said: str) -> None:
+    (tmp_path / "model.tar.gz").write_bytes(gzip.compress(content() + bytes(1024), 1))
     with pytest.raises(ModelError, match=said):
         archive.take_out(tmp_path / "model.tar.gz", tmp_path / "out")
 
