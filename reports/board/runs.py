@@ -144,7 +144,7 @@ def read(store: HasUri, ask: BoardQuery) -> pd.DataFrame:
     if ask.best or ask.at_step is not None:
         runs = _at_step(store, runs, ask)
         attrs = dict(runs.attrs)
-    attrs["percent"] = as_shares(runs, store, are_all=not (ask.filter or ask.experiments))
+    attrs["percent"] = as_shares(runs, store, filtered=bool(ask.filter), narrowed=bool(ask.experiments))
     if ask.metric != names.TEST_ACCURACY:
         _demand_metric(store, ask, runs, ask.metric)
     _count_examples(runs, ask)
@@ -186,13 +186,15 @@ def as_written(runs: pd.DataFrame) -> pd.DataFrame:
     return runs
 
 
-def as_shares(runs: pd.DataFrame, store: HasUri, *, are_all: bool) -> list[tuple[str, str, float, float]]:
+def as_shares(
+    runs: pd.DataFrame, store: HasUri, *, filtered: bool, narrowed: bool
+) -> list[tuple[str, str, float, float]]:
     """Turn the accuracies that other tools logged in percent into shares, as the vocabulary has them.
 
     That is decided for a metric of an experiment as a whole, and where that tells nothing, of the store: beside 62.1
     and 70.9 a 1.0 is 1 %. What is neither (105) is left: it is impossible, or taken out where the vocabulary does not
-    know the metric. ``are_all``: the frame has the store's runs, not some. Returns run, metric, and the value as logged
-    and as read (NaN: taken out).
+    know the metric. ``filtered``: the frame has not all runs of its experiments; ``narrowed``: not all experiments of
+    the store. Returns run, metric, and the value as logged and as read (NaN: taken out).
     """
     foreign = column(runs, f"tags.{names.FINGERPRINT}").isna() & column(runs, f"tags.{names.JOURNAL_ID}").isna()
     asked = [c for c in runs.columns if c.startswith("metrics.") and is_accuracy(c[8:])]
@@ -201,7 +203,9 @@ def as_shares(runs: pd.DataFrame, store: HasUri, *, are_all: bool) -> list[tuple
     if not asked:
         return []
     marks = [f"tags.{tag}" for tag in (names.FINGERPRINT, names.JOURNAL_ID)]
-    every = runs.copy() if are_all else load(store, None, "", [*asked, *marks])
+    told = (in_percent(pd.to_numeric(its[c])) is not None for _, its in logged.groupby("experiment") for c in asked)
+    # The store is read once more only where these runs alone don't tell.
+    every = load(store, None, "", [*asked, *marks]) if filtered or (narrowed and not all(told)) else runs.copy()
     own = column(every, f"tags.{names.FINGERPRINT}").notna() | column(every, f"tags.{names.JOURNAL_ID}").notna()
     every = every.loc[~own]
     found = []

@@ -88,7 +88,7 @@ def _find(run_id: str, store: HasUri) -> Run:
             listed = ", ".join(sorted(found["run_id"])[:5])
             raise ReportError(f"{run_id!r} matches {len(found)} runs: {listed}; give the whole id of one")
         if len(found) == 1:
-            as_shares(found, store, are_all=False)
+            as_shares(found, store, filtered=True, narrowed=True)
             return _run(found)
     raise ReportError(
         f"no run {run_id!r} in {connection.public(store.tracking_uri)}: give an id, at least 4 characters of its"

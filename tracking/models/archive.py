@@ -178,7 +178,9 @@ def _members(source: Path) -> Iterator[Iterator[Member]]:
             _check_start(content.read(_START), source)
             content.seek(0)
             yield _of_tar(opened.enter_context(opened_tar(content, source)), source)
-    except OSError as error:
+    except EOFError as error:
+        raise ModelError(f"{source} is cut short: the download or copy did not end. Fetch it again.") from error
+    except (OSError, zlib.error) as error:
         raise ModelError(f"{source} cannot be read as a model archive ({type(error).__name__}: {error}).") from error
 
 

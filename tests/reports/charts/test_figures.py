@@ -184,7 +184,7 @@ def test_a_sign_of_several_characters_is_not_cut_in_two() -> None:
 
 
 def test_what_no_file_can_hold_is_replaced() -> None:
-    assert svg.words("a\ud800b\uffffc\x00d") == "a\ufffdb\ufffdc d"
+    assert svg.words("a\ud800b\uffffc\x00d") == "a\ufffdb\ufffdcd"
     ElementTree.fromstring(svg.Drawing(1, 1).svg("a\ud800\x0b"))
 
 

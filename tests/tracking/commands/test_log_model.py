@@ -84,7 +84,10 @@ def test_the_archive_becomes_the_runs_model(store: Store, tmp_path: Path, capsys
         (["model.tar.gz", "--classes", "classes.json"], "2 class names for a network of 3"),
         (["model.tar.gz", "--classes", "missing.json"], "missing.json names no classes"),
         (["model.tar.gz", "--epoch", "9"], "no weights of epoch 9; there are: 13"),
-        (["model.tar.gz", "--pictures", "classes.json"], "--pictures classes.json: not a readable JPEG or PNG"),
+        (
+            ["model.tar.gz", "--pictures", "classes.json"],
+            "--pictures classes.json: not a readable JPEG, PNG, WebP, BMP or TIFF",
+        ),
     ],
 )
 def test_bad_input_is_refused_and_leaves_the_run_as_it_was(

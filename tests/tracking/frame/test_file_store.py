@@ -55,6 +55,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Filler, Path]:
 def same(stores: tuple[Filler, Path], monkeypatch: pytest.MonkeyPatch, **asked: object) -> pd.DataFrame:
     filler, folder = stores
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    # Every command refuses a file store before MLflow is asked; here MLflow says what is right.
+    monkeypatch.setattr("tracking.store.connection.check_reachable", lambda uri: None)
     query = Query(**asked)  # type: ignore[arg-type]
     by_files = frame.shaped(files.read(str(folder), query), query)
     by_api = frame.shaped(api.read(filler.uri, query), query)
@@ -149,7 +151,7 @@ def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:
     assert run["artifact_uri"] == (good / "artifacts").as_uri()
     note = runs.attrs["note"]
     assert "left out: " in note and "and 3 more" in note and "1 copy: its meta.yaml is of experiment 1" in note
-    with pytest.raises(StoreError, match="no store at .*nowhere: that is no folder with MLflow's files"):
+    with pytest.raises(StoreError, match="nowhere' is a folder that does not exist"):
         frame.load(str(tmp_path / "nowhere"))
     with pytest.raises(StoreError, match="filter .* is not understood: of a file store it compares"):
         frame.load(str(tmp_path), filter="params.a = 5")

@@ -175,7 +175,7 @@ def test_a_softmax_and_its_label_are_cut_off() -> None:
         ('{"nodes": [{"op": "relu", "name": "a", "inputs": [[-1, 0, 0]]}], "heads": [[0, 0, 0]]}', "not before it"),
         ('{"nodes": [{"op": "null", "name": "a"}], "heads": [[7, 0, 0]]}', "outputs"),
         ('{"nodes": [{"op": "null", "name": "a"}], "heads": [[0, 0, 0], [0, 0, 0]]}', "2 outputs"),
-        ("[" * 100_000, "RecursionError"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_graph_that_is_none_is_refused(text: str, words: str) -> None:
@@ -389,7 +389,7 @@ def test_a_header_that_wants_gigabytes_is_refused(tmp_path: Path) -> None:
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 2**33
     path = tmp_path / "model.tar.gz"
     path.write_bytes(gzip.compress(long_name.tobuf(tarfile.GNU_FORMAT) + bytes(100_000)))
-    with pytest.raises(ModelError, match="read at once"):
+    with pytest.raises(ModelError, match="bytes of headers before a file"):
         model_archive.take_out(path, tmp_path / "out")
 
 

@@ -71,7 +71,9 @@ def test_while_data_are_read(stored: Path, argv: list[str], sentence: str, signu
     said = ended(process, signum)
     assert process.returncode == code
     assert said == f"trainers.run: ended by {signal.Signals(signum).name}: {sentence}\n"
-    assert not list(stores.resolve(stored).runs()) and not list(journals(stored / "mlruns" / "journals"))
+    began = list(stores.resolve(stored).runs())  # nothing but the run that stands for a study
+    assert [run.info.run_name for run in began] == (["two"] if "--study=two.toml" in argv else [])
+    assert len(list(journals(stored / "mlruns" / "journals"))) == len(began)
 
 
 @pytest.mark.mxnet
