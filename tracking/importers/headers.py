@@ -115,7 +115,7 @@ def _said(column: str) -> _Said | None:
     splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
     right, wrong = (any(word in those for word in words) for those in (_RIGHT, _WRONG))
     ranks = {int(k) for k in _RANK.findall(column.lower())}
-    others = [w for w in words if not w.isdigit() and w not in {*_SPLIT_WORDS, *_RIGHT, *_WRONG, *_PLAIN, "top"}]
+    others = [w for w in words if not w.isdecimal() and w not in {*_SPLIT_WORDS, *_RIGHT, *_WRONG, *_PLAIN, "top"}]
     # A precision without a k is that of a class, an "error" without a split or a rate may be a message.
     plain = bool({"accuracy", "acc", "err"} & set(words)) or (wrong and (bool(splits) or "rate" in words))
     if len(splits) > 1 or len(ranks) > 1 or (right and wrong) or not _ASIDE.issuperset(others) or not (ranks or plain):
@@ -123,7 +123,7 @@ def _said(column: str) -> _Said | None:
     k = min(ranks, default=1)
     if not k or (k not in (1, 5) and {"prec", "precision"} & set(words)) or ("rate" in words and not wrong):
         return None
-    sizes = [word for word in words if word.isdigit() and int(word) not in ranks]
+    sizes = [word for word in words if word.isdecimal() and int(word) not in ranks]
     aside = (*others, *sizes)
     bare = not (splits or ranks)
     return _Said(split="".join(splits), k=k, error=wrong, bare=bare, aside=aside)

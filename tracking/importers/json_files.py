@@ -59,7 +59,7 @@ def _runs(found: dict[str, Any]) -> list[Any]:
             return list(found[key])
     inside = [value for value in found.values() if isinstance(value, Mapping)]
     reserved = {*_KINDS, *_SPLITS, "info", "data", "run", "mlflow", "history", "config"}
-    if any(key.isdigit() for value in inside for key in value):  # pandas' columns
+    if any(key.isdecimal() for value in inside for key in value):  # pandas' columns
         return [found]
     if len(inside) < 2 or len(inside) < len(found) or reserved & {key.lower() for key in found}:
         return [found]
@@ -98,7 +98,7 @@ def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
 def _nested(key: str, inside: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values of an object inside; of one called ``test`` with that before their names."""
     before = f"{key}_" if key.lower() in _SPLITS else ""
-    return {f"{before}{k}": _points(v) for k, v in inside.items() if not isinstance(v, Mapping) or k.isdigit()}
+    return {f"{before}{k}": _points(v) for k, v in inside.items() if not isinstance(v, Mapping) or k.isdecimal()}
 
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:
@@ -112,7 +112,7 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
 
 def _points(value: Any) -> Any:
     """A list of ``{"value", "step"}`` as such, one of them as its value; pandas' ``{"0": …, "1": …}`` as a list."""
-    if isinstance(value, Mapping) and value and all(str(key).isdigit() for key in value):
+    if isinstance(value, Mapping) and value and all(str(key).isdecimal() for key in value):
         return list(value.values())
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping) and "value" in value[0]:
         return value[0]["value"]

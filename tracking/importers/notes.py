@@ -345,9 +345,9 @@ def _are_parts(found: Sequence[re.Match[str]]) -> bool:
     if any(_word(match) for match in found):
         return False
     if len(found) < 2:
-        return any(match["value"].isdigit() and len(match["value"]) > 3 for match in found)
+        return any(match["value"].isdecimal() and len(match["value"]) > 3 for match in found)
     values = [read_score(match["value"]).value for match in found]
-    counts = all(match["value"].isdigit() and int(match["value"]) > 100 for match in found)
+    counts = all(match["value"].isdecimal() and int(match["value"]) > 100 for match in found)
     return counts or abs(sum(value or 0 for value in values) - 1) < 0.001
 
 
@@ -452,4 +452,4 @@ def _lines(numbers: Sequence[int]) -> str:
             spans.append([line, line])
     ranges = [str(first) if first == last else f"{first} to {last}" for first, last in spans]
     words = ranges[0] if len(ranges) == 1 else f"{', '.join(ranges[:-1])} and {ranges[-1]}"
-    return f"line{'' if words.isdigit() else 's'} {words}"
+    return f"line{'' if words.isdecimal() else 's'} {words}"

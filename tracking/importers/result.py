@@ -171,7 +171,7 @@ def read_score(text: str, *, percent: bool = False, others: Scale = "") -> Score
     elif 1 < value <= 100:
         read_as = float(f"{value / 100:.12g}")
         return Score(written, read_as, f"{written} was read as {read_as:g}, since it can only be percent")
-    elif written.isdigit() and others != "percent" and float(f"0.{written}") >= _LEAST_WITHOUT_POINT:
+    elif written.isdecimal() and others != "percent" and float(f"0.{written}") >= _LEAST_WITHOUT_POINT:
         read_as = float(f"0.{written}")
         return Score(written, read_as, f"{written} was read as {read_as:g}, since a share is at most 1")
     return Score(written, None, f"{written} was not read: it is not a possible share of pictures")
