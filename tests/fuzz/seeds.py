@@ -86,7 +86,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b'[{"epochs":1e999,"test_accuracy":[1,{"step":1e999,"value":1}]}]',
         b'[{"a":' + b"[" * 900 + b"]" * 900 + b',"test_accuracy":0.5}]',
     ),
-    "import_file": (b"layers;epochs;Test Acc (%)\n20;30;91,5\n", b"\xff\xfee\0", b"x;Acc (\xb9\xb9)+\n10;3"),
+    "import_file": (b"layers;epochs;Test Acc (%)\n20;30;91,5\n", b"\xff\xfee\0", b"layers;Test Acc (\xb9\xb9)\n10;3"),
     "builtin_log": (
         b"[01/02/2020 10:00:00 INFO 1] Epoch[0] Validation-accuracy=0.5",
         b"Final configuration: {u'epochs': u'30'}",
