@@ -434,6 +434,10 @@ FINGERPRINT = "config_fingerprint"
 STUDY = "study"
 STUDY_RUN = "study_run"
 STUDY_PARENT = "study_parent"
+# On the runs that hold reports themselves, a study's own among them: they are no candidates.
+REPORT = "report"
+QUESTION = "question"
+STUDY_TRIALS = "trials.json"  # the artifact of a study's own run
 LAUNCHER = "launcher"
 INIT_LABEL = "init_label"
 PRETEXT = "pretext"

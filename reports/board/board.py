@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports.baselines import Baseline, baseline
 from reports.board.checks import Finding, findings
-from reports.board.runs import PARENT, REPORT, STUDY_DIRECTION, BoardQuery, column, read
+from reports.board.runs import PARENT, STUDY_DIRECTION, BoardQuery, column, read
 from reports.board.table import tabulate
 from reports.claims.pages import Claims, claim
 from reports.document import text
@@ -91,7 +91,7 @@ def build(store: HasUri, ask: BoardQuery) -> Board:
     ask = replace(ask, metric=judged(ask.metric, scores, ask.better, _study_direction(runs.loc[scores.notna()])))
     pretext = column(runs, f"tags.{names.PRETEXT}").notna()
     status = runs["status"]
-    report = column(runs, f"tags.{REPORT}").notna()
+    report = column(runs, f"tags.{names.REPORT}").notna()
     ended_badly = status.isin(["FAILED", "KILLED"]) & ~report
     parent = _only_parents(runs, ask)
     finished = runs.loc[(status == "FINISHED") & ~pretext & ~report & ~parent].copy()

@@ -14,7 +14,6 @@ from reports.board import page
 from reports.board.answer import sentence
 from reports.board.board import Board
 from reports.board.missing import gaps
-from reports.board.runs import REPORT
 from reports.document import document
 from reports.document.json_text import FORMAT, plain
 from reports.document.report import WITHOUT_CSV, Report
@@ -110,7 +109,9 @@ def keep(board: Board) -> str:
         for ending in WITHOUT_CSV:
             report(board).save(Path(folder) / f"leaderboard.{ending}")
         client = store.client()
-        run = client.create_run(store.experiment_id(EXPERIMENT), run_name="leaderboard", tags={REPORT: "leaderboard"})
+        run = client.create_run(
+            store.experiment_id(EXPERIMENT), run_name="leaderboard", tags={names.REPORT: "leaderboard"}
+        )
         client.log_artifacts(run.info.run_id, folder)
         client.set_terminated(run.info.run_id, "FINISHED")
     return str(run.info.run_id)

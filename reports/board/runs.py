@@ -31,8 +31,6 @@ _SEEDS = frozenset(
     " init_seed base_seed main_seed exp_seed run_seed randomseed randomstate manualseed globalseed seedvalue".split()
 )
 SETTING_COLUMNS = tuple(f"params.{key}" for key in names.PARAMS)
-# On the runs that hold reports themselves (``--log``): they are not candidates.
-REPORT = "report"
 PARENT = "mlflow.parentRunId"
 # Optuna's MLflow callback says by it which way its study looks for the best: MINIMIZE or MAXIMIZE.
 STUDY_DIRECTION = "direction"
@@ -55,7 +53,7 @@ _TAGS = (
     names.REPLAY_PROBLEMS,
     names.FLAGGED,
     names.STUDY,
-    REPORT,
+    names.REPORT,
     PARENT,
     STUDY_DIRECTION,
 )

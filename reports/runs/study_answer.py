@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports import stats
-from reports.board.runs import REPORT, as_written
+from reports.board.runs import as_written, column
 from reports.charts import figures, searches
 from reports.document import Document, text
 from reports.document.document import Bullets, Code, Column, Heading, Paragraph, Strong, Table
@@ -27,8 +27,6 @@ from tracking.frame import load
 from tracking.frame.query import HasUri
 from tracking.store.artifacts import fetch
 
-_QUESTION = "question"
-_TRIALS = "trials.json"
 _METRICS = (
     names.BEST_VALIDATION_ACCURACY,
     names.TEST_ACCURACY,
@@ -84,7 +82,7 @@ class _Study:
 
     def words(self, row: Any) -> str:
         """The factors of one run."""
-        said = [f"{key.partition('.')[2]} {_word(self.settings.at[row, key])}" for key in self.factors]
+        said = [f"{key.partition('.')[2]} {model.word(self.settings.at[row, key])}" for key in self.factors]
         return ", ".join(word for word in said if not word.endswith(" ")) or "the one configuration"
 
 
@@ -99,7 +97,7 @@ def study(name: str, store: HasUri | str | None = None, *, trials: Sequence[Mapp
 
 
 def _read(name: str, store: HasUri, trials: Sequence[Mapping[str, Any]] | None) -> _Study:
-    columns = ["params.*", *(f"metrics.{key}" for key in _METRICS), f"tags.{REPORT}", f"tags.{_QUESTION}"]
+    columns = ["params.*", *(f"metrics.{key}" for key in _METRICS), f"tags.{names.REPORT}", f"tags.{names.QUESTION}"]
     columns += [f"tags.{key}" for key in (names.PRETEXT, names.INIT_LABEL, names.STUDY)]
     said = name.replace("'", "")
     runs = as_written(
@@ -107,11 +105,11 @@ def _read(name: str, store: HasUri, trials: Sequence[Mapping[str, Any]] | None) 
     )
     if runs.empty:
         raise ReportError(f"no study {name!r} in this store: a study's name is its file's without .toml")
-    parent = _column(runs, f"tags.{REPORT}").notna()
-    question = next(iter(_column(runs, f"tags.{_QUESTION}").dropna()), name)
+    parent = column(runs, f"tags.{names.REPORT}").notna()
+    question = next(iter(column(runs, f"tags.{names.QUESTION}").dropna()), name)
     if trials is None:
         trials = _stored_trials(store, runs.loc[parent])
-    scored = runs.loc[~parent & (runs["status"] == "FINISHED") & _column(runs, f"tags.{names.PRETEXT}").isna()]
+    scored = runs.loc[~parent & (runs["status"] == "FINISHED") & column(runs, f"tags.{names.PRETEXT}").isna()]
     test, best = (_number(scored, f"metrics.{key}") for key in (names.TEST_ACCURACY, names.BEST_VALIDATION_ACCURACY))
     fold = _number(scored, f"metrics.{names.accuracy(names.FOLD)}")
     metric, score = names.BEST_VALIDATION_ACCURACY, best
@@ -142,7 +140,7 @@ def _stored_trials(store: HasUri, parents: pd.DataFrame) -> list[dict[str, Any]]
     for uri in parents["artifact_uri"] if "artifact_uri" in parents else ():
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = fetch(store.tracking_uri, uri, _TRIALS, Path(folder))
+                path = fetch(store.tracking_uri, uri, names.STUDY_TRIALS, Path(folder))
                 found = [] if path is None else json.loads(path.read_text(encoding="utf-8"))
             except UNREADABLE:
                 continue
@@ -151,12 +149,8 @@ def _stored_trials(store: HasUri, parents: pd.DataFrame) -> list[dict[str, Any]]
     return []
 
 
-def _column(runs: pd.DataFrame, name: str) -> pd.Series[Any]:
-    return runs[name] if name in runs else pd.Series([None] * len(runs), index=runs.index, dtype=object)
-
-
 def _number(runs: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    return pd.to_numeric(_column(runs, name), errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    return pd.to_numeric(column(runs, name), errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
 
 
 def _factors(runs: pd.DataFrame) -> pd.DataFrame:
@@ -425,12 +419,8 @@ def _axis(key: str, values: pd.Series[Any]) -> searches.Axis:
         return searches.Axis(key.partition(".")[2], ((scaled - low) / (high - low)).tolist(), ticks)
     levels = sorted(values.unique(), key=lambda one: (isinstance(one, str), one))
     place = {one: number / max(len(levels) - 1, 1) for number, one in enumerate(levels)}
-    ticks = [(place[one], _word(one) or "none") for one in levels]
+    ticks = [(place[one], model.word(one) or "none") for one in levels]
     return searches.Axis(key.partition(".")[2], [place[one] for one in values], ticks)
-
-
-def _word(value: Any) -> str:
-    return text.number(value) if isinstance(value, (int, float, np.number)) else text.one_line(value)
 
 
 def _data(known: _Study) -> dict[str, Any]:

@@ -154,11 +154,12 @@ def _term(key: str, values: pd.Series[Any]) -> _Term:
         return _Term(_title(key), column[:, None], [change], [len(numbers)])
     levels = sorted(values.unique(), key=lambda one: (isinstance(one, str), one))
     columns = np.stack([(values == one).to_numpy(dtype="float64") for one in levels[1:]], axis=1)
-    words = [f"{_word(levels[0])} to {_word(one)}" for one in levels[1:]]
+    words = [f"{word(levels[0])} to {word(one)}" for one in levels[1:]]
     return _Term(_title(key), columns, words, [int((values == one).sum()) for one in levels[1:]])
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A setting's value, for a page."""
     return text.number(value) if isinstance(value, (int, float, np.number)) else text.one_line(value)
 
 
@@ -188,7 +189,7 @@ def importance(settings: pd.DataFrame, score: Floats) -> dict[str, float] | None
             spaces[key] = FloatDistribution(float(numbers.min()), float(numbers.max()), log=on_log(numbers))
             given[key] = [float(one) for one in numbers]
         else:
-            given[key] = [_word(one) for one in settings[key]]
+            given[key] = [word(one) for one in settings[key]]
             spaces[key] = CategoricalDistribution(sorted(set(given[key])))
     study = optuna.create_study(direction="maximize")
     for row, value in enumerate(score):

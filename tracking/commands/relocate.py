@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
             rows = _rows(database, found)
             given = [] if arguments.old is None else [moved.Move(arguments.old.absolute(), arguments.new.absolute())]
             changes, num_lost = _changes(store, rows, given)
+        if changes and arguments.yes and path is not None:
+            connection.check_writable(path)
         for change in changes if arguments.yes else ():
-            if path is not None:
-                connection.check_writable(path)
             _apply(database, change)
         if arguments.yes and changes and arguments.undo is None:
             undo = store.journals.parent / f"relocated-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.json"

@@ -179,7 +179,7 @@ def _members(source: Path) -> Iterator[Iterator[Member]]:
             content.seek(0)
             yield _of_tar(opened.enter_context(opened_tar(content, source)), source)
     except EOFError as error:
-        raise ModelError(f"{source} is cut short: the download or copy did not end. Fetch it again.") from error
+        raise _cut_short(source) from error
     except (OSError, zlib.error) as error:
         raise ModelError(f"{source} cannot be read as a model archive ({type(error).__name__}: {error}).") from error
 
@@ -191,13 +191,17 @@ def opened_tar(content: IO[bytes], source: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(fileobj=cast(Any, _Bounded(content, source)), mode="r:") as tar:
             yield tar
     except EOFError as error:
-        raise ModelError(f"{source} is cut short: the download or copy did not end. Fetch it again.") from error
+        raise _cut_short(source) from error
     except RecursionError as error:
         raise ModelError(f"{source} is no model archive: a chain of headers without a file. Pack it anew.") from error
     except (tarfile.TarError, OSError, ValueError, IndexError, OverflowError, zlib.error) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{source} cannot be read as an archive ({type(error).__name__}: {error}).") from error
+
+
+def _cut_short(source: Path) -> ModelError:
+    return ModelError(f"{source} is cut short: the download or copy did not end. Fetch it again.")
 
 
 def _check_start(start: bytes, source: Path) -> None:

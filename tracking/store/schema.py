@@ -291,7 +291,6 @@ def set_aside(path: Path) -> Path:
 
 
 def _look_at_server(uri: str) -> Look:
-
     border.check_reachable(uri)
     with reading(uri):
         engine = server_engine(uri)

@@ -226,16 +226,7 @@ def _measure(prepared: Prepared) -> Measured:
     from trainers.training import fit
 
     config, dataset = prepared.config, prepared.dataset
-    train = Batches(
-        dataset.train,
-        image_shape=config.shape,
-        resize=config.resize,
-        batch_size=config.mini_batch_size,
-        augmentation=config.augmentation_type,
-        shuffle=True,
-        seed=config.seed,
-        last="discard",
-    )
+    train = fit.training_batches(dataset.train, config)
     some = Batches(dataset.validation.take(np.arange(1)), image_shape=config.shape, resize=config.resize, batch_size=1)
     net = resnet.build_for(config)
     model_dir = None if prepared.source is None else prepared.source.model_dir

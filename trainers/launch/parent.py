@@ -18,10 +18,6 @@ from trainers.config.study import Study
 if TYPE_CHECKING:
     from tracking.store import Store
 
-# As the reports know them: a run with this tag holds a report and is no candidate.
-REPORT = "report"
-QUESTION = "question"
-TRIALS = "trials.json"
 _WAIT_S = 5.0
 
 
@@ -56,7 +52,7 @@ class StudyRun:
             )
             self.journal_id = self._run.journal_id
         self._run.__enter__()
-        self._run.set_tags({names.STUDY: study.name, REPORT: "study", QUESTION: study.title})
+        self._run.set_tags({names.STUDY: study.name, names.REPORT: "study", names.QUESTION: study.title})
         if study.file is not None and study.file.is_file():
             self._run.log_text(study.file.read_text(encoding="utf-8"), "study.toml")
         until = time.monotonic() + _WAIT_S
@@ -73,7 +69,7 @@ class StudyRun:
         if self._run is None:
             return
         if trials:
-            self._run.log_text(json.dumps(list(trials), indent=1), TRIALS)
+            self._run.log_text(json.dumps(list(trials), indent=1), names.STUDY_TRIALS)
         import reports
 
         try:
@@ -90,7 +86,9 @@ class StudyRun:
     def _former(self) -> Path | None:
         """The journal of the study's run, where it has one on this machine."""
         try:
-            found = list(self.store.runs(None, f"tags.{names.STUDY} = '{self.study.name}' and tags.{REPORT} = 'study'"))
+            found = list(
+                self.store.runs(None, f"tags.{names.STUDY} = '{self.study.name}' and tags.{names.REPORT} = 'study'")
+            )
             return self.store.journal_dir(found[0].info.run_id) if found else None
         except TrackingError:
             return None

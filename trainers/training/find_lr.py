@@ -16,7 +16,7 @@ import numpy as np
 
 from trainers.data import Batches
 from trainers.networks import resnet, weights
-from trainers.training import experiment, scores
+from trainers.training import experiment, fit, scores
 from trainers.training.steps.recipe import Learner
 
 if TYPE_CHECKING:
@@ -32,16 +32,7 @@ def suggest(config: Config, store: Store) -> float:
     """Run the test, print its curve and the suggestion; nothing is kept. Raises BadInput."""
     prepared = experiment.prepare(config, store)
     config, split = prepared.config, prepared.dataset.train
-    train = Batches(
-        split,
-        image_shape=config.shape,
-        resize=config.resize,
-        batch_size=config.mini_batch_size,
-        augmentation=config.augmentation_type,
-        shuffle=True,
-        seed=config.seed,
-        last="discard",
-    )
+    train = fit.training_batches(split, config)
     net = resnet.build_for(config)
     source = prepared.source
     weights.initialise(net, config.initial, config.seed, None if source is None else source.model_dir)

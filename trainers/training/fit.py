@@ -27,7 +27,7 @@ from trainers.training.steps.recipe import Learner
 
 if TYPE_CHECKING:
     from trainers.config import Config
-    from trainers.data import Batches
+    from trainers.data import Batches, Split
     from trainers.networks.resnet import Classifier
 
 mx = backend.load()
@@ -82,6 +82,22 @@ class BatchProgress:
     loss: float
     accuracy: float
     images_per_s: float
+
+
+def training_batches(split: Split, config: Config) -> Batches:
+    """A split as training takes it: augmented, in another order each epoch, whole batches alone."""
+    from trainers.data import Batches
+
+    return Batches(
+        split,
+        image_shape=config.shape,
+        resize=config.resize,
+        batch_size=config.mini_batch_size,
+        augmentation=config.augmentation_type,
+        shuffle=True,
+        seed=config.seed,
+        last="discard",
+    )
 
 
 def fit(

@@ -124,14 +124,7 @@ class Stages:
     def train(self, net: Any, terminal: TextIO) -> list[dict[str, Any]]:
         """Fit; one row of metric values an epoch. The network holds the best checkpoint's weights afterwards."""
         config = self.config
-        train = self._batches(
-            self.dataset.train,
-            batch_size=config.mini_batch_size,
-            augmentation=config.augmentation_type,
-            shuffle=True,
-            seed=config.seed,
-            last="discard",
-        )
+        train = fit.training_batches(self.dataset.train, config)
         validation = self._batches(self.dataset.validation)
         history, said = self._former_epochs(), False
         with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
@@ -251,9 +244,9 @@ class Stages:
         self.run.log_artifact(folder)
         return values
 
-    def _batches(self, split: Split, **how: Any) -> Batches:
-        how.setdefault("batch_size", _EVALUATION_BATCH)
-        return Batches(split, image_shape=self.config.shape, resize=self.config.resize, **how)
+    def _batches(self, split: Split) -> Batches:
+        config = self.config
+        return Batches(split, image_shape=config.shape, resize=config.resize, batch_size=_EVALUATION_BATCH)
 
     def _say_heading(self) -> None:
         config, data = self.config, self.dataset
