@@ -87,7 +87,7 @@ def test_what_is_no_model_raises(outcome: Any, uri: str, error: type[Exception],
 
 def test_a_study_returns_its_board(outcome: Any, tmp_path: Path) -> None:
     study = tmp_path / "one.toml"
-    study.write_text("[[runs]]\nname = 'one'\nnum_layers = 20\nepochs = 1\nseed = 1\n", encoding="utf-8")
+    study.write_text("[[runs]]\nname = 'one'\nnum_layers = 20\nepochs = 1\nimage_shape = '1,8,8'\n", encoding="utf-8")
     board = trainers.run_study(study)
     assert isinstance(board, reports.LeaderboardFrame) and list(board["n"]) == [1]
     assert len(tracking.runs("tags.study = 'one' and metrics.test_accuracy > 0")) == 1  # and the study's own run

@@ -17,6 +17,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from tests.support.stores import made_database
+
 START_MS = 1_700_000_000_000
 
 
@@ -27,18 +29,9 @@ def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-@functools.cache
-def _blank() -> Path:
-    """An empty store, made once a session: MLflow takes seconds to migrate a new database."""
-    folder = Path(tempfile.mkdtemp(prefix="blank-store-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
-    return folder / "mlflow.db"
-
-
 def new_store(folder: Path) -> Filler:
     """A filler over a fresh SQLite store in ``folder``."""
-    shutil.copy(_blank(), folder / "mlflow.db")
+    shutil.copy(made_database(), folder / "mlflow.db")
     return Filler(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
 
 

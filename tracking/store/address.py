@@ -5,6 +5,7 @@ The standard library alone.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -127,6 +128,7 @@ def _unknown(uri: str, what: str) -> str:
     return f"tracking URI {shown!r}: MLflow knows no stores of the kind {what!r}; legal are {_SHAPES}.{hint}"
 
 
+@functools.cache  # reads the metadata of all that is installed
 def _plugins() -> set[str]:
     return {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")} - {"file"}
 

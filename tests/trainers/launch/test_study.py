@@ -73,7 +73,7 @@ def test_one_failed_run_stops_nothing_but_what_needs_it(stored: Path, capsys) ->
 
 def test_several_at_a_time_in_processes_of_their_own(stored: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    Path("tiny.toml").write_text(STUDY.replace("seed = [0, 1]", "seed = 7"))
+    Path("tiny.toml").write_text(STUDY.replace("seed = [0, 1]", "seed = 7").replace('pretext = "rotation"\n', ""))
     assert run.main(["--study", "tiny.toml", "--parallel", "2"]) == 0
     assert by_name(stored) == {"source": ["FINISHED"], "transfer": ["FINISHED"], "scratch": ["FINISHED"]}
     assert "3 of 3 runs done" in capsys.readouterr().out

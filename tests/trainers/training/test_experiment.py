@@ -194,10 +194,7 @@ def wait_for_epoch(folder: Path, epoch: int, process: subprocess.Popen[str]) -> 
     raise AssertionError(f"no epoch {epoch}: {process.communicate(timeout=10)[0]}")
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
-    signum: int,
-    code: int,
     tmp_path: Path,
     uninterrupted: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -206,9 +203,9 @@ def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
     make_store(tmp_path)
     process = command("trainers.run", *TINY, "--epochs=4", cwd=tmp_path)
     wait_for_epoch(tmp_path, 1, process)
-    process.send_signal(signum)
+    process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
+    assert process.returncode == 130, output
     assert "--resume" in output and "Traceback" not in output
     killed = only_run(tmp_path)
     assert killed.info.status == "KILLED"
