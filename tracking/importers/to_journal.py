@@ -34,7 +34,8 @@ _NO_TEXT = {
     b"\x80": f"a pickle, which is never loaded here; {_AS_TABLE}",
     b"PAR1": "a Parquet file; write it as CSV: pandas.read_parquet('FILE').to_csv('results.csv')",
     b"\x89HDF": f"an HDF5 file; {_AS_TABLE}",
-    b"SQLite format 3": "a database; `mlflow runs …` or the program that made it exports its runs as CSV",
+    b"SQLite format 3": "a database; MLflow's: `mlflow experiments csv --experiment-id 0 --filename runs.csv` with"
+    " MLFLOW_TRACKING_URI=sqlite:///FILE",
 }
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")  # a text has none
 # What is larger takes minutes, or a gigabyte of memory, before it is understood.
