@@ -260,7 +260,7 @@ def _named(arguments: argparse.Namespace, store: Store, *, take_over: bool = Fal
 def _known(store: Store) -> Sequence[Entry]:
     from trainers.sagemaker.job import ledger
 
-    return list(ledger.entries(store.journals))
+    return list(ledger.entries(store.journals, lambda text: print(f"trainers.jobs: {text}", file=sys.stderr)))
 
 
 def _store() -> Store:

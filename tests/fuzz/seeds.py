@@ -126,5 +126,18 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"path,label\na.jpg," + MANY + b"\n",
         b"path,label\n" + b"a" * 5000 + b",b\n",
     ),
+    "augmented": (
+        b'{"source-ref":"s3://b/a.jpg","class":0,"class-metadata":{"class-name":"cat",'
+        b'"type":"groundtruth/image-classification"}}\n{"source-ref":"s3://b/c.jpg","class":1}\n',
+        b'{"source-ref":"output.manifest","class":"' + MANY + b'"}\n',
+        b'{"source-ref":"output.manifest","class":' + MANY + b"}\n",
+        b'{"source-ref":"output.manifest","class":1e999}\n{"source-ref":"output.manifest","class":1e300}\n',
+        b'{"source-ref":"a\\u0000b","class":0}\n{"source-ref":"s3://b/\\ud800","class":"\\ud800"}\n',
+        b'{"source-ref":"' + b"a" * 5000 + b'","class":0}\n',
+        b'{"source-ref":"output.manifest","class":"' + b"[" * 5000 + b'"}\n',
+        b'{"source-ref":"output.manifest","class":0,"class-metadata":{"class-name":[1],"failure-reason":{}}}\n',
+        b'{"source-ref":{"a":1},"class":[0,1]}\n{"source":"text","class":null}\n[{"prefix":"s3://b"},"a"]\n{\n',
+        b'{"source-ref":"output.manifest","a":1,"b":2,"c-metadata":5}\n',
+    ),
     "parquet": (b"PAR1" + bytes(40) + b"PAR1",),
 }

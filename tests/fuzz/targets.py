@@ -14,8 +14,10 @@ from tracking.journal import events
 from tracking.models import archive
 from tracking.models.formats import params, symbol
 from trainers.config import study, text
+from trainers.data.check.findings import Findings
+from trainers.data.check.lists import check_augmented
 from trainers.data.formats import headers, image_record, recordio
-from trainers.data.readers import idx, lists, manifest
+from trainers.data.readers import augmented, idx, lists, manifest
 from trainers.sagemaker.builtin import log
 from trainers.sagemaker.watch import reasons
 
@@ -64,6 +66,15 @@ def _records(data: bytes) -> None:
                 headers.probe(found.image)
 
 
+def _augmented(path: Path) -> None:
+    augmented.is_augmented(path.read_bytes())
+    with suppress(UserError):
+        findings = Findings()
+        check_augmented(path, None, "train", findings, True, 1)
+        findings.listed()
+    augmented.read_file(path, None)
+
+
 def _journal(path: Path) -> None:
     events.beginning(path.parent)
     list(events.read(path.parent))
@@ -86,5 +97,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "config": _in_file("config.toml", text.from_toml),
     "journal": _in_file("journal-000001.jsonl", _journal),
     "manifest": _in_file("pictures.csv", lambda path: manifest.read_file(path, None)),
+    "augmented": _in_file("output.manifest", _augmented),
     "parquet": _in_file("pictures.parquet", lambda path: manifest.read_file(path, None)),
 }

@@ -23,6 +23,8 @@ _OTHER_WORDS = {
     "init_lr": "learning_rate",
     "epoch_count": "epochs",
     "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "train_batch_size": "mini_batch_size",
     "batch_size": "mini_batch_size",
     "batch": "mini_batch_size",
     "classes": "num_classes",
@@ -31,12 +33,12 @@ _OTHER_WORDS = {
     "best_val_acc": names.BEST_VALIDATION_ACCURACY,
     "best_val_accuracy": names.BEST_VALIDATION_ACCURACY,
 }
-_SPLIT_WORDS = {
+SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "eval", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-_SPLIT = "|".join(sorted(_SPLIT_WORDS, key=len, reverse=True))
+_SPLIT = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
 _SCORE = re.compile(rf"(?:final_)?({_SPLIT})[_:/]?(acc|accuracy|loss)")
 _METRIC = re.compile(r"(?:train|validation|test)_(?:top\d+_accuracy|num_images)")
 _PERCENT = re.compile(r"[\s_]*(?:\(\s*(?:in\s*)?%\s*\)|\[\s*(?:in\s*)?%\s*\]|,\s*%|%)\s*")
@@ -51,7 +53,7 @@ _ASIDE = frozenset(
     "paper reported original orig official published ours our this impl implementation repo reproduced mine single crop"
     " center x imagenet image net ilsvrc cifar mnist lower higher is better".split()
 )
-_SPLIT_HEADS = ("split", "subset", "set", "phase", "partition", "data_split")
+SPLIT_HEADS = ("split", "subset", "set", "phase", "partition", "data_split")
 _PUBLISHED = frozenset("paper reported original orig official published".split())
 
 
@@ -83,11 +85,11 @@ def key_of(column: str) -> tuple[str, str]:
     key = _OTHER_WORDS.get(key.lower(), key.lower())
     own = key.removeprefix("params_")  # Optuna's table of trials
     own = _OTHER_WORDS.get(own, own)
-    match = _SCORE.fullmatch(key)
+    match = _SCORE.fullmatch(key.removesuffix("_epoch"))  # Lightning's, beside the one of each step
     if own in names.PARAMS:
         key = own
     elif match is not None:
-        key = f"{_SPLIT_WORDS[match[1]]}_{'accuracy' if match[2].startswith('acc') else 'loss'}"
+        key = f"{SPLIT_WORDS[match[1]]}_{'accuracy' if match[2].startswith('acc') else 'loss'}"
     return kind.strip().lower(), key
 
 
@@ -112,10 +114,10 @@ def _said(column: str) -> _Said | None:
         return None
     words = _TOKEN.findall(re.sub(r"([a-z])([A-Z])", r"\1 \2", _PERCENT.sub(" ", column)).lower())
     words = words[1:] if words[:1] == ["metrics"] else words
-    splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     right, wrong = (any(word in those for word in words) for those in (_RIGHT, _WRONG))
     ranks = {int(k) for k in _RANK.findall(column.lower())}
-    others = [w for w in words if not w.isdecimal() and w not in {*_SPLIT_WORDS, *_RIGHT, *_WRONG, *_PLAIN, "top"}]
+    others = [w for w in words if not w.isdecimal() and w not in {*SPLIT_WORDS, *_RIGHT, *_WRONG, *_PLAIN, "top"}]
     # A precision without a k is that of a class, an "error" without a split or a rate may be a message.
     plain = bool({"accuracy", "acc", "err"} & set(words)) or (wrong and (bool(splits) or "rate" in words))
     if len(splits) > 1 or len(ranks) > 1 or (right and wrong) or not _ASIDE.issuperset(others) or not (ranks or plain):
@@ -168,10 +170,10 @@ def scores_named(
         renamed[column] = metric, percent, error
         remarks.append(f"{column!r} was read as {metric}{': 1 minus the error' if error else ''}")
     rows: list[tuple[str, Mapping[str, Any]]] = []
-    heads = [column for column in columns if key_of(column)[1] in _SPLIT_HEADS]
+    heads = [column for column in columns if key_of(column)[1] in SPLIT_HEADS]
     for where, row in objects:
         words = [str(row.get(column, "")).strip().lower() for column in heads]
-        split = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
         rows.append((where, dict(_renamed(renamed, str(column), cell, split) for column, cell in row.items())))
     return rows, remarks
 

@@ -9,7 +9,7 @@ from typing import Any
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.importers.result import Reading
-from tracking.importers.tables import TENSORBOARD, by_epoch, read_rows
+from tracking.importers.tables import ONE_CURVE, by_epoch, read_rows
 
 _KINDS = ("params", "metrics", "tags")
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
@@ -25,7 +25,7 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
         if lines:
             found: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
-            found = json.loads(text)
+            found = _loaded(text)
     except RecursionError as error:
         raise TrackingError(f"{name} is nested too deeply; a list of objects is expected, one for each run") from error
     except ValueError as error:
@@ -42,8 +42,12 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
         )
     if isinstance(found, dict):
         found = _runs(found)
-    if isinstance(found, list) and found and all(isinstance(item, list) and len(item) == 3 for item in found):
-        raise TrackingError(f"{name} {TENSORBOARD}")
+    if isinstance(found, list) and found:
+        if all(isinstance(item, list) and len(item) == 3 for item in found):
+            raise TrackingError(f"{name} {ONE_CURVE}")
+        if all(isinstance(item, dict) and isinstance(item.get("x"), list) and "y" in item for item in found):
+            raise TrackingError(f"{name} {ONE_CURVE}")
+        found = [_points_apart(found)] if all(map(_is_point, found)) else found
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise TrackingError(f"{name}: a list of objects is expected, one for each run")
     rows: list[tuple[str, Mapping[str, Any]]] = [
@@ -52,8 +56,56 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
     return read_rows(by_epoch(rows), name)
 
 
+def _loaded(text: str) -> Any:
+    """One value, or where the text is a line of JSON each, a list of them whatever the file is called."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data") or error.lineno < 2:
+            raise
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _is_point(item: Any) -> bool:
+    """Whether this is a metric's value at a step, as Comet (``metricName``) and MLflow (``key``) list them."""
+    keys = set(item) if isinstance(item, Mapping) else set()
+    return {"metricName", "metricValue"} <= keys or {"key", "value", "step"} <= keys
+
+
+def _points_apart(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A list for each metric among these points, by epoch where each of them has one."""
+    step = "epoch" if all(point.get("epoch") is not None for point in points) else "step"
+    out: dict[str, Any] = {}
+    for n, point in enumerate(points, start=1):
+        found = {"step": point.get(step) or n if step == "step" else point[step],
+                 "value": point.get("metricValue", point.get("value"))}  # fmt: skip
+        out.setdefault(str(point.get("metricName", point.get("key"))), []).append(found)
+    return out
+
+
+def _clearml(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The curves of ``task.get_reported_scalars()``: an object for each title, in it one for each series."""
+    return {
+        f"{series} {title}": [{"step": x, "value": y} for x, y in zip(curve["x"], curve["y"], strict=False)]
+        for title, inside in found.items()
+        for series, curve in inside.items()
+    }
+
+
+def _is_clearml(found: Mapping[str, Any]) -> bool:
+    curves = [c for inside in found.values() for c in (inside.values() if isinstance(inside, Mapping) else [None])]
+    return bool(curves) and all(
+        isinstance(c, Mapping) and isinstance(c.get("x"), list) and isinstance(c.get("y"), list) for c in curves
+    )
+
+
 def _runs(found: dict[str, Any]) -> list[Any]:
     """The runs of one object: a list under ``runs``, an object for each run's name, or one run."""
+    if _is_clearml(found):
+        return [_clearml(found)]
+    points = found.get("metrics")
+    if len(found) == 1 and isinstance(points, list) and points and all(map(_is_point, points)):
+        return points
     for key in ("runs", "TrainingJobs"):
         if isinstance(found.get(key), list):
             return list(found[key])
@@ -89,7 +141,7 @@ def _flat(item: Mapping[str, Any]) -> dict[str, Any]:
             for inner, cell in _nested(str(key), value).items():
                 out[inner if inner not in item and inner not in out else f"{key} {inner}"] = cell
         elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
-            out |= _columns(value)
+            out |= {key: value} if all({"step", "value"} <= set(v) for v in value) else _columns(value)
         else:
             out[key] = value
     return out
@@ -125,7 +177,11 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for n, row in enumerate(rows, start=1):
         epoch = row.get("epoch", n)
         for key, value in row.items():
-            if key != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
+            if (
+                key not in ("epoch", "step", "global_step")
+                and isinstance(value, int | float)
+                and not isinstance(value, bool)
+            ):
                 out.setdefault(key, []).append({"step": epoch, "value": value})
     return out
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tracking import names
 
-MISSING = ("", "?", "-", "--", "n/a", "na", "none", "null", "tbd", "unknown", "missing")
+MISSING = ("", "?", "-", "--", "n/a", "na", "none", "null", "tbd", "unknown", "missing", "#n/a", "#na#")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 _COUNTED = re.compile(r"(?P<share>[^()/]*?)\s*[(\[]?\s*(?P<hits>\d+)\s*/\s*(?P<all>\d+)\s*[)\]]?")
 _SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?$")

@@ -18,7 +18,7 @@ from typing import Any
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.importers.headers import is_metric, is_percent, is_score, key_of, scores_named
+from tracking.importers.headers import SPLIT_HEADS, SPLIT_WORDS, is_metric, is_percent, is_score, key_of, scores_named
 from tracking.importers.result import (
     MISSING,
     Reading,
@@ -61,10 +61,14 @@ _SECONDS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _YES = ("yes", "y", "true", "on", "1", "1.0", "ja", "wahr", "oui", "vrai")
 _NO = ("no", "n", "false", "off", "0", "0.0", "nein", "falsch", "non", "faux")
 _NOT_ENDED = "RUNNING"
-TENSORBOARD = (
-    "is one curve as TensorBoard exports it, which names neither run nor metric; give a table with the columns epoch"
-    " and val_acc (or another metric) instead"
+ONE_CURVE = (
+    "is one curve as TensorBoard exports it (ClearML and Neptune do alike), which names neither run nor metric; give a"
+    " table with the columns epoch and val_acc (or another metric) instead"
 )
+_OF_A_CURVE = ("wall time", "step", "value", "timestamp", "relative time")
+_WANDB_CHART = re.compile(r"(?:.+ - )?.+__(?:MIN|MAX)")
+_KERAS = ("loss", "accuracy", "acc", "lr", "learning_rate")
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)")
 _STATUS = {
     **dict.fromkeys("finished completed complete done success succeeded ok 3".split(), "FINISHED"),
     **dict.fromkeys("fail failed failure error crashed crash 4".split(), "FAILED"),
@@ -88,8 +92,21 @@ def read_csv(text: str, name: str) -> Reading:
         if len(first_row) > MAX_COLUMNS:
             raise TrackingError(f"{name} has {len(first_row):,} columns; up to {MAX_COLUMNS:,} are read")
         heads, twice = distinct(first_row)
-        if [head.lower() for head in heads] == ["wall time", "step", "value"]:
-            raise TrackingError(f"{name} {TENSORBOARD}")
+        lower = [head.lower() for head in heads]
+        if {"step", "value"} <= set(lower) <= set(_OF_A_CURVE):
+            raise TrackingError(f"{name} {ONE_CURVE}")
+        if any(map(_WANDB_CHART.fullmatch, heads)):
+            raise TrackingError(
+                f"{name} is one chart of Weights & Biases; export the table of the runs instead, or a run's curves:"
+                f" wandb.Api().run(PATH).history().to_csv({name!r})"
+            )
+        # The index of pandas, of what Keras writes: each metric of the training pictures and as val_ of the others.
+        if (
+            lower[:1] == ["column 1"]
+            and {"loss", "val_loss"} <= set(lower)
+            and all(head.removeprefix("val_") in _KERAS for head in lower[1:])
+        ):
+            heads[0] = "epoch"
         remarks += [f"{name}: {words}" for words in twice]
         for cells in rows:
             if len(objects) >= MAX_ROWS:
@@ -138,30 +155,43 @@ def by_epoch(
     column = next((c for c in (objects[0][1] if len(objects) > 1 else ()) if key_of(c) == ("", "epoch")), None)
     if column is None:
         return objects
-    found = [number(str(row.get(column, ""))) for _, row in objects]
+    found: list[float | None] = []
+    for _, row in objects:  # a row without an epoch follows the one before it
+        found.append(number(str(row.get(column, ""))) if row.get(column) is not None or not found else found[-1])
     epochs = [int(n) for n in found if n is not None and n == int(n)]
     steps = {after - before for before, after in zip(epochs, epochs[1:], strict=False)}
     if len(epochs) < len(objects) or not steps <= {0, 1} or epochs[0] not in (0, 1) or epochs[-1] == epochs[0]:
         return objects
+    for head in [head for head in objects[0][1] if head.lower() in (*SPLIT_HEADS, "mode")]:
+        splits = [str(row.get(head, "")).lower() for _, row in objects]
+        if set(splits) <= set(SPLIT_WORDS):  # what a row is of goes before its columns' names
+            objects = [
+                (place, {c if c == column else f"{split} {c}": v for c, v in row.items() if c != head})
+                for split, (place, row) in zip(splits, objects, strict=True)
+            ]
     out: dict[str, Any] = {}
-    for other in objects[0][1]:
-        cells = [str(row.get(other, "")).strip() for _, row in objects]
+    for other in dict.fromkeys(other for _, row in objects for other in row):
+        cells = [_in_seconds(str(row.get(other, "")).strip()) for _, row in objects]
         if other == column or len(set(cells)) == 1 and not is_metric(key_of(other)[1]):
             out[other] = "" if other == column else cells[0]
-        elif any(
-            cell and cell.lower() not in (*MISSING, "nan") and number(cell.rstrip("% ")) is None for cell in cells
-        ):
+        elif any(cell.lower() not in (*MISSING, "nan") and number(cell.rstrip("% ")) is None for cell in cells):
             return objects
         else:
             percent = any(cell.endswith("%") for cell in cells)
             out[f"{other} (%)" if percent else other] = [
                 {"step": epoch + (epochs[0] == 0), "value": cell.rstrip("% ")}
                 for epoch, cell in zip(epochs, cells, strict=True)
-                if cell
+                if cell.lower() not in MISSING
             ]
     for other in [other for other in out if key_of(other)[1] in ("epoch", "step", "global_step")]:
         del out[other]
     return [(f"{objects[0][0]} and after", out)]
+
+
+def _in_seconds(cell: str) -> str:
+    """``01:12`` as ``72``, which is how fastai writes the time of an epoch."""
+    match = _CLOCK.fullmatch(cell)
+    return f"{int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3]):g}" if match else cell
 
 
 def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remarks: Iterable[str] = ()) -> Reading:
@@ -376,7 +406,9 @@ class _Row:
         points = [v if isinstance(v, Mapping) else {"step": n, "value": v} for n, v in enumerate(values, start=1)]
         try:
             read = [
-                (int(p["step"]), float(str(p["value"]).replace(",", "."))) for p in points if p["value"] is not None
+                (math.ceil(float(p["step"])), float(str(p["value"]).replace(",", ".")))
+                for p in points
+                if p["value"] is not None
             ]
         except (TypeError, ValueError, KeyError, OverflowError):
             self.columns_left_out.append(f"{column} was left out: it is not a list of numbers, one an epoch")

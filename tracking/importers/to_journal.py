@@ -25,6 +25,18 @@ from tracking.store import connection
 if TYPE_CHECKING:
     from tracking.store import Store
 
+_AS_TABLE = "write it as CSV: pandas.DataFrame(…).to_csv('history.csv')"
+_EVENTS = "an event file of TensorBoard; give its scalars as a table with the columns epoch and val_acc (or another)"
+# How files begin that are no text, what they are, and what to do.
+_NO_TEXT = {
+    b"PK\x03\x04": "a workbook or another zip archive; save the sheet as CSV UTF-8",
+    b"\x93NUMPY": f"an array of NumPy; {_AS_TABLE}",
+    b"\x80": f"a pickle, which is never loaded here; {_AS_TABLE}",
+    b"PAR1": "a Parquet file; write it as CSV: pandas.read_parquet('FILE').to_csv('results.csv')",
+    b"\x89HDF": f"an HDF5 file; {_AS_TABLE}",
+    b"SQLite format 3": "a database; MLflow's: `mlflow experiments csv --experiment-id 0 --filename runs.csv` with"
+    " MLFLOW_TRACKING_URI=sqlite:///FILE",
+}
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")  # a text has none
 # What is larger takes minutes, or a gigabyte of memory, before it is understood.
 MAX_NOTES_BYTES = 2 * 2**20
@@ -83,8 +95,9 @@ def read_file(path: Path) -> Reading:
 
 def _text(data: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
     """The file's text, in UTF-8, UTF-16 with a mark (Excel's "Unicode text") or else Windows' Western European."""
-    if data[:4] == b"PK\x03\x04":
-        raise TrackingError(f"{path} is a workbook or another zip archive; save the sheet as CSV UTF-8")
+    kind = next((kind for mark, kind in _NO_TEXT.items() if data.startswith(mark)), None)
+    if kind is not None or "tfevents" in path.name:
+        raise TrackingError(f"{path} is {kind or _EVENTS}")
     try:
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         return storable(data.decode(encoding)), ()

@@ -37,14 +37,33 @@ MAX_HEADER_BYTES = 256 * 2**10  # of what a tar says of one member
 _PARAMS = re.compile(r"(.+)-(\d{4,})\.params")
 _SEVERAL_LABELS = "LogisticRegressionOutput"
 _SYMBOL_SUFFIX, _SHAPES = "-symbol.json", "model-shapes.json"
-_MOST_GZIPS, _START = 2, 64
+_MOST_GZIPS, _START = 2, tarfile.BLOCKSIZE
 _STARTS = {
     b"<?xml": "an XML page, such as the error that S3 answers with: fetch it again with leave to read it",
     b"<html": "an HTML page, such as a login or an error",
     b"<!doctype": "an HTML page, such as a login or an error",
     b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` fetches the file)",
-    b"pk\x03\x04": "a zip (unpack it and name the folder)",
     b"{": "JSON",
+    b"\x12\x01\0\0\0\0\0\0": "MXNet's weights alone (name the folder that has their graph, …-symbol.json, too)",
+}
+_PACKERS = {
+    b"pk\x03\x04": "a zip",
+    b"bzh": "compressed by bzip2",
+    b"\xfd7zxz": "compressed by xz",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"rar!": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"\x1f\x8b": f"gzipped more than {_MOST_GZIPS} times",
+}
+_STARTS |= {mark: f"{kind} (unpack it and name the folder)" for mark, kind in _PACKERS.items()}
+# What else is in a file or archive of that name, by the ends of the files' names.
+_OTHERS = {
+    ("xgboost-model",): "a model of XGBoost",
+    (".pth", ".pt", "pytorch_model.bin", ".safetensors"): "a model of PyTorch",
+    ("saved_model.pb", ".h5", ".keras"): "a model of TensorFlow",
+    (".onnx",): "an ONNX model",
+    (".tar.gz", ".tgz", ".tar"): "an archive inside; unpack this one and name that",
+    (".params",): "weights without their graph; Gluon's `net.export(…)` writes both",
 }
 
 
@@ -141,20 +160,28 @@ def is_archive(source: Any) -> bool:
     """Whether this is a path to such an archive or folder, by its looks."""
     if not isinstance(source, (str, Path)):
         return False
-    path = Path(source)
+    path = _in_folder(Path(source))
     if path.is_dir():
         return any(_folder_home(path).glob(f"*{_SYMBOL_SUFFIX}"))
     return path.name.endswith((".tar.gz", ".tgz", ".tar")) or _starts_as_one(path)
 
 
 def _starts_as_one(path: Path) -> bool:
-    """Whether a file of any name (``model.tar.gz.1``, ``model``) is gzipped or a tar."""
+    """Whether a file of any name (``model.tar.gz.1``, ``model``) is a tar, or something packed or compressed."""
     try:
         with open(path, "rb") as file:
             start = file.read(262)
     except OSError:
         return False
-    return start[:2] == b"\x1f\x8b" or start[257:] == b"ustar"
+    return start[257:] == b"ustar" or start.lower().startswith(tuple(_PACKERS))
+
+
+def _in_folder(source: Path) -> Path:
+    """The ``model.tar.gz`` in a folder that has no model but one of these, as a copy of a job's output does."""
+    if not source.is_dir() or any(_folder_home(source).glob(f"*{_SYMBOL_SUFFIX}")):
+        return source
+    inside = [*source.glob("model.tar.gz"), *source.glob("*/model.tar.gz")]
+    return inside[0] if len(inside) == 1 else source
 
 
 Member = tuple[str, int, IO[bytes]]
@@ -163,6 +190,7 @@ Member = tuple[str, int, IO[bytes]]
 @contextmanager
 def _members(source: Path) -> Iterator[Iterator[Member]]:
     """The plain files at the top of an archive or folder: name, size, content."""
+    source = _in_folder(source)
     if source.is_dir():
         yield _of_folder(source)
         return
@@ -209,6 +237,8 @@ def _check_start(start: bytes, source: Path) -> None:
     kind = next((kind for mark, kind in _STARTS.items() if start.lstrip().lower().startswith(mark)), None)
     if not start:
         kind = "an empty file"
+    elif kind is None and len(start) < _START and start.decode("latin-1").strip().isprintable():
+        kind = f"text ({start[:40].decode('latin-1').strip()!r})"
     if kind is not None:
         raise ModelError(f"{source} is {kind}, no model archive (a tar of the job's files, mostly gzipped).")
 
@@ -257,6 +287,7 @@ def plain_members(tar: tarfile.TarFile, source: Path) -> Iterator[tuple[str, tar
         if strange or not (member.isfile() or member.isdir()):
             raise ModelError(
                 f"{source}: {member.name[:200]!r} is no plain file inside the archive; nothing more is read."
+                " Pack it anew: tar -hczf model.tar.gz -C FOLDER ."
             )
         if member.issparse():
             raise ModelError(f"{source}: {name[:200]!r} is a sparse file; pack it anew without --sparse.")
@@ -293,10 +324,20 @@ def _home(paths: list[PurePosixPath], source: Path) -> PurePosixPath:
     if not paths:
         raise ModelError(f"{source} is empty: the job left no model in it.")
     homes = {path.parent for path in paths if path.name.endswith(_SYMBOL_SUFFIX)}
+    _demand_graph([path.name for path in paths], source)
     if len(homes) > 1 and PurePosixPath() not in homes:
         there = ", ".join(sorted(f"{home}/" for home in homes)[:5])
         raise ModelError(f"{source} holds several models ({there}); pack the files of one of them.")
     return homes.pop() if len(homes) == 1 else PurePosixPath()
+
+
+def _demand_graph(listed: list[str], source: Path) -> None:
+    """Raise ModelError where none of these files is a network's graph, with what they are instead."""
+    if not any(name.endswith(_SYMBOL_SUFFIX) for name in listed):
+        what = next((w for ends, w in _OTHERS.items() if any(name.endswith(ends) for name in listed)), "")
+        there = ", ".join(sorted(name[:60] for name in listed)[:5]) + (", …" if len(listed) > 5 else "")
+        holds = f": it holds {there}{f' ({what})' if what else ''}" if listed else ""
+        raise ModelError(f"{source} has no graph of a network (a file such as model{_SYMBOL_SUFFIX}){holds}.")
 
 
 def _is_aside(path: PurePosixPath) -> bool:
@@ -311,7 +352,9 @@ def _folder_home(folder: Path) -> Path:
 
 
 def _of_folder(folder: Path) -> Iterator[Member]:
-    for path in sorted(_folder_home(folder).iterdir()):
+    home = sorted(_folder_home(folder).iterdir())
+    _demand_graph([path.name for path in home], folder)
+    for path in home:
         if path.is_file() and not _is_aside(PurePosixPath(path.name)):
             with open(path, "rb") as file:
                 yield path.name, path.stat().st_size, file
@@ -349,7 +392,7 @@ def _choose(epochs: dict[int, str], epoch: int | None, best_epoch: int | None, s
 def _graph(texts: dict[str, bytes], source: Path) -> symbol.Graph:
     symbols = [name for name in texts if name.endswith(_SYMBOL_SUFFIX)]
     if len(symbols) != 1:
-        raise ModelError(f"{source} holds {len(symbols)} graphs (…{_SYMBOL_SUFFIX}); one is expected.")
+        raise ModelError(f"{source} holds several graphs ({', '.join(sorted(symbols)[:5])}); one is expected.")
     graph = symbol.parse(texts[symbols[0]], f"{source}: {symbols[0]}")
     if graph.nodes[graph.head].op == _SEVERAL_LABELS:
         raise ModelError(f"{source} gives several labels a picture; only networks for one label are read.")

@@ -64,9 +64,14 @@ def _fetch(run_id: str, store: Store) -> tuple[str, Path, Path]:
     run = store.find_run(run_id)
     folder = Path(tempfile.mkdtemp(prefix="run-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    config = artifacts.fetch(store.tracking_uri, run.info.artifact_uri, "config.toml", folder / "settings")
-    model = logged_models.fetch(store.client(), run, "model", folder / "model")
+    try:
+        config = artifacts.fetch(store.tracking_uri, run.info.artifact_uri, "config.toml", folder / "settings")
+        model = logged_models.fetch(store.client(), run, "model", folder / "model")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if config is None or model is None:
+        shutil.rmtree(folder, ignore_errors=True)
         if why := moved.why_missing(store.tracking_uri, run.info.artifact_uri):
             raise TrackingError(f"the artifacts of run {run.info.run_id} are missing: {why}")
         raise TrackingError(

@@ -489,6 +489,81 @@ def test_logs_by_epoch_in_the_words_of_others(tmp_path: Path) -> None:
         assert run.series["validation_loss"] == [(1, 1.9), (2, 0.9)] and run.series["train_loss"] == [(1, 2), (2, 1)]
 
 
+POINTS = [(1, 0.4), (2, 0.6)]
+HISTORIES: dict[str, str | object] = {  # of other tools, each of the same training
+    "trainer_state.json": {  # Hugging Face; a loss within an epoch belongs to that epoch
+        "num_train_epochs": 2,
+        "train_batch_size": 8,
+        "log_history": [
+            {"epoch": 0.5, "loss": 3.0, "step": 5},
+            {"epoch": 1.0, "loss": 2.0, "step": 10},
+            {"epoch": 1.0, "eval_accuracy": 0.4, "eval_runtime": 3.1, "step": 10},
+            {"epoch": 2.0, "loss": 1.0, "step": 20},
+            {"epoch": 2.0, "eval_accuracy": 0.6, "eval_runtime": 3.1, "step": 20},
+            {"epoch": 2.0, "train_loss": 1.9, "train_runtime": 300.1, "step": 20},
+        ],
+    },
+    "comet.json": [
+        {"metricName": name, "metricValue": str(value), "step": 10 * epoch, "epoch": epoch, "timestamp": 1}
+        for name, values in (("val_acc", (0.4, 0.6)), ("train_loss", (2.0, 1.0)))
+        for epoch, value in enumerate(values, start=1)
+    ],
+    "mlflow.json": {
+        "metrics": [
+            {"key": name, "value": value, "step": epoch, "timestamp": 1}
+            for name, values in (("val_acc", (0.4, 0.6)), ("train_loss", (2.0, 1.0)))
+            for epoch, value in enumerate(values, start=1)
+        ]
+    },
+    "clearml.json": {
+        "accuracy": {"validation": {"name": "validation", "x": [1, 2], "y": [0.4, 0.6]}},
+        "loss": {"train": {"name": "train", "x": [1, 2], "y": [2.0, 1.0]}},
+    },
+    "keras.csv": ",loss,accuracy,val_loss,val_accuracy\n0,2.0,0.5,2.1,0.4\n1,1.0,0.7,1.1,0.6\n",  # by pandas
+    "lightning.csv": "epoch,step,train_loss_step,train_loss_epoch,val_acc\n0,49,3,,\n0,99,,,0.4\n0,99,,2,\n1,149,2,,\n"
+    "1,199,,,0.6\n1,199,,1,\n",
+    "fastai.csv": "epoch,train_loss,valid_loss,error_rate,time\n0,2,1,0.6,00:12\n1,1,#na#,0.4,1:00:12\n",
+    "yolo.csv": "   epoch,  train/loss,  metrics/accuracy_top1,  val/loss\n  1,  2,  0.4,  1\n  2,  1,  0.6,  1\n",
+    "mm.json": "".join(
+        json.dumps(line) + "\n"
+        for line in (
+            {"mode": "train", "epoch": 1, "iter": 100, "loss": 2.0},
+            {"mode": "val", "epoch": 1, "iter": 79, "accuracy_top-1": 40.0},
+            {"mode": "train", "epoch": 2, "iter": 100, "loss": 1.0},
+            {"mode": "val", "epoch": 2, "iter": 79, "accuracy_top-1": 60.0},
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_the_histories_of_other_tools_are_one_run_each(name: str, tmp_path: Path) -> None:
+    content = HISTORIES[name]
+    (run,) = _read(tmp_path, name, content if isinstance(content, str) else json.dumps(content, indent=1)).results
+    assert run.series["validation_accuracy"] == POINTS
+    assert dict(run.series["train_loss"]) == {1: 2.0, 2: 1.0} and "step" not in run.series
+    if name == "trainer_state.json":
+        assert run.params == {"epochs": "2", "mini_batch_size": "8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"step,value,timestamp\n1.0,0.5,2024-01-01\n", "one curve as TensorBoard exports it"),
+        ("a.json", b'[{"name":"validation","x":[1],"y":[0.6],"type":"scatter"}]', "ClearML and Neptune do alike"),
+        ("a.csv", b'"Step","sky - val_acc","sky - val_acc__MIN"\n0,0.5,0.5\n', r"wandb.Api\(\).run\(PATH\)"),
+        ("history.npy", b"\x93NUMPY\x01", "an array of NumPy; write it as CSV"),
+        ("history.pkl", b"\x80\x04\x95", "a pickle, which is never loaded here"),
+        ("runs.parquet", b"PAR1\x15", r"pandas.read_parquet\('FILE'\).to_csv"),
+        ("mlflow.db", b"SQLite format 3\0", "is a database"),
+        ("events.out.tfevents.17.host", b"\x18\0\0", "an event file of TensorBoard"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_what_to_do(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match=words):
+        _read(tmp_path, name, content)
+
+
 def test_a_table_without_a_score_is_named_with_its_columns(tmp_path: Path) -> None:
     text = "| Model | CIFAR-10 | Link |\n|---|---|---|\n| r18 | 93 | x |\n\n34 layers\ntest: 0.9\n"
     assert (

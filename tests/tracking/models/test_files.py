@@ -225,6 +225,7 @@ def _within(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
         ("model.tar.gz", lambda files: _within("./opt/ml/model", files) | {"README.md": b"mine"}),
         ("model.tar.gz.1", dict),
         ("download", dict),
+        ("model.tar.gz", lambda files: files | {"code/inference.py": b"", "code/x-symbol.json.py": b""}),
     ],
 )
 def test_an_archive_as_people_pack_it_is_read(name: str, change: Any, tmp_path: Path) -> None:
@@ -251,12 +252,51 @@ def test_an_archive_that_was_compressed_twice_or_unpacked_is_read(tmp_path: Path
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"PK\x03\x04rest of a zip", "a zip"),
         (b"", "an empty file"),
+        (b"BZh91AY&SY", "compressed by bzip2 .unpack it and name the folder"),
+        (b"\xfd7zXZ\0", "compressed by xz"),
+        (b"7z\xbc\xaf'\x1c", "a 7z archive"),
+        (b"Rar!\x1a\x07", "a RAR archive"),
+        (b"\x28\xb5\x2f\xfd\x04", "compressed by zstd"),
+        (gzip.compress(gzip.compress(gzip.compress(b"a"))), "gzipped more than 2 times"),
+        (b"\x12\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "MXNet's weights alone"),
+        (b"404: Not Found", "is text .'404: Not Found'"),
     ],
 )
 def test_what_is_no_archive_is_called_by_its_name(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "model.tar.gz").write_bytes(content)
     with pytest.raises(ModelError, match=words):
         model_archive.take_out(tmp_path / "model.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (["xgboost-model"], "it holds xgboost-model .a model of XGBoost"),
+        (["code/inference.py", "model.pth"], "inference.py, model.pth .a model of PyTorch"),
+        (["1/saved_model.pb"], "a model of TensorFlow"),
+        (["model.onnx"], "an ONNX model"),
+        (["output/model.tar.gz"], "an archive inside; unpack this one"),
+        (["cifar_resnet20_v1.params"], r"without their graph; Gluon's `net.export\(…\)` writes both"),
+        (["image-classification-0010.params", "model-shapes.json"], "weights without their graph"),
+        (["code/inference.py"], "it holds inference.py."),
+    ],
+)
+def test_an_archive_of_something_else_is_called_by_what_it_holds(held: list[str], words: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "model.tar.gz", dict.fromkeys(held, b"x"))
+    for read in (model_archive.epochs, lambda one: model_archive.take_out(one, tmp_path / "out")):
+        with pytest.raises(ModelError, match=f"has no graph of a network.*{words}"):
+            read(path)
+
+
+@pytest.mark.parametrize("inside", ["", "output"])
+def test_the_folder_of_a_job_s_output_will_do(inside: str, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    (folder / inside).mkdir(parents=True)
+    archive(folder / inside / "model.tar.gz", builtin_files(tmp_path))
+    assert model_archive.is_archive(folder) and model_archive.epochs(folder) == [13]
+    (folder / "other").mkdir()
+    archive(folder / "other" / "model.tar.gz", {"a": b""})
+    assert not model_archive.is_archive(folder)
 
 
 def test_an_archive_of_nothing_of_half_or_of_several_models_is_refused(tmp_path: Path) -> None:
@@ -396,9 +436,9 @@ def test_a_header_that_wants_gigabytes_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"image-classification-symbol.json": None}, "0 graphs"),
+        ({"image-classification-symbol.json": None}, "no graph of a network"),
         ({"image-classification-0013.params": None}, "no weights"),
-        ({"other-symbol.json": b"{}"}, "2 graphs"),
+        ({"other-symbol.json": b"{}"}, "several graphs"),
         ({"model-shapes.json": b"[{}]"}, "model-shapes.json cannot be read"),
         ({"image-classification-symbol.json": b"not json"}, "not an MXNet graph"),
     ],

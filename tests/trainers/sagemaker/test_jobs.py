@@ -124,6 +124,19 @@ def test_list_tells_how_each_job_stands(fake: FakeSageMaker, capsys: pytest.Capt
     assert len(account) == 2 and account[1].startswith(stuck.name) and "InProgress" in account[1]
 
 
+def test_a_damaged_file_keeps_no_other_job_out(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = recorded(fake, "good"), recorded(fake, "bad")
+    written = (bad.directory / "job.json").read_text(encoding="utf-8")
+    for text in ("{", "[]", '{"name": 3}', written.replace('"created_ms": ', '"created_ms": "x", "former": ')):
+        (bad.directory / "job.json").write_text(text, encoding="utf-8")
+        assert main(["list", "--offline"]) == 0
+        said = capsys.readouterr()
+        assert good.name in said.out and bad.name not in said.out
+        assert f"{bad.directory / 'job.json'} cannot be read" in said.err
+    assert main(["stop", bad.journal_id]) == 1
+    assert "Bring it back" in capsys.readouterr().err
+
+
 def test_logs_wait_and_stop(fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]) -> None:
     fake.plan("stuck*", replace(QUICK, never_starts=True))
     assert main(["wait", recorded(fake, "stuck").name, "--timeout", "0.01", *POLL]) == 124

@@ -73,6 +73,8 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 def _object(text: bytes) -> dict[str, Any] | str:
     try:
         found = json.loads(text)
+        if b"\\ud" in text.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # half a character, which no name can have, is refused
     except (ValueError, RecursionError) as error:
         quotes = "; JSON wants double quotes" if text.startswith(b"{'") else ""
         if text in (b"{", b"[") or text.endswith((b"{", b"[")):
@@ -164,7 +166,7 @@ def read_file(path: Path, root: Path | None) -> SplitsRead:
 def classes(path: Path, lines: Sequence[Line]) -> tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.int64]]]:
     """Class names and labels (N,): numbers keep their meaning, names are numbered in their order."""
     texts = [line.label for line in lines]
-    if not all(text.isdecimal() and int(text) < dataset.MAX_CLASSES for text in texts):
+    if not all(text.isdecimal() and len(text) < 10 and int(text) < dataset.MAX_CLASSES for text in texts):
         names = tuple(sorted(set(texts)))
         return names, np.array([names.index(text) for text in texts], np.int64)
     labels = np.array([int(text) for text in texts], np.int64)

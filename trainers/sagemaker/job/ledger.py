@@ -7,7 +7,7 @@ never two.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -121,41 +121,56 @@ def load(directory: Path) -> Entry | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(Entry)}
-        return Entry(**{key: value for key, value in values.items() if key in known}, directory=directory)
+        entry = Entry(**{key: value for key, value in values.items() if key in known}, directory=directory)
+        if not (isinstance(entry.name, str) and isinstance(entry.created_ms, int)):
+            raise TypeError("its name or time is none")
+        return entry
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         raise TrainerError(f"{path} cannot be read: {error}. Bring it back, or watch the job by its name.") from error
 
 
-def entries(root: Path) -> Iterator[Entry]:
-    """Every job of the journals under ``root``, oldest first."""
-    found = [entry for directory in journals(root) if (entry := load(directory)) is not None]
+def entries(root: Path, say: Callable[[str], None] | None = None) -> Iterator[Entry]:
+    """Every job of the journals under ``root``, oldest first.
+
+    One whose file is damaged is left out and ``say`` told so; without ``say``, where a job that is not known could be
+    launched or paid twice, TrainerError is raised.
+    """
+    found = []
+    for directory in journals(root):
+        try:
+            entry = load(directory)
+        except TrainerError as error:
+            if say is None:
+                raise
+            say(str(error))
+            continue
+        if entry is not None:
+            found.append(entry)
     yield from sorted(found, key=lambda entry: (entry.created_ms, entry.name))
 
 
 def unsent(root: Path) -> Iterator[Entry]:
     """The recorded jobs that are neither sent nor given up, oldest first; damaged ones are left out."""
-    found = []
-    for directory in journals(root):
-        try:
-            entry = load(directory)
-        except TrainerError:
-            continue
-        if entry is not None and entry.submitted_ms is None and not entry.ended:
-            found.append(entry)
-    yield from sorted(found, key=lambda entry: (entry.created_ms, entry.name))
+    yield from (entry for entry in entries(root, _unsaid) if entry.submitted_ms is None and not entry.ended)
 
 
 def find(root: Path, word: str) -> Entry | None:
     """The job with this name or journal id, or the only one that begins so; None when there is none.
 
-    Raises BadInput when several begin so.
+    Raises BadInput when several begin so, TrainerError when the file of the one with this id is damaged.
     """
-    known = list(entries(root))
+    known = list(entries(root, _unsaid))
     exact = [entry for entry in known if word in (entry.name, entry.journal_id)]
     found = exact or [entry for entry in known if entry.name.startswith(word) or entry.journal_id.startswith(word)]
     if len(found) > 1:
         listed = ", ".join(entry.name for entry in found[:5])
         raise BadInput(f"{word!r} could be {len(found)} jobs: {listed}. Give more of the name.")
+    if not found and (root / word).is_dir():
+        load(root / word)  # says what is wrong with its file
     return found[0] if found else None
+
+
+def _unsaid(text: str) -> None:
+    """Left out in silence."""

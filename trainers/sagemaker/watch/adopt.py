@@ -163,10 +163,11 @@ def import_jobs(
     say: Callable[[str], None] = lambda text: None,
 ) -> Imported:
     """Bring the finished jobs in that are not here yet. ``since_s``: seconds since 1970. Raises AwsError."""
-    done = {entry.arn for entry in ledger.entries(store.journals) if entry.ended}
+    here = list(ledger.entries(store.journals, say))
+    done = {entry.arn for entry in here if entry.ended}
     # Runs that another machine brought into the same store.
     done |= {run.data.tags[names.JOB_ARN] for run in store.runs(None, f"tags.{names.JOB_ARN} LIKE 'arn:%'")}
-    half_done = {entry.arn: entry for entry in ledger.entries(store.journals) if not entry.ended}
+    half_done = {entry.arn: entry for entry in here if not entry.ended}
     num_found = num_known = num_new = num_failed = num_serverless = 0
     entries: list[ledger.Entry] = []
     for name, arn in finished(aws, name_contains=name_contains, since_s=since_s):

@@ -42,7 +42,7 @@ _LOG = "the log's last lines say more (`python -m trainers.jobs logs`)"
 _KNOWN: tuple[tuple[str, Failure], ...] = (
     (
         r"CapacityError|insufficient.{0,12}capacity|not enough capacity|unable to provision requested"
-        r"|temporarily unavailable in supported availability",
+        r"|temporarily unavailable in supported availability|sufficient \S+ capacity|no spot capacity",
         Failure(
             "capacity",
             "AWS has no such machine free just now. Try later, or another --instance-type or --region; nothing was"
@@ -50,8 +50,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         ),
     ),
     (
-        r"ResourceLimitExceeded|Throttling|rate exceeded|service limit (?:'|for )"
-        r"|(?:service )?quota.{0,60}(?:exceed|is 0|reached)",
+        r"(?:Resource)?LimitExceeded|reached the limit of|Throttling|rate exceeded|service limit (?:'|for )"
+        r"|exceeded the quota|(?<!disk )quota.{0,60}(?:exceed|is 0|reached)|vCPU limit",
         Failure(
             "quota",
             "The account's quota for this machine is used up. Wait for other jobs to end, or ask for more in the"
@@ -61,7 +61,8 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     (
         r"no space left on device|disk (?:is )?full|DiskFull|ENOSPC|disk quota exceeded|StorageFull|out of disk"
         r"|(?:insufficient|not enough|lack of) (?:disk|storage|free space)|Errno 28\b|device is full|VolumeSizeInGB"
-        r"|exceeds?.{0,40}(?:volume|disk|storage)|(?:volume|disk|storage)\b.{0,20}(?:is |was )?(?:too small|exceeded)",
+        r"|(?:exceeds?|(?:larger|bigger) than).{0,40}(?:volume|disk|storage)"
+        r"|(?:volume|disk|storage)\b.{0,20}(?:is |was )?(?:too small|exceeded)",
         Failure(
             "disk",
             "The disk was too small for data, checkpoints and model. Give more --volume-gb, or a machine with a larger"
@@ -70,13 +71,15 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"out[ _-]?of[ _-]?(?:shared )?memory|\bOOM\b|OOM-?killed|bad_alloc|cudaMalloc|MemoryError"
-        r"|cannot allocate memory|(?:unable|failed) to allocate|more memory|insufficient memory|alloc_failed"
+        r"|cannot allocate memory|(?:unable|failed) to allocate|(?:more|insufficient|not enough) memory|alloc_failed"
         r"|exit ?code:? ?'?(?:137|-9)\b|SIGKILL|signal:? (?:9|killed)\b|return code (?:= )?-9",
         Failure("memory", "Out of memory. Take a smaller --mini-batch-size or a machine with more memory."),
     ),
     (
-        r"use a GPU instance|only GPU instances|no CUDA-capable device|CUDA driver version|no kernel image is available"
-        r"|instance type \S+ is not supported|resource training-job/\S+ is not available|NVIDIA driver",
+        r"(?:use|requires) a GPU|only GPU instances|no CUDA-capable device|no (?:CUDA )?GPUs? (?:is|are|was|were)"
+        r"|CUDA driver version|no kernel image is available"
+        r"|(?:instance type |ml\.)\S+ is (?:not|no longer) (?:supported|available)|NVIDIA driver"
+        r"|resource training-job/\S+ is not available",
         Failure(
             "machine",
             "The region has no such machine, or the image needs another: a GPU that it was built for, such as"
@@ -89,7 +92,9 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         r"|manifest unknown|manifest for .{0,200}not found|image '[^']*\.ecr\.|ECR image|requested image"
         r"|the image does not exist|ecr:\w+|for repository:"
         r"|(?:repository|registry).{0,120}(?:not found|does not exist|does not grant)|exec format error"
-        r"|executable file not found|ClientError: .{0,40}image (?:was )?not found|TrainingRepositoryAccessMode",
+        r"|executable file not found|ClientError: .{0,40}image (?:was )?not found|TrainingRepositoryAccessMode"
+        r"|(?:Repository|Image)NotFoundException|within the repository|pull rate limit|pull access"
+        r"|could not be pulled|no matching manifest",
         Failure(
             "image",
             "The container image could not be fetched or started. Check --image, that it is in the job's region and"
@@ -106,11 +111,14 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"VPC endpoint|NAT (?:device|gateway)|route table|network ACL|security groups? .{0,40}(?:allow|traffic)"
+        r"|(?:subnet|security groups?)\b.{0,40}(?:does|do) not exist"
         r"|free (?:ip )?addresses|unable to execute (?:http )?request|must be addressed using|PermanentRedirect"
         r"|(?:response|status) ?code:? 30[17]|\(30[17]\)|could not connect to the endpoint"
         r"|connect(?:ion)? ?tim(?:ed? ?)out|failed to establish a new connection"
         r"|connection (?:refused|reset|aborted|closed by (?:the )?remote)"
-        r"|name resolution|network is unreachable|could not resolve host|max retries exceeded|read timeout on endpoint",
+        r"|(?:could(?:n't| not)|can(?:not|'t)|unable to|failed to) connect to|name resolution|name or service not known"
+        r"|urlopen error|(?:Connect|Read|SSL|Connection)(?:Timeout|Error)|read timed out|network is unreachable"
+        r"|could not resolve host|max retries exceeded|read timeout on endpoint",
         Failure(
             "network",
             "The job's machine could not reach what is named. In a VPC: its subnets need a route to S3 (gateway"
@@ -122,7 +130,7 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("data", f"There is nothing under the S3 path of a channel. Check the path; {_PREFLIGHT}"),
     ),
     (
-        r"access ?denied|unauthori[sz]ed\b|explicit deny|expired ?token"
+        r"access ?(?:to .{0,60} is )?denied|unauthori[sz]ed\b|explicit deny|expired ?token|NoCredentials"
         r"|(?:Head|Get|Put|List)\w+ operation: Forbidden|\bKMS\b"
         r"|\(403\)|403 Forbidden|status ?code:? 403|not authorized|permissions? (?:on|for"
         r"|to) "
@@ -170,11 +178,12 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("data", f"Labels and --num-classes do not agree; labels run from 0 to one less. {_PREFLIGHT}"),
     ),
     (
-        r"(?:validate|invalid) (?:the )?hyper-?parameters|required property.{0,80}hyper-?parameter",
+        r"(?:validate|invalid) (?:the )?hyper-?parameters|required property.{0,80}hyper-?parameter"
+        r"|invalid MaxWaitTimeInSeconds|ResourceInUse\b",
         Failure("settings", _SETTING),
     ),
     (
-        r"MaxRuntimeInSeconds|MaxRuntimeExceeded|exceeded the (?:maximum|max) .{0,10}run ?time",
+        r"MaxRuntimeInSeconds|MaxRuntimeExceeded|exceeded (?:the |its )?(?:maximum|max) .{0,10}run ?time",
         Failure("limit", "The time limit was reached. Give more with --max-runtime (or --max-cost)."),
     ),
     (
@@ -184,31 +193,35 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
     ),
     (
         r"required property|(?:channel|data configuration).{0,60}(?:missing|required|not (?:found|specified|provided))"
-        r"|(?:missing|required|no) (?:input |data )?channels?\b"
+        r"|(?:missing|required|no|extraneous) (?:(?:input|data|content type|data in) )?(?:for )?(?:\w+ )?channels?\b"
+        r"|ChannelDoesNotExist"
+        r"|is not (?:in )?'?\w+'? format|not a valid path|pipe mode .{0,60}(?:not|no longer) supported"
+        r"|(?:training|validation|test) data\S* .{0,20}(?:not exist|not found)"
         r"|(?:no such file|not found|no \w* ?files?|missing|empty).{0,80}/opt/ml/input/data",
         Failure("data", f"A channel that is needed is missing, or empty. {_PREFLIGHT}"),
     ),
     (
         r"InternalServerError|internal (?:server |service )?error|platform error|uncorrectable ECC|Xid \d"
-        r"|service ?unavailable"
+        r"|service ?unavailable|SlowDown|GPU is lost|fallen off the bus"
         r"|instance.{0,30}(?:unhealthy|hardware)|hardware (?:check )?(?:failure|failed|error|fault)"
         r"|pipe channel timed out",
         Failure("aws", "A fault at AWS. Start the job again."),
     ),
     (
-        r"not valid for the .{0,80}hyper-?parameter|hyper-?parameters? (?:are|is) not allowed|required hyper-?parameter"
-        r"|'hyperParameters'|\bparameters? ['\"]|invalid (?:parameter|hyper-?parameter)"
-        r"|hyper-?parameter.{0,80}(?:invalid|must be|expect)"
+        r"hyper-?parameter|\bparameters? ['\"]|invalid parameter"
         r"|less than the minimum|greater than the maximum|is not of type|is not one of \[|additional properties are not"
-        r"|failed to satisfy constraint|unrecognized arguments|BadConfig|BadInput",
+        r"|failed to satisfy constraint|unrecognized arguments|error: argument |arguments are required"
+        r"|BadConfig|BadInput",
         Failure("settings", _SETTING),
     ),
     (
         r"NoSuchKey|NoSuchBucket|data download failed|failed to download data|\(404\)|content-?type"
         r"|determine delimiter|in first ?line|S3 (?:prefix|key|uri|url)|manifest file|augmented manifest"
-        r"|no \w* ?files? found|BadData|input data|(?:data|file) format"
+        r"|no \.?\w* ?files? (?:was |were )?found|BadData|input data|(?:data|file) format"
         r"|(?:image|label|rec|lst|csv) files?.{0,40}(?:invalid|not found|missing|empty|corrupt)"
-        r"|cannot identify image file|bucket .{0,80}does not exist|could not find .{0,40}s3://"
+        r"|cannot identify image file|decoding failed|invalid (?:recordio|image|record)\b|imdecode"
+        r"|corrupt(?:ed)? (?:jpeg|png|image|record|file)|image file is truncated"
+        r"|bucket .{0,80}does not exist|could not find .{0,40}s3://"
         r"|(?:cannot|unable to|could not|failed to|error (?:when|while)) ?(?:pars|decod|load|read)(?:e|ing)? (?:the )?"
         r"(?:data|image|csv|json|libsvm|payload|record|annotation)|specified channel|in the file\. ContentType",
         Failure("data", f"What the job was to read is not there, or not what was announced. Check it; {_PREFLIGHT}"),
@@ -218,10 +231,19 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         Failure("algorithm", f"The training program ended with an error: {_LOG}."),
     ),
 )
+# What the service blames on the job without one of the texts above: by the things it names.
+_BLAMED = (
+    (
+        r"\b(?:channel|file|label|record|image|annotation|data|dataset|manifest|path|row|column|class)(?:s|es)?\b",
+        Failure("data", f"What the job was to read is not what the algorithm takes. Check it; {_PREFLIGHT}"),
+    ),
+    (r"\b(?:parameters?|values?|options?|must|should|metric|only|choose|range)\b", Failure("settings", _SETTING)),
+)
 # Its arguments name settings whatever went wrong.
 _COMMAND = re.compile(r"^Command \".*", re.MULTILINE | re.DOTALL)
 _UNKNOWN = Failure("unknown", f"No known cause fits this text; {_LOG}.")
-_COMPILED = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), failure) for pattern, failure in _KNOWN]
+_ALL = (*_KNOWN, *((rf"^\s*(?:Client|Customer|Input) ?Error: .*{words}", failure) for words, failure in _BLAMED))
+_COMPILED = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), failure) for pattern, failure in _ALL]
 
 
 def classify(reason: str) -> Failure:

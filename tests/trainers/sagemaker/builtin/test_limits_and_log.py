@@ -175,6 +175,21 @@ def test_colours_and_glued_messages_are_read_as_if_each_stood_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",  # a line alone, as a book shows it
+        "16:14:06 " + STAMP,  # the CloudWatch console's own time
+        "car-1f/algo-3-1581317035 2020-02-10 07:10:06.61 +0000 UTC " + STAMP,  # kubectl smlogs
+        "2022-09-14 11:48:53 Training - Downloading the training image..........\x1b[34m" + STAMP,
+        "algo-1-g4d94_1  | " + STAMP,
+    ],
+)
+def test_a_line_counts_whatever_a_program_put_before_it(before: str) -> None:
+    (event,) = log.log_events(f"{before}Epoch[7] Validation-accuracy=0.880992\x1b[0m")
+    assert (event["step"], event["values"]) == (8, {"validation_accuracy": 0.880992})
+
+
 def test_the_last_scores_come_from_the_metrics_of_whole_epochs() -> None:
     def item(name: str, value: float) -> dict[str, Any]:
         return {"MetricName": name, "Value": value}
