@@ -89,7 +89,8 @@ class _Harmless:
 
 
 @contextmanager
-def _harmless_streams() -> Iterator[None]:
+def harmless_streams() -> Iterator[None]:
+    """Within, standard output and error pass on no escapes that names and values of others hold."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _Harmless(stream)) for stream in before)
     try:
@@ -120,7 +121,7 @@ def run_program(name: str, act: Callable[[], int], *, broken_pipe: int = 1) -> i
     is a fault of the program and keeps its traceback, without passwords in it.
     """
     guard()
-    with _harmless_streams():
+    with harmless_streams():
         return _run(name, act, broken_pipe)
 
 
