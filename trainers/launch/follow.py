@@ -67,10 +67,10 @@ class Followed:
         best = self.metrics.get(names.BEST_VALIDATION_ACCURACY)
         return best if best is not None else max(self.values.values(), default=None)
 
-    def row(self, name: str, state: str, epochs: int, usd_per_hour: float | None = None) -> Row:
+    def row(self, name: str, state: str, epochs: int | None, usd_per_hour: float | None = None) -> Row:
         """The run's row in a table; what is left counts the time since the last epoch."""
         epoch, left_s = max(self.values, default=0), None
-        if state == "running" and 0 < epoch < epochs:
+        if state == "running" and epochs is not None and 0 < epoch < epochs:
             each_s = self.metrics.get(names.EPOCH_TIME_S) or (self.epoch_ms - self.first_ms) / 1000 / epoch
             left_s = max(0.0, (epochs - epoch) * each_s - (time.time() - self.epoch_ms / 1000))
         return Row(

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -182,12 +182,11 @@ class Searching:
             under = _Under(trial, [])
             self._end(under, "failed", "; ".join(error.faults))
             return under
-        said = ", ".join(f"{key} {_word(value)}" for key, value in trial.values.items())
-        runs = []
+        name, runs = trial_name(trial.number, trial.values), []
         for config in configs:
             part = f", seed {config.seed}" if self.search.seeds else ""
             part += f", fold {config.fold}" if config.fold else ""
-            runs.append(PlannedRun(said, replace(config, run_name=f"trial {trial.number}: {said}{part}")))
+            runs.append(PlannedRun(name, replace(config, run_name=f"{name}{part}")))
         trial.note(runs=[run.key for run in runs])
         return _Under(trial, runs)
 
@@ -397,6 +396,11 @@ class _Adopted:
 
 def _name(under: _Under) -> str:
     return str(under.planned.config.run_name) if under.planned else f"trial {under.trial.number}"
+
+
+def trial_name(number: int, values: Mapping[str, Any]) -> str:
+    """``trial 3: learning_rate 0.01, optimizer adam``."""
+    return f"trial {number}: {', '.join(f'{key} {_word(value)}' for key, value in values.items())}"
 
 
 def _word(value: object) -> str:
