@@ -46,8 +46,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The texts of the row, in the order of the columns."""
         return (
-            " ".join(harmless(" ".join(self.name.split())).split()),
-            harmless(self.state),
+            _one_line(self.name),
+            _one_line(self.state),
             "" if self.epoch is None else f"{self.epoch}/{self.epochs or '?'}",
             "" if self.score is None else f"{self.score:.4f}",
             "" if self.images_per_s is None else f"{self.images_per_s:,.0f}",
@@ -165,7 +165,7 @@ def table(rows: Sequence[Row], title: str, columns: int | None = None, height: i
         whole = _GAP.join(parts).rstrip()
         return Text(whole if columns is None else set_cell_size(whole, min(cell_len(whole), columns)), style)
 
-    heading = harmless(title)
+    heading = _one_line(title)
     lines = [Text(heading if columns is None else shortened(heading, columns), "bold"), line(_TITLES, "dim")]
     for name, row, one in zip(names, kept, cells, strict=True):
         lines.append(line((name, *one[1:]), _STYLES.get(row.state, "")))
@@ -174,6 +174,10 @@ def table(rows: Sequence[Row], title: str, columns: int | None = None, height: i
         more = f"… and {len(rows) - len(kept)} more: {', '.join(f'{n} {state}' for state, n in counts.items())}"
         lines.append(Text(more if columns is None else shortened(more, columns), "dim"))
     return lines
+
+
+def _one_line(text: str) -> str:
+    return " ".join(harmless(" ".join(text.split())).split())
 
 
 def _width(widths: Sequence[int], shown: Sequence[int]) -> int:
