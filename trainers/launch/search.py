@@ -186,7 +186,8 @@ class Searching:
         for config in configs:
             part = f", seed {config.seed}" if self.search.seeds else ""
             part += f", fold {config.fold}" if config.fold else ""
-            runs.append(PlannedRun(name, replace(config, run_name=f"{name}{part}")))
+            tags = {**config.tags, names.TRIAL: str(trial.number)}
+            runs.append(PlannedRun(name, replace(config, run_name=f"{name}{part}", tags=tags)))
         trial.note(runs=[run.key for run in runs])
         return _Under(trial, runs)
 
