@@ -434,6 +434,7 @@ FINGERPRINT = "config_fingerprint"
 STUDY = "study"
 STUDY_RUN = "study_run"
 STUDY_PARENT = "study_parent"
+TRIAL = "trial"
 # On the runs that hold reports themselves, a study's own among them: they are no candidates.
 REPORT = "report"
 QUESTION = "question"
@@ -499,6 +500,7 @@ TAGS: tuple[Name, ...] = tuple(
         (STUDY, "study", "the study this run belongs to"),
         (STUDY_RUN, "study run", "hash of the planned settings, which tells a study what is done"),
         (STUDY_PARENT, "study's run", "journal of the run that stands for the whole study"),
+        (TRIAL, "trial", "the number of the search's trial that this run is, or is part of"),
         (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
         (INIT_LABEL, "init", "initial weights in words a reader can judge"),
         (

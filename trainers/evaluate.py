@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import __version__, names
 from tracking.errors import TrackingError
 from tracking.errors.program import program_parser, run_program
+from tracking.errors.words import plural
 from trainers.errors import BadData, BadInput
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ unchanged; otherwise it is said that this is not known.
 
 examples:
   python -m trainers.evaluate 3f2a91c4             the test score of one run
-  python -m trainers.evaluate --missing            of every finished run that has none
+  python -m trainers.evaluate --missing            of every finished run that has none; of a search, the best trial
   python -m trainers.evaluate 3f2a91c4 --dataset new-photos/
 """
 
@@ -222,17 +223,47 @@ def _overlap_note(trained_on: int | None) -> str:
     return f"{trained_on:,} of them are training pictures of this run, so the score is too high."
 
 
-def missing(store: Store, experiment: str | None = None) -> list[str]:
-    """Ids of the finished runs that should have a test accuracy and have none, oldest first."""
+def missing(store: Store, experiment: str | None = None, *, trials: bool = False) -> list[str]:
+    """Ids of the finished runs that should have a test accuracy and have none, oldest first.
+
+    Of a search only the best trial is among them, unless ``trials``: the others were not chosen, and a choice by test
+    scores would make them flatter.
+    """
     ids = None if experiment is None else [store.experiment_id(experiment, create=False)]
+    found = list(store.runs(ids, "attributes.status = 'FINISHED'"))
+    losers = set() if trials else _losers(found)
     runs = [
         run
-        for run in store.runs(ids, "attributes.status = 'FINISHED'")
+        for run in found
         if names.TEST_ACCURACY not in run.data.metrics
         and names.PRETEXT not in run.data.tags
         and (names.STUDY not in run.data.tags or names.STUDY_RUN in run.data.tags)  # a whole study's own has no model
+        and run.info.run_id not in losers
     ]
     return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
+
+
+def _losers(runs: Sequence[Any]) -> set[str]:
+    """The runs of each search's trials but its best: the highest mean of what a search chooses by."""
+    searches: dict[str, dict[str, list[Any]]] = {}
+    for run in runs:
+        if names.TRIAL in run.data.tags:
+            trials = searches.setdefault(run.data.tags.get(names.STUDY, ""), {})
+            trials.setdefault(run.data.tags[names.TRIAL], []).append(run)
+
+    def score(trial: Sequence[Any]) -> float:
+        known = [run.data.metrics for run in trial]
+        best = [one.get(names.accuracy(names.FOLD), one.get(names.BEST_VALIDATION_ACCURACY, 0.0)) for one in known]
+        return float(sum(best) / len(best))
+
+    best = {study: max(trials.values(), key=score) for study, trials in searches.items()}
+    return {
+        run.info.run_id
+        for study, trials in searches.items()
+        for trial in trials.values()
+        if trial is not best[study]
+        for run in trial
+    }
 
 
 def _main(arguments: argparse.Namespace) -> int:
@@ -243,7 +274,11 @@ def _main(arguments: argparse.Namespace) -> int:
         return _score_only(arguments)
     if bool(arguments.runs) == arguments.missing:
         raise BadInput("give the ids of the runs to evaluate, or --missing for every run without a test score.")
-    run_ids = missing(store, arguments.experiment) if arguments.missing else arguments.runs
+    run_ids = arguments.runs
+    if arguments.missing:
+        run_ids = missing(store, arguments.experiment, trials=arguments.trials)
+        if not arguments.trials and (more := len(missing(store, arguments.experiment, trials=True)) - len(run_ids)):
+            print(f"left out: {plural(more, 'run')} that a search did not choose; --trials scores them, too")
     if not run_ids:
         print("no finished run lacks a test score")
     failed = 0
@@ -305,7 +340,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run id, its beginning, or the run's name")
-    parser.add_argument("--missing", action="store_true", help="every finished run without a test score")
+    parser.add_argument(
+        "--missing", action="store_true", help="every finished run without a test score; of a search, its best trial"
+    )
+    parser.add_argument("--trials", action="store_true", help="with --missing: all trials of searches")
     parser.add_argument("--experiment", metavar="NAME", help="with --missing: only runs of this experiment")
     parser.add_argument("--split", choices=names.SPLITS, help="of data that has splits (default test)")
     parser.add_argument("--dataset", metavar="DATA", help="other pictures of the same classes (default: the run's own)")

@@ -67,6 +67,10 @@ def _main(argv: list[str]) -> int:
         faults.append("--leaderboard is for --study; for all runs: python -m reports leaderboard --out FILE.")
     if arguments.plan and not arguments.study and arguments.folds is None:
         faults.append("--plan is for --study; for a single run: --dry-run.")
+    if arguments.status and not arguments.study and arguments.folds is None:
+        faults.append("--status is for --study; for jobs: python -m trainers.jobs list; for runs: tracking ui.")
+    if arguments.status and (arguments.plan or arguments.dry_run):
+        faults.append(f"--status and {'--plan' if arguments.plan else '--dry-run'}: give one of the two.")
     if arguments.folds is not None and (arguments.study or arguments.resume):
         faults.append("--folds makes a study of its own; give it without --study and --resume.")
     if arguments.study and (arguments.preset or arguments.config):
@@ -76,6 +80,8 @@ def _main(argv: list[str]) -> int:
     _limits(arguments, faults)
     if arguments.find_lr and (arguments.study or arguments.resume or arguments.folds or arguments.on != "local"):
         faults.append("--find-lr tries one run's settings on this machine; give it without --study, --folds and --on.")
+    if arguments.status and not faults:
+        return _status(arguments, [base, file, flags])
     if arguments.on == "local":
         faults += launch.foreign(arguments)
     elif arguments.resume:
@@ -93,6 +99,17 @@ def _main(argv: list[str]) -> int:
         if arguments.study or arguments.folds is not None:
             return _study(arguments, faults, [base, file, flags])
         return _one(arguments, faults, [base, file, flags])
+
+
+def _status(arguments: argparse.Namespace, layers: list[dict[str, Any]]) -> int:
+    from tracking import store
+    from trainers.launch.status import Status
+    from trainers.sagemaker.watch import console
+
+    work = _several(arguments, layers)
+    assert work is not None
+    Status(work, store.resolve(), console.recorded).print()
+    return 0
 
 
 def _limits(arguments: argparse.Namespace, faults: list[str]) -> None:
@@ -324,6 +341,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--dry-run", action="store_true", help="check everything and print what would run")
     what.add_argument("--plan", action="store_true", help="a study: what would run, how long, what it costs")
+    what.add_argument(
+        "--status", action="store_true", help="a study: how its runs are now, from another terminal as well"
+    )
     how = parser.add_argument_group("how to run it")
     how.add_argument("--on", choices=PLACES, default="local", help="where (default local)")
     how.add_argument("--parallel", metavar="N", type=int, default=1, help="runs of a study at the same time")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +16,8 @@ from reports.document.report import Report
 from reports.errors import ReportError
 from reports.store import open_store
 from tracking import names
+from tracking.errors.errors import UsageError
+from tracking.errors.program import moment
 from tracking.frame import load
 from tracking.frame.query import HasUri
 
@@ -25,11 +27,10 @@ BY = {
     "instance": f"tags.{names.INSTANCE_TYPE}",
     "month": "start_time",
 }
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw])")
-_UNIT_S = {"h": 3600, "d": 86_400, "w": 604_800}
 _COST, _ARN = f"metrics.{names.COST_USD}", f"tags.{names.JOB_ARN}"
 _SAVING, _KEPT = f"metrics.{names.SPOT_SAVING}", f"metrics.{names.WARM_POOL_COST_USD_AT_MOST}"
 _TEST, _VALIDATION = f"metrics.{names.TEST_ACCURACY}", f"metrics.{names.BEST_VALIDATION_ACCURACY}"
+_LATEST_S = 9e9  # pandas knows no time after the year 2262
 _SUMS = ("paid_usd", "wasted_usd", "saved_by_spot_usd", "warm_pool_usd_at_most")
 COLUMNS = ("jobs", "unknown", *_SUMS, "usd_per_point")
 
@@ -56,7 +57,10 @@ def costs(
     frame = load(opened, experiments, filter, list(dict.fromkeys(wanted)))
     started = pd.to_datetime(frame["start_time"], utc=True)
     if since:
-        frame = frame[started >= _since(since)]
+        try:
+            frame = frame[started >= pd.Timestamp(min(moment(since, time.time()), _LATEST_S), unit="s", tz="UTC")]
+        except UsageError as error:
+            raise ReportError(str(error)) from None
     frame = frame.reindex(columns=list(dict.fromkeys([*frame.columns, *wanted])))
     jobs = frame[frame[_ARN].notna() | frame[_COST].notna()]
     key = started.loc[jobs.index].dt.strftime("%Y-%m") if by == "month" else jobs[column]
@@ -70,17 +74,6 @@ def costs(
         lambda: {"by": by, "since": since, "total": total, "groups": groups},
         lambda: _csv(by, groups),
     )
-
-
-def _since(words: str) -> pd.Timestamp:
-    match = _AGO.fullmatch(words.strip().lower())
-    if match is not None:
-        return pd.Timestamp.now("UTC") - pd.Timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
-    try:
-        moment = pd.Timestamp(words)
-        return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
-    except ValueError:
-        raise ReportError(f"--since {words!r}: give a date such as 2026-11-01, or a time ago: 30d, 12h, 4w") from None
 
 
 def _summed(jobs: pd.DataFrame) -> dict[str, Any]:

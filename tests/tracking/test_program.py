@@ -15,8 +15,8 @@ from reports.errors import ReportError
 from tests.support import ROOT
 from tracking import __version__
 from tracking.errors import JournalError, StoreError, StoreUnreachable
-from tracking.errors.errors import UserError
-from tracking.errors.program import program_parser, run_program
+from tracking.errors.errors import UsageError, UserError
+from tracking.errors.program import moment, program_parser, run_program
 from trainers import errors
 from trainers.sagemaker.errors import AwsError, NoCredentials, Rejected
 from trainers.training.interruption import Interrupted
@@ -184,3 +184,26 @@ def test_verbose_shows_what_libraries_log() -> None:
     )
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "botocore: found credentials" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "seconds"),
+    [
+        ("30d", 1_000_000_000 - 30 * 86_400),
+        ("12 h", 1_000_000_000 - 12 * 3600),
+        ("1.5w", 1_000_000_000 - 907_200),
+        ("99999999999d", 0),
+        ("2001-09", 999_302_400),
+        (" 2001-09-09 ", 999_993_600),
+        ("2001-09-09T01:46:40Z", 1_000_000_000),
+        ("2001-09-09T03:46:40+02:00", 1_000_000_000),
+    ],
+)
+def test_since_is_a_date_or_a_time_ago(since: str, seconds: float) -> None:
+    assert moment(since, 1_000_000_000.0) == seconds
+
+
+@pytest.mark.parametrize("since", ["last week", "", "2026-13-01", "-3d", "1y"])
+def test_a_since_that_is_neither_is_refused(since: str) -> None:
+    with pytest.raises(UsageError, match="give a date such as 2026-11-01"):
+        moment(since, 0.0)

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import Any, NoReturn, TextIO, cast
 
 from tracking.errors.errors import UsageError, UserError
@@ -21,6 +22,8 @@ from tracking.errors.words import harmless, nearest
 # argparse's own sentences; newer Pythons write the choices without quotes.
 _CHOICE = re.compile(r"argument (.+): invalid choice: '(.*)' \(choose from (.+)\)")
 _UNKNOWN = "unrecognized arguments: "
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw])")
+_AGO_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,7 +92,8 @@ class _Harmless:
 
 
 @contextmanager
-def _harmless_streams() -> Iterator[None]:
+def harmless_streams() -> Iterator[None]:
+    """Within, standard output and error pass on no escapes that names and values of others hold."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _Harmless(stream)) for stream in before)
     try:
@@ -120,7 +124,7 @@ def run_program(name: str, act: Callable[[], int], *, broken_pipe: int = 1) -> i
     is a fault of the program and keeps its traceback, without passwords in it.
     """
     guard()
-    with _harmless_streams():
+    with harmless_streams():
         return _run(name, act, broken_pipe)
 
 
@@ -139,3 +143,20 @@ def _run(name: str, act: Callable[[], int], broken_pipe: int) -> int:
         # Python flushes standard output once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return broken_pipe
+
+
+def moment(since: str, now_s: float) -> float:
+    """Seconds since 1970 of ``2026-11-01``, ``2026-11``, an ISO time (UTC where it names no zone), or ``30d`` ago.
+
+    Raises UsageError for anything else.
+    """
+    text = since.strip()
+    if match := _AGO.fullmatch(text.lower()):
+        return max(0.0, now_s - float(match[1]) * _AGO_S[match[2]])
+    try:
+        text = f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text.replace("Z", "+00:00")
+        then = datetime.fromisoformat(text)
+        return max(0.0, (then if then.tzinfo else then.replace(tzinfo=timezone.utc)).timestamp())
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"--since {since!r}: give a date such as 2026-11-01, or a time ago: 30d, 12h, 4w")

@@ -14,6 +14,7 @@ from typing import Literal
 
 from trainers.config import Config
 from trainers.config.text import to_toml
+from trainers.networks import backend
 
 State = Literal["waiting", "running", "finished", "failed", "killed"]
 ENDED: tuple[State, ...] = ("finished", "failed", "killed")
@@ -86,7 +87,7 @@ class LocalLauncher:
         config_file.write_text(to_toml(config), encoding="utf-8")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if self.num_threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.num_threads)
+            environment |= dict.fromkeys(backend.VARIABLES, str(self.num_threads))
         what = ["--resume", resume] if resume else ["--config", str(config_file)]
         argv = [sys.executable, "-m", "trainers.run", *what]
         with log.open("wb") as output:

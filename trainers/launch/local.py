@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from tracking.errors import TrackingError
 from tracking.errors.words import duration, plural
+from tracking.journal.files import is_held
 from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
+from trainers.launch.follow import Followed, Journals
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
 from trainers.launch.parent import StudyRun
 from trainers.launch.study import StudyPlan, ended, grown, show_leaderboard
+from trainers.launch.table import LiveTable, Row
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:
@@ -91,16 +94,15 @@ def _search(
 ) -> int:
     """Carry out a study that searches, each run in a process of its own; the exit code."""
     from trainers.launch import search as searching
-    from trainers.networks import backend
 
     assert study.search is not None
     searching.refuse_costs(study.search, max_cost_usd)
     print(f"study {study.name}: {study.title}\ntrials: {searching.dashboard(store)}")
-    launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=max(1, backend.physical_cores() // parallel))
-    place = searching.LocalPlace(launcher, parallel)
+    place = searching.LocalPlace(_launcher(store, parallel, study.search.trials), parallel)
     tally = searching.Tally()
     try:
         with Interruption() as asked, StudyRun(study, store) as whole:
+            view = LiveTable()
             loop = searching.Searching(
                 study,
                 place,
@@ -109,9 +111,11 @@ def _search(
                 max_time_s=max_time_s,
                 parent=whole.journal_id,
                 check=asked.check,
+                view=view,
             )
             try:
-                tally = loop.run()
+                with view:
+                    tally = loop.run()
             finally:
                 _end(place.running())
             if tally.why_ended:
@@ -131,7 +135,7 @@ def _carry_out(
     if not again:
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
     if parallel > 1 or _needs_processes(plan.left):
-        _in_processes(study, plan, store, asked, parallel)
+        _in_processes(study, plan, broken_off, store, asked, parallel)
     else:
         _in_this_process(plan, broken_off, store, asked, quiet)
 
@@ -174,32 +178,95 @@ def _give_back_memory() -> None:
         pass
 
 
-def _in_processes(study: Study, plan: StudyPlan, store: Store, asked: Interruption, parallel: int) -> None:
-    """Up to ``parallel`` processes, each with its share of the cores."""
+def _launcher(store: Store, parallel: int, count: int) -> LocalLauncher:
+    """Starts processes that share the cores; says how."""
     from trainers.networks import backend
 
-    threads = max(1, backend.physical_cores() // parallel)
-    launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
-    running: dict[str, tuple[PlannedRun, LocalJob, float]] = {}
+    cores, at_once = backend.physical_cores(), min(parallel, count)
+    threads = max(1, cores // at_once)
+    if at_once > 1:
+        print(f"{at_once} at a time on {plural(cores, 'core')}, each with {plural(threads, 'thread')}")
+    return LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
+
+
+def _in_processes(
+    study: Study, plan: StudyPlan, broken_off: Mapping[str, str], store: Store, asked: Interruption, parallel: int
+) -> None:
+    """Up to ``parallel`` processes, each with its share of the cores."""
+    launcher = _launcher(store, parallel, len(plan.left))
+    begun = _Begun(study, plan, store)
+    running = begun.running
     try:
-        while plan.left or running:
-            for planned in plan.ready()[: parallel - len(running)]:
-                plan.left.remove(planned)
-                asked.hold(lambda: True)  # a process that has started is in ``running``
-                job = launcher.submit(plan.config(planned))
-                running[planned.key] = (planned, job, time.monotonic())
-                asked.hold(lambda: False)
-                print(f"start  {planned.config.run_name}  (process {job.id}, log {job.log})", flush=True)
+        with LiveTable() as view:
+            while plan.left or running:
+                for planned in plan.ready()[: parallel - len(running)]:
+                    plan.left.remove(planned)
+                    asked.hold(lambda: True)  # a process that has started is in ``running``
+                    job = launcher.submit(plan.config(planned), resume=broken_off.get(planned.key, ""))
+                    running[planned.key] = (planned, job, time.monotonic())
+                    asked.hold(lambda: False)
+                    view.say(f"start  {planned.config.run_name}  (process {job.id}, log {job.log})")
+                    asked.check()
+                for key, (planned, job, since) in list(running.items()):
+                    if job.state() in ENDED:
+                        del running[key]
+                        view.say(_after(planned, study, job, since, plan, store, begun.score(planned, job)))
+                if view.is_live:
+                    view.draw(begun.rows(), begun.title())
+                if running:
+                    next(iter(running.values()))[1].wait(_POLL_S)
                 asked.check()
-            for key, (planned, job, since) in list(running.items()):
-                if job.state() in ENDED:
-                    del running[key]
-                    _after(planned, study, job, since, plan, store)
-            if running:
-                next(iter(running.values()))[1].wait(_POLL_S)
-            asked.check()
     finally:
         _end([job for _, job, _ in running.values()])
+
+
+class _Begun:
+    """What is known of the runs that one call has to do, from its processes and their journals."""
+
+    def __init__(self, study: Study, plan: StudyPlan, store: Store) -> None:
+        self.plan, self.todo = plan, list(plan.left)
+        self.running: dict[str, tuple[PlannedRun, LocalJob, float]] = {}
+        self._ended: dict[str, str] = {}
+        self._journals = Journals(store.journals, study.name)
+        self._followed: dict[str, Followed] = {}
+        self._since = time.monotonic()
+
+    def score(self, planned: PlannedRun, job: LocalJob) -> float | None:
+        """The score of a run that has just ended."""
+        self._ended[planned.key] = job.state()
+        followed = self._look(planned.key)
+        return None if followed is None else followed.score()
+
+    def rows(self) -> list[Row]:
+        """A row for each run."""
+        return [self._row(planned) for planned in self.todo]
+
+    def title(self) -> str:
+        """How many have ended, the best so far, how long it goes on."""
+        scores = [one.score() for key, one in self._followed.items() if self._ended.get(key) == "finished"]
+        best = max((score for score in scores if score is not None), default=None)
+        said = f"{len(self._ended)} of {plural(len(self.todo), 'run')} ended"
+        said += "" if best is None else f" · best {best:.4f}"
+        return f"{said} · {duration(time.monotonic() - self._since)}"
+
+    def _row(self, planned: PlannedRun) -> Row:
+        name = str(planned.config.run_name)
+        state = self._ended.get(planned.key)
+        if state is None and planned.key not in self.running:
+            return Row(name=name, state="failed" if name in self.plan.failed else "waiting")
+        followed = self._look(planned.key) if state is None else self._followed.get(planned.key)
+        if followed is None:
+            return Row(name=name, state=state or "starting")
+        return followed.row(name, state or "running", planned.config.epochs)
+
+    def _look(self, key: str) -> Followed | None:
+        if key not in self._followed:
+            directory = self._journals.find(key)
+            # An earlier run of the same settings has ended, and nothing writes to it.
+            if directory is None or not (key in self._ended or is_held(directory)):
+                return None
+            self._followed[key] = Followed(directory)
+        return self._followed[key].look()
 
 
 def _end(jobs: list[LocalJob]) -> None:
@@ -219,13 +286,22 @@ def _end(jobs: list[LocalJob]) -> None:
             job.kill()
 
 
-def _after(planned: PlannedRun, study: Study, job: LocalJob, since: float, plan: StudyPlan, store: Store) -> None:
-    took = duration(time.monotonic() - since)
-    print(f"{job.state():6} {planned.config.run_name}  after {took}", flush=True)
+def _after(
+    planned: PlannedRun,
+    study: Study,
+    job: LocalJob,
+    since: float,
+    plan: StudyPlan,
+    store: Store,
+    score: float | None,
+) -> str:
+    """Note how a process ended; the line that says it."""
     if job.state() == "finished":
         _note(plan, planned, 0, _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, ""))
     else:
         plan.fail(planned, job.why())
+    known = "" if score is None else f", validation {score:.4f}"
+    return f"{job.state():6} {planned.config.run_name}  after {duration(time.monotonic() - since)}{known}"
 
 
 def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:

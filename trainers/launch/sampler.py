@@ -6,10 +6,13 @@ Optuna is imported inside functions: a study without ``[search]`` does not need 
 from __future__ import annotations
 
 import random
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from tracking import names
 from trainers.config.search import Search
@@ -82,10 +85,7 @@ class Chooser:
                 load_if_exists=True,
             )
         except Exception as error:  # SQLAlchemy's and the driver's
-            from tracking.errors.redaction import hidden
-
-            said = hidden(str(error).splitlines()[0])
-            raise TrainerError(f"Optuna's storage {public_url(store)} cannot be opened: {said}") from error
+            raise _unreadable(store, error) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the names are marked experimental
             self._study.set_metric_names(list(search.objectives))
@@ -115,22 +115,7 @@ class Chooser:
 
     def summary(self) -> list[dict[str, Any]]:
         """Every trial that was begun, in plain values."""
-        rows = []
-        for one in self.trials():
-            values = dict(zip(self._search.objectives, one.values or (), strict=False))
-            facts = {key: one.user_attrs.get(key) for key in ("time_s", "cost_usd", "hopeless_at", "runs", "why")}
-            rows.append(
-                {
-                    "number": one.number,
-                    "state": one.state.name.lower(),
-                    "params": dict(one.params),
-                    "values": values if one.state.name == "COMPLETE" else {},
-                    "reported": {str(step): value for step, value in sorted(one.intermediate_values.items())},
-                    "steps": self._search.steps,
-                    **{key: value for key, value in facts.items() if value is not None},
-                }
-            )
-        return rows
+        return _plain(self.trials(), self._search)
 
     def ask(self) -> Trial | None:
         """The next trial; None where a grid has no more."""
@@ -181,6 +166,56 @@ class Chooser:
             self._study.tell(trial.optuna, state=state.PRUNED)
         else:
             self._study.tell(trial.optuna, state=state.FAIL)
+
+
+def recorded(name: str, search: Search, store: Store) -> list[dict[str, Any]]:
+    """A search's trials, as ``Chooser.summary`` gives them, from a storage that is only read; none where it has none.
+
+    Raises BadInput where Optuna is not installed, TrainerError where the storage cannot be read.
+    """
+    optuna, url = _load(), storage_url(store)
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.is_file():
+            return []
+        address = f"file:{quote(str(path.absolute()))}?mode=ro"
+        how: dict[str, Any] = {"creator": lambda: sqlite3.connect(address, uri=True, timeout=60)}
+    else:
+        url, how = f"{url}%20-cdefault_transaction_read_only%3Don", {}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=how, skip_table_creation=True)
+        trials = storage.get_all_trials(storage.get_study_id_from_name(f"{name} {search.fingerprint}"), deepcopy=False)
+    except KeyError:
+        return []
+    except Exception as error:  # SQLAlchemy's and the driver's
+        raise _unreadable(store, error) from error
+    return _plain([one for one in trials if one.state != optuna.trial.TrialState.WAITING], search)
+
+
+def _plain(trials: Sequence[Any], search: Search) -> list[dict[str, Any]]:
+    rows = []
+    for one in trials:
+        values = dict(zip(search.objectives, one.values or (), strict=False))
+        facts = {key: one.user_attrs.get(key) for key in ("time_s", "cost_usd", "hopeless_at", "runs", "why")}
+        rows.append(
+            {
+                "number": one.number,
+                "state": one.state.name.lower(),
+                "params": dict(one.params),
+                "values": values if one.state.name == "COMPLETE" else {},
+                "reported": {str(step): value for step, value in sorted(one.intermediate_values.items())},
+                "steps": search.steps,
+                **{key: value for key, value in facts.items() if value is not None},
+            }
+        )
+    return rows
+
+
+def _unreadable(store: Store, error: Exception) -> TrainerError:
+    from tracking.errors.redaction import hidden
+
+    said = hidden((str(error).splitlines() or [type(error).__name__])[0])
+    return TrainerError(f"Optuna's storage {public_url(store)} cannot be opened: {said}")
 
 
 def _load() -> Any:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,22 +20,24 @@ from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
 from tracking.errors.words import duration, money, plural
-from tracking.journal.events import Position, journals, read
 from tracking.journal.files import is_held, writer
 from tracking.journal.progress import replayed_as
 from trainers.config import Config
 from trainers.config.search import Search
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import BadConfig
+from trainers.launch.follow import Followed, Journals
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher, State
-from trainers.launch.sampler import Chooser, Trial, public_url
+from trainers.launch.sampler import Chooser, End, Trial, public_url
 from trainers.launch.study import StudyPlan
+from trainers.launch.table import LiveTable, Row
 
 if TYPE_CHECKING:
     from tracking.store import Store
 
 
 _POLL_S = 0.5
+_STATES: dict[End, str] = {"complete": "finished", "pruned": "pruned", "failed": "failed"}
 
 
 class SearchJob(Protocol):
@@ -61,94 +63,6 @@ class Place(Protocol):
 
     def wait(self) -> None:
         """Let some time pass, and look at all jobs again."""
-
-
-@dataclass
-class Followed:
-    """What a run's journal says so far, read on from where the last look ended."""
-
-    directory: Path
-    position: Position = field(default_factory=Position)
-    values: dict[int, float] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    status: str = ""
-    first_ms: int = 0
-    last_ms: int = 0
-    hardware_s: float = 0.0
-
-    def look(self) -> Followed:
-        """Read what is new."""
-        for event, position in read(self.directory, self.position):
-            self.position = position
-            if moment := event.get("time_ms"):
-                self.first_ms = self.first_ms or moment
-                self.last_ms = moment
-            match event["event"]:
-                case "metric":
-                    if names.VALIDATION_ACCURACY in event["values"]:
-                        self.values[int(event["step"])] = float(event["values"][names.VALIDATION_ACCURACY])
-                    self.metrics |= {key: float(value) for key, value in event["values"].items()}
-                case "tag":
-                    self.tags |= event["values"]
-                case "status":
-                    self.status = event["status"]
-        return self
-
-    @property
-    def time_s(self) -> float:
-        """How long it took, or has taken so far."""
-        since_start = (self.last_ms - self.first_ms) / 1000
-        return self.metrics.get(names.TOTAL_TIME_S, self.metrics.get(names.BILLABLE_TIME_S, since_start))
-
-    def cost_usd(self, usd_per_hour: float | None) -> float | None:
-        """What it cost, by its own account or by the hour."""
-        known = self.metrics.get(names.COST_USD)
-        return known if known is not None else None if usd_per_hour is None else self.time_s / 3600 * usd_per_hour
-
-    def score(self) -> float | None:
-        """What the run is chosen by: the pictures it held out, else the best epoch's validation accuracy."""
-        held_out = self.metrics.get(names.accuracy(names.FOLD))
-        if held_out is not None:
-            return held_out
-        best = self.metrics.get(names.BEST_VALIDATION_ACCURACY)
-        return best if best is not None else max(self.values.values(), default=None)
-
-
-class Journals:
-    """The journals of one study's runs, by the key of the planned run; each is read as far as its tags once."""
-
-    def __init__(self, root: Path, study: str) -> None:
-        self._root, self._study = root, study
-        self._known: set[Path] = set()
-        self._by_key: dict[str, Path] = {}
-
-    def find(self, key: str) -> Path | None:
-        """The newest journal of this planned run."""
-        for directory in journals(self._root) if self._root.is_dir() else ():
-            if directory in self._known:
-                continue
-            found = _study_key(directory)
-            if found is not None:
-                self._known.add(directory)
-                if found[0] == self._study:
-                    self._by_key[found[1]] = directory
-        return self._by_key.get(key)
-
-
-def _study_key(directory: Path) -> tuple[str, str] | None:
-    """The study and the planned run that a journal's tags name; None where it says nothing yet."""
-    tags: dict[str, str] = {}
-    ended = False
-    for number, (event, _) in enumerate(read(directory)):
-        if event["event"] == "tag":
-            tags |= event["values"]
-        ended = ended or event["event"] == "status" and event.get("status") != "RUNNING"
-        if names.STUDY_RUN in tags:
-            return str(tags.get(names.STUDY, "")), str(tags[names.STUDY_RUN])
-        if number > 200:
-            break
-    return ("", "") if ended else None
 
 
 @dataclass
@@ -191,17 +105,20 @@ class Searching:
         max_time_s: float | None = None,
         parent: str | None = None,
         check: Callable[[], None] = lambda: None,
+        view: LiveTable | None = None,
     ) -> None:
         """After ``max_cost_usd`` and ``max_time_s`` no further trial begins. ``check`` may raise to end the search now.
 
-        ``parent`` is the journal id of the study's own run.
+        ``parent`` is the journal id of the study's own run; ``view`` shows the trials of this call.
         """
         assert study.search is not None
         self.study, self.search, self.place, self.store = study, study.search, place, store
         self._plan = StudyPlan.of(study, parent)
         self._journals = Journals(store.journals, study.name)
         self._chooser = Chooser(study.name, study.search, store)
-        self._check = check
+        self._check, self._view = check, view or LiveTable()
+        self._rows: dict[int, Row] = {}
+        self._former = 0
         limits = [one for one in (max_cost_usd, self.search.max_total_usd) if one is not None]
         self._max_usd = min(limits, default=None)
         times = [one for one in (max_time_s, self.search.max_time_s) if one is not None]
@@ -214,7 +131,8 @@ class Searching:
     def run(self) -> Tally:
         """Train until the trials, the money or the time are used up."""
         trials = self._chooser.trials()
-        self._say(f"{plural(self.search.trials, 'trial')}, {sum(t.state.is_finished() for t in trials)} already done")
+        self._former = sum(trial.state.is_finished() for trial in trials)
+        self._say(f"{plural(self.search.trials, 'trial')}, {self._former} already done")
         self.tally.spent_usd = sum(float(one.user_attrs.get("cost_usd") or 0.0) for one in trials)
         self._under = [self._begin(trial) for trial in self._chooser.under_way()]
         begun, asking = len(trials), True
@@ -229,6 +147,10 @@ class Searching:
                 self._check()
             for under in list(self._under):
                 self._step(under)
+                if under in self._under:
+                    self._rows[under.trial.number] = self._row(under)
+            if self._view.is_live:
+                self._view.draw(list(self._rows.values()), self._title())
             if not self._under and (not asking or begun >= self.search.trials or not self._may_begin()):
                 return self.tally
             if any(one.job is not None for one in self._under):
@@ -260,12 +182,12 @@ class Searching:
             under = _Under(trial, [])
             self._end(under, "failed", "; ".join(error.faults))
             return under
-        said = ", ".join(f"{key} {_word(value)}" for key, value in trial.values.items())
-        runs = []
+        name, runs = trial_name(trial.number, trial.values), []
         for config in configs:
             part = f", seed {config.seed}" if self.search.seeds else ""
             part += f", fold {config.fold}" if config.fold else ""
-            runs.append(PlannedRun(said, replace(config, run_name=f"trial {trial.number}: {said}{part}")))
+            tags = {**config.tags, names.TRIAL: str(trial.number)}
+            runs.append(PlannedRun(name, replace(config, run_name=f"{name}{part}", tags=tags)))
         trial.note(runs=[run.key for run in runs])
         return _Under(trial, runs)
 
@@ -352,7 +274,7 @@ class Searching:
         else:  # it could not begin, and was counted as failed
             self._under.remove(under)
 
-    def _end(self, under: _Under, end: str, why: str = "") -> None:
+    def _end(self, under: _Under, end: End, why: str = "") -> None:
         trial = under.trial
         if under in self._under:
             self._under.remove(under)
@@ -361,10 +283,12 @@ class Searching:
             under.time_s += under.followed.time_s
         self.tally.spent_usd += under.cost_usd
         trial.note(time_s=round(under.time_s, 3), steps=len(trial.reported), cost_usd=under.cost_usd or None)
-        name = under.planned.config.run_name if under.planned else f"trial {trial.number}"
-        if end == "complete":
+        name = _name(under)
+        mean = sum(under.scores) / len(under.scores) if under.scores else None
+        row = replace(self._rows.get(trial.number) or self._row(under), state=_STATES[end], left_s=None)
+        self._rows[trial.number] = row if mean is None else replace(row, score=mean)
+        if mean is not None and end == "complete":
             self.tally.trained += 1
-            mean = sum(under.scores) / len(under.scores)
             values = [mean if one == names.VALIDATION_ACCURACY else under.cost_usd for one in self.search.objectives]
             limit = self.search.max_cost_usd
             self._chooser.tell(trial, "complete", values, None if limit is None else under.cost_usd - limit)
@@ -374,7 +298,7 @@ class Searching:
             self._chooser.tell(trial, "pruned")
             self._mark(under)
         else:
-            self.tally.failed[str(name)] = why
+            self.tally.failed[name] = why
             trial.note(why=why[:500])
             self._chooser.tell(trial, "failed")
             print(f"not done: {name}: {why}", file=sys.stderr)
@@ -398,7 +322,23 @@ class Searching:
         return self._chooser.summary()
 
     def _say(self, text: str) -> None:
-        print(text, flush=True)
+        self._view.say(text)
+
+    def _row(self, under: _Under) -> Row:
+        """How a trial is that has not ended: its run of the moment."""
+        name, now = _name(under), under.followed
+        if now is None or under.planned is None:
+            return Row(name=name, state="starting")
+        return now.row(name, "running", under.planned.config.epochs, self.search.usd_per_hour)
+
+    def _title(self) -> str:
+        tally, took = self.tally, duration(time.monotonic() - self._began)
+        ended = tally.trained + tally.pruned + len(tally.failed)
+        best = max((row.score for row in self._rows.values() if row.score is not None), default=None)
+        parts = [f"{self._former + ended} of {plural(self.search.trials, 'trial')} ended", took]
+        parts += [f"best {best:.4f}"] if best is not None else []
+        parts += [f"{money(tally.spent_usd)} so far"] if tally.spent_usd else []
+        return " · ".join(parts)
 
 
 class LocalPlace:
@@ -453,6 +393,15 @@ class _Adopted:
     def why(self) -> str:
         """Where its log is."""
         return f"see {self._directory / 'files' / 'log.txt'}"
+
+
+def _name(under: _Under) -> str:
+    return str(under.planned.config.run_name) if under.planned else f"trial {under.trial.number}"
+
+
+def trial_name(number: int, values: Mapping[str, Any]) -> str:
+    """``trial 3: learning_rate 0.01, optimizer adam``."""
+    return f"trial {number}: {', '.join(f'{key} {_word(value)}' for key, value in values.items())}"
 
 
 def _word(value: object) -> str:

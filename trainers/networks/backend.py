@@ -28,7 +28,7 @@ INSTALL = (
 _SYSTEM_LIBRARIES = {"libgomp": "libgomp1", "libquadmath": "libquadmath0"}
 _GLUONCV_NEEDS = ("autocfg", "yacs", "portalocker", "yaml", "requests", "tqdm", "PIL", "scipy", "pandas")
 # MXNet's own variable comes first, as it does inside the library.
-_VARIABLES = ("MXNET_OMP_MAX_THREADS", "OMP_NUM_THREADS")
+VARIABLES = ("MXNET_OMP_MAX_THREADS", "OMP_NUM_THREADS")
 
 
 def prepare(num_threads: int | None = None) -> int:
@@ -47,7 +47,7 @@ def prepare(num_threads: int | None = None) -> int:
             f"--num-threads {num_threads}: this process already computes on {threads()}, and MXNet cannot change that"
             " once it is loaded. Start a process of its own."
         )
-    os.environ.update(dict.fromkeys(_VARIABLES, str(num_threads)))
+    os.environ.update(dict.fromkeys(VARIABLES, str(num_threads)))
     return num_threads
 
 
@@ -56,7 +56,7 @@ def threads() -> int:
 
     Puts the number into the environment. Raises BadInput when a variable holds no whole number above zero.
     """
-    given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    given = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     counts = []
     for name, text in given.items():
         first = text.split(",")[0].strip()  # OpenMP allows a list, one number for each level of nesting
@@ -69,7 +69,7 @@ def threads() -> int:
         return max(1, (os.cpu_count() or 1) // 2)  # too late to set it: this is what the library chose
     else:
         count = physical_cores()
-    for name in _VARIABLES:
+    for name in VARIABLES:
         os.environ.setdefault(name, str(count))
     return count
 

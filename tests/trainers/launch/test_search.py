@@ -15,6 +15,7 @@ from tracking import run as tracked
 from tracking.store import Store
 from trainers.config import Config
 from trainers.config import study as studies
+from trainers.evaluate import missing
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
 from trainers.launch.sampler import Chooser
@@ -268,3 +269,6 @@ def test_in_mlflow_a_study_is_one_run_with_the_others_inside_and_its_report(stor
         assert again.journal_id == whole.journal_id, "the study goes on in the same run"
     board = reports.leaderboard(store, metric=names.BEST_VALIDATION_ACCURACY)
     assert len(board) == 14 - len(stopped)
+    best = max(inside, key=lambda run: run.data.metrics.get(names.BEST_VALIDATION_ACCURACY, 0.0))
+    assert missing(store) == [best.info.run_id], "the test set is spent on the chosen one alone"
+    assert len(missing(store, trials=True)) == 14 - len(stopped)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import JournalError
+from tracking.errors.program import moment
 from tracking.errors.words import money
 from tracking.journal import Journal
 from trainers.errors import BadInput, TrainerError
@@ -124,8 +124,6 @@ def _params(entry: ledger.Entry) -> dict[str, Any]:
 
 
 _TOGETHER = 50  # jobs that are read at a time
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([dhw])")
-_UNIT_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,18 +203,6 @@ def import_jobs(
     )
 
 
-def read_since(text: str, now_s: float) -> float:
-    """Seconds since 1970 of ``2026-11-01``, an ISO time (UTC where it names no zone), or ``30d``, ``12h`` ago."""
-    match = _AGO.fullmatch(text.strip().lower())
-    if match is not None:
-        return now_s - float(match[1]) * _UNIT_S[match[2]]
-    try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise BadInput(f"--since {text!r}: give a date such as 2026-11-01, or a time ago such as 30d, 12h.") from None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m trainers.jobs import`` beside region and profile."""
     parser.add_argument("--name-contains", metavar="X", help="only jobs with X in their name")
@@ -231,7 +217,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tracking import store as stores
 
     aws = Aws(region=arguments.region, profile=arguments.profile, on_trouble=print)
-    since_s = None if arguments.since is None else read_since(arguments.since, aws.clock.now())
+    since_s = None if arguments.since is None else moment(arguments.since, aws.clock.now())
     store = stores.resolve()
     done = import_jobs(
         aws,

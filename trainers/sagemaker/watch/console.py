@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tracking import names
-from tracking.errors.program import drawn
-from tracking.errors.words import duration, harmless, money
+from tracking.errors import TrackingError
+from tracking.errors.words import duration, money, plural
+from trainers.errors import TrainerError
+from trainers.launch.follow import Followed
+from trainers.launch.table import LiveTable, Row
 from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry
@@ -21,8 +26,6 @@ if TYPE_CHECKING:
     from tracking.store import Store
     from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.watch.many_jobs import Fleet, WatchedJob
-
-_COLUMNS = ("job", "phase", "time", "epoch", "validation", "cost", "")
 
 
 def follow(
@@ -109,27 +112,20 @@ class OneJob:
 
 
 class ManyJobs:
-    """``with ManyJobs() as view:`` a table that is redrawn on a terminal; elsewhere a line for every change."""
+    """``with ManyJobs() as view:`` one table in a terminal, the news above it; elsewhere a line for every change."""
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self._out = out or sys.stdout
-        self._live: Any = None
+        self._table = LiveTable(out)
         self._shown: dict[str, str] = {}
+        self._followed: dict[str, Followed] = {}
         self.said: dict[str, str] = {}
 
     def __enter__(self) -> ManyJobs:
-        if self._out.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(file=drawn(self._out)), auto_refresh=False)
-            self._live.start()
+        self._table.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._table.__exit__()
 
     def lines(self, entry: Entry, lines: Sequence[Line]) -> None:
         """Too many to show; ``python -m trainers.jobs logs`` has them."""
@@ -138,57 +134,60 @@ class ManyJobs:
         """In the table."""
 
     def say(self, entry: Entry, text: str) -> None:
-        """In the table's last column."""
+        """Said with the next change."""
         self.said[entry.journal_id] = text
 
     def draw(self, fleet: Fleet) -> None:
         """Show the state of all jobs; for ``on_round``."""
-        rows = [row(job, self.said.get(job.entry.journal_id, "")) for job in fleet.jobs]
-        if self._live is not None:
-            self._live.update(self._table(rows, fleet), refresh=True)
-            return
-        for job, cells in zip(fleet.jobs, rows, strict=True):
-            state = f"{cells[0]}: {cells[1]}" + (f", {cells[-1]}" if cells[-1] else "")
-            if self._shown.get(job.entry.journal_id) != state:
+        rows = [self._row(job) for job in fleet.jobs]
+        for job, row in zip(fleet.jobs, rows, strict=True):
+            note = _note(job, self.said.get(job.entry.journal_id, ""))
+            state = f"{row.name}: {row.state}" + (f", {note}" if note else "")
+            if self._shown.get(job.entry.journal_id) != state and (note or not self._table.is_live):
                 self._shown[job.entry.journal_id] = state
-                spent = f" ({cells[5]})" if cells[5] else ""
-                print(f"{time.strftime('%H:%M:%S')} {state}{spent}", file=self._out, flush=True)
-
-    def _table(self, rows: Sequence[Sequence[str]], fleet: Fleet) -> Any:
-        from rich.markup import escape
-        from rich.table import Table
-
+                spent = "" if row.cost_usd is None else f" ({money(row.cost_usd)})"
+                self._table.say(f"{time.strftime('%H:%M:%S')} {state}{spent}")
         over = sum(job.is_over for job in fleet.jobs)
-        table = Table(title=f"{over} of {len(fleet.jobs)} jobs ended · {money(fleet.cost_usd())} so far")
-        for column in _COLUMNS:
-            table.add_column(column, justify="right" if column in ("time", "epoch", "validation", "cost") else "left")
-        for cells in rows:
-            table.add_row(*(escape(harmless(cell)) for cell in cells))
-        return table
+        self._table.draw(rows, f"{over} of {plural(len(rows), 'job')} ended · {money(fleet.cost_usd())} so far")
+
+    def _row(self, job: WatchedJob) -> Row:
+        watch, entry = job.watch, job.entry
+        if watch.outcome is not None:
+            state: str = watch.outcome.state
+        else:
+            state = "waiting" if entry.submitted_ms is None else watch.phase or "launched"
+        name, cost_usd = entry.run_name or entry.name, watch.cost_usd()
+        followed = self._followed.setdefault(entry.journal_id, Followed(entry.directory))
+        try:
+            row = followed.look().row(name, "running" if state == "training" else state, epochs_of(entry))
+        except TrackingError:
+            row = Row(name=name, state=state)
+        rate = watch.progress.get(names.IMAGES_PER_S, row.images_per_s)
+        return replace(row, state=state, cost_usd=cost_usd, images_per_s=rate)
 
 
-def row(job: WatchedJob, said: str = "") -> tuple[str, ...]:
-    """A job's cells, in the order of the table's columns."""
-    watch = job.watch
-    progress, outcome, cost = watch.progress, watch.outcome, watch.cost_usd()
-    epochs = job.entry.request.get("HyperParameters", {}).get("epochs", "?")
-    phase: str
-    accuracy = progress.get(names.VALIDATION_ACCURACY)
+def epochs_of(entry: Entry) -> int | None:
+    """How many epochs a job was asked for."""
+    asked = str(entry.request.get("HyperParameters", {}).get("epochs", ""))
+    return int(asked) if asked.isdecimal() else None
+
+
+def _note(job: WatchedJob, said: str) -> str:
+    outcome = job.watch.outcome
     if outcome is not None:
-        phase, note = outcome.state, f"{outcome.kind}: {outcome.reason}" if outcome.kind else ""
-    elif job.entry.submitted_ms is None:
-        phase, note = "waiting", job.trouble
-    else:
-        phase, note = watch.phase or "launched", job.trouble or (said if said != "launched" else "")
-    return (
-        job.entry.run_name or job.entry.name,
-        phase,
-        duration(watch.billed_s()) if watch.billed_s() else "",
-        f"{progress['epoch']}/{epochs}" if "epoch" in progress else "",
-        f"{accuracy:.4f}" if accuracy is not None else "",
-        "" if cost is None else money(cost),
-        note[:100],
-    )
+        return f"{outcome.kind}: {outcome.reason}" if outcome.kind else ""
+    return job.trouble or ("" if said == "launched" or job.entry.submitted_ms is None else said)
+
+
+def recorded(directory: Path) -> str:
+    """How the job of a journal is as far as this machine knows, AWS not asked; "" where the journal is no job's."""
+    try:
+        entry = ledger.load(directory)
+    except TrainerError:
+        return ""
+    if entry is None:
+        return ""
+    return entry.ended or ("waiting" if entry.submitted_ms is None else "unwatched")
 
 
 def ending(entry: Entry, outcome: Outcome | None) -> str:

@@ -15,7 +15,6 @@ from tests.support.aws.fake import Plan
 from tests.support.aws.launches import metrics
 from tracking.store import Store
 from trainers import jobs
-from trainers.errors import BadInput
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.watch import adopt as history
 from trainers.sagemaker.watch.many_jobs import watch_many
@@ -160,26 +159,6 @@ def test_the_command_line(
     assert "1 finished jobs found: 1 new, 0 known already, 0 not read" in out
     assert jobs.main(["import", "--since", "yesterday", "--region", "us-east-1"]) == 2
     assert "--since 'yesterday'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("30d", 1_000_000_000 - 30 * 86_400),
-        ("12 h", 1_000_000_000 - 12 * 3600),
-        ("1.5w", 1_000_000_000 - 907_200),
-        ("2001-09-09", 999_993_600),
-        ("2001-09-09T01:46:40Z", 1_000_000_000),
-        ("2001-09-09T03:46:40+02:00", 1_000_000_000),
-    ],
-)
-def test_since_is_a_date_or_a_time_ago(text: str, seconds: float) -> None:
-    assert history.read_since(text, 1_000_000_000.0) == seconds
-
-
-def test_a_since_that_is_neither_is_refused() -> None:
-    with pytest.raises(BadInput, match="give a date such as 2026-11-01"):
-        history.read_since("last week", 0.0)
 
 
 @pytest.mark.parametrize(("keeper", "late_s"), [(1, 0.0), (2, 0.0), (1, 70.0), (2, 70.0)])
