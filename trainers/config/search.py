@@ -92,11 +92,10 @@ class Search:
         """Whether a trial's price decides something."""
         return names.COST_USD in self.objectives or self.max_cost_usd is not None or self.max_total_usd is not None
 
-    @property
-    def steps(self) -> int:
+    def steps(self, values: Mapping[str, Any]) -> int:
         """How many values a whole trial reports: epochs, or runs where it has several."""
         runs = max(1, len(self.seeds)) * max(1, self.folds)
-        return runs if runs > 1 else int(self.configs({})[0].epochs)
+        return runs if runs > 1 else int(values.get("epochs") or self.configs({})[0].epochs)
 
     @property
     def fingerprint(self) -> str:

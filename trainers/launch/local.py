@@ -97,10 +97,10 @@ def _search(
     searching.refuse_costs(study.search, max_cost_usd)
     print(f"study {study.name}: {study.title}\ntrials: {searching.dashboard(store)}")
     launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=max(1, backend.physical_cores() // parallel))
-    place = searching.LocalPlace(launcher, parallel)
+    place = searching.LocalPlace(launcher, parallel, store)
     tally = searching.Tally()
     try:
-        with Interruption() as asked, StudyRun(study, store) as whole:
+        with Interruption() as asked, searching.alone(study, store), StudyRun(study, store) as whole:
             loop = searching.Searching(
                 study,
                 place,

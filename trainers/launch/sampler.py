@@ -25,12 +25,16 @@ _SCHEMA = "optuna"
 
 @dataclass
 class Trial:
-    """One choice of values. ``optuna`` is its handle; ``let_run`` once it was hopeless and goes on all the same."""
+    """One choice of values. ``optuna`` is its handle; ``let_run`` once it was hopeless and goes on all the same.
+
+    ``stopped`` once it was hopeless and is to end.
+    """
 
     optuna: Any
     values: dict[str, Any]
     reported: dict[int, float] = field(default_factory=dict)
     let_run: bool = False
+    stopped: bool = False
 
     @property
     def number(self) -> int:
@@ -93,9 +97,8 @@ class Chooser:
         seed = search.seed + 1000 * len(self.trials())
         self._study.sampler = _sampler(self._optuna, search, seed)
         self._study.pruner = _pruner(self._optuna, search)
-        if search.sampler == "grid" and not self.trials():
-            for values in search.grid():
-                self._study.enqueue_trial(values)
+        if search.sampler == "grid":
+            self._enqueue()
 
     def trials(self) -> list[Any]:
         """Optuna's own record of all trials that were begun."""
@@ -107,9 +110,9 @@ class Chooser:
         running = self._optuna.trial.TrialState.RUNNING
         found = []
         for one in self._study.get_trials(deepcopy=False, states=(running,)):
-            trial = Trial(self._optuna.trial.Trial(self._study, one._trial_id), dict(one.params))
-            trial.reported = dict(one.intermediate_values)
-            trial.let_run = "hopeless_at" in one.user_attrs
+            handle = self._optuna.trial.Trial(self._study, one._trial_id)
+            trial = Trial(handle, self._values(handle), dict(one.intermediate_values))
+            trial.let_run, trial.stopped = "hopeless_at" in one.user_attrs, "stopped_at" in one.user_attrs
             found.append(trial)
         return found
 
@@ -122,11 +125,14 @@ class Chooser:
             rows.append(
                 {
                     "number": one.number,
-                    "state": one.state.name.lower(),
+                    # Told as pruned, so that the sampler learns of it; nothing was saved by it.
+                    "state": "failed"
+                    if one.state.name == "FAIL" or "why" in one.user_attrs
+                    else one.state.name.lower(),
                     "params": dict(one.params),
                     "values": values if one.state.name == "COMPLETE" else {},
                     "reported": {str(step): value for step, value in sorted(one.intermediate_values.items())},
-                    "steps": self._search.steps,
+                    "steps": self._search.steps(one.params),
                     **{key: value for key, value in facts.items() if value is not None},
                 }
             )
@@ -140,9 +146,13 @@ class Chooser:
             if not self._study.get_trials(deepcopy=False, states=(waiting,)):
                 return None
         trial = self._study.ask()
+        return Trial(trial, self._values(trial))
+
+    def _values(self, trial: Any) -> dict[str, Any]:
+        """What was chosen for a trial; what was not when its search was ended is chosen now."""
         values: dict[str, Any] = {}
-        for one in search.ranges:
-            if not one.is_active({**search.settings, **values}):
+        for one in self._search.ranges:
+            if not one.is_active({**self._search.settings, **values}):
                 continue
             if one.choices:
                 values[one.key] = trial.suggest_categorical(one.key, one.choices)
@@ -151,7 +161,16 @@ class Chooser:
                 values[one.key] = trial.suggest_int(one.key, int(one.low), int(one.high), step=step, log=one.log)
             else:
                 values[one.key] = trial.suggest_float(one.key, one.low, one.high, step=one.step, log=one.log)
-        return Trial(trial, values)
+        return values
+
+    def _enqueue(self) -> None:
+        """Put the combinations of the grid in line that are not there; one whose trial failed comes again."""
+        failed = self._optuna.trial.TrialState.FAIL
+        there = [one for one in self._study.get_trials(deepcopy=False) if one.state != failed]
+        known = {repr(one.system_attrs.get("fixed_params")) for one in there}
+        for values in self._search.grid():
+            if repr(values) not in known:
+                self._study.enqueue_trial(values)
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
         """Give a value of a trial under way, once a step; whether the trial is to be stopped.
@@ -162,12 +181,16 @@ class Chooser:
             return False
         trial.reported[step] = value
         trial.optuna.report(value, step)
-        if trial.let_run or self._search.pruner == "none" or not trial.optuna.should_prune():
+        if step >= self._search.steps(trial.values) or trial.let_run or self._search.pruner == "none":
+            return False
+        if not trial.optuna.should_prune():
             return False
         if random.Random(f"{self._search.seed} {trial.number}").random() < self._search.let_run:
             trial.let_run = True
             trial.note(hopeless_at=step)
             return False
+        trial.stopped = True
+        trial.note(stopped_at=step)  # before it is ended: a search that goes on ends it, and trains it no further
         return True
 
     def tell(self, trial: Trial, end: End, values: Sequence[float] = (), constraint: float | None = None) -> None:
@@ -229,7 +252,7 @@ def _pruner(optuna: Any, search: Search) -> Any:
                 startup = max(3, min(5, search.trials // 4))
                 return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1)
             case "hyperband":
-                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.steps)
+                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.steps({}))
             case "wilcoxon":
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
     return optuna.pruners.NopPruner()

@@ -108,6 +108,9 @@ class Stub:
         self.jobs.append(Job(self, config, former))
         return self.jobs[-1]
 
+    def under_way(self, key: str, former: Path | None) -> None:
+        return None
+
     def wait(self) -> None:
         self.looks += 1
         if self.looks == self.die_after:
@@ -242,7 +245,7 @@ def test_a_failed_run_is_a_failed_trial(store: Store) -> None:
             self.jobs[-1].end("FAILED", "failed")
 
     tally, trials = search(planned("trials = 2\n" + SPACE), Broken(store, peak), store)
-    assert len(tally.failed) == 2 and [row["state"] for row in trials] == ["fail", "fail"]
+    assert len(tally.failed) == 2 and [row["state"] for row in trials] == ["failed", "failed"]
     assert trials[0]["why"] == "it failed"
 
 
