@@ -67,6 +67,19 @@ def public_url(store: Store) -> str:
     return hidden(url) if not url.startswith("sqlite") else url
 
 
+def num_begun(name: str, search: Search, store: Store) -> int:
+    """How many trials were begun and did not fail; nothing is written, and no storage is made."""
+    optuna, url = _load(), storage_url(store)
+    if url.startswith("sqlite") and not (store.journals.parent / "search.db").exists():
+        return 0
+    try:
+        study = optuna.load_study(study_name=f"{name} {search.fingerprint}", storage=url)
+    except Exception:  # there is no such study, or no schema of Optuna's
+        return 0
+    state = optuna.trial.TrialState
+    return sum(one.state not in (state.WAITING, state.FAIL) for one in study.get_trials(deepcopy=False))
+
+
 class Chooser:
     """Optuna's study: ``ask`` for a trial, ``report`` its values as they come, ``tell`` how it ended."""
 
@@ -133,6 +146,7 @@ class Chooser:
                     "values": values if one.state.name == "COMPLETE" else {},
                     "reported": {str(step): value for step, value in sorted(one.intermediate_values.items())},
                     "steps": self._search.steps(one.params),
+                    **({} if self._search.max_cost_usd is None else {"max_cost_usd": self._search.max_cost_usd}),
                     **{key: value for key, value in facts.items() if value is not None},
                 }
             )
@@ -252,7 +266,8 @@ def _pruner(optuna: Any, search: Search) -> Any:
                 startup = max(3, min(5, search.trials // 4))
                 return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1)
             case "hyperband":
-                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.steps({}))
+                # No bracket in which nothing could be stopped before the end: ``let_run`` has its share of those.
+                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, search.steps({}) // 3))
             case "wilcoxon":
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
     return optuna.pruners.NopPruner()

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 
 _POLL_S = 0.5
-# A run whose process was killed is started again, unless it came no further so many times.
-_ATTEMPTS = 3
 
 
 class SearchJob(Protocol):
@@ -59,6 +57,7 @@ class Place(Protocol):
     """Where runs are carried out."""
 
     slots: int
+    attempts: int  # so often is a run started whose process is killed before it came any further
 
     def submit(self, config: Config, former: Path | None) -> SearchJob:
         """Start a run; ``former`` is the journal of one that was broken off."""
@@ -318,7 +317,7 @@ class Searching:
         epochs = 0 if under.followed is None else len(under.followed.values)
         under.attempts = 1 if epochs > under.epochs else under.attempts + 1
         under.epochs = max(epochs, under.epochs)
-        if under.attempts >= _ATTEMPTS or under.planned is None:
+        if under.attempts >= self.place.attempts or under.planned is None:
             return False
         under.left.insert(0, under.planned)
         return True
@@ -340,7 +339,8 @@ class Searching:
                 for step in sorted(known.values):
                     self._chooser.report(under.trial, step, known.values[step])
             return self._scored(under)
-        if job is None and known is not None and known.status == "FAILED" and under.taken_over:
+        over = ("FAILED", "KILLED") if self.place.attempts == 1 else ("FAILED",)
+        if job is None and known is not None and known.status in over and under.taken_over:
             return self._end(under, "failed", known.reason or "it failed", known)
         under.taken_over = under.taken_over and under.several
         if job is not None:
@@ -442,6 +442,8 @@ class LocalPlace:
     Each inherits a lock of its run's key, so that a search which begins before the process has a journal finds it.
     """
 
+    attempts = 3
+
     def __init__(self, launcher: LocalLauncher, slots: int, store: Store) -> None:
         self.slots, self._launcher, self._store = slots, launcher, store
         self.jobs: list[LocalJob] = []
@@ -449,9 +451,8 @@ class LocalPlace:
     def submit(self, config: Config, former: Path | None) -> SearchJob:
         """Start the run, or resume it where its state is kept."""
         resume = former.name if former is not None and any((former / "state").glob("state-*.npz")) else ""
-        if former is not None and not resume and tracked.ended(former) is None:
-            with tracked.resume(former, live=self._store, system_metrics=False) as dead:
-                dead.finish("KILLED", "its process was killed before an epoch was kept; another run was started")
+        if former is not None and not resume:
+            close_dead(former, self._store)
         with _locked(self._lock(config.tags[names.STUDY_RUN])) as lock:
             job = self._launcher.submit(config, resume, lock)
         self.jobs.append(job)
@@ -476,6 +477,13 @@ class LocalPlace:
 
     def _lock(self, key: str) -> Path:
         return self._launcher.folder / f"{key}.lock"
+
+
+def close_dead(directory: Path, store: Store) -> None:
+    """End the run of a process that is gone and left nothing to go on from; another one takes its place."""
+    if tracked.ended(directory) is None:
+        with tracked.resume(directory, live=store, system_metrics=False) as dead:
+            dead.finish("KILLED", "its process was killed before an epoch was kept; another run was started")
 
 
 @contextlib.contextmanager
