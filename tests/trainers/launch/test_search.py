@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 import reports
 import tests.support.runs  # noqa: F401  Optuna's sqlite file does not wait for the disk either
 from tests.support.stores import make_store
 from tracking import names
 from tracking import run as tracked
+from tracking.journal.events import journals
 from tracking.store import Store
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
 from trainers.launch.sampler import Chooser
-from trainers.launch.search import Place, Searching, Tally
+from trainers.launch.search import Followed, Place, Searching, Tally
 
 Score = Callable[[Config, int], float]
 optuna = pytest.importorskip("optuna")
@@ -100,6 +105,7 @@ class Stub:
         self.store, self.score, self.slots = store, score, slots
         self.live = store if live else None
         self.jobs: list[Job] = []
+        self.attempts = 3
         self.looks, self.die_after = 0, die_after
         self.resumed = 0
 
@@ -141,6 +147,39 @@ def search(study: studies.Study, place: Place, store: Store, **limits: float) ->
     loop = Searching(study, place, store, **limits)  # type: ignore[arg-type]
     tally = loop.run()
     return tally, loop.trials()
+
+
+def test_a_search_killed_again_and_again_ends_each_run_once(store: Store) -> None:
+    """``kill -9`` before a commit of Optuna's storage, whichever: nothing is lost, nothing done twice."""
+    space = "[search.space]\nlearning_rate = [0.01, 0.1, 1.0]\nnum_layers = [20, 32]\n"
+    study = planned('sampler = "grid"\npruner = "median"\nlet_run = 0\n' + space)
+    moments = random.Random(0)
+    for kills in range(40):
+        left = moments.randrange(1, 20 + 5 * kills)
+        child = os.fork()
+        if not child:
+            commits = iter(range(left))
+
+            def die(_: object, commits: Iterator[int] = commits) -> None:
+                if next(commits, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sqlalchemy.event.listen(sqlalchemy.Engine, "commit", die)
+            try:
+                search(study, Stub(store, peak, slots=2), store)
+            finally:
+                os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+    assert 5 <= kills < 39, "it was killed often, and came to its end all the same"
+    trials = Chooser("s", study.search, store).summary()  # type: ignore[arg-type]
+    assert len(trials) == 6 == len({repr(row["params"]) for row in trials})
+    assert {row["state"] for row in trials} <= {"complete", "pruned"}
+    ends = [(one.status, len(one.values)) for one in map(Followed, journals(store.journals)) if one.look()]
+    assert len(ends) == 6, "each run has one journal, whichever process wrote it"
+    assert sorted(ends) == sorted(
+        ("FINISHED" if row["state"] == "complete" else "KILLED", len(row["reported"])) for row in trials
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "grid"])
