@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 import sqlalchemy
@@ -22,7 +25,7 @@ from trainers.config import Config
 from trainers.config import study as studies
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
-from trainers.launch.sampler import Chooser
+from trainers.launch.sampler import Chooser, public_url
 from trainers.launch.search import Followed, Place, Searching, Tally
 
 Score = Callable[[Config, int], float]
@@ -269,6 +272,24 @@ def test_two_objectives_a_constraint_and_what_ends_a_search(store: Store) -> Non
     study = planned('trials = 90\nsampler = "random"\nusd_per_hour = 1.0\n' + SPACE, "t.toml")
     tally, _ = search(study, few, store, max_cost_usd=0.25)
     assert len(few.jobs) == 3 and tally.why_ended.startswith("$0.3")
+
+
+def test_the_dashboard_opens_on_the_trials_as_they_are(store: Store) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard")
+    search(planned('trials = 2\nsampler = "random"\n' + SPACE), Stub(store, peak), store)
+    app = dashboard.wsgi(public_url(store))
+
+    def got(path: str) -> dict[str, Any]:
+        environ: dict[str, Any] = {"PATH_INFO": path}
+        setup_testing_defaults(environ)
+        said: list[str] = []
+        body = b"".join(app(environ, lambda status, headers, error=None: said.append(status)))
+        assert said[0].startswith("200")
+        return dict(json.loads(body))
+
+    (summary,) = got("/api/studies")["study_summaries"]
+    assert summary["study_name"].startswith("s ") and summary["directions"] == ["maximize"]
+    assert [one["state"] for one in got(f"/api/studies/{summary['study_id']}")["trials"]] == ["Complete"] * 2
 
 
 def test_equal_choices_are_trained_once(store: Store) -> None:
