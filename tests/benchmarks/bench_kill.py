@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +41,10 @@ def run(config_file: str, former: str) -> None:
     from tracking import run as tracked
     from trainers.config.text import build, from_toml
 
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, ended)
     config = build(from_toml(Path(config_file)))
     root = Path("mlruns/journals").resolve()
     if former:
@@ -107,7 +112,10 @@ def main() -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         while True:
             argv = [sys.executable, __file__, "--search"]
-            process = subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.PIPE)
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
+            threading.Thread(target=process.stdout.read, daemon=True).start()
             while process.poll() is None and killed.total() < asked.kills:
                 time.sleep(moments.uniform(0.1, 3.0))
                 victims = living(folder)

@@ -65,6 +65,9 @@ class Place(Protocol):
     def under_way(self, key: str, former: Path | None) -> SearchJob | None:
         """The run with this key that a search which is gone has started and that still goes on."""
 
+    def close(self, directory: Path) -> None:
+        """Write down the end of a run that is over, where its process was killed before it could."""
+
     def wait(self) -> None:
         """Let some time pass, and look at all jobs again."""
 
@@ -395,6 +398,9 @@ class Searching:
         self.tally.spent_usd += under.cost_usd
         trial.note(time_s=round(under.time_s, 3), steps=len(trial.reported), cost_usd=under.cost_usd or None)
         name = under.planned.config.run_name if under.planned else f"trial {trial.number}"
+        directory = self._journals.find(under.planned.key) if under.planned else None
+        if directory is not None and end != "complete":
+            self.place.close(directory)
         if end == "complete":
             self.tally.trained += 1
             mean = sum(under.scores) / len(under.scores)
@@ -405,7 +411,7 @@ class Searching:
         elif end == "pruned":
             self.tally.pruned += 1
             self._chooser.tell(trial, "pruned")
-            self._mark(under)
+            self._mark(under, directory)
         else:
             self.tally.failed[str(name)] = why
             trial.note(why=why[:500])
@@ -414,9 +420,8 @@ class Searching:
             self._chooser.tell(trial, "pruned" if diverged and len(self.search.objectives) == 1 else "failed")
             print(f"not done: {name}: {why}", file=sys.stderr)
 
-    def _mark(self, under: _Under) -> None:
+    def _mark(self, under: _Under, directory: Path | None) -> None:
         """Say on the stopped run why it ended."""
-        directory = self._journals.find(under.planned.key) if under.planned else None
         run_id = None if directory is None else replayed_as(directory, self.store.public_uri)
         if run_id is None:
             return
@@ -452,7 +457,7 @@ class LocalPlace:
         """Start the run, or resume it where its state is kept."""
         resume = former.name if former is not None and any((former / "state").glob("state-*.npz")) else ""
         if former is not None and not resume:
-            close_dead(former, self._store)
+            self.close(former)
         with _locked(self._lock(config.tags[names.STUDY_RUN])) as lock:
             job = self._launcher.submit(config, resume, lock)
         self.jobs.append(job)
@@ -462,6 +467,10 @@ class LocalPlace:
         """The process with this key that an earlier search has started, where it lives."""
         found = _Adopted(self._lock(key), former)
         return found if found.state() not in ENDED else None
+
+    def close(self, directory: Path) -> None:
+        """As KILLED."""
+        close_dead(directory, self._store)
 
     def running(self) -> list[LocalJob]:
         """The processes that have not ended."""
@@ -480,10 +489,10 @@ class LocalPlace:
 
 
 def close_dead(directory: Path, store: Store) -> None:
-    """End the run of a process that is gone and left nothing to go on from; another one takes its place."""
-    if tracked.ended(directory) is None:
+    """End the run of a process that is gone without a word, and that is not gone on with."""
+    if tracked.ended(directory) is None and not is_held(directory):
         with tracked.resume(directory, live=store, system_metrics=False) as dead:
-            dead.finish("KILLED", "its process was killed before an epoch was kept; another run was started")
+            dead.finish("KILLED", "its process was killed, and the study does not go on with it")
 
 
 @contextlib.contextmanager

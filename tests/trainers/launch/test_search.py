@@ -26,7 +26,7 @@ from trainers.config import study as studies
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
 from trainers.launch.sampler import Chooser, public_url
-from trainers.launch.search import Followed, Place, Searching, Tally
+from trainers.launch.search import Followed, Place, Searching, Tally, close_dead
 
 Score = Callable[[Config, int], float]
 optuna = pytest.importorskip("optuna")
@@ -119,6 +119,9 @@ class Stub:
 
     def under_way(self, key: str, former: Path | None) -> None:
         return None
+
+    def close(self, directory: Path) -> None:
+        close_dead(directory, self.store)
 
     def wait(self) -> None:
         self.looks += 1

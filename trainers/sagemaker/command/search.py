@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracking.journal.files import is_held
 from trainers.config import Config
 from trainers.config.study import Study
 from trainers.launch import search as searching
@@ -76,7 +75,7 @@ class JobPlace:
 
     def submit(self, config: Config, former: Path | None) -> SearchJob:
         """Launch the run as a job; ``former`` never became one, or was ended for good."""
-        if former is not None and not is_held(former):
+        if former is not None:
             searching.close_dead(former, self._store)
         entry, journal = self._launcher.record(self._launcher.plan(config))
         return _Watched(self.fleet, self.fleet.add(entry, self._launcher.aws, journal))
@@ -87,6 +86,9 @@ class JobPlace:
         if entry is None or entry.ended:
             return None
         return _Watched(self.fleet, self.fleet.add(entry, self._launcher.aws))
+
+    def close(self, directory: Path) -> None:
+        """The watcher has done so, or another one will."""
 
     def wait(self) -> None:
         """Send what waits, look at all jobs that are due."""
