@@ -168,6 +168,8 @@ def _in_this_process(
 def _give_back_memory() -> None:
     """Let go of the former run's network: Gluon's blocks are cycles, and glibc keeps what was freed."""
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # all that was imported: the next collection looks at a run's own objects alone
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # another C library; it gives back by itself or not at all

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,7 +45,8 @@ class Trial:
     def note(self, **facts: Any) -> None:
         """Keep facts about it in Optuna's storage, where the dashboard shows them."""
         for key, value in facts.items():
-            self.optuna.set_user_attr(key, value)
+            if value is not None:
+                self.optuna.set_user_attr(key, value)
 
 
 def storage_url(store: Store) -> str:
@@ -89,15 +91,16 @@ class Chooser:
         self.name = f"{name} {search.fingerprint}"
         url = storage_url(store)
         try:
-            self._storage = self._optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
-            self._study = self._optuna.create_study(
-                study_name=self.name,
-                storage=self._storage,
-                directions=[
-                    "maximize" if one == names.VALIDATION_ACCURACY else "minimize" for one in search.objectives
-                ],
-                load_if_exists=True,
-            )
+            with _alone(url, store):
+                self._storage = self._optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
+                self._study = self._optuna.create_study(
+                    study_name=self.name,
+                    storage=self._storage,
+                    directions=[
+                        "maximize" if one == names.VALIDATION_ACCURACY else "minimize" for one in search.objectives
+                    ],
+                    load_if_exists=True,
+                )
         except Exception as error:  # SQLAlchemy's and the driver's
             from tracking.errors.redaction import hidden
 
@@ -106,8 +109,8 @@ class Chooser:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the names are marked experimental
             self._study.set_metric_names(list(search.objectives))
-        # A sampler that is started again must not repeat itself.
-        seed = search.seed + 1000 * len(self.trials())
+        # A sampler that is started again must not repeat itself: with each value that was drawn it begins elsewhere.
+        seed = search.seed + 1000 * sum(len(one.params) for one in self.trials())
         self._study.sampler = _sampler(self._optuna, search, seed)
         self._study.pruner = _pruner(self._optuna, search)
         if search.sampler == "grid":
@@ -229,6 +232,16 @@ def _load() -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def _alone(url: str, store: Store) -> AbstractContextManager[None]:
+    """One process at a time: of two that make the tables, one fails."""
+    from tracking.store import connection
+
+    if not url.startswith("sqlite"):
+        return connection.opening(store.tracking_uri)
+    store.journals.parent.mkdir(parents=True, exist_ok=True)
+    return connection.locked(store.journals.parent / "search.db")
 
 
 def _engine(url: str) -> dict[str, Any]:

@@ -96,8 +96,9 @@ class Followed:
                 self.last_ms = moment
             match event["event"]:
                 case "metric":
-                    if names.VALIDATION_ACCURACY in event["values"]:
-                        self.values[int(event["step"])] = float(event["values"][names.VALIDATION_ACCURACY])
+                    value = float(event["values"].get(names.VALIDATION_ACCURACY, "nan"))
+                    if value == value:
+                        self.values[int(event["step"])] = value
                     self.metrics |= {key: float(value) for key, value in event["values"].items()}
                 case "tag":
                     self.tags |= event["values"]
@@ -122,7 +123,7 @@ class Followed:
         if held_out is not None:
             return held_out
         best = self.metrics.get(names.BEST_VALIDATION_ACCURACY)
-        return best if best is not None else max((v for v in self.values.values() if v == v), default=None)
+        return best if best is not None else max(self.values.values(), default=None)
 
 
 class Journals:
@@ -370,7 +371,7 @@ class Searching:
         score = under.followed.score()
         under.cost_usd += under.followed.cost_usd(self.search.usd_per_hour) or 0.0
         under.time_s += under.followed.time_s
-        if score is None:
+        if score is None or score != score:
             under.followed = None
             self._end(under, "failed", "it has no validation accuracy")
             return

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from tracking.journal.events import journals
 from tracking.store import Store
 from trainers.config import Config
 from trainers.config import study as studies
+from trainers.errors import TrainerError
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
 from trainers.launch.sampler import Chooser, public_url
-from trainers.launch.search import Followed, Place, Searching, Tally, close_dead
+from trainers.launch.search import Followed, Place, Searching, Tally, alone, close_dead
 
 Score = Callable[[Config, int], float]
 optuna = pytest.importorskip("optuna")
@@ -87,7 +89,10 @@ class Job:
 
     def end(self, status: str, state: State) -> None:
         if self.now == "running":
-            self.run.finish(status)
+            if status:
+                self.run.finish(status)
+            else:  # as kill -9 leaves it
+                self.run._journal.close()
             self.now = state
 
     def why(self) -> str:
@@ -293,6 +298,76 @@ def test_the_dashboard_opens_on_the_trials_as_they_are(store: Store) -> None:
     (summary,) = got("/api/studies")["study_summaries"]
     assert summary["study_name"].startswith("s ") and summary["directions"] == ["maximize"]
     assert [one["state"] for one in got(f"/api/studies/{summary['study_id']}")["trials"]] == ["Complete"] * 2
+
+
+def test_several_processes_may_make_the_storage_at_once(store: Store) -> None:
+    study = planned("trials = 2\n" + SPACE)
+    at = time.monotonic() + 0.2
+    children = []
+    for number in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            try:
+                time.sleep(max(0.0, at - time.monotonic()))
+                assert Chooser(f"s{number % 2}", study.search, store).ask() is not None  # type: ignore[arg-type]
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    numbers = [sorted(one.number for one in Chooser(f"s{n}", study.search, store).trials()) for n in (0, 1)]  # type: ignore[arg-type]
+    assert numbers == [[0, 1], [0, 1]]
+
+
+def test_two_processes_do_not_carry_out_one_search(store: Store) -> None:
+    study = planned("trials = 2\n" + SPACE)
+    with alone(study, store):
+        with pytest.raises(TrainerError, match="another process carries out study s here"), alone(study, store):
+            pass
+        with alone(planned("trials = 2\n" + SPACE, "t.toml"), store):
+            pass
+    with alone(study, store):
+        pass
+
+
+def test_scores_that_are_no_numbers_stop_nothing(store: Store) -> None:
+    """An epoch without a score is no value; a run without any is a failed trial, which another one replaces."""
+    study = planned('trials = 4\npruner = "median"\nlet_run = 1\nsampler = "random"\n' + SPACE)
+    nan = float("nan")
+    place = Stub(store, lambda config, epoch: nan if epoch == 2 else peak(config, epoch))
+    _, trials = search(study, place, store)
+    assert {row["state"] for row in trials} == {"complete"} and all("2" not in row["reported"] for row in trials)  # type: ignore[operator]
+    other = planned('trials = 2\nsampler = "random"\n' + SPACE, "t.toml")
+    tally, trials = search(other, Stub(store, lambda config, epoch: nan), store)
+    assert len(tally.failed) == 2 and [row["state"] for row in trials] == ["failed"] * 2
+    tally, trials = search(other, Stub(store, peak), store)
+    assert tally.trained == 2 and [row["state"] for row in trials] == ["failed", "failed", "complete", "complete"]
+
+
+def test_a_run_whose_process_is_killed_goes_on_and_is_given_up_at_last(store: Store) -> None:
+    class Deadly(Stub):
+        def wait(self) -> None:
+            super().wait()
+            if self.jobs[-1].epoch in self.deadly and self.looks < 30:
+                self.jobs[-1].end("", "killed")
+
+        deadly = (2, 4)
+
+    study = planned('trials = 1\nsampler = "random"\n' + SPACE)
+    place = Deadly(store, peak)
+    tally, trials = search(study, place, store)
+    assert (tally.trained, place.resumed, len(trials[0]["reported"])) == (1, 2, 6)  # type: ignore[arg-type]
+    (directory,) = journals(store.journals)
+    assert Followed(directory).look().status == "FINISHED"
+    place = Deadly(store, lambda config, epoch: nan_after(config, epoch), slots=1)
+    place.deadly = (1, 2, 3, 4, 5, 6)
+    other = planned('trials = 1\nsampler = "random"\n' + SPACE.replace("0.001", "0.01"), "t.toml")
+    tally, trials = search(other, place, store)
+    assert tally.failed and trials[0]["state"] == "failed" and place.resumed == 2
+    assert {Followed(one).look().status for one in journals(store.journals)} == {"FINISHED", "KILLED"}
+
+
+def nan_after(config: Config, epoch: int) -> float:
+    return peak(config, 1) if epoch == 1 else float("nan")
 
 
 def test_equal_choices_are_trained_once(store: Store) -> None:
