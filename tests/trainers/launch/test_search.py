@@ -25,10 +25,11 @@ from tracking.store import Store
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.errors import TrainerError
+from trainers.launch.follow import Followed
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
 from trainers.launch.sampler import Chooser, public_url
-from trainers.launch.search import Followed, Place, Searching, Tally, alone, close_dead
+from trainers.launch.search import Place, Searching, Tally, alone, close_dead
 
 Score = Callable[[Config, int], float]
 optuna = pytest.importorskip("optuna")
