@@ -50,7 +50,10 @@ _NOT_FACTORS = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Study:
-    """The study's scored runs: ``settings`` (the factors, a row a run), ``score`` and ``cost`` (n,)."""
+    """The study's scored runs: ``settings`` (the factors, a row a run), ``score`` and ``cost`` (n,).
+
+    ``too_dear`` (n,): the run's trial cost more than ``max_cost_usd`` allows, so it is not the answer.
+    """
 
     name: str
     question: str
@@ -59,6 +62,7 @@ class _Study:
     metric: str
     score: NDArray[np.float64]
     cost: NDArray[np.float64]
+    too_dear: NDArray[np.bool_]
     unit: str
     trials: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,16 +73,20 @@ class _Study:
 
     @property
     def groups(self) -> pd.DataFrame:
-        """A row a configuration: mean, spread and number of its runs, its mean cost; best first."""
+        """A row a configuration: mean, spread and number of its runs, its mean cost; best first, too dear ones last."""
         keys: list[Any] = [self.settings[key].astype(str).to_numpy() for key in self.factors]
         keys = keys or [np.zeros(len(self.score), dtype=np.int64)]
-        table = pd.DataFrame({"score": self.score, "cost": self.cost}, index=self.settings.index)
+        table = pd.DataFrame({"score": self.score, "cost": self.cost, "dear": self.too_dear}, index=self.settings.index)
         out = table.groupby(keys, sort=False).agg(
-            score=("score", "mean"), spread=("score", "std"), n=("score", "size"), cost=("cost", "mean")
+            score=("score", "mean"),
+            spread=("score", "std"),
+            n=("score", "size"),
+            cost=("cost", "mean"),
+            dear=("dear", "any"),
         )
         first = table.groupby(keys, sort=False).apply(lambda rows: rows.index[0])
         out["first"] = first.to_numpy()
-        return out.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+        return out.sort_values(["dear", "score"], ascending=[True, False], kind="stable").reset_index(drop=True)
 
     def words(self, row: Any) -> str:
         """The factors of one run."""
@@ -98,7 +106,7 @@ def study(name: str, store: HasUri | str | None = None, *, trials: Sequence[Mapp
 
 def _read(name: str, store: HasUri, trials: Sequence[Mapping[str, Any]] | None) -> _Study:
     columns = ["params.*", *(f"metrics.{key}" for key in _METRICS), f"tags.{names.REPORT}", f"tags.{names.QUESTION}"]
-    columns += [f"tags.{key}" for key in (names.PRETEXT, names.INIT_LABEL, names.STUDY)]
+    columns += [f"tags.{key}" for key in (names.PRETEXT, names.INIT_LABEL, names.STUDY, names.STUDY_RUN)]
     said = name.replace("'", "")
     runs = as_written(
         load(store, None, f"tags.{names.STUDY} = '{said}'", columns, order_by="start_time", descending=False)
@@ -122,6 +130,12 @@ def _read(name: str, store: HasUri, trials: Sequence[Mapping[str, Any]] | None) 
     if scored.empty:
         raise ReportError(f"study {name!r} has no finished run with a score yet")
     money, seconds = (_number(scored, f"metrics.{key}") for key in (names.COST_USD, names.TOTAL_TIME_S))
+    by_run = {key: one for one in trials or () for key in one.get("runs") or () if one.get("cost_usd") is not None}
+    of_trial = [by_run.get(str(key), {}) for key in column(scored, f"tags.{names.STUDY_RUN}")]
+    # Runs on this machine cost what their trial's seconds cost by usd_per_hour.
+    shares = [float(one["cost_usd"]) / len(one["runs"]) if one else np.nan for one in of_trial]
+    money = np.where(np.isfinite(money), money, np.asarray(shares, dtype="float64"))
+    too_dear = [bool(one) and float(one["cost_usd"]) > float(one.get("max_cost_usd", np.inf)) for one in of_trial]
     unit = "USD" if np.isfinite(money).all() else "s"
     return _Study(
         name=name,
@@ -131,6 +145,7 @@ def _read(name: str, store: HasUri, trials: Sequence[Mapping[str, Any]] | None) 
         metric=metric,
         score=score,
         cost=money if unit == "USD" else seconds,
+        too_dear=np.asarray(too_dear, dtype=np.bool_),
         unit=unit,
         trials=[dict(one) for one in trials or ()],
     )
@@ -186,6 +201,12 @@ def _document(known: _Study, drawn: bool) -> Document:
             "answer",
         )
     )  # fmt: skip
+    if dear := int(groups["dear"].sum()):
+        limit = text.money(next(float(one["max_cost_usd"]) for one in known.trials if "max_cost_usd" in one))
+        said = f"{text.count(dear)} of them cost more than the {limit} that a trial may cost; they are listed last."
+        paper.add(
+            Paragraph(said if dear < len(groups) else f"All cost more than the {limit} that a trial may cost.", "note")
+        )
     if known.metric != names.TEST_ACCURACY:
         run_id = str(known.runs.at[first["first"], "run_id"])
         paper.add(
@@ -349,7 +370,8 @@ def _search_blocks(known: _Study) -> list[Any]:
     )
     items = [
         f"{saved['pruned']} of {saved['trials']} trials were stopped early, which saved about"
-        f" {text.duration(saved['saved_s'])}{part}."
+        f" {text.duration(saved['saved_s'])}{part}"
+        + (f", {text.money(saved['saved_usd'])} less." if saved["saved_usd"] else ".")
     ]
     tried = saved["let_run"]
     if tried:
@@ -365,18 +387,21 @@ def _search_blocks(known: _Study) -> list[Any]:
 
 
 def savings(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Of a search: how many ``trials`` were ``pruned``, ``saved_s`` by that of ``whole_s``; of the ``let_run`` ones,
-    how many were ``wrong``ly hopeless: better in the end than all others. None where nothing was stopped or let run.
+    """Of a search: how many ``trials`` were ``pruned``, ``saved_s`` (of ``whole_s``) and ``saved_usd`` by that; of the
+    ``let_run`` ones, how many were ``wrong``ly hopeless: better in the end than all others.
+
+    None where nothing was stopped or let run.
     """
     pruned = [one for one in trials if one.get("state") == "pruned"]
     let_run = [one for one in trials if one.get("hopeless_at") is not None and one.get("state") == "complete"]
     if not pruned and not let_run:
         return None
-    saved = 0.0
+    saved = usd = 0.0
     for one in pruned:
         done, steps = len(one.get("reported") or {}), int(one.get("steps") or 0)
         if done and steps > done:
             saved += float(one.get("time_s") or 0.0) / done * (steps - done)
+            usd += float(one.get("cost_usd") or 0.0) / done * (steps - done)
     others = [_value(one) for one in trials if one.get("state") == "complete" and one.get("hopeless_at") is None]
     best = max((value for value in others if value is not None), default=None)
     wrong = [one for one in let_run if best is None or (_value(one) or 0.0) > best]
@@ -385,6 +410,7 @@ def savings(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "trials": len(trials),
         "pruned": len(pruned),
         "saved_s": saved,
+        "saved_usd": usd,
         "whole_s": spent + saved,
         "let_run": len(let_run),
         "wrong": len(wrong),

@@ -57,7 +57,15 @@ def test_savings_count_what_was_not_trained_and_who_was_wrong() -> None:
 
     rows = [trial("complete", 0.8, 10), trial("pruned", 0.3, 4), trial("complete", 0.9, 10, hopeless_at=3)]
     saved = savings(rows)
-    assert saved == {"trials": 3, "pruned": 1, "saved_s": 12.0, "whole_s": 60.0, "let_run": 1, "wrong": 1}
+    assert saved == {
+        "trials": 3,
+        "pruned": 1,
+        "saved_s": 12.0,
+        "saved_usd": 0.0,
+        "whole_s": 60.0,
+        "let_run": 1,
+        "wrong": 1,
+    }
     assert savings([trial("complete", 0.8, 10)]) is None
 
 
@@ -80,3 +88,24 @@ def test_the_page_answers_the_question() -> None:
     assert len(page.data["configurations"]) == 4 and page.data["metric"] == "test_accuracy"
     with pytest.raises(reports.ReportError, match="no study 'e'"):
         reports.study("e", filler.uri)
+
+
+def test_the_answer_is_the_best_that_is_not_too_dear() -> None:
+    filler: Filler = empty_store()
+    filler.run("study", tags={"study": "e", "report": "study", "question": "Which depth?"})
+    trials: list[dict[str, object]] = []
+    for number, (depth, score, cost) in enumerate([(20, 0.8, 0.1), (32, 0.85, 0.3), (44, 0.9, 0.9)]):
+        filler.run(
+            f"r{number}",
+            params={"num_layers": depth, "seed": 0, "dataset": "x"},
+            metrics={"best_validation_accuracy": score, "validation_num_images": 500, "total_time_s": 1.0},
+            tags={"study": "e", "study_run": f"k{number}"},
+        )
+        values = {names.VALIDATION_ACCURACY: score}
+        row = {"state": "complete", "values": values, "runs": [f"k{number}"], "cost_usd": cost, "max_cost_usd": 0.5}
+        trials.append({"number": number, "steps": 3, "reported": {}, **row})
+    page = reports.study("e", filler.uri, trials=trials)
+    text = page.to_text()
+    assert "num_layers 32" in page.answer and "1 of them cost more than the 0.50" in text
+    assert [one["settings"]["num_layers"] for one in page.data["configurations"]] == [32, 20, 44]
+    assert "The best for how much money" in text

@@ -22,8 +22,8 @@ from trainers.errors import BadConfig
 SAMPLERS = ("tpe", "random", "grid", "cmaes")
 PRUNERS = ("none", "median", "hyperband", "wilcoxon")
 OBJECTIVES = (names.VALIDATION_ACCURACY, names.COST_USD)
-# With fewer pairs no p-value of Wilcoxon's test comes under Optuna's threshold of 0.1.
-LEAST_PAIRS = 4
+# Wilcoxon's test of fewer than 4 pairs is never under Optuna's threshold of 0.1, and after the last nothing is left.
+LEAST_PAIRS = 5
 _KEYS = (
     "sampler objective max_cost_usd pruner trials seed seeds folds let_run usd_per_hour max_cost max_time space".split()
 )
@@ -92,11 +92,10 @@ class Search:
         """Whether a trial's price decides something."""
         return names.COST_USD in self.objectives or self.max_cost_usd is not None or self.max_total_usd is not None
 
-    @property
-    def steps(self) -> int:
+    def steps(self, values: Mapping[str, Any]) -> int:
         """How many values a whole trial reports: epochs, or runs where it has several."""
         runs = max(1, len(self.seeds)) * max(1, self.folds)
-        return runs if runs > 1 else int(self.configs({})[0].epochs)
+        return runs if runs > 1 else int(values.get("epochs") or self.configs({})[0].epochs)
 
     @property
     def fingerprint(self) -> str:

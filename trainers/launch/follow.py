@@ -27,19 +27,22 @@ class Followed:
     first_ms: int = 0
     last_ms: int = 0
     epoch_ms: int = 0
+    took_ms: int = 0
 
     def look(self) -> Followed:
         """Read what is new."""
         for event, position in read(self.directory, self.position):
             self.position = position
-            moment = event.get("time_ms") or 0
-            if moment:
+            if moment := event.get("time_ms") or 0:
+                goes_on = event["event"] == "status" and event["status"] == "RUNNING"  # nothing ran before it
+                self.took_ms += max(0, moment - self.last_ms) if self.last_ms and not goes_on else 0
                 self.first_ms = self.first_ms or moment
                 self.last_ms = moment
             match event["event"]:
                 case "metric":
-                    if names.VALIDATION_ACCURACY in event["values"]:
-                        self.values[int(event["step"])] = float(event["values"][names.VALIDATION_ACCURACY])
+                    value = float(event["values"].get(names.VALIDATION_ACCURACY, "nan"))
+                    if value == value:
+                        self.values[int(event["step"])] = value
                         self.epoch_ms = moment
                     self.metrics |= {key: float(value) for key, value in event["values"].items()}
                 case "tag":
@@ -50,9 +53,9 @@ class Followed:
 
     @property
     def time_s(self) -> float:
-        """How long it took, or has taken so far."""
-        since_start = (self.last_ms - self.first_ms) / 1000
-        return self.metrics.get(names.TOTAL_TIME_S, self.metrics.get(names.BILLABLE_TIME_S, since_start))
+        """How long it took, or has taken so far; the time between two attempts does not count."""
+        billed = self.metrics.get(names.BILLABLE_TIME_S, self.took_ms / 1000)
+        return self.metrics.get(names.TOTAL_TIME_S, billed)
 
     def cost_usd(self, usd_per_hour: float | None) -> float | None:
         """What it cost, by its own account or by the hour."""
@@ -94,8 +97,8 @@ class Journals:
         self._by_key: dict[str, tuple[int, Path]] = {}
 
     def find(self, key: str) -> Path | None:
-        """The newest journal of this planned run; of the study's own run for the key ""."""
-        for directory in journals(self._root):
+        """The newest journal of this planned run; with the key "" that of the study's own run."""
+        for directory in journals(self._root) if self._root.is_dir() else ():
             if directory in self._known:
                 continue
             try:
@@ -104,9 +107,9 @@ class Journals:
                 found = ("", "", 0)
             if found is not None:
                 self._known.add(directory)
-                study, of_run, started_ms = found
-                if study == self._study and (started_ms, directory) > self._by_key.get(of_run, (-1, directory)):
-                    self._by_key[of_run] = started_ms, directory
+                study, run, began_ms = found
+                if study == self._study:
+                    self._by_key[run] = max(self._by_key.get(run, (0, directory)), (began_ms, directory))
         return self._by_key[key][1] if key in self._by_key else None
 
     def others(self, keys: Collection[str]) -> int:
@@ -118,15 +121,14 @@ class Journals:
 def _study_key(directory: Path) -> tuple[str, str, int] | None:
     """The study and the planned run that a journal's tags name, and when it began; None where it says nothing yet."""
     tags: dict[str, str] = {}
-    ended, started_ms = False, 0
+    ended, began_ms = False, 0
     for number, (event, _) in enumerate(read(directory)):
-        if event["event"] == "start":
-            started_ms = int(event.get("start_time_ms") or 0)
-        elif event["event"] == "tag":
+        began_ms = began_ms or event.get("time_ms") or 0
+        if event["event"] == "tag":
             tags |= event["values"]
         ended = ended or event["event"] == "status" and event.get("status") != "RUNNING"
-        if names.STUDY_RUN in tags or tags.get(names.REPORT) == "study":
-            return str(tags.get(names.STUDY, "")), str(tags.get(names.STUDY_RUN, "")), started_ms
+        if names.STUDY in tags and (names.STUDY_RUN in tags or tags.get(names.REPORT) == "study"):
+            return str(tags[names.STUDY]), str(tags.get(names.STUDY_RUN, "")), began_ms
         if number > 200:
             break
-    return ("", "", started_ms) if ended else None
+    return ("", "", 0) if ended else None

@@ -80,8 +80,11 @@ class LocalLauncher:
         self.num_threads = num_threads
         folder.mkdir(parents=True, exist_ok=True)
 
-    def submit(self, config: Config, resume: str = "") -> LocalJob:
-        """Start the run, or go on with the one whose id is ``resume``; its output goes to a file beside its config."""
+    def submit(self, config: Config, resume: str = "", lock: int | None = None) -> LocalJob:
+        """Start the run, or go on with the one whose id is ``resume``; its output goes to a file beside its config.
+
+        The process keeps the descriptor ``lock`` open as long as it lives.
+        """
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{len(list(self.folder.glob('*.toml'))):03d}"
         config_file, log = self.folder / f"{stem}.toml", self.folder / f"{stem}.log"
         config_file.write_text(to_toml(config), encoding="utf-8")
@@ -93,6 +96,12 @@ class LocalLauncher:
         with log.open("wb") as output:
             # A session of its own: Ctrl-C reaches the launcher alone, which then asks each job to end.
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
             )
         return LocalJob(process, log)

@@ -98,10 +98,10 @@ def _search(
     assert study.search is not None
     searching.refuse_costs(study.search, max_cost_usd)
     print(f"study {study.name}: {study.title}\ntrials: {searching.dashboard(store)}")
-    place = searching.LocalPlace(_launcher(store, parallel, study.search.trials), parallel)
+    place = searching.LocalPlace(_launcher(store, parallel, study.search.trials), parallel, store)
     tally = searching.Tally()
     try:
-        with Interruption() as asked, StudyRun(study, store) as whole:
+        with Interruption() as asked, searching.alone(study, store), StudyRun(study, store) as whole:
             view = LiveTable()
             loop = searching.Searching(
                 study,
@@ -172,6 +172,8 @@ def _in_this_process(
 def _give_back_memory() -> None:
     """Let go of the former run's network: Gluon's blocks are cycles, and glibc keeps what was freed."""
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # all that was imported: the next collection looks at a run's own objects alone
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # another C library; it gives back by itself or not at all

@@ -14,6 +14,7 @@ from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
 from trainers.config.study import Study
+from trainers.launch.follow import Journals
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -34,7 +35,7 @@ class StudyRun:
 
     def __enter__(self) -> StudyRun:
         study, store = self.study, self.store
-        former = self._former()
+        former = Journals(store.journals, study.name).find("")
         if former is not None:
             self.journal_id = former.name
             try:
@@ -82,13 +83,3 @@ class StudyRun:
                     self._run.log_artifact(path, "report" if path.is_dir() else None)
         except (reports.ReportError, TrackingError) as error:
             print(f"no report of the study: {error}", file=sys.stderr)
-
-    def _former(self) -> Path | None:
-        """The journal of the study's run, where it has one on this machine."""
-        try:
-            found = list(
-                self.store.runs(None, f"tags.{names.STUDY} = '{self.study.name}' and tags.{names.REPORT} = 'study'")
-            )
-            return self.store.journal_dir(found[0].info.run_id) if found else None
-        except TrackingError:
-            return None

@@ -59,11 +59,9 @@ def of_study(study: Study, store: Store, *, parallel: int, again: bool) -> str:
 
 
 def _of_search(search: Search, study: Study, store: Store, parallel: int) -> list[str]:
-    from trainers.launch.sampler import Chooser, storage_url
+    from trainers.launch.sampler import num_begun
 
-    begun = 0
-    if not storage_url(store).startswith("sqlite") or (store.journals.parent / "search.db").exists():
-        begun = len(Chooser(study.name, search, store).trials())
+    begun = num_begun(study.name, search, store)
     left = max(0, search.trials - begun)
     lines = [f"{plural(search.trials, 'trial')}, {begun} already begun; {search.sampler} chooses among"]
     lines += [f"  {one.key}  {_words(one)}" for one in search.ranges]
@@ -72,7 +70,7 @@ def _of_search(search: Search, study: Study, store: Store, parallel: int) -> lis
     times, draw, sampled = _Times(store), random.Random(0), []
     for _ in range(min(left, _SAMPLES)):
         try:
-            each = [times.of(config) for config in search.configs(_drawn(search, draw))]
+            each = [times.of(config) for config in search.configs(drawn(search, draw))]
         except BadConfig:
             continue
         sampled.append(None if None in each else sum(one for one in each if one is not None))
@@ -92,7 +90,7 @@ def _words(one: Range) -> str:
     return f"{one.low:g} to {one.high:g}{how}{when}"
 
 
-def _drawn(search: Search, draw: random.Random) -> dict[str, object]:
+def drawn(search: Search, draw: random.Random) -> dict[str, object]:
     """Values as a random search would choose them."""
     values: dict[str, object] = {}
     for one in search.ranges:

@@ -9,6 +9,7 @@ import random
 import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,12 +29,16 @@ _SCHEMA = "optuna"
 
 @dataclass
 class Trial:
-    """One choice of values. ``optuna`` is its handle; ``let_run`` once it was hopeless and goes on all the same."""
+    """One choice of values. ``optuna`` is its handle; ``let_run`` once it was hopeless and goes on all the same.
+
+    ``stopped`` once it was hopeless and is to end.
+    """
 
     optuna: Any
     values: dict[str, Any]
     reported: dict[int, float] = field(default_factory=dict)
     let_run: bool = False
+    stopped: bool = False
 
     @property
     def number(self) -> int:
@@ -43,7 +48,8 @@ class Trial:
     def note(self, **facts: Any) -> None:
         """Keep facts about it in Optuna's storage, where the dashboard shows them."""
         for key, value in facts.items():
-            self.optuna.set_user_attr(key, value)
+            if value is not None:
+                self.optuna.set_user_attr(key, value)
 
 
 def storage_url(store: Store) -> str:
@@ -66,6 +72,19 @@ def public_url(store: Store) -> str:
     return hidden(url) if not url.startswith("sqlite") else url
 
 
+def num_begun(name: str, search: Search, store: Store) -> int:
+    """How many trials were begun and did not fail; nothing is written, and no storage is made."""
+    optuna, url = _load(), storage_url(store)
+    if url.startswith("sqlite") and not (store.journals.parent / "search.db").exists():
+        return 0
+    try:
+        study = optuna.load_study(study_name=f"{name} {search.fingerprint}", storage=url)
+    except Exception:  # there is no such study, or no schema of Optuna's
+        return 0
+    state = optuna.trial.TrialState
+    return sum(one.state not in (state.WAITING, state.FAIL) for one in study.get_trials(deepcopy=False))
+
+
 class Chooser:
     """Optuna's study: ``ask`` for a trial, ``report`` its values as they come, ``tell`` how it ended."""
 
@@ -75,27 +94,27 @@ class Chooser:
         self.name = f"{name} {search.fingerprint}"
         url = storage_url(store)
         try:
-            self._storage = self._optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
-            self._study = self._optuna.create_study(
-                study_name=self.name,
-                storage=self._storage,
-                directions=[
-                    "maximize" if one == names.VALIDATION_ACCURACY else "minimize" for one in search.objectives
-                ],
-                load_if_exists=True,
-            )
+            with _alone(url, store):
+                self._storage = self._optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
+                self._study = self._optuna.create_study(
+                    study_name=self.name,
+                    storage=self._storage,
+                    directions=[
+                        "maximize" if one == names.VALIDATION_ACCURACY else "minimize" for one in search.objectives
+                    ],
+                    load_if_exists=True,
+                )
         except Exception as error:  # SQLAlchemy's and the driver's
             raise _unreadable(store, error) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the names are marked experimental
             self._study.set_metric_names(list(search.objectives))
-        # A sampler that is started again must not repeat itself.
-        seed = search.seed + 1000 * len(self.trials())
+        # A sampler that is started again must not repeat itself: with each value that was drawn it begins elsewhere.
+        seed = search.seed + 1000 * sum(len(one.params) for one in self.trials())
         self._study.sampler = _sampler(self._optuna, search, seed)
         self._study.pruner = _pruner(self._optuna, search)
-        if search.sampler == "grid" and not self.trials():
-            for values in search.grid():
-                self._study.enqueue_trial(values)
+        if search.sampler == "grid":
+            self._enqueue()
 
     def trials(self) -> list[Any]:
         """Optuna's own record of all trials that were begun."""
@@ -107,9 +126,9 @@ class Chooser:
         running = self._optuna.trial.TrialState.RUNNING
         found = []
         for one in self._study.get_trials(deepcopy=False, states=(running,)):
-            trial = Trial(self._optuna.trial.Trial(self._study, one._trial_id), dict(one.params))
-            trial.reported = dict(one.intermediate_values)
-            trial.let_run = "hopeless_at" in one.user_attrs
+            handle = self._optuna.trial.Trial(self._study, one._trial_id)
+            trial = Trial(handle, self._values(handle), dict(one.intermediate_values))
+            trial.let_run, trial.stopped = "hopeless_at" in one.user_attrs, "stopped_at" in one.user_attrs
             found.append(trial)
         return found
 
@@ -125,9 +144,13 @@ class Chooser:
             if not self._study.get_trials(deepcopy=False, states=(waiting,)):
                 return None
         trial = self._study.ask()
+        return Trial(trial, self._values(trial))
+
+    def _values(self, trial: Any) -> dict[str, Any]:
+        """What was chosen for a trial; what was not when its search was ended is chosen now."""
         values: dict[str, Any] = {}
-        for one in search.ranges:
-            if not one.is_active({**search.settings, **values}):
+        for one in self._search.ranges:
+            if not one.is_active({**self._search.settings, **values}):
                 continue
             if one.choices:
                 values[one.key] = trial.suggest_categorical(one.key, one.choices)
@@ -136,7 +159,16 @@ class Chooser:
                 values[one.key] = trial.suggest_int(one.key, int(one.low), int(one.high), step=step, log=one.log)
             else:
                 values[one.key] = trial.suggest_float(one.key, one.low, one.high, step=one.step, log=one.log)
-        return Trial(trial, values)
+        return values
+
+    def _enqueue(self) -> None:
+        """Put the combinations of the grid in line that are not there; one whose trial failed comes again."""
+        failed = self._optuna.trial.TrialState.FAIL
+        there = [one for one in self._study.get_trials(deepcopy=False) if one.state != failed]
+        known = {repr(one.system_attrs.get("fixed_params")) for one in there}
+        for values in self._search.grid():
+            if repr(values) not in known:
+                self._study.enqueue_trial(values)
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
         """Give a value of a trial under way, once a step; whether the trial is to be stopped.
@@ -147,12 +179,16 @@ class Chooser:
             return False
         trial.reported[step] = value
         trial.optuna.report(value, step)
-        if trial.let_run or self._search.pruner == "none" or not trial.optuna.should_prune():
+        if step >= self._search.steps(trial.values) or trial.let_run or self._search.pruner == "none":
+            return False
+        if not trial.optuna.should_prune():
             return False
         if random.Random(f"{self._search.seed} {trial.number}").random() < self._search.let_run:
             trial.let_run = True
             trial.note(hopeless_at=step)
             return False
+        trial.stopped = True
+        trial.note(stopped_at=step)  # before it is ended: a search that goes on ends it, and trains it no further
         return True
 
     def tell(self, trial: Trial, end: End, values: Sequence[float] = (), constraint: float | None = None) -> None:
@@ -200,11 +236,13 @@ def _plain(trials: Sequence[Any], search: Search) -> list[dict[str, Any]]:
         rows.append(
             {
                 "number": one.number,
-                "state": one.state.name.lower(),
+                # Told as pruned, so that the sampler learns of it; nothing was saved by it.
+                "state": "failed" if one.state.name == "FAIL" or "why" in one.user_attrs else one.state.name.lower(),
                 "params": dict(one.params),
                 "values": values if one.state.name == "COMPLETE" else {},
                 "reported": {str(step): value for step, value in sorted(one.intermediate_values.items())},
-                "steps": search.steps,
+                "steps": search.steps(one.params),
+                **({} if search.max_cost_usd is None else {"max_cost_usd": search.max_cost_usd}),
                 **{key: value for key, value in facts.items() if value is not None},
             }
         )
@@ -227,6 +265,16 @@ def _load() -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def _alone(url: str, store: Store) -> AbstractContextManager[None]:
+    """One process at a time: of two that make the tables, one fails."""
+    from tracking.store import connection
+
+    if not url.startswith("sqlite"):
+        return connection.opening(store.tracking_uri)
+    store.journals.parent.mkdir(parents=True, exist_ok=True)
+    return connection.locked(store.journals.parent / "search.db")
 
 
 def _engine(url: str) -> dict[str, Any]:
@@ -264,7 +312,8 @@ def _pruner(optuna: Any, search: Search) -> Any:
                 startup = max(3, min(5, search.trials // 4))
                 return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1)
             case "hyperband":
-                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.steps)
+                # No bracket in which nothing could be stopped before the end: ``let_run`` has its share of those.
+                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, search.steps({}) // 3))
             case "wilcoxon":
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
     return optuna.pruners.NopPruner()

@@ -7,6 +7,8 @@ their journals. A search that was ended goes on with the trials it had: each cou
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import signal
 import sys
@@ -25,7 +27,7 @@ from tracking.journal.progress import replayed_as
 from trainers.config import Config
 from trainers.config.search import Search
 from trainers.config.study import PlannedRun, Study
-from trainers.errors import BadConfig
+from trainers.errors import BadConfig, TrainerError, TrainingDiverged
 from trainers.launch.follow import Followed, Journals
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher, State
 from trainers.launch.sampler import Chooser, End, Trial, public_url
@@ -57,9 +59,16 @@ class Place(Protocol):
     """Where runs are carried out."""
 
     slots: int
+    attempts: int  # so often is a run started whose process is killed before it came any further
 
     def submit(self, config: Config, former: Path | None) -> SearchJob:
-        """Start a run; ``former`` is the journal of the run that it resumes, or that is still under way."""
+        """Start a run; ``former`` is the journal of one that was broken off."""
+
+    def under_way(self, key: str, former: Path | None) -> SearchJob | None:
+        """The run with this key that a search which is gone has started and that still goes on."""
+
+    def close(self, directory: Path) -> None:
+        """Write down the end of a run that is over, where its process was killed before it could."""
 
     def wait(self) -> None:
         """Let some time pass, and look at all jobs again."""
@@ -71,14 +80,16 @@ class _Under:
 
     trial: Trial
     left: list[PlannedRun]
+    several: bool = False
+    taken_over: bool = False
     job: SearchJob | None = None
     planned: PlannedRun | None = None
     followed: Followed | None = None
     scores: list[float] = field(default_factory=list)
     cost_usd: float = 0.0
     time_s: float = 0.0
-    stopped: bool = False
-    started: int = 0
+    attempts: int = 0
+    epochs: int = 0
 
 
 @dataclass
@@ -124,17 +135,17 @@ class Searching:
         times = [one for one in (max_time_s, self.search.max_time_s) if one is not None]
         self._max_s = min(times, default=None)
         self._under: list[_Under] = []
-        self._finished: dict[str, Followed] = {}
         self._began = time.monotonic()
         self.tally = Tally()
 
     def run(self) -> Tally:
         """Train until the trials, the money or the time are used up."""
         trials = self._chooser.trials()
+        self.tally.spent_usd = sum(float(one.user_attrs.get("cost_usd") or 0.0) for one in trials)
+        trials = [one for one in trials if one.state.name != "FAIL"]  # another one is tried in its place
         self._former = sum(trial.state.is_finished() for trial in trials)
         self._say(f"{plural(self.search.trials, 'trial')}, {self._former} already done")
-        self.tally.spent_usd = sum(float(one.user_attrs.get("cost_usd") or 0.0) for one in trials)
-        self._under = [self._begin(trial) for trial in self._chooser.under_way()]
+        self._under = [self._begin(trial, taken_over=True) for trial in self._chooser.under_way()]
         begun, asking = len(trials), True
         while True:
             while asking and len(self._under) < self.place.slots and begun < self.search.trials and self._may_begin():
@@ -175,7 +186,7 @@ class Searching:
     def _running_usd(self, under: _Under) -> float:
         return 0.0 if under.followed is None else under.followed.cost_usd(self.search.usd_per_hour) or 0.0
 
-    def _begin(self, trial: Trial) -> _Under:
+    def _begin(self, trial: Trial, *, taken_over: bool = False) -> _Under:
         try:
             configs = self.search.configs(trial.values)
         except BadConfig as error:
@@ -189,7 +200,7 @@ class Searching:
             tags = {**config.tags, names.TRIAL: str(trial.number)}
             runs.append(PlannedRun(name, replace(config, run_name=f"{name}{part}", tags=tags)))
         trial.note(runs=[run.key for run in runs])
-        return _Under(trial, runs)
+        return _Under(trial, runs, several=len(runs) > 1, taken_over=taken_over)
 
     def _step(self, under: _Under) -> None:
         """Look at a trial once: start its next run, report its values, end it."""
@@ -204,48 +215,72 @@ class Searching:
         if under.followed is None and under.planned is not None:
             if (directory := self._journals.find(under.planned.key)) is not None:
                 under.followed = Followed(directory)
+                if isinstance(under.job, _Adopted):
+                    under.job.directory = directory
         state = under.job.state()
         if under.followed is not None:
             under.followed.look()
-            if len(self.search.configs(under.trial.values)) == 1:
+            if not under.several:
                 self._report(under, under.followed.values)
         if state not in ENDED:
             return
         job, under.job = under.job, None
-        if under.followed is not None:
-            under.followed.look()
+        if under.followed is not None and under.followed.look().status == "FINISHED":
+            state = "finished"  # also of a process that was killed after that
         if state == "finished" and under.followed is not None and under.planned is not None:
-            self._finished[under.planned.key] = under.followed
             self._scored(under)
-        elif under.stopped:
+        elif under.trial.stopped:
             self._end(under, "pruned")
-        else:
-            self._end(under, "failed", job.why())
+        elif state != "killed" or not self._again(under):
+            self._end(under, "failed", job.why(), under.followed)
+
+    def _again(self, under: _Under) -> bool:
+        """Put a run whose process was killed back in line, unless it keeps being killed before it comes any further."""
+        epochs = 0 if under.followed is None else len(under.followed.values)
+        under.attempts = 1 if epochs > under.epochs else under.attempts + 1
+        under.epochs = max(epochs, under.epochs)
+        if under.attempts >= self.place.attempts or under.planned is None:
+            return False
+        under.left.insert(0, under.planned)
+        return True
 
     def _start(self, under: _Under) -> None:
-        planned = under.left.pop(0)
-        under.planned, under.followed = planned, None
-        former = self._journals.find(planned.key)
-        if former is not None:
-            known = Followed(former).look()
-            if known.status == "FINISHED":  # trained before, by this study: counted again, not trained again
-                under.followed = known
-                self._report(under, known.values if len(self.search.configs(under.trial.values)) == 1 else {})
-                under.stopped = False
-                self._scored(under)
-                return
+        planned = under.left[0]
+        former, job = self._journals.find(planned.key), None
+        known = None if former is None else Followed(former).look()
+        if known is None or known.status != "FINISHED":
+            job = self.place.under_way(planned.key, former)
+            if under.trial.stopped and job is None:
+                if known is not None:
+                    under.planned, under.followed = planned, known
+                return self._end(under, "pruned")
+        under.planned, under.followed = under.left.pop(0), known
+        if job is None and known is not None and known.status == "FINISHED":
+            # Trained before, by this study: counted again, not trained again.
+            if not under.several:
+                for step in sorted(known.values):
+                    self._chooser.report(under.trial, step, known.values[step])
+            return self._scored(under)
+        over = ("FAILED", "KILLED") if self.place.attempts == 1 else ("FAILED",)
+        if job is None and known is not None and known.status in over and under.taken_over:
+            return self._end(under, "failed", known.reason or "it failed", known)
+        under.taken_over = under.taken_over and under.several
+        if job is not None:
+            self._say(f"goes on {planned.config.run_name}")
+            under.job = job
+            if under.trial.stopped:
+                job.cancel()
+            return
+        under.followed = None
         config = self._plan.config(planned)
         self._say(f"start  {config.run_name}" + (f"  (goes on from {former.name[:8]})" if former is not None else ""))
         under.job = self.place.submit(config, former)
-        under.started += 1
 
     def _report(self, under: _Under, values: dict[int, float]) -> None:
         for step in sorted(values):
-            if self._chooser.report(under.trial, step, values[step]) and not under.stopped and under.job is not None:
-                under.stopped = True
-                self._say(
-                    f"stop   {under.planned.config.run_name if under.planned else ''}  hopeless after step {step}"
-                )
+            hopeless = not under.trial.stopped and self._chooser.report(under.trial, step, values[step])
+            if hopeless and under.job is not None and under.planned is not None:
+                self._say(f"stop   {under.planned.config.run_name}  hopeless after step {step}")
                 under.job.cancel()
 
     def _scored(self, under: _Under) -> None:
@@ -254,18 +289,16 @@ class Searching:
         score = under.followed.score()
         under.cost_usd += under.followed.cost_usd(self.search.usd_per_hour) or 0.0
         under.time_s += under.followed.time_s
-        if score is None:
+        if score is None or score != score:
+            under.followed = None
             self._end(under, "failed", "it has no validation accuracy")
             return
         under.scores.append(score)
-        several = len(under.scores) + len(under.left) > 1
-        hopeless = several and self._chooser.report(under.trial, len(under.scores), score)
-        under.followed = None
-        if hopeless and under.left:
-            under.stopped = True
-            self._say(f"stop   trial {under.trial.number}  hopeless after {plural(len(under.scores), 'run')}")
-            self._end(under, "pruned")
-        elif not under.left:
+        step = len(under.scores)
+        under.followed, under.attempts, under.epochs = None, 0, 0
+        if under.several and self._chooser.report(under.trial, step, score):
+            self._say(f"stop   trial {under.trial.number}  hopeless after {plural(step, 'run')}")
+        if not under.left:
             self._finish(under)
 
     def _finish(self, under: _Under) -> None:
@@ -274,7 +307,7 @@ class Searching:
         else:  # it could not begin, and was counted as failed
             self._under.remove(under)
 
-    def _end(self, under: _Under, end: End, why: str = "") -> None:
+    def _end(self, under: _Under, end: End, why: str = "", run: Followed | None = None) -> None:
         trial = under.trial
         if under in self._under:
             self._under.remove(under)
@@ -287,6 +320,9 @@ class Searching:
         mean = sum(under.scores) / len(under.scores) if under.scores else None
         row = replace(self._rows.get(trial.number) or self._row(under), state=_STATES[end], left_s=None)
         self._rows[trial.number] = row if mean is None else replace(row, score=mean)
+        directory = self._journals.find(under.planned.key) if under.planned else None
+        if directory is not None and end != "complete":
+            self.place.close(directory)
         if mean is not None and end == "complete":
             self.tally.trained += 1
             values = [mean if one == names.VALIDATION_ACCURACY else under.cost_usd for one in self.search.objectives]
@@ -296,21 +332,22 @@ class Searching:
         elif end == "pruned":
             self.tally.pruned += 1
             self._chooser.tell(trial, "pruned")
-            self._mark(under)
+            self._mark(under, directory)
         else:
             self.tally.failed[name] = why
             trial.note(why=why[:500])
-            self._chooser.tell(trial, "failed")
+            # The sampler learns that a choice diverges; of what failed for another reason it learns nothing.
+            diverged = run is not None and run.tags.get(names.ERROR_TYPE) == TrainingDiverged.__name__
+            self._chooser.tell(trial, "pruned" if diverged and len(self.search.objectives) == 1 else "failed")
             print(f"not done: {name}: {why}", file=sys.stderr)
 
-    def _mark(self, under: _Under) -> None:
+    def _mark(self, under: _Under, directory: Path | None) -> None:
         """Say on the stopped run why it ended."""
-        directory = self._journals.find(under.planned.key) if under.planned else None
         run_id = None if directory is None else replayed_as(directory, self.store.public_uri)
         if run_id is None:
             return
         step = max(under.trial.reported, default=0)
-        why = f"by the search after step {step} of {self.search.steps}: others were better by then"
+        why = f"by the search after step {step} of {self.search.steps(under.trial.values)}: others were better by then"
         try:
             with tracked.attach(run_id, root=self.store.journals, live=self.store) as run:
                 run.set_tags({names.STOPPED_EARLY: why})
@@ -342,20 +379,35 @@ class Searching:
 
 
 class LocalPlace:
-    """Processes on this machine, each with its share of the cores."""
+    """Processes on this machine, each with its share of the cores.
 
-    def __init__(self, launcher: LocalLauncher, slots: int) -> None:
-        self.slots, self._launcher = slots, launcher
+    Each inherits a lock of its run's key, so that a search which begins before the process has a journal finds it.
+    """
+
+    attempts = 3
+
+    def __init__(self, launcher: LocalLauncher, slots: int, store: Store) -> None:
+        self.slots, self._launcher, self._store = slots, launcher, store
         self.jobs: list[LocalJob] = []
 
     def submit(self, config: Config, former: Path | None) -> SearchJob:
-        """Start the run, resume it where its state is kept, or follow it where it still trains."""
-        if former is not None and is_held(former):
-            return _Adopted(former)
+        """Start the run, or resume it where its state is kept."""
         resume = former.name if former is not None and any((former / "state").glob("state-*.npz")) else ""
-        job = self._launcher.submit(config, resume)
+        if former is not None and not resume:
+            self.close(former)
+        with _locked(self._lock(config.tags[names.STUDY_RUN])) as lock:
+            job = self._launcher.submit(config, resume, lock)
         self.jobs.append(job)
         return job
+
+    def under_way(self, key: str, former: Path | None) -> SearchJob | None:
+        """The process with this key that an earlier search has started, where it lives."""
+        found = _Adopted(self._lock(key), former)
+        return found if found.state() not in ENDED else None
+
+    def close(self, directory: Path) -> None:
+        """As KILLED."""
+        close_dead(directory, self._store)
 
     def running(self) -> list[LocalJob]:
         """The processes that have not ended."""
@@ -369,30 +421,67 @@ class LocalPlace:
         else:
             time.sleep(_POLL_S)
 
+    def _lock(self, key: str) -> Path:
+        return self._launcher.folder / f"{key}.lock"
+
+
+def close_dead(directory: Path, store: Store) -> None:
+    """End the run of a process that is gone without a word, and that is not gone on with."""
+    if tracked.ended(directory) is None and not is_held(directory):
+        with tracked.resume(directory, live=store, system_metrics=False) as dead:
+            dead.finish("KILLED", "its process was killed, and the study does not go on with it")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The descriptor of a lock, held by this process and those that inherit it. Raises BlockingIOError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield fd
+    finally:
+        os.close(fd)
+
 
 class _Adopted:
-    """A run that a search which is gone has started and that still trains."""
+    """A run that a search which is gone has started and that still goes on."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, lock: Path, directory: Path | None) -> None:
+        self._lock, self.directory = lock, directory
 
     def state(self) -> State:
-        """As its journal says once nothing writes to it."""
-        if is_held(self._directory):
-            return "running"
-        status = Followed(self._directory).look().status
-        return "finished" if status == "FINISHED" else "killed" if status in ("", "RUNNING", "KILLED") else "failed"
+        """``killed`` once its process is gone: its journal then says how it ended."""
+        try:
+            with _locked(self._lock):
+                held = self.directory is not None and is_held(self.directory)
+        except BlockingIOError:
+            held = True
+        return "running" if held else "killed"
 
     def cancel(self) -> None:
         """Ask the process that holds the journal to end."""
-        pid = writer(self._directory).get("pid")
-        if isinstance(pid, int) and is_held(self._directory):
+        pid = None if self.directory is None else writer(self.directory).get("pid")
+        if isinstance(pid, int) and self.directory is not None and is_held(self.directory):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGTERM)
 
     def why(self) -> str:
         """Where its log is."""
-        return f"see {self._directory / 'files' / 'log.txt'}"
+        return "its process is gone" if self.directory is None else f"see {self.directory / 'files' / 'log.txt'}"
+
+
+@contextlib.contextmanager
+def alone(study: Study, store: Store) -> Iterator[None]:
+    """Let no other process of this machine carry out the same search meanwhile. Raises TrainerError where one does."""
+    folder = store.journals.parent / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder / f"study-{hashlib.sha256(study.name.encode()).hexdigest()[:16]}.lock"):
+            yield
+    except BlockingIOError:
+        raise TrainerError(
+            f"another process carries out study {study.name} here; wait for it, or end it and give the command again."
+        ) from None
 
 
 def _name(under: _Under) -> str:

@@ -311,6 +311,30 @@ def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
     assert schema.state(schema.look(uri)) == "absent"
 
 
+def test_a_search_keeps_its_trials_beside_the_runs(server: str, store: Store) -> None:
+    """In a schema of its own, since MLflow and Optuna both have a table alembic_version; MLflow's stay as they are."""
+    pytest.importorskip("optuna")
+    from trainers.config.study import load
+    from trainers.launch.sampler import Chooser, num_begun
+
+    Path("s.toml").write_text("[search]\n[search.space]\nlearning_rate = { low = 0.01, high = 0.1 }\n")
+    search = load("s.toml").search
+    assert search is not None
+    before = tables(store.tracking_uri)
+    assert num_begun("s", search, store) == 0 and tables(store.tracking_uri) == before, "a reader makes no tables"
+    chooser = Chooser("s", search, store)
+    first, second = chooser.ask(), chooser.ask()
+    assert first is not None and second is not None
+    chooser.report(first, 1, 0.5)
+    chooser.tell(first, "complete", [0.75])
+    again = Chooser("s", search, store)
+    (left,) = again.under_way()
+    assert (left.number, left.values) == (second.number, second.values)
+    assert [row["state"] for row in again.summary()] == ["complete", "running"] and num_begun("s", search, store) == 2
+    assert [one for one in tables(store.tracking_uri) if one[0] != "optuna"] == before
+    assert resolve().client().search_experiments(), "MLflow opens its own as before"
+
+
 def test_a_database_of_an_older_mlflow_is_read_as_it_is_and_not_written_to(filled: Filler, server: str) -> None:
     known = frame.load(filled.uri)
     uri = made(server, "older", "filled")

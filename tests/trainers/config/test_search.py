@@ -24,7 +24,7 @@ def read(text: str) -> studies.Study:
         ('[search]\nobjective = "cost_usd"' + SPACE, "validation_accuracy is the first one"),
         ('[search]\nsampler = "tpa"' + SPACE, "Did you mean tpe"),
         ('[search]\nsampler = "grid"' + SPACE, "no end of values"),
-        ('[search]\npruner = "wilcoxon"\nfolds = 3' + SPACE, "folds = 4 or more"),
+        ('[search]\npruner = "wilcoxon"\nfolds = 4' + SPACE, "folds = 5 or more"),
         ('[search]\npruner = "median"\nobjective = ["validation_accuracy", "cost_usd"]' + SPACE, "hopeless in both"),
         ("[search]\ntrials = 0" + SPACE, "trials = 0 must be a whole number from 1"),
         ("[search]\ntrial = 9" + SPACE, "Did you mean trials"),

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
+import sqlalchemy
 
 import reports
 import tests.support.runs  # noqa: F401  Optuna's sqlite file does not wait for the disk either
 from tests.support.stores import make_store
 from tracking import names
 from tracking import run as tracked
+from tracking.journal.events import journals
 from tracking.store import Store
 from trainers.config import Config
 from trainers.config import study as studies
+from trainers.errors import TrainerError
 from trainers.evaluate import missing
+from trainers.launch.follow import Followed
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
-from trainers.launch.sampler import Chooser
-from trainers.launch.search import Place, Searching, Tally
+from trainers.launch.sampler import Chooser, public_url
+from trainers.launch.search import Place, Searching, Tally, alone, close_dead
 
 Score = Callable[[Config, int], float]
 optuna = pytest.importorskip("optuna")
@@ -80,7 +91,10 @@ class Job:
 
     def end(self, status: str, state: State) -> None:
         if self.now == "running":
-            self.run.finish(status)
+            if status:
+                self.run.finish(status)
+            else:  # as kill -9 leaves it
+                self.run._journal.close()
             self.now = state
 
     def why(self) -> str:
@@ -101,6 +115,7 @@ class Stub:
         self.store, self.score, self.slots = store, score, slots
         self.live = store if live else None
         self.jobs: list[Job] = []
+        self.attempts = 3
         self.looks, self.die_after = 0, die_after
         self.resumed = 0
 
@@ -108,6 +123,12 @@ class Stub:
         self.resumed += former is not None
         self.jobs.append(Job(self, config, former))
         return self.jobs[-1]
+
+    def under_way(self, key: str, former: Path | None) -> None:
+        return None
+
+    def close(self, directory: Path) -> None:
+        close_dead(directory, self.store)
 
     def wait(self) -> None:
         self.looks += 1
@@ -139,6 +160,39 @@ def search(study: studies.Study, place: Place, store: Store, **limits: float) ->
     loop = Searching(study, place, store, **limits)  # type: ignore[arg-type]
     tally = loop.run()
     return tally, loop.trials()
+
+
+def test_a_search_killed_again_and_again_ends_each_run_once(store: Store) -> None:
+    """``kill -9`` before a commit of Optuna's storage, whichever: nothing is lost, nothing done twice."""
+    space = "[search.space]\nlearning_rate = [0.01, 0.1, 1.0]\nnum_layers = [20, 32]\n"
+    study = planned('sampler = "grid"\npruner = "median"\nlet_run = 0\n' + space)
+    moments = random.Random(0)
+    for kills in range(40):
+        left = moments.randrange(1, 20 + 5 * kills)
+        child = os.fork()
+        if not child:
+            commits = iter(range(left))
+
+            def die(_: object, commits: Iterator[int] = commits) -> None:
+                if next(commits, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sqlalchemy.event.listen(sqlalchemy.Engine, "commit", die)
+            try:
+                search(study, Stub(store, peak, slots=2), store)
+            finally:
+                os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+    assert 5 <= kills < 39, "it was killed often, and came to its end all the same"
+    trials = Chooser("s", study.search, store).summary()  # type: ignore[arg-type]
+    assert len(trials) == 6 == len({repr(row["params"]) for row in trials})
+    assert {row["state"] for row in trials} <= {"complete", "pruned"}
+    ends = [(one.status, len(one.values)) for one in map(Followed, journals(store.journals)) if one.look()]
+    assert len(ends) == 6, "each run has one journal, whichever process wrote it"
+    assert sorted(ends) == sorted(
+        ("FINISHED" if row["state"] == "complete" else "KILLED", len(row["reported"])) for row in trials
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "grid"])
@@ -230,6 +284,94 @@ def test_two_objectives_a_constraint_and_what_ends_a_search(store: Store) -> Non
     assert len(few.jobs) == 3 and tally.why_ended.startswith("$0.3")
 
 
+def test_the_dashboard_opens_on_the_trials_as_they_are(store: Store) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard")
+    search(planned('trials = 2\nsampler = "random"\n' + SPACE), Stub(store, peak), store)
+    app = dashboard.wsgi(public_url(store))
+
+    def got(path: str) -> dict[str, Any]:
+        environ: dict[str, Any] = {"PATH_INFO": path}
+        setup_testing_defaults(environ)
+        said: list[str] = []
+        body = b"".join(app(environ, lambda status, headers, error=None: said.append(status)))
+        assert said[0].startswith("200")
+        return dict(json.loads(body))
+
+    (summary,) = got("/api/studies")["study_summaries"]
+    assert summary["study_name"].startswith("s ") and summary["directions"] == ["maximize"]
+    assert [one["state"] for one in got(f"/api/studies/{summary['study_id']}")["trials"]] == ["Complete"] * 2
+
+
+def test_several_processes_may_make_the_storage_at_once(store: Store) -> None:
+    study = planned("trials = 2\n" + SPACE)
+    at = time.monotonic() + 0.2
+    children = []
+    for number in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            try:
+                time.sleep(max(0.0, at - time.monotonic()))
+                assert Chooser(f"s{number % 2}", study.search, store).ask() is not None  # type: ignore[arg-type]
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    numbers = [sorted(one.number for one in Chooser(f"s{n}", study.search, store).trials()) for n in (0, 1)]  # type: ignore[arg-type]
+    assert numbers == [[0, 1], [0, 1]]
+
+
+def test_two_processes_do_not_carry_out_one_search(store: Store) -> None:
+    study = planned("trials = 2\n" + SPACE)
+    with alone(study, store):
+        with pytest.raises(TrainerError, match="another process carries out study s here"), alone(study, store):
+            pass
+        with alone(planned("trials = 2\n" + SPACE, "t.toml"), store):
+            pass
+    with alone(study, store):
+        pass
+
+
+def test_scores_that_are_no_numbers_stop_nothing(store: Store) -> None:
+    """An epoch without a score is no value; a run without any is a failed trial, which another one replaces."""
+    study = planned('trials = 4\npruner = "median"\nlet_run = 1\nsampler = "random"\n' + SPACE)
+    nan = float("nan")
+    place = Stub(store, lambda config, epoch: nan if epoch == 2 else peak(config, epoch))
+    _, trials = search(study, place, store)
+    assert {row["state"] for row in trials} == {"complete"} and all("2" not in row["reported"] for row in trials)  # type: ignore[operator]
+    other = planned('trials = 2\nsampler = "random"\n' + SPACE, "t.toml")
+    tally, trials = search(other, Stub(store, lambda config, epoch: nan), store)
+    assert len(tally.failed) == 2 and [row["state"] for row in trials] == ["failed"] * 2
+    tally, trials = search(other, Stub(store, peak), store)
+    assert tally.trained == 2 and [row["state"] for row in trials] == ["failed", "failed", "complete", "complete"]
+
+
+def test_a_run_whose_process_is_killed_goes_on_and_is_given_up_at_last(store: Store) -> None:
+    class Deadly(Stub):
+        def wait(self) -> None:
+            super().wait()
+            if self.jobs[-1].epoch in self.deadly and self.looks < 30:
+                self.jobs[-1].end("", "killed")
+
+        deadly = (2, 4)
+
+    study = planned('trials = 1\nsampler = "random"\n' + SPACE)
+    place = Deadly(store, peak)
+    tally, trials = search(study, place, store)
+    assert (tally.trained, place.resumed, len(trials[0]["reported"])) == (1, 2, 6)  # type: ignore[arg-type]
+    (directory,) = journals(store.journals)
+    assert Followed(directory).look().status == "FINISHED"
+    place = Deadly(store, lambda config, epoch: nan_after(config, epoch), slots=1)
+    place.deadly = (1, 2, 3, 4, 5, 6)
+    other = planned('trials = 1\nsampler = "random"\n' + SPACE.replace("0.001", "0.01"), "t.toml")
+    tally, trials = search(other, place, store)
+    assert tally.failed and trials[0]["state"] == "failed" and place.resumed == 2
+    assert {Followed(one).look().status for one in journals(store.journals)} == {"FINISHED", "KILLED"}
+
+
+def nan_after(config: Config, epoch: int) -> float:
+    return peak(config, 1) if epoch == 1 else float("nan")
+
+
 def test_equal_choices_are_trained_once(store: Store) -> None:
     study = planned('trials = 8\nsampler = "random"\n[search.space]\nnum_layers = [20, 32]\n')
     place = Stub(store, peak, slots=3)
@@ -243,7 +385,7 @@ def test_a_failed_run_is_a_failed_trial(store: Store) -> None:
             self.jobs[-1].end("FAILED", "failed")
 
     tally, trials = search(planned("trials = 2\n" + SPACE), Broken(store, peak), store)
-    assert len(tally.failed) == 2 and [row["state"] for row in trials] == ["fail", "fail"]
+    assert len(tally.failed) == 2 and [row["state"] for row in trials] == ["failed", "failed"]
     assert trials[0]["why"] == "it failed"
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from trainers import jobs, run
 from trainers.errors import BadConfig, BadInput
 from trainers.sagemaker.command.launch import submit
 from trainers.sagemaker.rehearsal import some_of_each
+from trainers.sagemaker.watch.many_jobs import Fleet
 
 pytestmark = pytest.mark.slow
 
@@ -280,3 +282,74 @@ def test_test_pictures_seen_in_training_stop_the_launch_before_anything_is_uploa
     assert not fake.jobs and s3.list_objects_v2(Bucket="bucket-one")["KeyCount"] == before
     run.main([*argv, "--allow-overlap", "--dry-run"])
     assert "test-overlap" not in capsys.readouterr().err
+
+
+SEARCH = """
+title = "Which learning rate?"
+[settings]
+epochs = 6
+[search]
+trials = 9
+sampler = "random"
+pruner = "median"
+let_run = 0.2
+seed = 1
+[search.space]
+learning_rate = { low = 0.0001, high = 1.0, log = true }
+"""
+
+
+def test_a_search_launches_jobs_and_stops_the_hopeless_ones_there(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Values come from the built-in's log; a stopped job keeps what it had, and its cost counts."""
+    fake.default = replace(QUICK, best_rate=0.01)
+    Path("rates.toml").write_text(SEARCH)
+    argv = [word for word in JOB if not word.startswith("--epochs")] + ["--study=rates.toml", "--parallel=3"]
+    assert run.main([*argv, "--dry-run"]) == 2 and not fake.jobs  # the fake's data are no records
+    assert len(json.loads(capsys.readouterr().out)) == 5, "a sample of what may be launched"
+    assert run.main([*argv, "--yes", "--force"]) == 0
+    captured = capsys.readouterr()
+    assert "all 9 are priced by it" in captured.err and len(fake.jobs) == 9
+    states = [job.status for job in fake.jobs.values()]
+    stopped = states.count("Stopped")
+    assert stopped >= 2 and states.count("Completed") == 9 - stopped
+    logged = list(resolve().runs())
+    (whole,) = [one for one in logged if one.data.tags.get(names.REPORT) == "study"]
+    inside = [one for one in logged if one.data.tags.get("mlflow.parentRunId") == whole.info.run_id]
+    assert len(inside) == 9 and all(one.data.metrics[names.COST_USD] > 0 for one in inside)
+    killed = [one for one in inside if one.info.status == "KILLED"]
+    assert len(killed) == stopped and all(names.STOPPED_EARLY in one.data.tags for one in killed)
+    assert all(0 < one.data.metrics[names.VALIDATION_ACCURACY] < 1 for one in killed), "with what it had"
+    assert f"{stopped} of 9 trials were stopped early, which saved about" in captured.out
+    assert "The best for how much money" in captured.out and " USD less" in captured.out
+    assert run.main([*argv, "--yes", "--force"]) == 0 and len(fake.jobs) == 9, "nothing twice"
+
+
+def test_a_search_of_jobs_goes_on_with_those_under_way(fake: FakeSageMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.default = replace(QUICK, best_rate=0.01)
+    Path("rates.toml").write_text(SEARCH.replace("trials = 9", "trials = 4"))
+    argv = [word for word in JOB if not word.startswith("--epochs")]
+    argv += ["--study=rates.toml", "--parallel=2", "--yes", "--force"]
+    looks = iter(range(100))
+    step = Fleet.step
+
+    def interrupted(fleet: Fleet, pool: object) -> None:
+        step(fleet, pool)  # type: ignore[arg-type]
+        if next(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fleet, "step", interrupted)
+    assert run.main(argv) == 130 and len(fake.jobs) == 2
+    assert run.main(argv) == 0 and len(fake.jobs) == 4
+    (whole,) = [one for one in resolve().runs() if one.data.tags.get(names.REPORT) == "study"]
+    assert whole.info.status == "FINISHED"
+    runs = [one for one in resolve().runs() if names.STUDY_RUN in one.data.tags]
+    assert len(runs) == 4 and {one.info.status for one in runs} <= {"FINISHED", "KILLED"}
+
+
+def test_seeds_are_repeated_as_jobs_until_the_interval_is_narrow(fake: FakeSageMaker) -> None:
+    text = "seeds = [0]\n[[runs]]\nname = 'cats'\n[repeat]\nuntil_interval_points = 1\nmost_seeds = 5\n"
+    Path("more.toml").write_text(text)
+    assert run.main([*JOB, "--yes", "--force", "--study=more.toml"]) == 0
+    assert len(fake.jobs) == 3, "three equal scores are known well enough"

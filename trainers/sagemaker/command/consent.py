@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,15 @@ class Checked:
     usd: float | None
     usd_at_most: float | None
     billed_s: float | None
+
+    def of(self, count: int) -> Checked:
+        """The same for so many jobs, of which these are a sample."""
+        share = count / len(self.reports)
+        usd, usd_at_most, billed_s = (
+            None if one is None else one * share for one in (self.usd, self.usd_at_most, self.billed_s)
+        )
+        reports = list(islice(cycle(self.reports), count))
+        return replace(self, reports=reports, usd=usd, usd_at_most=usd_at_most, billed_s=billed_s)
 
 
 def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: float | None) -> Checked:

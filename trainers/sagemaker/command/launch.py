@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +23,11 @@ from tracking.errors.words import money, plural
 from trainers.config import Config
 from trainers.config import study as studies
 from trainers.config.checks import flag
-from trainers.config.study import Study
+from trainers.config.search import Search
+from trainers.config.study import PlannedRun, Study
 from trainers.errors import BadConfig, BadInput, TrainerError
-from trainers.launch.study import StudyPlan, ended, show_leaderboard
+from trainers.launch.parent import StudyRun
+from trainers.launch.study import StudyPlan, ended, grown, show_leaderboard
 from trainers.sagemaker.cost import pricing
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from trainers.sagemaker.job.ledger import Entry
     from trainers.sagemaker.options import JobOptions
 
+_SAMPLES = 5
 _LAUNCHING = ("rehearse", "yes", "force", "detach", "compare_instances")
 
 
@@ -48,6 +54,8 @@ class LaunchOptions:
     detach: bool = False
     again: bool = False
     compare_instances: bool = False
+    parallel: int = 1
+    max_time_s: float | None = None
     poll_s: float = 15.0
     leaderboard: Path | None = None
 
@@ -99,6 +107,8 @@ def options_of(arguments: argparse.Namespace) -> LaunchOptions:
         detach=arguments.detach,
         again=arguments.again,
         compare_instances=arguments.compare_instances,
+        parallel=arguments.parallel,
+        max_time_s=arguments.max_time_s,
         poll_s=arguments.poll,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
     )
@@ -133,9 +143,6 @@ def send(launcher: SageMakerLauncher, plan: Plan) -> SageMakerJob:
 
 def run(work: Config | Study, options: LaunchOptions) -> int:
     """Launch a run or a study; the exit code. Raises BadInput and KeyboardInterrupt."""
-    if isinstance(work, Study) and (work.search is not None or work.repeat is not None):
-        what = "[search]" if work.search is not None else "[repeat]"
-        raise BadInput(f"{what} chooses runs while it goes on, which works with --on local alone so far.")
     if options.compare_instances:
         from trainers.sagemaker.command import consent
 
@@ -143,6 +150,8 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
             raise BadInput("--compare-instances is about one run; leave --study out.")
         print(consent.compared(work, options.job.region or pricing.TABLE_REGION, is_builtin="builtin" in options.kind))
         return 0
+    if isinstance(work, Study) and work.search is not None:
+        return _search(work, work.search, options)
     plan = StudyPlan.of(work)
     _check_sources(plan, options)
     if options.rehearse:
@@ -157,16 +166,68 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
             f"{plural(len(work.runs), 'run')}, {len(plan.done)} already done, {len(under_way)} under way",
             file=sys.stderr,
         )
+        if work.repeat is not None and not under_way:
+            work, plan = grown(work, plan, store)
     launcher = None
-    if plan.left:
+    may_grow = isinstance(work, Study) and work.repeat is not None and bool(under_way) and not options.dry_run
+    if plan.left or may_grow:
         launcher = _launcher(options.job, options.kind, store, count=len(plan.left) if options.detach else 1)
+    if plan.left and launcher is not None:
         code = _checked(plan, launcher, options)
         if code is not None:
             return code
     elif options.dry_run:
         print("[]")  # nothing is left to launch
         return 0
-    return _in_rounds(plan, under_way, launcher, store, options)
+    if plan.study is None or options.detach or not (plan.left or under_way):
+        return _in_rounds(plan, under_way, launcher, store, options)
+    with StudyRun(plan.study, store) as whole:
+        plan.parent = whole.journal_id
+        code = _in_rounds(plan, under_way, launcher, store, options)
+        whole.conclude()
+    return code
+
+
+def _search(study: Study, search: Search, options: LaunchOptions) -> int:
+    """A study whose runs are chosen while it goes on: a sample of what it may choose is checked and priced."""
+    from trainers.launch import plan as planning
+    from trainers.launch.sampler import num_begun
+
+    if options.detach:
+        raise BadInput(f"--study {study.name} --detach: each trial is chosen by this command. Leave --detach out.")
+    draw, sample = random.Random(search.seed), list[PlannedRun]()
+    for _ in range(_SAMPLES):
+        with suppress(BadConfig):
+            for config in search.configs(planning.drawn(search, draw)):
+                sample.append(
+                    PlannedRun(f"sample {len(sample) + 1}", replace(config, run_name=f"sample {len(sample) + 1}"))
+                )
+    if options.rehearse:
+        from trainers.sagemaker import rehearsal
+
+        return rehearsal.run(sample[0].config, options.job)
+    store = _store(options.job)
+    left = max(0, search.trials - num_begun(study.name, search, store))
+    launcher = _launcher(options.job, options.kind, store)
+    if search.needs_cost and launcher.plan(sample[0].config, dry=True).price is None:
+        raise BadInput(f"[search] needs the cost of a job, and no price is known of {options.job.instance_type}.")
+    each = len(search.configs({}))
+    if left:
+        plan = StudyPlan(study, sample[: max(each, left * each)])
+        code = _checked(plan, launcher, options, count=left * each)
+        if code is not None:
+            return code
+    elif options.dry_run:
+        print("[]")
+        return 0
+    from trainers.sagemaker.command import search as searching
+
+    code = searching.run(
+        study, launcher, store, slots=options.parallel, poll_s=options.poll_s, max_time_s=options.max_time_s
+    )
+    print()
+    show_leaderboard(study, store, options.leaderboard)
+    return code
 
 
 def leave_out_started(study: Study, plan: StudyPlan, store: Store) -> list[Entry]:
@@ -257,13 +318,16 @@ def _news(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _checked(plan: StudyPlan, launcher: SageMakerLauncher, options: LaunchOptions) -> int | None:
-    """The preflight and the question; the exit code where nothing is to be launched, None where it is."""
+def _checked(plan: StudyPlan, launcher: SageMakerLauncher, options: LaunchOptions, count: int = 0) -> int | None:
+    """The preflight and the question; the exit code where nothing is to be launched, None where it is.
+
+    ``count``: so many jobs like those of the plan are asked for; a search ends by itself once its money is spent.
+    """
     from trainers.sagemaker.command import consent
 
     max_cost_usd = options.job.max_cost_usd
     jobs = [launcher.plan(plan.config(planned), dry=True, awaited=plan.waits(planned)) for planned in plan.left]
-    seen = consent.preflight(jobs, launcher, max_cost_usd)
+    seen = consent.preflight(jobs, launcher, None if count else max_cost_usd)
     if options.dry_run:
         requests = [job.request for job in jobs]
         print(json.dumps(requests[0] if len(requests) == 1 else requests, indent=2))
@@ -271,6 +335,11 @@ def _checked(plan: StudyPlan, launcher: SageMakerLauncher, options: LaunchOption
     if seen.has_errors and not options.force:
         print("nothing was launched; fix the errors above, or launch all the same with --force", file=sys.stderr)
         return 2
+    if plan.study is not None and plan.study.repeat is not None:
+        _news(f"[repeat] may launch more like these, up to {plan.study.repeat.most_seeds} seeds of each configuration")
+    if count:
+        _news(f"a sample of {plural(len(jobs), 'job')} was looked at; all {count} are priced by it")
+        jobs, seen = list(islice(cycle(jobs), count)), seen.of(count)
     if not options.yes and not consent.consent(jobs, seen, launcher.options, max_cost_usd):
         print("nothing was launched")
         return 0
@@ -283,7 +352,7 @@ def _in_rounds(
     """Round by round: what is ready is launched and watched to its end, then what starts from it."""
     from trainers.sagemaker.watch import console
 
-    good = True
+    good, study = True, plan.study
     while going or plan.ready():
         journals: dict[str, Journal] = {}
         ready = plan.ready()
@@ -304,7 +373,11 @@ def _in_rounds(
         for entry, outcome in zip(going, outcomes, strict=True):
             if outcome is not None and outcome.state == "finished":
                 plan.done[key_of(entry)] = entry.journal_id
+            elif study is not None and study.repeat is not None:
+                plan.failed[str(entry.run_name)] = "" if outcome is None else outcome.reason
         going = []
+        if study is not None and study.repeat is not None and not plan.left:
+            study, plan = grown(study, plan, store)
     for planned in plan.left:
         print(f"{planned.config.run_name}: not launched, its source {planned.needs!r} was not trained")
     if plan.study is not None:

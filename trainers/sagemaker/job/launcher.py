@@ -137,7 +137,12 @@ class SageMakerLauncher:
         run_name = config.run_name or plan.name
         assert config.experiment is not None
         journal = Journal.create(
-            self.root, experiment=config.experiment, run_name=run_name, start_time_ms=now_ms, tags=origin("JOB")
+            self.root,
+            experiment=config.experiment,
+            run_name=run_name,
+            start_time_ms=now_ms,
+            parent=config.tags.get(names.STUDY_PARENT),
+            tags=origin("JOB"),
         )
         resources = plan.request["ResourceConfig"]
         journal.params(_params(plan), time_ms=now_ms)

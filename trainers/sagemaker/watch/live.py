@@ -19,11 +19,15 @@ class LiveReplay:
     """A thread that replays the jobs' journals into MLflow, one after the other, with one client for all."""
 
     def __init__(self, store: Store, entries: Sequence[Entry]) -> None:
-        self._store, self._entries = store, entries
+        self._store, self._entries = store, list(entries)
         self._wake, self._ending = threading.Event(), False
         self.error = ""
         self._thread = threading.Thread(target=self._go_on, name="fleet-mlflow", daemon=True)
         self._thread.start()
+
+    def add(self, entry: Entry) -> None:
+        """Show one run more."""
+        self._entries.append(entry)
 
     def wake(self) -> None:
         """There is news."""

@@ -79,23 +79,28 @@ class Fleet:
         """
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
-        self.jobs = [
-            WatchedJob(
-                watch=JobWatch(
-                    entry,
-                    aws_of(entry),
-                    journal=opened.get(entry.journal_id),
-                    listener=self.listener,
-                    settle_s=SETTLE_S * poll_s / POLL_S,
-                )
-            )
-            for entry in entries
-        ]
-        self._quota_pause_s = submit.QUOTA_PAUSE_S * poll_s / POLL_S
-        self._budgets = Budgets(self.jobs, max_cost_usd)
         self._poll_s, self._on_round = poll_s, on_round
+        self._quota_pause_s = submit.QUOTA_PAUSE_S * poll_s / POLL_S
+        self.jobs = [self._watched(entry, aws_of(entry), opened.get(entry.journal_id)) for entry in entries]
+        self._max_cost_usd = max_cost_usd
+        self._budgets = Budgets(self.jobs, max_cost_usd)
         self._clock = self.jobs[0].watch.aws.clock if self.jobs else None
         self._shower = LiveReplay(store, [job.entry for job in self.jobs]) if store is not None else None
+
+    def _watched(self, entry: ledger.Entry, aws: Aws, journal: Journal | None) -> WatchedJob:
+        settle_s = SETTLE_S * self._poll_s / POLL_S
+        return WatchedJob(watch=JobWatch(entry, aws, journal=journal, listener=self.listener, settle_s=settle_s))
+
+    def add(self, entry: ledger.Entry, aws: Aws, journal: Journal | None = None) -> WatchedJob:
+        """Watch one job more from the next round on."""
+        job = self._watched(entry, aws, journal)
+        self.jobs.append(job)
+        if not self._budgets.add(job):
+            self._budgets = Budgets(self.jobs, self._max_cost_usd)
+        self._clock = aws.clock
+        if self._shower is not None:
+            self._shower.add(entry)
+        return job
 
     @property
     def interval_s(self) -> float:
@@ -298,6 +303,15 @@ class Budgets:
             for entry in ledger.entries(root):
                 if entry.budget is not None and entry.budget["id"] in self._groups and entry.journal_id not in here:
                     self._elsewhere.setdefault(entry.budget["id"], []).append(entry)
+
+    def add(self, job: WatchedJob) -> bool:
+        """Count one job more; False where its ceiling is new, with jobs that are not known here."""
+        if job.entry.budget is None:
+            return "" not in self._groups
+        known = self._groups.get(job.entry.budget["id"])
+        if known is not None:
+            known[1].append(job)
+        return known is not None and "" not in self._groups
 
     def spent(self, now_s: float, next_look_s: float) -> Iterator[tuple[float, list[WatchedJob]]]:
         """Each ceiling (USD) that would be passed by the time the next look has stopped its jobs, and those jobs."""
