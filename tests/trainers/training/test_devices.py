@@ -53,8 +53,8 @@ class Plain(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     def __init__(self, body: Any = None) -> None:
         super().__init__(prefix="plain_")
         with self.name_scope():
-            self.body = body or mx.gluon.nn.Dense(64, activation="relu", in_units=64)
-            self.head = mx.gluon.nn.Dense(10, in_units=64)
+            self.body = body or mx.gluon.nn.Conv2D(16, 3, activation="relu", in_channels=1)
+            self.head = mx.gluon.nn.Dense(10)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.head(self.body(x / 255))
@@ -65,6 +65,8 @@ def network(devices: str = "cpu") -> Plain:
     net = Plain()
     net.initialize(mx.init.Xavier(), ctx=backend.contexts(devices))
     net.hybridize(static_alloc=True, static_shape=True)
+    for device in backend.contexts(devices):  # as the first weights are drawn; it moves them into oneDNN's layout
+        net(mx.nd.zeros((1, 1, 8, 8), ctx=device))
     return net
 
 
@@ -107,6 +109,7 @@ def test_devices_give_the_weights_of_one(tmp_path: Path, optimizer: str) -> None
 def test_devices_keep_statistics_of_their_own_and_end_an_epoch_with_the_mean() -> None:
     net = Plain(mx.gluon.nn.BatchNorm(in_channels=1, momentum=0.0))
     net.initialize(ctx=backend.contexts("cpu:2"))
+    net(mx.nd.zeros((1, 1, 8, 8)))
     learner = Learner(net, dataclasses.replace(CONFIG, mixup=None, label_smoothing=None), np.arange(10))
     images = np.concatenate([np.full((16, 1, 8, 8), 10, np.uint8), np.full((17, 1, 8, 8), 30, np.uint8)])[::-1]
     learner.begin(1)

@@ -33,9 +33,13 @@ class Learner:
         """
         self.config, self.group = config, group
         self.trainer = trainer_for(net, config, group.store)
+        parameters = net.collect_params()
+        if group.size > 1:  # dist_sync leaves out, and does not say, what a prediction has put into oneDNN's layout
+            for parameter in parameters.values():
+                values = to_array(parameter.data().copy().asnumpy(), mx.cpu())
+                parameter.initialize(mx.init.Constant(values), ctx=parameter.list_ctx(), force_reinit=True)
         # All begin with the arrays of the first; at the first step it would be its running statistics, too.
         group.call(self.trainer.allreduce_grads)
-        parameters = net.collect_params()
         self.devices = next(iter(parameters.values())).list_ctx()
         self._statistics = [p for name, p in parameters.items() if name.endswith(("running_mean", "running_var"))]
         self.graph = backend.computing_in(net, config.precision_dtype)
