@@ -17,9 +17,10 @@ from tracking import names
 from tracking import run as tracked
 from tracking.errors.words import plural
 from trainers.config import Config
-from trainers.config.checks import local_faults
+from trainers.config.checks import devices_of, local_faults
 from trainers.config.text import build, from_toml
-from trainers.errors import BadConfig, BadData, BadInput, TrainerError
+from trainers.errors import BadConfig, BadData, BadInput, TrainerError, WorkerLost
+from trainers.networks.group import ALONE, Alone
 from trainers.training.interruption import Interrupted, Interruption, interruptible
 from trainers.training.terminal import Tee
 
@@ -68,14 +69,18 @@ def run(
     tags: Mapping[str, str] = LOCAL,
     state_dir: Path | None = None,
     quiet: bool = False,
+    group: Alone = ALONE,
 ) -> Outcome:
     """Train, evaluate and log one run.
 
     ``live`` False writes the journal only (a cloud job needs no tracking server). ``state_dir`` is where the resumable
     state is kept (default: beside the journal); a state found there is picked up. ``quiet`` prints the result and
-    errors alone; the run's log has the rest. Raises BadInput before a run is recorded; afterwards failures are recorded
+    errors alone; the run's log has the rest. ``group``: the workers of a run with ``workers`` (see
+    ``trainers.launch.worker``). Raises BadInput before a run is recorded; afterwards failures are recorded
     and printed, and the Outcome has the exit code.
     """
+    if (config.workers or 1) != group.size:
+        raise BadInput(f"--workers {config.workers}: only python -m trainers.run starts a run's other workers.")
     store = store or _default_store()
     with interruptible("No run was made yet; the same command starts it again.") as asked:
         store.check(config.experiment or store.default_experiment)
@@ -96,11 +101,13 @@ def run(
             )
 
         return _recorded(
-            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet
+            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet, group=group
         )
 
 
-def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False) -> Outcome:
+def resume(
+    run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False, group: Alone = ALONE
+) -> Outcome:
     """Go on with a run that was interrupted or killed, to the same weights as if it had not been.
 
     ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
@@ -122,6 +129,7 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
             state_dir=None,
             store=shown,
             quiet=quiet,
+            group=group,
         )
 
 
@@ -164,7 +172,8 @@ def prepare(
     if faults:
         raise BadConfig(faults)
     source = source_of(config, store) if source_config is None else None
-    num_threads = backend.prepare(config.num_threads)
+    num_threads = backend.prepare(config.num_threads, _shares(config))
+    config = _on_devices(config)
     dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
     alike = _alike(dataset, resolved)
@@ -176,6 +185,31 @@ def prepare(
         experiment=resolved.experiment or store.default_experiment,
     )
     return Prepared(named, dataset, overlaps, source, alike)
+
+
+def _shares(config: Config) -> int:
+    """How many devices and workers of this run compute on the cores of this machine."""
+    kind, numbers = devices_of(config.devices or "cpu") or ("", ())
+    return (len(numbers) if kind == "cpu" else 1) * (config.workers or 1)
+
+
+def _on_devices(config: Config) -> Config:
+    """The config with the devices that the machine has, where they are several. Raises BadInput."""
+    from trainers.data.batches import share_of
+    from trainers.networks import backend
+
+    devices, workers = backend.contexts(config.devices), config.workers or 1
+    least = min(len(share_of(config.mini_batch_size, which, workers)) for which in range(workers))
+    if least < len(devices):
+        raise BadConfig(
+            [
+                f"--mini-batch-size {config.mini_batch_size} leaves some of {plural(workers, 'worker')} x"
+                f" {plural(len(devices), 'device')} without a picture. Take at least {2 * workers * len(devices)}."
+            ]
+        )
+    if config.devices is None and len(devices) > 1:
+        config = replace(config, devices=",".join(str(device.device_id) for device in devices))
+    return config
 
 
 def source_of(config: Config, store: Store) -> Source | None:
@@ -311,8 +345,10 @@ def _recorded(
     state_dir: Path | None,
     store: Store | None,
     quiet: bool,
+    group: Alone,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
+    from trainers.networks import backend
     from trainers.training.stages import Stages
 
     code, reason, scores = 0, "", dict[str, float]()
@@ -320,7 +356,7 @@ def _recorded(
         with _ended_whole(opened, asked) as run:
             log = run.dir / "files" / "log.txt"
             try:
-                with Tee(log, quiet=quiet) as tee:
+                with Tee(log, quiet=quiet) as tee, backend.contexts(prepared.config.devices)[0]:
                     stages = Stages(
                         run,
                         prepared.config,
@@ -330,6 +366,7 @@ def _recorded(
                         source=prepared.source,
                         state_dir=state_dir,
                         asked=asked,
+                        group=group,
                     )
                     scores = stages.carry_out(tee.terminal, tags)
             finally:
@@ -344,6 +381,8 @@ def _recorded(
     except TrainerError as error:
         code, reason = 1, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
+        if isinstance(error, WorkerLost):
+            print(f"kept    {_what_is_kept(run, state_dir or run.dir / 'state')}", file=sys.stderr)
     if not code:
         _say_end(run, scores)
     if store is not None:
