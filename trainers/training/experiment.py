@@ -6,6 +6,7 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import names
 from tracking import run as tracked
 from tracking.errors.words import plural
+from tracking.journal.events import journals
 from trainers.config import Config
 from trainers.config.checks import local_faults
 from trainers.config.text import build, from_toml
@@ -123,6 +125,27 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
             store=shown,
             quiet=quiet,
         )
+
+
+def run_or_go_on(config: Config, store: Store) -> tuple[Path, int]:
+    """Carry out the one run that ``store.journals`` is for, where a machine may be taken away; its journal, exit code.
+
+    What an interruption left there is gone on with; a run that is finished is left as it is. MLflow is not spoken to.
+    """
+    former = [directory for directory in journals(store.journals) if (directory / "files" / "config.toml").is_file()]
+    done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
+    if done:  # the machine was taken back between the run's end and what follows it
+        return done[0], 0
+    going = [directory for directory in former if any((directory / "state").glob("state-*.npz"))]
+    for directory in journals(store.journals):
+        if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
+            shutil.rmtree(directory)
+    if going:
+        print(f"going on with run {going[0].name} after an interruption", flush=True)
+        outcome = resume(going[0].name, store=store, live=False)
+    else:
+        outcome = run(config, store=store, live=False, tags={})
+    return store.journals / outcome.journal_id, outcome.exit_code
 
 
 def interrupted_run(run_id: str, store: Store) -> tuple[Path, Config]:

@@ -59,8 +59,6 @@ def _act(argv: Sequence[str] | None) -> int:
 
 def train(base: Path) -> int:
     """Run or go on with the job's run; the exit code. Raises BadInput for what the user gave."""
-    from tracking import run as tracked
-    from tracking.journal.events import journals
     from trainers.sagemaker.container.data import place_data, place_init
     from trainers.sagemaker.job.request import config_from
     from trainers.training import experiment
@@ -70,21 +68,9 @@ def train(base: Path) -> int:
     config = config_from(place_init(values, base))
     named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
-    former = [directory for directory in journals(store.journals) if (directory / "files" / "config.toml").is_file()]
-    done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
-    if done:  # the machine was taken back between the run's end and its upload
-        return _leave(base, done[0], 0)
-    going = [directory for directory in former if any((directory / "state").glob("state-*.npz"))]
-    for directory in journals(store.journals):
-        if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
-            shutil.rmtree(directory)
-    with _device(), _shown_live(store, base, named):
-        if going:
-            print(f"going on with run {going[0].name} after an interruption", flush=True)
-            outcome = experiment.resume(going[0].name, store=store, live=False)
-        else:
-            outcome = experiment.run(config, store=store, live=False, tags={})
-    return _leave(base, store.journals / outcome.journal_id, outcome.exit_code)
+    with device(), _shown_live(store, base, named):
+        directory, code = experiment.run_or_go_on(config, store)
+    return _leave(base, directory, code)
 
 
 def store_of(base: Path, init: str) -> Store:
@@ -116,7 +102,7 @@ def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
             print(f"not all was shown live: {why}; the journal in S3 has it", flush=True)
 
 
-def _device() -> AbstractContextManager[Any]:
+def device() -> AbstractContextManager[Any]:
     """The machine's first GPU as the place where arrays are made, the processor where there is none."""
     from trainers.networks import backend
 

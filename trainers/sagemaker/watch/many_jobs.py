@@ -70,18 +70,20 @@ class Fleet:
         poll_s: float = POLL_S,
         max_cost_usd: float | None = None,
         on_round: Callable[[Fleet], None] = lambda fleet: None,
+        watch_of: Callable[..., JobWatch] = JobWatch,
     ) -> None:
         """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
 
         ``poll_s`` between two looks at a job; all other waiting keeps its proportion to it. ``max_cost_usd`` holds for
         all jobs together, beside what was recorded at their launch: before it is spent the running ones are
         stopped, the waiting ones not sent. ``on_round`` is called after each round, to draw.
+        ``watch_of`` makes the watch of an entry, as ``JobWatch`` does.
         """
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
         self.jobs = [
             WatchedJob(
-                watch=JobWatch(
+                watch=watch_of(
                     entry,
                     aws_of(entry),
                     journal=opened.get(entry.journal_id),
@@ -141,7 +143,7 @@ class Fleet:
             if job.is_over or job.cancelled:
                 continue
             try:
-                job.watch.entry = submit.stop(job.watch.aws, job.entry)
+                job.watch.stop()
                 if job.entry.submitted_ms is None:
                     job.watch.abandon("not launched: stopped while it waited", "stopped")
             except (AwsError, NoCredentials) as error:
@@ -177,7 +179,7 @@ class Fleet:
                 job.watch.open()
                 if job.watch.outcome is not None:  # another process gave it up
                     continue
-                job.watch.entry = submit.send(job.watch.aws, job.entry)
+                job.watch.send()
                 job.trouble, job.due_s = "", self._clock.now()
                 self.listener.say(job.entry, "launched")
             except AwsError as error:
@@ -254,6 +256,7 @@ def watch_many(
     poll_s: float = POLL_S,
     max_cost_usd: float | None = None,
     on_round: Callable[[Fleet], None] = lambda fleet: None,
+    watch_of: Callable[..., JobWatch] = JobWatch,
 ) -> list[Outcome | None]:
     """Send what was not sent, watch all to the end; the outcome of each in the same order.
 
@@ -273,6 +276,7 @@ def watch_many(
         poll_s=poll_s,
         max_cost_usd=max_cost_usd,
         on_round=on_round,
+        watch_of=watch_of,
     )
     return fleet.run()
 
