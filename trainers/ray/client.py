@@ -8,6 +8,7 @@ what to do, of the kinds that a launch knows (``trainers.sagemaker.errors``).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import io
@@ -34,6 +35,7 @@ HEADERS_VARIABLE = "RAY_JOB_HEADERS"
 # Ray keeps a package in its head's memory; older versions refuse more than this.
 MAX_PACKAGE_BYTES = 100 * 2**20
 _TIMEOUT_S = 30.0
+_OTHER_PORTS = {10001: "Ray Client's", 6379: "the nodes'"}
 
 
 class RayUnreachable(Unreachable):
@@ -51,15 +53,17 @@ class RayDenied(NotAllowed):
 def address_of(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
     """The cluster's HTTP address: the one given, else the environment's, else Ray's default. Raises BadInput."""
     text = given or next((environment[key] for key in ADDRESS_VARIABLES if environment.get(key)), DEFAULT_ADDRESS)
+    text = DEFAULT_ADDRESS if text == "auto" else text  # a shell on the head
     text = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if parts.scheme == "ray" or port == 10001:
+    if parts.scheme == "ray" or port in _OTHER_PORTS:
+        whose = _OTHER_PORTS.get(port or 10001, _OTHER_PORTS[10001])
         raise BadInput(
-            f"--ray-address {given or text} is Ray Client's; jobs go to the dashboard:"
+            f"--ray-address {given or text} is {whose} address; jobs go to the dashboard:"
             f" http://{parts.hostname or 'HEAD'}:8265"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -208,6 +212,7 @@ def _headers(environment: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
+@functools.cache  # a study's jobs bring the same along
 def sources() -> bytes:
     """The packages as they are on this machine, as a zip without times: equal sources make equal archives.
 
@@ -219,5 +224,6 @@ def sources() -> bytes:
         for package in PACKAGES:
             for path in sorted((root / package).rglob("*")):
                 if path.is_file() and path.suffix in SENT_SUFFIXES:
-                    archive.writestr(zipfile.ZipInfo(path.relative_to(root).as_posix()), path.read_bytes())
+                    info = zipfile.ZipInfo(path.relative_to(root).as_posix())
+                    archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

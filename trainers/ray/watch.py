@@ -213,7 +213,10 @@ class RayWatch(JobWatch):
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
         state, advice, kind = self.state, "", ""
-        reason = self._state.get("node_reason") or str(self.description.get("message") or "").partition("\n")[0]
+        reason = self._state.get("node_reason") or str(self.description.get("message") or "").partition(", last")[0]
+        if state == "failed" and not self._state.get("node_reason") and self._log.stat().st_size:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            reason = f"{reason.partition(chr(10))[0]}: {lines[-1].strip()[:400]}"
         if state == "finished" and self._remote is not None and self._state.get("node_status") != "FINISHED":
             output = self.entry.request["Output"]
             state, reason = "failed", f"the job ended well, and its journal is not in {output}."
