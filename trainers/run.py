@@ -25,7 +25,7 @@ from trainers.errors import BadConfig, BadInput
 from trainers.ray import command as ray
 from trainers.ray import job as ray_job
 from trainers.sagemaker.command import launch
-from trainers.training.interruption import interruptible
+from trainers.training.interruption import end_with_launcher, interruptible
 
 PLACES = ("local", "sagemaker", "sagemaker-builtin", "ray")
 _BOARDS = (".md", ".html", ".csv", ".json")
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    end_with_launcher()
     parser = _parser()
     arguments, unknown = parser.parse_known_args(argv)
     if arguments.list:
