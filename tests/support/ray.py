@@ -130,3 +130,4 @@ def running(folder: Path) -> Iterator[FakeRay]:
     finally:
         server.shutdown()
         server.server_close()
+        fake.address = ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from trainers.config import Config
 from trainers.config.checks import flag
 from trainers.config.study import Study
 from trainers.errors import BadInput
+from trainers.launch.claims import Claims
 from trainers.launch.study import StudyPlan
 from trainers.ray.job import KIND, RayLauncher, RayOptions
 from trainers.ray.watch import watch_of
@@ -58,24 +61,34 @@ def run(
         )
     if not dry_run:
         launcher.client.version()
-    going: list[ledger.Entry] = []
-    if isinstance(work, Study) and not again:
-        if not dry_run:
-            adopt(work, launcher, store)
-        going = launch.leave_out_started(work, plan, store, (KIND,))
-        _news(f"{plural(len(work.runs), 'run')}, {len(plan.done)} already done, {len(going)} under way")
     if dry_run:
+        if isinstance(work, Study) and not again:
+            launch.leave_out_started(work, plan, store, (KIND,))
         jobs = [launcher.plan(plan.config(planned), dry=True).request["Job"] for planned in plan.left]
         print(json.dumps(jobs[0] if len(jobs) == 1 else jobs, indent=2))
         return 0
-    return launch.in_rounds(
-        plan, going, launcher, store, detach=detach, poll_s=poll_s, leaderboard=leaderboard, watch_of=watch_of
-    )
+    with Claims(plan.study.name, store) if plan.study is not None else nullcontext() as claims:
+        going: list[ledger.Entry] = []
+        if isinstance(work, Study) and claims is not None:
+            mine = {planned.key for planned in work.runs if claims.take(planned.key) == "mine"}
+            if not again:
+                adopt(work, mine, launcher, store)
+                going = [e for e in launch.leave_out_started(work, plan, store, (KIND,)) if launch.key_of(e) in mine]
+            others = [planned for planned in plan.left if planned.key not in mine]
+            plan.left = [planned for planned in plan.left if planned.key in mine]
+            _news(f"{plural(len(work.runs), 'run')}, {len(plan.done)} already done, {len(going)} under way")
+            if others:
+                _news(f"{plural(len(others), 'run')} more: another launcher of this study sees to them")
+        return launch.in_rounds(
+            plan, going, launcher, store, detach=detach, poll_s=poll_s, leaderboard=leaderboard, watch_of=watch_of
+        )
 
 
-def adopt(study: Study, launcher: RayLauncher, store: Store) -> None:
-    """Make entries here of a study's jobs that another machine launched and that go on, or ended well, without it."""
-    keys = {planned.key for planned in study.runs}
+def adopt(study: Study, keys: Collection[str], launcher: RayLauncher, store: Store) -> None:
+    """Make entries here of a study's jobs that another machine launched and that go on, or ended well, without it.
+
+    ``keys``: the runs that are this launcher's.
+    """
     known = {entry.journal_id for entry in ledger.entries(store.journals)}
     for job in sorted(launcher.client.jobs(), key=lambda job: str(job["submission_id"])):
         about = job.get("metadata") or {}
