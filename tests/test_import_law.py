@@ -32,7 +32,7 @@ _ORDER = {
     ),
     "reports": ("errors stats store < document < metrics < charts settings baselines claims < board < runs < __main__"),
     "trainers": (
-        "errors < data config < networks < training < launch < sagemaker < run evaluate predict jobs < __main__"
+        "errors < data config < networks < training < launch < sagemaker < ray < run evaluate predict jobs < __main__"
     ),
     "trainers.data": (
         "catalog formats groups < pictures < dataset < batches readers < check source < pack sheet < __main__"

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""``python -m trainers.jobs``: watch, list, logs, stop and wait for cloud jobs, launched from here or anywhere.
+"""``python -m trainers.jobs``: watch, list, logs, stop and wait for jobs on SageMaker and Ray, wherever launched.
 
 Exit codes: 0 all went well, 1 a job did not finish, 2 bad input, 124 the time to wait is over, 130 interrupted.
 """
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
+from trainers.ray.job import KIND, RayJob
 
 if TYPE_CHECKING:
     from tracking.store import Store
     from trainers.sagemaker.aws.client import Aws
+    from trainers.sagemaker.job.launcher import SageMakerJob
     from trainers.sagemaker.job.ledger import Entry
 
 TIME_IS_OVER = 124
@@ -34,6 +36,7 @@ def _act(argv: Sequence[str] | None) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    from trainers.ray.watch import watch_of
     from trainers.sagemaker.watch import console
 
     store = _store()
@@ -48,23 +51,22 @@ def _watch(arguments: argparse.Namespace) -> int:
         poll_s=arguments.poll,
         aws=_Clients(arguments).of(entries[0]) if len(places) == 1 else None,
         with_log=not arguments.quiet,
+        watch_of=watch_of,
     )
     return 0 if console.all_finished(outcomes) else 1
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from tracking.errors.words import duration, money
+    from trainers.ray.watch import watch_of
     from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
-    from trainers.sagemaker.job import phases
-    from trainers.sagemaker.job.launcher import SageMakerJob
     from trainers.sagemaker.watch.end import stored_outcome
-    from trainers.sagemaker.watch.one_job import JobWatch
 
     if arguments.account:
         return _list_account(arguments)
     clients, rows = _Clients(arguments), []
     for entry in list(_known(_store()))[-arguments.limit :]:
-        watch = JobWatch(entry, clients.of(entry))
+        watch = watch_of(entry, clients.of(entry))
         outcome, billed, phase = stored_outcome(entry), "", ""
         state: str
         if outcome is not None:
@@ -77,16 +79,15 @@ def _list(arguments: argparse.Namespace) -> int:
             state, cost = "?", ""
         else:
             try:
-                watch.description = SageMakerJob(watch.aws, entry).describe(patience_s=5.0)
+                watch.look()
                 state, phase = watch.state, watch.phase
-                billed = duration(phases.billed_s(watch.description, watch.aws.clock.now()))
+                billed = duration(watch.billed_s()) if watch.description else ""
                 spent = watch.cost_usd()
                 cost = "" if spent is None else money(spent)
             except (AwsError, NoCredentials) as error:
                 state, cost, phase = "?", "", str(error)[:60]
-                arguments.offline = isinstance(
-                    error, (Unreachable, NoCredentials)
-                )  # the others would not answer either
+                # AWS's others would not answer either.
+                arguments.offline = bool(entry.region) and isinstance(error, (Unreachable, NoCredentials))
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created_ms / 1000))
         rows.append((entry.name, state, phase, since, billed, cost, entry.instance_type, entry.journal_id[:8]))
     _table(("job", "state", "phase", "launched", "billed", "cost", "machine", "run"), rows)
@@ -113,7 +114,6 @@ def _list_account(arguments: argparse.Namespace) -> int:
 
 def _logs(arguments: argparse.Namespace) -> int:
     from trainers.sagemaker.aws.logs import LogReader
-    from trainers.sagemaker.job.launcher import SageMakerJob
 
     store = _store()
     (entry,) = _named(arguments, store)
@@ -127,33 +127,37 @@ def _logs(arguments: argparse.Namespace) -> int:
     if entry.submitted_ms is None and not _is_there(aws, entry):
         print(_not_launched(entry), file=sys.stderr)
         return 1
-    reader, job = LogReader(aws, entry.name, {}), SageMakerJob(aws, entry)
+    reader, job, shown = LogReader(aws, entry.name, {}), _job(aws, entry), 0
     while True:
         under_way = arguments.follow and job.state() in ("waiting", "running")
-        for page in reader.read(drain=not under_way):
-            for line in page:
-                print(line.text.rstrip("\n").replace("#011", "\t"), flush=True)
+        if isinstance(job, RayJob):
+            lines = list(job.logs())
+            print("\n".join(lines[shown:]), end="\n" if lines[shown:] else "", flush=True)
+            shown = len(lines)
+        else:
+            for page in reader.read(drain=not under_way):
+                for line in page:
+                    print(line.text.rstrip("\n").replace("#011", "\t"), flush=True)
         if not under_way:
             return 0
         aws.clock.sleep(arguments.poll)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
+    from trainers.ray.watch import watch_of
     from trainers.sagemaker.errors import AwsError
-    from trainers.sagemaker.job.submit import stop
-    from trainers.sagemaker.watch.one_job import JobWatch
 
     clients, code = _Clients(arguments), 0
     for entry in _named(arguments, _store()):
         if entry.ended:
             print(f"{entry.name}: {_how_it_ended(entry)}; there is nothing to stop")
             continue
-        watch = JobWatch(entry, clients.of(entry))
+        watch = watch_of(entry, clients.of(entry))
         try:
             if entry.submitted_ms is None:
                 watch.open()  # or else another process may launch it at this moment
             status: list[str] = []
-            watch.entry = stop(watch.aws, watch.entry, on_ended=status.append)
+            watch.stop(status.append)
             if status:
                 print(f"{entry.name}: there is nothing to stop: {status[0]}")
             elif watch.entry.submitted_ms is None:
@@ -170,8 +174,6 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 
 def _wait(arguments: argparse.Namespace) -> int:
-    from trainers.sagemaker.job.launcher import SageMakerJob
-
     clients, code = _Clients(arguments), 0
     until = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     for entry in _named(arguments, _store()):
@@ -184,7 +186,7 @@ def _wait(arguments: argparse.Namespace) -> int:
             code = code or 1
             continue
         left = None if until is None else max(0.0, until - time.monotonic())
-        state = SageMakerJob(clients.of(entry), entry).wait(left, poll_s=arguments.poll)
+        state = _job(clients.of(entry), entry).wait(left, poll_s=arguments.poll)
         print(f"{entry.name}: {state}")
         if state in ("waiting", "running"):
             return TIME_IS_OVER
@@ -210,15 +212,24 @@ def _not_launched(entry: Entry) -> str:
 
 
 def _is_there(aws: Aws, entry: Entry) -> bool:
-    """Whether AWS has a job of the name all the same: the answer to its launch may have been lost."""
+    """Whether there is a job of the name all the same: the answer to its launch may have been lost."""
+    from trainers.ray.client import RayClient
     from trainers.sagemaker.errors import NotFound
     from trainers.sagemaker.job.launcher import SageMakerJob
 
+    if entry.kind == KIND:
+        return RayClient(entry.request["Address"]).info(entry.name) is not None
     try:
         SageMakerJob(aws, entry).describe(patience_s=20.0)
     except NotFound:
         return False
     return True
+
+
+def _job(aws: Aws, entry: Entry) -> RayJob | SageMakerJob:
+    from trainers.sagemaker.job.launcher import SageMakerJob
+
+    return RayJob(entry) if entry.kind == KIND else SageMakerJob(aws, entry)
 
 
 class _Clients:
@@ -282,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = program_parser(
         "trainers.jobs",
         __version__,
-        description="Training jobs in the cloud. A JOB is its name, its run's id, or the beginning of either.",
+        description="Training jobs on SageMaker and Ray. A JOB is its name, its run's id, or the beginning of either.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -23,10 +23,12 @@ from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, given_flags, read_toml
 from trainers.errors import BadConfig, BadInput
 from trainers.networks.group import leave
+from trainers.ray import command as ray
+from trainers.ray import job as ray_job
 from trainers.sagemaker.command import launch
-from trainers.training.interruption import interruptible
+from trainers.training.interruption import end_with_launcher, interruptible
 
-PLACES = ("local", "sagemaker", "sagemaker-builtin")
+PLACES = ("local", "sagemaker", "sagemaker-builtin", "ray")
 _BOARDS = (".md", ".html", ".csv", ".json")
 _EXAMPLES = """
 examples:
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    end_with_launcher()
     parser = _parser()
     arguments, unknown = parser.parse_known_args(argv)
     if arguments.list:
@@ -92,6 +95,9 @@ def _main(argv: list[str]) -> int:
         )
     if arguments.on != "local" and arguments.plan:
         faults.append("--plan is for --on local; for jobs, --dry-run shows time and price.")
+    if arguments.on == "ray":
+        return _on_ray(arguments, faults + ray.faults(arguments), [base, file, flags])
+    faults += ray_job.foreign(arguments)
     if arguments.on != "local":
         return _elsewhere(arguments, faults, [base, file, flags])
     with interruptible("Nothing was begun; the same command starts again."):
@@ -140,6 +146,30 @@ def _elsewhere(arguments: argparse.Namespace, faults: list[str], layers: list[di
     if faults or work is None or options is None:
         raise BadConfig(list(dict.fromkeys(faults)))
     return launch.run(work, options)
+
+
+def _on_ray(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
+    work: Config | Study | None = None
+    options: ray_job.RayOptions | None = None
+    try:
+        work = _several(arguments, layers) or build(*layers)
+    except BadConfig as error:
+        faults += error.faults
+    try:
+        options = ray_job.read(arguments)
+    except BadConfig as error:
+        faults += error.faults
+    if faults or work is None or options is None:
+        raise BadConfig(list(dict.fromkeys(faults)))
+    return ray.run(
+        work,
+        options,
+        dry_run=arguments.dry_run,
+        detach=arguments.detach,
+        again=arguments.again,
+        poll_s=arguments.poll,
+        leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
+    )
 
 
 def _one(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
@@ -366,6 +396,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(parser)
     launch.add_flags(parser)
+    ray_job.add_flags(parser)
     return parser
 
 

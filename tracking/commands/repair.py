@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     closed, num_failed = [], name_strangers(store)
     for directory in journals(store.journals):
         try:
-            if _close(directory, arguments.dry_run, arguments.anywhere):
+            if close(directory, arguments.dry_run, arguments.anywhere):
                 closed.append(directory)
         except TrackingError as error:
             num_failed += 1
@@ -122,7 +122,7 @@ def _is_within_a_step(path: Path) -> bool:
     return done.returncode != 0 and stumbled is not None
 
 
-def _close(directory: Path, dry_run: bool, anywhere: bool) -> bool:
+def close(directory: Path, dry_run: bool = False, anywhere: bool = False) -> bool:
     """Write KILLED at the end of a journal that has no writer any more; returns whether that was so."""
     if is_held(directory):
         return False

@@ -15,6 +15,7 @@ from typing import Literal
 from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.networks import backend
+from trainers.training.interruption import LAUNCHER
 
 State = Literal["waiting", "running", "finished", "failed", "killed"]
 ENDED: tuple[State, ...] = ("finished", "failed", "killed")
@@ -75,9 +76,13 @@ class LocalLauncher:
     """Runs each config as ``python -m trainers.run --config FILE`` with its share of the cores."""
 
     def __init__(self, folder: Path, *, num_threads: int | None = None) -> None:
-        """``folder`` receives each run's config and log; ``num_threads`` is each process's share."""
+        """``folder`` receives each run's config and log; ``num_threads`` is each process's share.
+
+        With ``ends_with_launcher`` a run is ended as by SIGTERM when this process is gone, however that came.
+        """
         self.folder = folder
         self.num_threads = num_threads
+        self.ends_with_launcher = False
         folder.mkdir(parents=True, exist_ok=True)
 
     def submit(self, config: Config, resume: str = "", lock: int | None = None) -> LocalJob:
@@ -89,6 +94,8 @@ class LocalLauncher:
         config_file, log = self.folder / f"{stem}.toml", self.folder / f"{stem}.log"
         config_file.write_text(to_toml(config), encoding="utf-8")
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if self.ends_with_launcher:
+            environment[LAUNCHER] = str(os.getpid())
         if self.num_threads is not None:
             environment |= dict.fromkeys(backend.VARIABLES, str(self.num_threads))
         what = ["--resume", resume] if resume else ["--config", str(config_file)]

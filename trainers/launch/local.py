@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from tracking.journal.files import is_held
 from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
+from trainers.launch.claims import Claims
 from trainers.launch.follow import Followed, Journals
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
 from trainers.launch.parent import StudyRun
@@ -53,7 +54,7 @@ def run(
         return _search(study, store, parallel, leaderboard, max_cost_usd, max_time_s)
     started, plan = time.monotonic(), StudyPlan.of(study)
     try:
-        with Interruption() as asked:
+        with Interruption() as asked, Claims(study.name, store) as claims:
             if not again:
                 plan.done = already_done(study, store)
             study, plan = grown(study, plan, store)
@@ -63,7 +64,7 @@ def run(
                 with StudyRun(study, store) as whole:
                     while plan.left:
                         plan.parent = whole.journal_id
-                        _carry_out(study, plan, store, asked, parallel=parallel, again=again, quiet=quiet)
+                        _carry_out(study, plan, store, asked, claims, parallel=parallel, again=again, quiet=quiet)
                         study, plan = grown(study, plan, store)
                     _close(study, plan, store, leaderboard, started)
                     whole.conclude()
@@ -129,26 +130,101 @@ def _search(
 
 
 def _carry_out(
-    study: Study, plan: StudyPlan, store: Store, asked: Interruption, *, parallel: int, again: bool, quiet: bool
+    study: Study,
+    plan: StudyPlan,
+    store: Store,
+    asked: Interruption,
+    claims: Claims,
+    *,
+    parallel: int,
+    again: bool,
+    quiet: bool,
 ) -> None:
     broken_off = dict[str, str]()
     if not again:
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
     if parallel > 1 or _needs_processes(plan.left):
-        _in_processes(study, plan, broken_off, store, asked, parallel)
+        _in_processes(study, plan, broken_off, store, asked, claims, parallel)
     else:
-        _in_this_process(plan, broken_off, store, asked, quiet)
+        _in_this_process(study, plan, broken_off, store, asked, claims, quiet)
+
+
+def _claimed(
+    study: Study, plan: StudyPlan, broken_off: dict[str, str], store: Store, claims: Claims, most: int
+) -> Iterator[PlannedRun]:
+    """Up to ``most`` runs that are ready and this launcher's; what other launchers have ended is noted."""
+    for planned in plan.ready():
+        if most < 1 or planned not in plan.left:
+            continue
+        verdict = claims.take(planned.key)
+        if verdict == "held":
+            continue
+        plan.left.remove(planned)
+        if verdict == "mine":
+            finished = _take_over(planned, study, broken_off, store) if planned.key in claims.taken_over else None
+            if finished is None:
+                most -= 1
+                yield planned
+            else:
+                plan.done[planned.key] = finished
+                _end_claim(planned, plan, claims)
+            continue
+        result, machine = claims.result(planned.key)
+        if verdict == "done":
+            plan.done[planned.key] = result
+        else:
+            plan.fail(planned, f"failed on {machine}")
+
+
+def _take_over(planned: PlannedRun, study: Study, broken_off: dict[str, str], store: Store) -> str | None:
+    """End what a launcher that died left of a run, and resume it where its state is here; its id if it is finished."""
+    from tracking.commands.repair import close
+    from tracking.store.replay import replay
+
+    one = replace(study, runs=(planned,))
+    directory = Journals(store.journals, study.name).find(planned.key)
+    until = time.monotonic() + _ENDING_S
+    while directory is not None and is_held(directory) and time.monotonic() < until:
+        time.sleep(0.1)  # its process ends as its launcher is gone
+    try:
+        if directory is not None:
+            close(directory, anywhere=True)
+            replay(directory, store)
+        for run_id in _ended(one, store, "RUNNING").values():  # on a machine that is gone
+            store.client().set_terminated(run_id, "KILLED")
+    except TrackingError as error:
+        print(f"{planned.config.run_name}: what is left of its former run: {error}", file=sys.stderr)
+    finished = _ended(one, store, "FINISHED").get(planned.key)
+    if finished is not None:
+        return finished
+    broken_off |= {key: run_id for key, run_id in _ended(one, store, "KILLED").items() if _can_go_on(run_id, store)}
+    return None
+
+
+def _end_claim(planned: PlannedRun, plan: StudyPlan, claims: Claims) -> None:
+    run_id = plan.done.get(planned.key)
+    claims.end(planned.key, "failed" if run_id is None else "done", run_id or "")
 
 
 def _in_this_process(
-    plan: StudyPlan, broken_off: Mapping[str, str], store: Store, asked: Interruption, quiet: bool
+    study: Study,
+    plan: StudyPlan,
+    broken_off: dict[str, str],
+    store: Store,
+    asked: Interruption,
+    claims: Claims,
+    quiet: bool,
 ) -> None:
     """One run after the other; sources come before what starts from them."""
     from trainers.training import experiment
 
     count = len(plan.left)
     while plan.left:
-        planned = plan.left.pop(0)
+        planned = next(_claimed(study, plan, broken_off, store, claims, 1), None)
+        if planned is None:  # the others are other launchers', or start from theirs
+            time.sleep(_POLL_S)
+            asked.check()
+            continue
         number = count - len(plan.left)
         print(f"\n[{number}/{count}] {planned.config.run_name}")
         former = broken_off.get(planned.key)
@@ -160,10 +236,12 @@ def _in_this_process(
                 outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)
         except TrainerError as error:
             plan.fail(planned, str(error))
+            _end_claim(planned, plan, claims)
             continue
         _give_back_memory()
         if outcome.status == "FINISHED" or outcome.exit_code not in (130, 143):
             _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id)
+            _end_claim(planned, plan, claims)
         if outcome.exit_code in (130, 143):
             raise Interrupted(outcome.exit_code - 128)
         asked.check()
@@ -192,17 +270,23 @@ def _launcher(store: Store, parallel: int, count: int) -> LocalLauncher:
 
 
 def _in_processes(
-    study: Study, plan: StudyPlan, broken_off: Mapping[str, str], store: Store, asked: Interruption, parallel: int
+    study: Study,
+    plan: StudyPlan,
+    broken_off: dict[str, str],
+    store: Store,
+    asked: Interruption,
+    claims: Claims,
+    parallel: int,
 ) -> None:
     """Up to ``parallel`` processes, each with its share of the cores."""
     launcher = _launcher(store, parallel, len(plan.left))
+    launcher.ends_with_launcher = True
     begun = _Begun(study, plan, store)
     running = begun.running
     try:
         with LiveTable() as view:
             while plan.left or running:
-                for planned in plan.ready()[: parallel - len(running)]:
-                    plan.left.remove(planned)
+                for planned in _claimed(study, plan, broken_off, store, claims, parallel - len(running)):
                     asked.hold(lambda: True)  # a process that has started is in ``running``
                     job = launcher.submit(plan.config(planned), resume=broken_off.get(planned.key, ""))
                     running[planned.key] = (planned, job, time.monotonic())
@@ -213,10 +297,13 @@ def _in_processes(
                     if job.state() in ENDED:
                         del running[key]
                         view.say(_after(planned, study, job, since, plan, store, begun.score(planned, job)))
+                        _end_claim(planned, plan, claims)
                 if view.is_live:
                     view.draw(begun.rows(), begun.title())
                 if running:
                     next(iter(running.values()))[1].wait(_POLL_S)
+                elif plan.left:
+                    time.sleep(_POLL_S)
                 asked.check()
     finally:
         _end([job for _, job, _ in running.values()])

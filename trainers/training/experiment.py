@@ -6,9 +6,10 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tracking import names
 from tracking import run as tracked
 from tracking.errors.words import plural
+from tracking.journal.events import journals
 from trainers.config import Config
 from trainers.config.checks import devices_of, local_faults
 from trainers.config.text import build, from_toml
@@ -131,6 +133,35 @@ def resume(
             quiet=quiet,
             group=group,
         )
+
+
+def run_or_go_on(
+    config: Config,
+    store: Store,
+    together: Callable[[Config], AbstractContextManager[Alone]] = lambda _: nullcontext(ALONE),
+) -> tuple[Path, int]:
+    """Carry out the one run that ``store.journals`` is for, where a machine may be taken away; its journal, exit code.
+
+    What an interruption left there is gone on with; a run that is finished is left as it is. MLflow is not spoken to.
+    ``together`` brings the run's workers together.
+    """
+    former = [directory for directory in journals(store.journals) if (directory / "files" / "config.toml").is_file()]
+    done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
+    if done:  # the machine was taken back between the run's end and what follows it
+        return done[0], 0
+    going = [directory for directory in former if any((directory / "state").glob("state-*.npz"))]
+    for directory in journals(store.journals):
+        if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
+            shutil.rmtree(directory)
+    if going:
+        _, config = interrupted_run(going[0].name, store)
+    with together(config) as group:
+        if going:
+            print(f"going on with run {going[0].name} after an interruption", flush=True)
+            outcome = resume(going[0].name, store=store, live=False, group=group)
+        else:
+            outcome = run(config, store=store, live=False, tags={}, group=group)
+    return store.journals / outcome.journal_id, outcome.exit_code
 
 
 def interrupted_run(run_id: str, store: Store) -> tuple[Path, Config]:

@@ -5,11 +5,27 @@ The exit code is 128 + the signal's number, as a shell reports it: 130 for Ctrl-
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+LAUNCHER = "TRAINERS_LAUNCHER"  # the process with which this one is to end
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_launcher() -> None:
+    """Where this process was started to end with its launcher: SIGTERM comes when that is gone, by the kernel."""
+    launcher = os.environ.pop(LAUNCHER, "")
+    if not launcher:
+        return
+    with suppress(OSError, AttributeError):  # another system than Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(launcher):
+        raise Interrupted(signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CODE_FILE, DATA_FILE = "code.tar.gz", "data.tar"
 PACKAGES = ("tracking", "trainers", "reports")  # reports: the charts of a run
+SENT_SUFFIXES = (".py", ".toml", ".json", ".txt")
 _PACKING = "1"  # goes into the hash: another way of packing makes other objects
 _CHUNK = 1 << 20
 _READABLE = (b"\xff\xd8\xff", b"\x89PNG")  # what the built-in decodes
@@ -143,7 +144,7 @@ def code_archive() -> bytes:
     with tarfile.open(fileobj=buffer, mode="w:") as archive:
         for package in PACKAGES:
             for path in sorted((root / package).rglob("*")):
-                if path.is_file() and path.suffix in (".py", ".toml", ".json", ".txt"):
+                if path.is_file() and path.suffix in SENT_SUFFIXES:
                     _add(archive, path, path.relative_to(root).as_posix())
     return _gzip(buffer.getvalue())
 

@@ -10,12 +10,12 @@ import json
 import os
 import random
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tracking import names
 from tracking.errors import TrackingError
@@ -33,11 +33,14 @@ from trainers.sagemaker.cost import pricing
 if TYPE_CHECKING:
     from tracking.journal import Journal
     from tracking.store import Store
+    from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.job.launcher import Plan, SageMakerJob, SageMakerLauncher
     from trainers.sagemaker.job.ledger import Entry
     from trainers.sagemaker.options import JobOptions
+    from trainers.sagemaker.watch.one_job import JobWatch
 
 _SAMPLES = 5
+_KINDS = ("sagemaker", "sagemaker-builtin")
 _LAUNCHING = ("rehearse", "yes", "force", "detach", "compare_instances")
 
 
@@ -80,11 +83,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--detach", action="store_true", help="launch and leave; python -m trainers.jobs watch picks up")
 
 
-def foreign(arguments: argparse.Namespace) -> list[str]:
-    """Faults of a local run that was given a job's flags, which it would ignore."""
+def flags() -> tuple[str, ...]:
+    """The flags of a job in the cloud, as attributes of the parsed arguments."""
     from trainers.sagemaker import options
 
-    given = [key for key in (*options.flags(), *_LAUNCHING) if getattr(arguments, key, None)]
+    return (*options.flags(), *_LAUNCHING)
+
+
+def foreign(arguments: argparse.Namespace) -> list[str]:
+    """Faults of a local run that was given a job's flags, which it would ignore."""
+    given = [key for key in flags() if getattr(arguments, key, None)]
     if arguments.study and "max_cost" in given:
         given.remove("max_cost")  # of a search
     return [f"{flag(key)} is for --on sagemaker or --on sagemaker-builtin." for key in given]
@@ -180,12 +188,19 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
         print("[]")  # nothing is left to launch
         return 0
     if plan.study is None or options.detach or not (plan.left or under_way):
-        return _in_rounds(plan, under_way, launcher, store, options)
+        return _rounds(plan, under_way, launcher, store, options)
     with StudyRun(plan.study, store) as whole:
         plan.parent = whole.journal_id
-        code = _in_rounds(plan, under_way, launcher, store, options)
+        code = _rounds(plan, under_way, launcher, store, options)
         whole.conclude()
     return code
+
+
+def _rounds(
+    plan: StudyPlan, going: list[Entry], launcher: SageMakerLauncher | None, store: Store, options: LaunchOptions
+) -> int:
+    board = options.leaderboard
+    return in_rounds(plan, going, launcher, store, detach=options.detach, poll_s=options.poll_s, leaderboard=board)
 
 
 def _search(study: Study, search: Search, options: LaunchOptions) -> int:
@@ -230,8 +245,8 @@ def _search(study: Study, search: Search, options: LaunchOptions) -> int:
     return code
 
 
-def leave_out_started(study: Study, plan: StudyPlan, store: Store) -> list[Entry]:
-    """Take out of the plan what is done (in MLflow or the ledger) and what is under way; the jobs under way."""
+def leave_out_started(study: Study, plan: StudyPlan, store: Store, kinds: Collection[str] = _KINDS) -> list[Entry]:
+    """Take out of the plan what is done (in MLflow or the ledger) and what is under way; those jobs of ``kinds``."""
     from trainers.sagemaker.job import ledger
 
     keys = {planned.key for planned in study.runs}
@@ -241,7 +256,7 @@ def leave_out_started(study: Study, plan: StudyPlan, store: Store) -> list[Entry
     plan.done = {**ended(study, store, "FINISHED"), **finished}
     going = [(entry, key) for entry, key in ours if not entry.ended]
     plan.leave_out({key for _, key in going})
-    return [entry for entry, key in going if key not in plan.done]
+    return [entry for entry, key in going if key not in plan.done and entry.kind in kinds]
 
 
 def key_of(entry: Entry) -> str:
@@ -346,10 +361,31 @@ def _checked(plan: StudyPlan, launcher: SageMakerLauncher, options: LaunchOption
     return None
 
 
-def _in_rounds(
-    plan: StudyPlan, going: list[Entry], launcher: SageMakerLauncher | None, store: Store, options: LaunchOptions
+class Launcher(Protocol):
+    """What ``in_rounds`` needs of a launcher."""
+
+    aws: Aws
+    on_news: Callable[[str], None]
+
+    def plan(self, config: Config) -> Any:
+        """Make a job ready."""
+
+    def record(self, plan: Any) -> tuple[Entry, Journal]:
+        """Record a job that is ready, before it is sent."""
+
+
+def in_rounds(
+    plan: StudyPlan,
+    going: list[Entry],
+    launcher: Launcher | None,
+    store: Store,
+    *,
+    detach: bool,
+    poll_s: float,
+    leaderboard: Path | None,
+    watch_of: Callable[..., JobWatch] | None = None,
 ) -> int:
-    """Round by round: what is ready is launched and watched to its end, then what starts from it."""
+    """Round by round: what is ready is launched and watched to its end, then what starts from it; the exit code."""
     from trainers.sagemaker.watch import console
 
     good, study = True, plan.study
@@ -364,11 +400,10 @@ def _in_rounds(
                 going.append(entry)
         plan.left = [planned for planned in plan.left if planned not in ready]
         _name_unsent(store, [entry.journal_id for entry in going])
-        if options.detach:
-            return _send_all(going, journals, launcher)
-        same_region = launcher is not None and {entry.region for entry in going} == {launcher.aws.region}
-        aws = launcher.aws if launcher is not None and same_region else None
-        outcomes = console.follow(going, store=store, poll_s=options.poll_s, aws=aws, journals=journals)
+        if detach:
+            return _send_all(going, journals, launcher, watch_of)
+        aws = launcher.aws if launcher is not None and all(_is_here(entry, launcher) for entry in going) else None
+        outcomes = console.follow(going, store=store, poll_s=poll_s, aws=aws, journals=journals, watch_of=watch_of)
         good = good and console.all_finished(outcomes)
         for entry, outcome in zip(going, outcomes, strict=True):
             if outcome is not None and outcome.state == "finished":
@@ -382,21 +417,37 @@ def _in_rounds(
         print(f"{planned.config.run_name}: not launched, its source {planned.needs!r} was not trained")
     if plan.study is not None:
         print()
-        show_leaderboard(plan.study, store, options.leaderboard)
+        show_leaderboard(plan.study, store, leaderboard)
     return 0 if good and not plan.left else 1
 
 
-def _launch(entry: Entry, journal: Journal | None, launcher: SageMakerLauncher | None) -> Entry:
+def _is_here(entry: Entry, launcher: Launcher) -> bool:
+    """Whether the launcher's own connection is the job's."""
+    return not entry.region or launcher.aws.region == entry.region
+
+
+def _launch(
+    entry: Entry,
+    journal: Journal | None,
+    launcher: Launcher | None,
+    watch_of: Callable[..., JobWatch] | None = None,
+) -> Entry:
     """Send one recorded job; the entry as AWS took it. One that AWS refuses for good has ended afterwards."""
     from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.watch.one_job import JobWatch
 
-    here = launcher is not None and launcher.aws.region == entry.region
+    here = launcher is not None and _is_here(entry, launcher)
     aws = launcher.aws if launcher is not None and here else Aws(region=entry.region, profile=entry.profile)
-    return JobWatch(entry, aws, journal=journal).launch(_news if launcher is None else launcher.on_news)
+    watch = (watch_of or JobWatch)(entry, aws, journal=journal)
+    return watch.launch(_news if launcher is None else launcher.on_news)
 
 
-def _send_all(entries: list[Entry], journals: Mapping[str, Journal], launcher: SageMakerLauncher | None) -> int:
+def _send_all(
+    entries: list[Entry],
+    journals: Mapping[str, Journal],
+    launcher: Launcher | None,
+    watch_of: Callable[..., JobWatch] | None,
+) -> int:
     """Send what was not sent. What AWS refuses is over; what it could not take now is kept for the next command."""
     from trainers.sagemaker.job import ledger
     from trainers.sagemaker.watch import console
@@ -407,7 +458,7 @@ def _send_all(entries: list[Entry], journals: Mapping[str, Journal], launcher: S
             print(f"{entry.name} is under way")
             continue
         try:
-            sent = _launch(entry, journals.get(entry.journal_id), launcher)
+            sent = _launch(entry, journals.get(entry.journal_id), launcher, watch_of)
             print(f"launched {sent.name}; watch it with: python -m trainers.jobs watch {sent.name}")
         except (TrackingError, TrainerError, KeyboardInterrupt) as error:
             code = 2 if isinstance(error, BadInput) else 1

@@ -75,27 +75,13 @@ def train(base: Path) -> int:
     config = config_from(place_init(values, base))
     named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
-    former = [directory for directory in journals(store.journals) if (directory / "files" / "config.toml").is_file()]
-    done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
-    if done:  # the machine was taken back between the run's end and its upload
-        return 0 if rank else _leave(base, done[0], 0)
     if rank:
-        return _train_along(machines[0], rank, store)
-    going = [directory for directory in former if any((directory / "state").glob("state-*.npz"))]
-    for directory in journals(store.journals):
-        if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
-            shutil.rmtree(directory)
-    if going:
-        _, config = experiment.interrupted_run(going[0].name, store)
-    else:
-        config = replace(config, workers=len(machines), num_threads=_threads(config))
-    with _together(config) as group, _shown_live(store, base, named):
-        if going:
-            print(f"going on with run {going[0].name} after an interruption", flush=True)
-            outcome = experiment.resume(going[0].name, store=store, live=False, group=group)
-        else:
-            outcome = experiment.run(config, store=store, live=False, tags={}, group=group)
-    return _leave(base, store.journals / outcome.journal_id, outcome.exit_code)
+        over = any(tracked.ended(directory) == "FINISHED" for directory in journals(store.journals))
+        return 0 if over else _train_along(machines[0], rank, store)
+    config = replace(config, workers=len(machines), num_threads=_threads(config))
+    with _shown_live(store, base, named):
+        directory, code = experiment.run_or_go_on(config, store, _together)
+    return _leave(base, directory, code)
 
 
 def store_of(base: Path, init: str) -> Store:

@@ -22,10 +22,15 @@ _INTERVAL_S = 2.0
 class Relay:
     """Follows the newest journal under ``root`` from ``start`` to ``finish``."""
 
-    def __init__(self, root: Path, work: Path, *, tracking_uri: str, run_id: str, dataset: str) -> None:
-        """``dataset`` is the data as the user named it; ``work`` a folder for the copy that is replayed."""
+    def __init__(
+        self, root: Path, work: Path, *, tracking_uri: str, run_id: str, dataset: str, with_artifacts: bool = False
+    ) -> None:
+        """``dataset`` is the data as the user named it; ``work`` a folder for the copy that is replayed.
+
+        ``with_artifacts``: the run's files as well, where they reach MLflow in no other way.
+        """
         store = Store(tracking_uri, None, work)
-        self._root = root
+        self._root, self._with_artifacts = root, with_artifacts
         self._journal = Journal.create(work, experiment=store.default_experiment, run_name=None, attach_run_id=run_id)
         entry = Entry(
             name="", kind=OWN, region="", profile=None, request={}, experiment="", dataset=dataset, directory=work
@@ -54,7 +59,9 @@ class Relay:
             for directory in journals(self._root):
                 for event, position in read(directory, self._position.get(directory.name)):
                     self._position[directory.name] = position
-                    if event["event"] not in ("start", "status", "artifact"):
+                    if event["event"] == "artifact" and self._with_artifacts:
+                        self._journal.artifact(directory / event["path"], event["artifact_path"])
+                    elif event["event"] not in ("start", "status", "artifact"):
                         self._taker.take_event(event)
             if ending:
                 return

@@ -152,7 +152,7 @@ def init_channels(config: Config, uploads: Uploads, store: Store, *, awaited: bo
     if not config.initial.startswith("run:"):
         return [Channel(INIT_CHANNEL, uploads.file(Path(config.initial).expanduser(), INIT_CHANNEL))]
     with tempfile.TemporaryDirectory(prefix="init-") as place:
-        _put_together(config, store, Path(place))
+        put_together(config, store, Path(place))
         return [Channel(INIT_CHANNEL, uploads.tree(Path(place)))]
 
 
@@ -169,12 +169,12 @@ def lay_out_init(config: Config, data: Path) -> None:
     from tracking import store
 
     with tempfile.TemporaryDirectory(prefix="init-") as place:
-        _put_together(config, store.resolve(), Path(place))
+        put_together(config, store.resolve(), Path(place))
         with tarfile.open(channel / DATA_FILE, "w", dereference=True) as archive:
             archive.add(place, arcname=".")
 
 
-def _put_together(config: Config, store: Store, folder: Path) -> None:
+def put_together(config: Config, store: Store, folder: Path) -> None:
     """The run's network and settings under ``folder``, as links. Raises BadInput."""
     from trainers.training import sources
 

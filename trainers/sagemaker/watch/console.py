@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tracking.store import Store
     from trainers.sagemaker.aws.client import Aws
     from trainers.sagemaker.watch.many_jobs import Fleet, WatchedJob
+    from trainers.sagemaker.watch.one_job import JobWatch
 
 
 def follow(
@@ -36,14 +37,16 @@ def follow(
     aws: Aws | None = None,
     journals: Mapping[str, Journal] | None = None,
     with_log: bool = True,
+    watch_of: Callable[..., JobWatch] | None = None,
 ) -> list[Outcome | None]:
     """Watch jobs to their end on the terminal; the outcome of each, which is printed as well.
 
-    ``aws``, ``journals``: as ``many_jobs.watch_many``. ``with_log``: print the lines of a single job's log.
+    ``aws``, ``journals``, ``watch_of``: as ``many_jobs.watch_many``. ``with_log``: print a single job's log.
     """
     from trainers.sagemaker.watch.many_jobs import watch_many
 
     how: dict[str, Any] = {"aws": aws, "journals": dict(journals or {}), "store": store, "poll_s": poll_s}
+    how |= {} if watch_of is None else {"watch_of": watch_of}
     try:
         if len(entries) == 1:
             outcomes = watch_many(entries, listener=OneJob(with_log=with_log), **how)

@@ -70,16 +70,18 @@ class Fleet:
         poll_s: float = POLL_S,
         max_cost_usd: float | None = None,
         on_round: Callable[[Fleet], None] = lambda fleet: None,
+        watch_of: Callable[..., JobWatch] = JobWatch,
     ) -> None:
         """``journals`` are those still open since the launch, by journal id. ``store`` shows the runs while they go on.
 
         ``poll_s`` between two looks at a job; all other waiting keeps its proportion to it. ``max_cost_usd`` holds for
         all jobs together, beside what was recorded at their launch: before it is spent the running ones are
         stopped, the waiting ones not sent. ``on_round`` is called after each round, to draw.
+        ``watch_of`` makes the watch of an entry, as ``JobWatch`` does.
         """
         self.listener: Listener = Silent() if listener is None else listener
         opened = journals or {}
-        self._poll_s, self._on_round = poll_s, on_round
+        self._poll_s, self._on_round, self._watch_of = poll_s, on_round, watch_of
         self._quota_pause_s = submit.QUOTA_PAUSE_S * poll_s / POLL_S
         self.jobs = [self._watched(entry, aws_of(entry), opened.get(entry.journal_id)) for entry in entries]
         self._max_cost_usd = max_cost_usd
@@ -89,7 +91,7 @@ class Fleet:
 
     def _watched(self, entry: ledger.Entry, aws: Aws, journal: Journal | None) -> WatchedJob:
         settle_s = SETTLE_S * self._poll_s / POLL_S
-        return WatchedJob(watch=JobWatch(entry, aws, journal=journal, listener=self.listener, settle_s=settle_s))
+        return WatchedJob(watch=self._watch_of(entry, aws, journal=journal, listener=self.listener, settle_s=settle_s))
 
     def add(self, entry: ledger.Entry, aws: Aws, journal: Journal | None = None) -> WatchedJob:
         """Watch one job more from the next round on."""
@@ -146,7 +148,7 @@ class Fleet:
             if job.is_over or job.cancelled:
                 continue
             try:
-                job.watch.entry = submit.stop(job.watch.aws, job.entry)
+                job.watch.stop()
                 if job.entry.submitted_ms is None:
                     job.watch.abandon("not launched: stopped while it waited", "stopped")
             except (AwsError, NoCredentials) as error:
@@ -182,7 +184,7 @@ class Fleet:
                 job.watch.open()
                 if job.watch.outcome is not None:  # another process gave it up
                     continue
-                job.watch.entry = submit.send(job.watch.aws, job.entry)
+                job.watch.send()
                 job.trouble, job.due_s = "", self._clock.now()
                 self.listener.say(job.entry, "launched")
             except AwsError as error:
@@ -259,6 +261,7 @@ def watch_many(
     poll_s: float = POLL_S,
     max_cost_usd: float | None = None,
     on_round: Callable[[Fleet], None] = lambda fleet: None,
+    watch_of: Callable[..., JobWatch] = JobWatch,
 ) -> list[Outcome | None]:
     """Send what was not sent, watch all to the end; the outcome of each in the same order.
 
@@ -278,6 +281,7 @@ def watch_many(
         poll_s=poll_s,
         max_cost_usd=max_cost_usd,
         on_round=on_round,
+        watch_of=watch_of,
     )
     return fleet.run()
 

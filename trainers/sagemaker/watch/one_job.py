@@ -22,8 +22,8 @@ from trainers.sagemaker.aws.logs import Line, LogReader
 from trainers.sagemaker.builtin import log
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
-from trainers.sagemaker.job import ledger, phases
-from trainers.sagemaker.job.submit import send_when_possible
+from trainers.sagemaker.job import ledger, phases, submit
+from trainers.sagemaker.job.launcher import SageMakerJob
 from trainers.sagemaker.watch import end as watch_end
 from trainers.sagemaker.watch import reasons
 from trainers.sagemaker.watch.end import STATE_FILE
@@ -167,13 +167,27 @@ class JobWatch:
         try:
             self.open()
             if self.outcome is None:
-                self.entry = send_when_possible(self.aws, self.entry, on_news=on_news)
+                self.entry = self._send_when_possible(on_news)
             return self.entry
         except AwsError as error:
             self.refused(error)
             raise
         finally:
             self.close()
+
+    def send(self) -> ledger.Entry:
+        """Send the job once, if it was not; the entry as taken. Raises AwsError, QuotaReached where it has to wait."""
+        self.entry = submit.send(self.aws, self.entry)
+        return self.entry
+
+    def stop(self, on_ended: Callable[[str], None] = lambda why: None) -> ledger.Entry:
+        """Ask the job to end; as ``submit.stop``."""
+        self.entry = submit.stop(self.aws, self.entry, on_ended=on_ended)
+        return self.entry
+
+    def look(self) -> None:
+        """Ask for the job's state, and record nothing. Raises AwsError."""
+        self.description = SageMakerJob(self.aws, self.entry).describe(patience_s=5.0)
 
     def refused(self, error: AwsError) -> bool:
         """End the run of a job that AWS will not have as it is; False where sending it later may help."""
@@ -215,12 +229,17 @@ class JobWatch:
         with self._log.open("ab") as stream:  # what was written after the state was kept is read again
             stream.truncate(self._state.setdefault("log_bytes", 0))
         self._reader = LogReader(self.aws, self.entry.name, self._state)
-        self._remote: RemoteJournal | None = None
-        checkpoints = self.entry.request.get("CheckpointConfig", {}).get("S3Uri")
-        if self.entry.kind == ledger.OWN and checkpoints:
-            self._remote = RemoteJournal(self.aws, checkpoints, self._state.setdefault("remote", {}))
+        self._remote = self._open_remote(self._state.setdefault("remote", {}))
         assert self._journal is not None
         self._taker = EventLog(self.entry, self._journal, self._state)
+
+    def _send_when_possible(self, on_news: Callable[[str], None]) -> ledger.Entry:
+        return submit.send_when_possible(self.aws, self.entry, on_news=on_news)
+
+    def _open_remote(self, state: dict[str, Any]) -> RemoteJournal | None:
+        checkpoints = self.entry.request.get("CheckpointConfig", {}).get("S3Uri")
+        is_own = self.entry.kind == ledger.OWN and checkpoints
+        return RemoteJournal(self.aws, checkpoints, state) if is_own else None
 
     # looking
 

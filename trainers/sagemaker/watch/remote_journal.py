@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,7 @@ from tracking.journal.events import SEGMENT_BYTES, segment_path
 from tracking.journal.files import whole_file
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.uri import split_s3
-from trainers.sagemaker.errors import AwsError, NotFound
+from trainers.sagemaker.errors import AwsError, NotFound, Unreachable
 
 FOLDER = "journals"
 _SEGMENT = re.compile(r"journal-(\d{6})\.jsonl")
@@ -82,7 +83,7 @@ class RemoteJournal:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path, shared=True) as part:
-                self._aws.s3("DownloadFile", Bucket=self._bucket, Key=key, Filename=str(part))
+                self._fetch(key, part)
 
     def _find(self) -> bool:
         for key, _ in self._list(self._prefix):
@@ -91,6 +92,9 @@ class RemoteJournal:
                 self._state.update(id=inner[0], segment=1, offset=0)
                 return True
         return False
+
+    def _fetch(self, key: str, target: Path) -> None:
+        self._aws.s3("DownloadFile", Bucket=self._bucket, Key=key, Filename=str(target))
 
     def _list(self, prefix: str) -> Iterator[tuple[str, int]]:
         for page in self._aws.pages("s3", "ListObjectsV2", patience_s=0.0, Bucket=self._bucket, Prefix=prefix):
@@ -111,3 +115,28 @@ class RemoteJournal:
             if error.code in ("InvalidRange", "416"):
                 return b""
             raise
+
+
+class FolderJournal(RemoteJournal):
+    """The same of a job that writes to a folder which this machine sees as well."""
+
+    def __init__(self, root: Path, state: dict[str, Any]) -> None:
+        self._root, self._state, self._prefix = root, state, f"{FOLDER}/"
+
+    def _fetch(self, key: str, target: Path) -> None:
+        shutil.copyfile(self._root / key, target)
+
+    def _list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for path in sorted((self._root / prefix).rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                yield path.relative_to(self._root).as_posix(), path.stat().st_size
+
+    def _get(self, name: str, offset: int, *, only_look: bool = False) -> bytes | None:
+        try:
+            with open(self._root / self._prefix / self._state["id"] / name, "rb") as stream:
+                stream.seek(offset)
+                return b"" if only_look else stream.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # a network's file system, for one
+            raise Unreachable(f"{self._root} cannot be read ({error.strerror})") from error
