@@ -476,6 +476,46 @@ def _first(row: str) -> tuple[str, str]:
     return name, others.replace(",", " | ")
 
 
+@pytest.mark.parametrize(
+    ("cell", "value", "why"),
+    [
+        ("~87%", None, "not a number"),
+        ("99.63% ← Winner", 0.9963, "without what is behind it"),
+        ("0.86 (example — your run may vary)", 0.86, "without what is behind it"),
+        ("92.1% ✅", 0.921, "without what is behind it"),
+        ("—", None, ""),
+        ("90-95%", None, "not a number"),
+        ("70.1 (top-5: 90.2)", None, "not a number"),
+        ("0.91 F1", None, "not a number"),
+    ],
+)
+def test_a_score_with_words_around_it(cell: str, value: float | None, why: str, tmp_path: Path) -> None:
+    (run,) = _read(tmp_path, "n.md", f"| Epochs | Val Acc |\n|-|:-:|\n| 5 | {cell} |\n").results
+    score = run.scores["validation_accuracy"]
+    assert score.value == value and why in score.remark and run.params == {"epochs": "5"}
+
+
+def test_only_what_pictures_are_normalised_by_or_from_is_no_start(tmp_path: Path) -> None:
+    text = "| Normalization | Dataset | Start | Epochs | Test Acc |\n|---|---|---|---|---|\n"
+    text += "| ImageNet | ImageNet | random init | 9 | 0.9 |\n| own | ImageNet | - | 9 | 0.8 |\n"
+    text += "| own | own | ImageNet | 9 | 0.7 |\n"
+    assert [run.params.get("init") for run in _read(tmp_path, "n.md", text).results] == ["scratch", None, "imagenet"]
+
+
+def test_the_log_of_a_job_names_the_command_that_brings_it(tmp_path: Path) -> None:
+    line = "\x1b[34m[07/14/2020 22:20:42 INFO 140558353856320] Epoch[0] Validation-accuracy=0.253906\x1b[0m\n"
+    with pytest.raises(TrackingError, match="log by epoch") as caught:
+        _read(tmp_path, "log.txt", line)
+    assert "the log of a SageMaker job; `python -m trainers.jobs import --name-contains NAME`" in str(caught.value)
+
+
+def test_where_a_score_came_from_is_not_the_score(tmp_path: Path) -> None:
+    text = "Epochs: 50\n- val accuracy climbed from 93.70% to 98.88%\n\n[x] Run  ResNet-18, ~96% val accuracy\n"
+    reading = _read(tmp_path, "n.md", text)
+    assert _scores(reading) == [{"validation_accuracy": 0.9888}]
+    assert "line 4 holds no result and was left out" in reading.remarks[0]  # nothing near is a score
+
+
 def test_logs_by_epoch_in_the_words_of_others(tmp_path: Path) -> None:
     logs = {
         "timm": "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr\n0,2,1.9,40.5,70,0.1\n1,1,0.9,60.5,90,0.1\n",
