@@ -19,7 +19,7 @@ from typing import Any
 
 from tracking import names
 from tracking.importers import tables
-from tracking.importers.headers import is_score, is_start
+from tracking.importers.headers import is_score, is_start, scores_in
 from tracking.importers.result import (
     JOBS_COMMAND,
     MISSING,
@@ -230,7 +230,7 @@ class _Reader:
         heads, twice = tables.distinct(named)
         self._last = first + len(lines) - 1
         rows = [(first + n, dict(zip(heads, row, strict=False))) for n, row in enumerate(cells) if n > 1 and any(row)]
-        if not any(is_score(head) for head in heads):
+        if not any(is_score(head) or scores_in(head) for head in heads):
             if len(heads) == 2:  # | Test accuracy | 0.95 |
                 for number, pair in ((first + n, row) for n, row in enumerate(cells) if n != 1 and any(row)):
                     self._last = number - 1

@@ -445,6 +445,16 @@ OF_OTHERS = [  # the head and rows of a table, and what each row's scores are
         "model,split,top-1\nr18,val,70%\nr18,test,69%\nr18,-,68%\n",
         [{"validation_accuracy": 0.7}, {"test_accuracy": 0.69}, {"test_accuracy": 0.68}],
     ),
+    # Several scores in a column.
+    (
+        "model,Val acc / test acc\nr18,87.19% / 87.7%\nup,86.7% / —\n",
+        [
+            {"validation_accuracy": 0.8719, "test_accuracy": 0.877},
+            {"validation_accuracy": 0.867, "test_accuracy": None},
+        ],
+    ),
+    ("model,Top-1/Top-5 (%)\nr18,76.1/93.0\nup,77.0\n", [{"test_accuracy": 0.761, "test_top5": 0.93}]),
+    ("model,train/test acc\nr18,0.99/0.95\n", [{"train_accuracy": 0.99, "test_accuracy": 0.95}]),
     # Errors that are losses, of which the accuracies tell.
     ("data,Val Error,Val Accuracy,Test error\nall,0.44,81.97%,0.51\n", [{"validation_accuracy": 0.8197}]),
     # Nothing says which of the two, and Keras' own is of the training pictures.
