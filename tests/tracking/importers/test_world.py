@@ -596,6 +596,11 @@ def test_the_histories_of_other_tools_are_one_run_each(name: str, tmp_path: Path
         assert run.params == {"epochs": "2", "mini_batch_size": "8"}
 
 
+def test_a_table_may_begin_with_the_euro_of_windows(tmp_path: Path) -> None:
+    (run,) = _read(tmp_path, "a.csv", "€;epochs;test_acc\n3;9;0.9\n".encode("cp1252")).results
+    assert run.scores["test_accuracy"].value == 0.9
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -603,7 +608,7 @@ def test_the_histories_of_other_tools_are_one_run_each(name: str, tmp_path: Path
         ("a.json", b'[{"name":"validation","x":[1],"y":[0.6],"type":"scatter"}]', "ClearML and Neptune do alike"),
         ("a.csv", b'"Step","sky - val_acc","sky - val_acc__MIN"\n0,0.5,0.5\n', r"wandb.Api\(\).run\(PATH\)"),
         ("history.npy", b"\x93NUMPY\x01", "an array of NumPy; write it as CSV"),
-        ("history.pkl", b"\x80\x04\x95", "a pickle, which is never loaded here"),
+        ("history.pkl", b"\x80\x04\x95", "a pickle, never loaded here"),
         ("runs.parquet", b"PAR1\x15", r"pandas.read_parquet\('FILE'\).to_csv"),
         ("mlflow.db", b"SQLite format 3\0", "is a database"),
         ("events.out.tfevents.17.host", b"\x18\0\0", "an event file of TensorBoard"),
