@@ -103,6 +103,19 @@ def is_score(column: str) -> bool:
     return is_metric(key_of(column)[1]) or _said(column) is not None
 
 
+@lru_cache(4096)
+def scores_in(column: str) -> tuple[str, ...]:
+    """The heads of several scores that one head names: ``Val acc / test acc``, ``Top-1/Top-5 (%)``; else none."""
+    parts = [part.strip() for part in column.split("/")]
+    if not 1 < len(parts) < 4 or is_score(column):
+        return ()
+    if not all(map(is_score, parts)):  # train/test acc: what the last has behind its first word is of all
+        parts = [*(f"{part} {parts[-1].partition(' ')[2]}" for part in parts[:-1]), parts[-1]]
+    percent = " (%)" if is_percent(column) else ""
+    parts = [part if is_percent(part) else part + percent for part in parts]
+    return tuple(parts) if all(map(is_score, parts)) and len(set(parts)) == len(parts) else ()
+
+
 def is_start(column: str) -> bool:
     """Whether a column's head names the initial weights."""
     return key_of(column)[1] in ("init", "use_pretrained_model")

@@ -8,12 +8,11 @@ from typing import Any
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.importers.result import Reading
+from tracking.importers.result import JOBS_COMMAND, Reading
 from tracking.importers.tables import ONE_CURVE, by_epoch, read_rows
 
 _KINDS = ("params", "metrics", "tags")
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
-_JOBS_COMMAND = "`python -m trainers.jobs import --name-contains NAME` brings such jobs in"
 
 
 def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
@@ -37,7 +36,7 @@ def read_json(text: str, name: str, *, lines: bool = False) -> Reading:
         raise TrackingError(f"{name} is not JSON: {error}") from error
     if isinstance(found, dict) and "TrainingJobSummaries" in found:
         raise TrackingError(
-            f"{name} is a list of SageMaker jobs, without their settings and scores; {_JOBS_COMMAND}"
+            f"{name} is a list of SageMaker jobs, without their settings and scores; {JOBS_COMMAND}"
             " from the account, or save `aws sagemaker describe-training-job` of each"
         )
     if isinstance(found, dict):

@@ -19,8 +19,9 @@ from typing import Any
 
 from tracking import names
 from tracking.importers import tables
-from tracking.importers.headers import is_score, is_start
+from tracking.importers.headers import is_score, is_start, scores_in
 from tracking.importers.result import (
+    JOBS_COMMAND,
     MISSING,
     Reading,
     Result,
@@ -43,10 +44,11 @@ _SPREAD = r"(?:\s*(?:±|\+/-|\+-)\s*[\d.,]*\d(?:\s*%)?)?"
 _VALUE = rf"(?P<value>{_NUMBER}{_SPREAD}{_COUNTS}|\d+\s*/\s*\d+)(?![\w/])(?!\.\d)"
 # One score within a line: behind its pictures' name, behind a word alone (``Loss: 0.2 | Acc: 94 %``), or before both.
 _NAMED = re.compile(
-    rf"(?:{_SPLIT}(?:[\s_-]*(?:{_WHAT}))?|{_BARE})(?P<sep>\s*(?:[:=]>?|->|→|\bis\b|\bof\b|\s[-–]\s)\s*|\s+){_VALUE}",
+    rf"(?:{_SPLIT}(?:[\s_-]*(?:{_WHAT}))?|{_BARE})(?P<sep>\s*(?:[:=]>?|->|→|\bis\b|\bof\b|\s[-–]\s)\s*|\s+(?:[a-z]+\s+)?"
+    rf"from\s+{_NUMBER}\s+to\s+|\s+){_VALUE}",
     re.I,
 )
-_BEHIND = re.compile(rf"{_VALUE}\s+{_SPLIT}[\s_-]*(?:{_WHAT})", re.I)
+_BEHIND = re.compile(rf"(?<![~≈\d.,]){_VALUE}\s+{_SPLIT}[\s_-]*(?:{_WHAT})", re.I)
 _WHOLE = re.compile(rf"{_SPLIT}\b[\s_-]*(?:{_WHAT})?\s*[:=]\s*(?P<value>.*)", re.I)
 _SPLITS = {"training": "train", "trn": "train", "valid": "validation", "val": "validation", "testing": "test"}
 # What a heading may say, and the parameter it sets; the first group is the value.
@@ -83,11 +85,14 @@ _DEFAULT = re.compile(r"\bdefault\b", re.I)
 _EPOCH_LINE = re.compile(
     r"^\W*epoch\W{0,3}\d|\bepoch\s*\[\s*\d|\[\s*epoch\W{0,2}\d|(?<!\()(?<!at )\bepoch\W{0,2}\d+\s*/\s*\d", re.I
 )
+_OF_A_JOB = re.compile(r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d [A-Z]+ \d+\]")  # SageMaker's built-in stamps its lines so
 _MARKUP = re.compile(r"</?(?:br|b|i|p|strong|em|li|ul)\s*/?>|\*\*|__|`|^\s*>+", re.I)
 _LINK = re.compile(r"!?\[([^\]\[|]*)\]\([^()\s]*\)")
 _BULLET = re.compile(r"^\s*(?:[-*+•–]|\d{1,2}[.)])\s+")
 _SECTION = re.compile(r"^\s*(#+)\s*(.*?)\s*#*\s*$")
-_RULE = re.compile(r"[|+]?\s*:?-{2,}:?\s*(?:[|+]\s*:?-{2,}:?\s*)*[|+]?")
+_RULE = re.compile(r"[|+]?\s*:?-+:?\s*(?:[|+]\s*:?-+:?\s*)*[|+]?")
+# Columns whose ImageNet is no start: what pictures are normalised by, or trained on.
+_NO_START = re.compile(r"normali[sz]|data|mean|stat", re.I)
 _LEFT = re.compile(r"[^\W\d_]{2,}|\d")
 _LIKE_A_SCORE = re.compile(r"\b(?:acc|accuracy|prec(?:ision)?|err|loss|error|f1|top[\s_-]?\d)\b.*\d|\d\s*%", re.I)
 _LONGEST_SAID = 100
@@ -138,6 +143,7 @@ class _Reader:
         self._remarks: list[str] = []
         self._last = 0  # the last line that said something
         self._in_log = False
+        self._of_a_job = False
 
     def line(self, number: int, raw: str) -> None:
         """A line outside tables."""
@@ -160,6 +166,7 @@ class _Reader:
             self._close()
             self._log.append(number)
             self._in_log = True
+            self._of_a_job |= _OF_A_JOB.search(raw) is not None
             return
         scores, before, rest = _scores(words)
         own = before if scores and _is_heading(_settings(before)[0]) else rest
@@ -223,7 +230,7 @@ class _Reader:
         heads, twice = tables.distinct(named)
         self._last = first + len(lines) - 1
         rows = [(first + n, dict(zip(heads, row, strict=False))) for n, row in enumerate(cells) if n > 1 and any(row)]
-        if not any(is_score(head) for head in heads):
+        if not any(is_score(head) or scores_in(head) for head in heads):
             if len(heads) == 2:  # | Test accuracy | 0.95 |
                 for number, pair in ((first + n, row) for n, row in enumerate(cells) if n != 1 and any(row)):
                     self._last = number - 1
@@ -237,7 +244,7 @@ class _Reader:
         said = next((init for _, words in reversed(self._sections) if (init := _init(words)) is not None), "")
         filled: list[tuple[str, Mapping[str, Any]]] = []
         for number, row in rows:
-            one = _init(" ".join(row.values())) or said
+            one = _init(" ".join(cell for head, cell in row.items() if not _NO_START.search(head))) or said
             knows = any(is_start(head) for head in heads) or not one
             init = "imagenet" if one == "1" else "scratch"
             start = {} if knows else {"init": init, "use_pretrained_model": one}
@@ -274,6 +281,10 @@ class _Reader:
             remarks.append(
                 f"{self._name}: {_lines(self._log)} belong to a log by epoch, not notes, and were left out; give the"
                 " final scores under a heading (44 layers, 30 epochs), or the epochs as a table or as JSON with lists"
+            )
+        if self._of_a_job:
+            remarks.append(
+                f"{self._name}: the log of a SageMaker job; {JOBS_COMMAND} from the account, with its curves"
             )
         if self._left_out:
             verbs = "hold no result and were" if len(self._left_out) > 1 else "holds no result and was"
@@ -425,7 +436,7 @@ def _table_length(lines: Sequence[str], at: int) -> int:
 
 
 def _cells(line: str) -> list[str]:
-    line = _LINK.sub(r"\1", line)
+    line = _LINK.sub(r"\1", line).replace("<br>", " ")
     return [
         " ".join(_MARKUP.sub("", cell).split()) for cell in line.strip().removeprefix("|").removesuffix("|").split("|")
     ]

@@ -12,10 +12,13 @@ from typing import Literal
 
 from tracking import names
 
-MISSING = ("", "?", "-", "--", "n/a", "na", "none", "null", "tbd", "unknown", "missing", "#n/a", "#na#")
+JOBS_COMMAND = "`python -m trainers.jobs import --name-contains NAME` brings such jobs in"
+MISSING = ("", "?", "-", "--", "—", "–", "n/a", "na", "none", "null", "tbd", "unknown", "missing", "#n/a", "#na#")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 _COUNTED = re.compile(r"(?P<share>[^()/]*?)\s*[(\[]?\s*(?P<hits>\d+)\s*/\s*(?P<all>\d+)\s*[)\]]?")
 _SPREAD = re.compile(r"\s*(?:±|\+/-|\+-|\\pm)\s*[\d.,]+\s*%?$")
+# Behind the number something that is no number: ``99.63% ← Winner``, ``0.86 (your run may vary)``.
+_ASIDE = re.compile(r"(?P<value>[\d.,]+\s*%?)\s*(?P<aside>[^\w\s%./,±+\-\[][^\d]*)")
 _DEPTH = re.compile(
     r"(?<![a-z])(?<!wide[\s_-])(?<!se[\s_-])resnet[\s_-]?(\d{2,3})(?!\d)(?:[\s_-]?(v1b|v1|v2)\b)?", re.I
 )
@@ -155,6 +158,11 @@ def read_score(text: str, *, percent: bool = False, others: Scale = "") -> Score
         score = read_score(mean, percent=percent, others=others)
         several = "" if score.value is None else f"{written} was read as {score.value:g}, the mean of several"
         return Score(written, score.value, "; ".join(filter(None, (score.remark, several))))
+    aside = _ASIDE.fullmatch(written)
+    if aside is not None:
+        score = read_score(aside["value"], percent=percent, others=others)
+        alone = "" if score.value is None else f"{written} was read as {score.value:g}, without what is behind it"
+        return Score(written, score.value, "; ".join(filter(None, (score.remark, alone))))
     value = number(written.rstrip("%"))
     if value is None:
         return Score(written, None, f"{written!r} was not read: it is not a number")

@@ -18,7 +18,16 @@ from typing import Any
 
 from tracking import names
 from tracking.errors import TrackingError
-from tracking.importers.headers import SPLIT_HEADS, SPLIT_WORDS, is_metric, is_percent, is_score, key_of, scores_named
+from tracking.importers.headers import (
+    SPLIT_HEADS,
+    SPLIT_WORDS,
+    is_metric,
+    is_percent,
+    is_score,
+    key_of,
+    scores_in,
+    scores_named,
+)
 from tracking.importers.result import (
     MISSING,
     Reading,
@@ -199,7 +208,7 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
     objects = list(objects)
     if len(objects) > MAX_RUNS:
         raise TrackingError(f"{name} holds {len(objects):,} runs; up to {MAX_RUNS:,} are read: give it in parts")
-    objects, read_as = scores_named(objects)
+    objects, read_as = scores_named([(place, _apart(row)) for place, row in objects])
     results: list[Result] = []
     seen: dict[str, int] = {}
     unknown: dict[str, None] = {}
@@ -224,6 +233,20 @@ def read_rows(objects: Iterable[tuple[str, Mapping[str, Any]]], name: str, remar
     if unknown:
         notes[f"{name}: kept as tags: {', '.join(unknown)}"] = None
     return Reading(tuple(results), tuple(notes))
+
+
+def _apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with a column for each score of one that names several, where its cell has as many."""
+    out: dict[str, Any] = {}
+    for column, cell in row.items():
+        heads = scores_in(str(column))
+        cells = str(cell).split("/") if heads else []
+        out |= (
+            dict(zip(heads, map(str.strip, cells), strict=True))
+            if heads and len(cells) == len(heads)
+            else {column: cell}
+        )
+    return out
 
 
 def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, Scale]:

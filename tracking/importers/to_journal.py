@@ -31,7 +31,8 @@ _EVENTS = "an event file of TensorBoard; give its scalars as a table with the co
 _NO_TEXT = {
     b"PK\x03\x04": "a workbook or another zip archive; save the sheet as CSV UTF-8",
     b"\x93NUMPY": f"an array of NumPy; {_AS_TABLE}",
-    b"\x80": f"a pickle, which is never loaded here; {_AS_TABLE}",
+    # Windows' € alone is a text.
+    **dict.fromkeys((b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"), f"a pickle, never loaded here; {_AS_TABLE}"),
     b"PAR1": "a Parquet file; write it as CSV: pandas.read_parquet('FILE').to_csv('results.csv')",
     b"\x89HDF": f"an HDF5 file; {_AS_TABLE}",
     b"SQLite format 3": "a database; MLflow's: `mlflow experiments csv --experiment-id 0 --filename runs.csv` with"

@@ -333,6 +333,8 @@ def _name_faults(path: Path, planned: list[PlannedRun]) -> list[str]:
 def _in_order(planned: list[PlannedRun]) -> list[PlannedRun]:
     """Sources before what needs them, otherwise as written. Raises BadConfig on a circle."""
     names, done, out, left = {run.name for run in planned}, set[str](), list[PlannedRun](), list(planned)
+    if not any(run.needs in names for run in planned):
+        return planned
     while left:
         ready = [run for run in left if run.needs not in names or run.needs in done]
         if not ready:

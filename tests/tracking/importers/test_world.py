@@ -445,6 +445,16 @@ OF_OTHERS = [  # the head and rows of a table, and what each row's scores are
         "model,split,top-1\nr18,val,70%\nr18,test,69%\nr18,-,68%\n",
         [{"validation_accuracy": 0.7}, {"test_accuracy": 0.69}, {"test_accuracy": 0.68}],
     ),
+    # Several scores in a column.
+    (
+        "model,Val acc / test acc\nr18,87.19% / 87.7%\nup,86.7% / —\n",
+        [
+            {"validation_accuracy": 0.8719, "test_accuracy": 0.877},
+            {"validation_accuracy": 0.867, "test_accuracy": None},
+        ],
+    ),
+    ("model,Top-1/Top-5 (%)\nr18,76.1/93.0\nup,77.0\n", [{"test_accuracy": 0.761, "test_top5": 0.93}]),
+    ("model,train/test acc\nr18,0.99/0.95\n", [{"train_accuracy": 0.99, "test_accuracy": 0.95}]),
     # Errors that are losses, of which the accuracies tell.
     ("data,Val Error,Val Accuracy,Test error\nall,0.44,81.97%,0.51\n", [{"validation_accuracy": 0.8197}]),
     # Nothing says which of the two, and Keras' own is of the training pictures.
@@ -474,6 +484,46 @@ def test_accuracies_and_errors_in_the_words_of_others(tmp_path: Path, suffix: st
 def _first(row: str) -> tuple[str, str]:
     name, _, others = row.partition(",")
     return name, others.replace(",", " | ")
+
+
+@pytest.mark.parametrize(
+    ("cell", "value", "why"),
+    [
+        ("~87%", None, "not a number"),
+        ("99.63% ← Winner", 0.9963, "without what is behind it"),
+        ("0.86 (example — your run may vary)", 0.86, "without what is behind it"),
+        ("92.1% ✅", 0.921, "without what is behind it"),
+        ("—", None, ""),
+        ("90-95%", None, "not a number"),
+        ("70.1 (top-5: 90.2)", None, "not a number"),
+        ("0.91 F1", None, "not a number"),
+    ],
+)
+def test_a_score_with_words_around_it(cell: str, value: float | None, why: str, tmp_path: Path) -> None:
+    (run,) = _read(tmp_path, "n.md", f"| Epochs | Val Acc |\n|-|:-:|\n| 5 | {cell} |\n").results
+    score = run.scores["validation_accuracy"]
+    assert score.value == value and why in score.remark and run.params == {"epochs": "5"}
+
+
+def test_only_what_pictures_are_normalised_by_or_from_is_no_start(tmp_path: Path) -> None:
+    text = "| Normalization | Dataset | Start | Epochs | Test Acc |\n|---|---|---|---|---|\n"
+    text += "| ImageNet | ImageNet | random init | 9 | 0.9 |\n| own | ImageNet | - | 9 | 0.8 |\n"
+    text += "| own | own | ImageNet | 9 | 0.7 |\n"
+    assert [run.params.get("init") for run in _read(tmp_path, "n.md", text).results] == ["scratch", None, "imagenet"]
+
+
+def test_the_log_of_a_job_names_the_command_that_brings_it(tmp_path: Path) -> None:
+    line = "\x1b[34m[07/14/2020 22:20:42 INFO 140558353856320] Epoch[0] Validation-accuracy=0.253906\x1b[0m\n"
+    with pytest.raises(TrackingError, match="log by epoch") as caught:
+        _read(tmp_path, "log.txt", line)
+    assert "the log of a SageMaker job; `python -m trainers.jobs import --name-contains NAME`" in str(caught.value)
+
+
+def test_where_a_score_came_from_is_not_the_score(tmp_path: Path) -> None:
+    text = "Epochs: 50\n- val accuracy climbed from 93.70% to 98.88%\n\n[x] Run  ResNet-18, ~96% val accuracy\n"
+    reading = _read(tmp_path, "n.md", text)
+    assert _scores(reading) == [{"validation_accuracy": 0.9888}]
+    assert "line 4 holds no result and was left out" in reading.remarks[0]  # nothing near is a score
 
 
 def test_logs_by_epoch_in_the_words_of_others(tmp_path: Path) -> None:
@@ -546,6 +596,11 @@ def test_the_histories_of_other_tools_are_one_run_each(name: str, tmp_path: Path
         assert run.params == {"epochs": "2", "mini_batch_size": "8"}
 
 
+def test_a_table_may_begin_with_the_euro_of_windows(tmp_path: Path) -> None:
+    (run,) = _read(tmp_path, "a.csv", "€;epochs;test_acc\n3;9;0.9\n".encode("cp1252")).results
+    assert run.scores["test_accuracy"].value == 0.9
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -553,7 +608,7 @@ def test_the_histories_of_other_tools_are_one_run_each(name: str, tmp_path: Path
         ("a.json", b'[{"name":"validation","x":[1],"y":[0.6],"type":"scatter"}]', "ClearML and Neptune do alike"),
         ("a.csv", b'"Step","sky - val_acc","sky - val_acc__MIN"\n0,0.5,0.5\n', r"wandb.Api\(\).run\(PATH\)"),
         ("history.npy", b"\x93NUMPY\x01", "an array of NumPy; write it as CSV"),
-        ("history.pkl", b"\x80\x04\x95", "a pickle, which is never loaded here"),
+        ("history.pkl", b"\x80\x04\x95", "a pickle, never loaded here"),
         ("runs.parquet", b"PAR1\x15", r"pandas.read_parquet\('FILE'\).to_csv"),
         ("mlflow.db", b"SQLite format 3\0", "is a database"),
         ("events.out.tfevents.17.host", b"\x18\0\0", "an event file of TensorBoard"),

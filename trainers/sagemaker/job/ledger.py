@@ -134,8 +134,8 @@ def load(directory: Path) -> Entry | None:
 def entries(root: Path, say: Callable[[str], None] | None = None) -> Iterator[Entry]:
     """Every job of the journals under ``root``, oldest first.
 
-    One whose file is damaged is left out and ``say`` told so; without ``say``, where a job that is not known could be
-    launched or paid twice, TrainerError is raised.
+    One whose file is damaged is left out, with a sentence to ``say``. Without ``say``, where a job that is not known
+    could be launched or paid twice, TrainerError is raised.
     """
     found = []
     for directory in journals(root):

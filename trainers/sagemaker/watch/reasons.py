@@ -237,7 +237,10 @@ _BLAMED = (
         r"\b(?:channel|file|label|record|image|annotation|data|dataset|manifest|path|row|column|class)(?:s|es)?\b",
         Failure("data", f"What the job was to read is not what the algorithm takes. Check it; {_PREFLIGHT}"),
     ),
-    (r"\b(?:parameters?|values?|options?|must|should|metric|only|choose|range)\b", Failure("settings", _SETTING)),
+    (
+        r"\b(?:parameters?|values?|options?|must|should|metric|only|choose|range|unsupported)\b",
+        Failure("settings", _SETTING),
+    ),
 )
 # Its arguments name settings whatever went wrong.
 _COMMAND = re.compile(r"^Command \".*", re.MULTILINE | re.DOTALL)

@@ -333,7 +333,7 @@ def test_the_family_of_texts_that_were_set_aside() -> None:
 
 
 def test_the_family_of_texts_that_came_later() -> None:
-    """Of issues, open source images (XGBoost's) and libraries; of 125 that were run unseen, 99 were sorted rightly."""
+    """Of issues, open source images (XGBoost's) and libraries; of 131 that were run unseen, 104 were sorted rightly."""
     later = [line.split("\t", 1) for line in LATER.read_text(encoding="utf-8").splitlines()]
     assert len(later) > 150
     wrong = [(kind, text) for kind, text in later if reasons.classify(text.replace("\\n", "\n")).kind != kind]
