@@ -80,3 +80,17 @@ def test_the_page_answers_the_question() -> None:
     assert len(page.data["configurations"]) == 4 and page.data["metric"] == "test_accuracy"
     with pytest.raises(reports.ReportError, match="no study 'e'"):
         reports.study("e", filler.uri)
+
+
+def test_an_interval_that_is_not_known_is_not_given() -> None:
+    filler: Filler = empty_store()
+    for number, rate in enumerate((0.01, 0.1)):
+        filler.run(
+            f"r{number}",
+            params={"learning_rate": rate, "dataset": "x"},
+            metrics={"best_validation_accuracy": 0.9 - rate, "cost_usd": 1.0 + number},
+            tags={"study": "d", "study_run": str(number)},
+        )
+    page = reports.study("d", filler.uri)
+    assert "100.0" not in page.to_text() and page.answer.startswith("learning_rate 0.01: 89.0 %")
+    assert "(" not in page.answer, "neither seeds nor a number of pictures say how sure it is"
