@@ -35,6 +35,7 @@ _METRICS = (
     names.TOTAL_TIME_S,
     names.num_images("validation"),
     names.num_images("test"),
+    names.num_images(names.FOLD),
 )
 # What differs between runs without being a choice of the study's.
 _NOT_FACTORS = {
@@ -235,10 +236,11 @@ def _interval(known: _Study, row: Any) -> tuple[float, float]:
     if row["n"] >= 3:
         low, high = stats.t_interval(row["score"], row["spread"], row["n"])
     else:
-        split = "test" if known.metric == names.TEST_ACCURACY else "validation"
+        split = {names.TEST_ACCURACY: "test", names.accuracy(names.FOLD): names.FOLD}.get(known.metric, "validation")
         images = _number(known.runs.loc[[row["first"]]], f"metrics.{names.num_images(split)}")[0]
         low, high = stats.wilson(row["score"], images)
-    return max(0.0, float(low)), min(1.0, float(high))
+    low, high = np.clip((float(low), float(high)), 0.0, 1.0)  # and unknown stays unknown
+    return float(low), float(high)
 
 
 def _ranking(known: _Study, groups: pd.DataFrame) -> Table:

@@ -109,3 +109,17 @@ def test_the_answer_is_the_best_that_is_not_too_dear() -> None:
     assert "num_layers 32" in page.answer and "1 of them cost more than the 0.50" in text
     assert [one["settings"]["num_layers"] for one in page.data["configurations"]] == [32, 20, 44]
     assert "The best for how much money" in text
+
+
+def test_an_interval_that_is_not_known_is_not_given() -> None:
+    filler: Filler = empty_store()
+    for number, rate in enumerate((0.01, 0.1)):
+        filler.run(
+            f"r{number}",
+            params={"learning_rate": rate, "dataset": "x"},
+            metrics={"best_validation_accuracy": 0.9 - rate, "cost_usd": 1.0 + number},
+            tags={"study": "d", "study_run": str(number)},
+        )
+    page = reports.study("d", filler.uri)
+    assert "100.0" not in page.to_text() and page.answer.startswith("learning_rate 0.01: 89.0 %")
+    assert "(" not in page.answer, "neither seeds nor a number of pictures say how sure it is"

@@ -296,7 +296,7 @@ def _in_processes(
                 for key, (planned, job, since) in list(running.items()):
                     if job.state() in ENDED:
                         del running[key]
-                        view.say(_after(planned, study, job, since, plan, store, begun.score(planned, job)))
+                        view.say(_after(planned, study, job, since, plan, store, begun.ended(planned, job)))
                         _end_claim(planned, plan, claims)
                 if view.is_live:
                     view.draw(begun.rows(), begun.title())
@@ -320,11 +320,10 @@ class _Begun:
         self._followed: dict[str, Followed] = {}
         self._since = time.monotonic()
 
-    def score(self, planned: PlannedRun, job: LocalJob) -> float | None:
-        """The score of a run that has just ended."""
+    def ended(self, planned: PlannedRun, job: LocalJob) -> Followed | None:
+        """Note that a run has ended; its journal, where it has one."""
         self._ended[planned.key] = job.state()
-        followed = self._look(planned.key)
-        return None if followed is None else followed.score()
+        return self._look(planned.key)
 
     def rows(self) -> list[Row]:
         """A row for each run."""
@@ -382,15 +381,30 @@ def _after(
     since: float,
     plan: StudyPlan,
     store: Store,
-    score: float | None,
+    followed: Followed | None,
 ) -> str:
     """Note how a process ended; the line that says it."""
     if job.state() == "finished":
-        _note(plan, planned, 0, _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, ""))
+        run_id = _ended(replace(study, runs=(planned,)), store, "FINISHED").get(planned.key, "")
+        if not run_id and followed is not None and followed.status == "FINISHED":
+            run_id = _brought_in(followed.directory, store)
+        _note(plan, planned, 0, run_id)
     else:
         plan.fail(planned, job.why())
+    score = None if followed is None else followed.score()
     known = "" if score is None else f", validation {score:.4f}"
     return f"{job.state():6} {planned.config.run_name}  after {duration(time.monotonic() - since)}{known}"
+
+
+def _brought_in(directory: Path, store: Store) -> str:
+    """The id of a run whose process ended before MLflow had all of it, as on a busy machine: the rest is sent now."""
+    from tracking.store.replay import replay
+
+    try:
+        return replay(directory, store).run_id
+    except TrackingError as error:
+        print(f"not all of it is in MLflow yet: {error}; bring it in with: python -m tracking sync", file=sys.stderr)
+        return directory.name
 
 
 def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from tests.support import ROOT
 from tracking import names
+from tracking import run as tracked
 from tracking import store as stores
 from tracking.journal.events import read
 from trainers import run
+from trainers.launch import job
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.slow]
 STUDY = """
@@ -104,3 +106,35 @@ def test_an_interrupted_study_goes_on_with_the_same_command(stored: Path, capsys
     assert run.main(argv[3:]) == 0
     assert "resuming run" in capsys.readouterr().out
     assert by_name(stored) == {"source": ["FINISHED"], "transfer": ["FINISHED"]}
+
+
+def test_a_run_that_mlflow_has_not_got_yet_is_done_all_the_same(stored: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    """Its process ended before all of it was sent, as on a busy machine: the launcher sends the rest."""
+
+    class Ended:
+        """A process that has written its journal, and no more."""
+
+        id, log, now = "1", Path("log"), "running"
+
+        def state(self) -> str:
+            return self.now
+
+        def wait(self, timeout_s: float | None = None) -> str:
+            with tracked.start(run_name="s", root=stores.resolve(stored).journals, live=False) as one:
+                one.set_tags(self.tags)
+                one.log_metrics({names.BEST_VALIDATION_ACCURACY: 0.75}, step=1)
+            self.now = "finished"
+            return self.now
+
+        def kill(self) -> None:
+            pass
+
+        def __init__(self, tags: dict[str, str]) -> None:
+            self.tags = tags
+
+    monkeypatch.setattr(job.LocalLauncher, "submit", lambda self, config, resume="": Ended(dict(config.tags)))
+    Path("tiny.toml").write_text(STUDY.partition("[[runs]]")[0] + "[[runs]]\nseed = [0, 1]\n")
+    assert run.main(["--study", "tiny.toml", "--parallel", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 runs done" in out and out.count("validation 0.7500") >= 2
+    assert sorted(by_name(stored).values()) == [["FINISHED", "FINISHED"]]
