@@ -451,6 +451,11 @@ def _axis(key: str, values: pd.Series[Any]) -> searches.Axis:
     return searches.Axis(key.partition(".")[2], [place[one] for one in values], ticks)
 
 
+def _known(value: float) -> float | None:
+    """A number for JSON, which has none for what is not known."""
+    return float(value) if np.isfinite(value) else None
+
+
 def _data(known: _Study) -> dict[str, Any]:
     groups = known.groups
     return {
@@ -462,13 +467,16 @@ def _data(known: _Study) -> dict[str, Any]:
                 "settings": {key.partition(".")[2]: known.settings.at[row["first"], key] for key in known.factors},
                 "run_id": str(known.runs.at[row["first"], "run_id"]),
                 "score": float(row["score"]),
-                "interval": list(_interval(known, row)),
+                "interval": [_known(end) for end in _interval(known, row)],
                 "runs": int(row["n"]),
-                "cost": float(row["cost"]),
+                "cost": _known(row["cost"]),
             }
             for _, row in groups.iterrows()
         ],
-        "effects": [vars(one) for one in model.effects(known.settings, known.score)]
+        "effects": [
+            {key: _known(value) if isinstance(value, float) else value for key, value in vars(one).items()}
+            for one in model.effects(known.settings, known.score)
+        ]
         if len(known.settings.columns) and len(known.score) > 2
         else [],
         "importance": model.importance(known.settings, known.score) if len(known.settings.columns) > 1 else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +111,7 @@ def test_the_answer_is_the_best_that_is_not_too_dear() -> None:
     assert "num_layers 32" in page.answer and "1 of them cost more than the 0.50" in text
     assert [one["settings"]["num_layers"] for one in page.data["configurations"]] == [32, 20, 44]
     assert "The best for how much money" in text
+    assert json.loads(page.to_text("json"))["effects"][0]["low"] is None, "three runs use up what they say"
 
 
 def test_an_interval_that_is_not_known_is_not_given() -> None:

@@ -8,12 +8,13 @@ well enough. ``[search]`` in place of ``[[runs]]`` lets the scores so far choose
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class PlannedRun:
     needs: str | None = None
     shown: str = ""
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """16 hex digits that identify the planned run, to find it among finished ones."""
         settings = to_toml(replace(self.config, run_name=None, experiment=None, tags={}, strict=False))
@@ -154,7 +155,7 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Study:
     if faults:
         raise BadConfig(faults)
     study = Study(name=_searchable(path.stem), title=title, runs=tuple(_in_order(planned)), repeat=repeat, file=path)
-    return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
+    return replace(study, runs=_named(study.runs))
 
 
 class _Exclusion(dict[str, Any]):
@@ -257,7 +258,7 @@ def folds(config: Config, count: int) -> Study:
     ]
     title = f"{config.dataset}: every training picture held out once"
     study = Study(name=_searchable(f"{name}-{count}-folds"), title=title, runs=tuple(runs))
-    return replace(study, runs=tuple(_tagged(run, study) for run in study.runs))
+    return replace(study, runs=_named(study.runs))
 
 
 def _expand(
@@ -346,11 +347,20 @@ def _in_order(planned: list[PlannedRun]) -> list[PlannedRun]:
     return out
 
 
-def _tagged(run: PlannedRun, study: Study) -> PlannedRun:
-    """The run under a name of its own among those of its table: what differs among them, the seed last."""
-    same = [other.config for other in study.runs if other.name == run.name]
-    varied = [key for key in names.PARAMS if any(getattr(one, key) != getattr(same[0], key) for one in same)]
-    varied.sort(key=lambda key: key == "seed")
-    name = ", ".join([run.shown or run.name, *(f"{key} {getattr(run.config, key)}" for key in varied)])
-    config = run.config if run.config.run_name else replace(run.config, run_name=name)
-    return replace(run, config=config)
+def _named(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Each run under a name of its own among those of its table: what differs among them, the seed last."""
+    same: dict[str, list[Config]] = {}
+    for run in runs:
+        same.setdefault(run.name, []).append(run.config)
+    varied = {
+        name: sorted(
+            (key for key in names.PARAMS if any(getattr(one, key) != getattr(each[0], key) for one in each)),
+            key=lambda key: key == "seed",
+        )
+        for name, each in same.items()
+    }
+    out = []
+    for run in runs:
+        name = ", ".join([run.shown or run.name, *(f"{key} {getattr(run.config, key)}" for key in varied[run.name])])
+        out.append(run if run.config.run_name else replace(run, config=replace(run.config, run_name=name)))
+    return tuple(out)

@@ -238,7 +238,7 @@ def _in_this_process(
             plan.fail(planned, str(error))
             _end_claim(planned, plan, claims)
             continue
-        _give_back_memory()
+        _give_back_memory(number == 1)
         if outcome.status == "FINISHED" or outcome.exit_code not in (130, 143):
             _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id)
             _end_claim(planned, plan, claims)
@@ -247,10 +247,10 @@ def _in_this_process(
         asked.check()
 
 
-def _give_back_memory() -> None:
+def _give_back_memory(is_first: bool) -> None:
     """Let go of the former run's network: Gluon's blocks are cycles, and glibc keeps what was freed."""
     gc.collect()
-    if not gc.get_freeze_count():
+    if is_first:
         gc.freeze()  # all that was imported: the next collection looks at a run's own objects alone
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)

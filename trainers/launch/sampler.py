@@ -5,6 +5,7 @@ Optuna is imported inside functions: a study without ``[search]`` does not need 
 
 from __future__ import annotations
 
+import math
 import random
 import sqlite3
 import warnings
@@ -312,8 +313,10 @@ def _pruner(optuna: Any, search: Search) -> Any:
                 startup = max(3, min(5, search.trials // 4))
                 return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1)
             case "hyperband":
-                # No bracket in which nothing could be stopped before the end: ``let_run`` has its share of those.
-                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, search.steps({}) // 3))
+                # Trials are compared within their bracket, so each is to have some ten; and none in which nothing
+                # could be stopped before the end: ``let_run`` has its share of those.
+                brackets = max(1, min(int(math.log(max(3, search.steps({})), 3) + 1e-9), search.trials // 10))
+                return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=3 ** (brackets - 1))
             case "wilcoxon":
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
     return optuna.pruners.NopPruner()

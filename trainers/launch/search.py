@@ -343,12 +343,14 @@ class Searching:
 
     def _mark(self, under: _Under, directory: Path | None) -> None:
         """Say on the stopped run why it ended."""
-        run_id = None if directory is None else replayed_as(directory, self.store.public_uri)
-        if run_id is None:
+        if directory is None:
             return
         step = max(under.trial.reported, default=0)
         why = f"by the search after step {step} of {self.search.steps(under.trial.values)}: others were better by then"
+        from tracking.store.replay import replay
+
         try:
+            run_id = replayed_as(directory, self.store.public_uri) or replay(directory, self.store).run_id
             with tracked.attach(run_id, root=self.store.journals, live=self.store) as run:
                 run.set_tags({names.STOPPED_EARLY: why})
         except TrackingError as error:

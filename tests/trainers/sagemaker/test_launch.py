@@ -6,20 +6,24 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock
-from tests.support.aws.launches import CONFIG, ROLE, account, options
+from tests.support.aws.fake import FakeSageMaker, ManualClock, Plan, ScaledClock
+from tests.support.aws.launches import CONFIG, ROLE, account, launcher, options
 from tests.support.pictures import class_folders
 from tests.support.stores import make_store
 from tracking import names
 from tracking.store import resolve
 from trainers import jobs, run
+from trainers.config import study as studies
 from trainers.errors import BadConfig, BadInput
+from trainers.sagemaker.command import search
 from trainers.sagemaker.command.launch import submit
 from trainers.sagemaker.rehearsal import some_of_each
 from trainers.sagemaker.watch.many_jobs import Fleet
@@ -287,9 +291,13 @@ def test_test_pictures_seen_in_training_stop_the_launch_before_anything_is_uploa
 SEARCH = """
 title = "Which learning rate?"
 [settings]
+num_layers = 18
+image_shape = "3,224,224"
+num_classes = 2
+num_training_samples = 640
 epochs = 6
 [search]
-trials = 9
+trials = 8
 sampler = "random"
 pruner = "median"
 let_run = 0.2
@@ -300,47 +308,52 @@ learning_rate = { low = 0.0001, high = 1.0, log = true }
 
 
 def test_a_search_launches_jobs_and_stops_the_hopeless_ones_there(
-    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Values come from the built-in's log; a stopped job keeps what it had, and its cost counts."""
-    fake.default = replace(QUICK, best_rate=0.01)
+    make_store(workdir)
     Path("rates.toml").write_text(SEARCH)
-    argv = [word for word in JOB if not word.startswith("--epochs")] + ["--study=rates.toml", "--parallel=3"]
+    plan = replace(QUICK, best_rate=0.01, epoch_s=60)
+    with account(tmp_path / "fake", monkeypatch, ManualClock(), default=plan) as fake:
+        where = launcher(fake, resolve().journals)
+        argv: dict[str, Any] = {"slots": 3, "poll_s": 15.0, "max_time_s": None}
+        assert search.run(studies.load("rates.toml"), where, resolve(), **argv) == 0
+        said = capsys.readouterr().out
+        states = [job.status for job in fake.jobs.values()]
+        stopped = states.count("Stopped")
+        assert len(states) == 8 and stopped >= 2 and states.count("Completed") == 8 - stopped
+        logged = list(resolve().runs())
+        (whole,) = [one for one in logged if one.data.tags.get(names.REPORT) == "study"]
+        inside = [one for one in logged if one.data.tags.get("mlflow.parentRunId") == whole.info.run_id]
+        assert len(inside) == 8 and all(one.data.metrics[names.COST_USD] > 0 for one in inside)
+        killed = [one for one in inside if one.info.status == "KILLED"]
+        assert len(killed) == stopped and all(names.STOPPED_EARLY in one.data.tags for one in killed)
+        assert all(0 < one.data.metrics[names.VALIDATION_ACCURACY] < 1 for one in killed), "with what it had"
+        assert f"{stopped} of 8 trials were stopped early, which saved about" in said and " USD less" in said
+        assert "The best for how much money" in said
+        assert search.run(studies.load("rates.toml"), where, resolve(), **argv) == 0 and len(fake.jobs) == 8
+
+
+def test_a_search_of_jobs_is_priced_by_a_sample_and_goes_on_with_those_under_way(
+    fake: FakeSageMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rates.toml").write_text(SEARCH.replace("trials = 8", "trials = 4"))
+    argv = [word for word in JOB if not word.startswith("--epochs")] + ["--study=rates.toml", "--parallel=2"]
     assert run.main([*argv, "--dry-run"]) == 2 and not fake.jobs  # the fake's data are no records
-    assert len(json.loads(capsys.readouterr().out)) == 5, "a sample of what may be launched"
-    assert run.main([*argv, "--yes", "--force"]) == 0
-    captured = capsys.readouterr()
-    assert "all 9 are priced by it" in captured.err and len(fake.jobs) == 9
-    states = [job.status for job in fake.jobs.values()]
-    stopped = states.count("Stopped")
-    assert stopped >= 2 and states.count("Completed") == 9 - stopped
-    logged = list(resolve().runs())
-    (whole,) = [one for one in logged if one.data.tags.get(names.REPORT) == "study"]
-    inside = [one for one in logged if one.data.tags.get("mlflow.parentRunId") == whole.info.run_id]
-    assert len(inside) == 9 and all(one.data.metrics[names.COST_USD] > 0 for one in inside)
-    killed = [one for one in inside if one.info.status == "KILLED"]
-    assert len(killed) == stopped and all(names.STOPPED_EARLY in one.data.tags for one in killed)
-    assert all(0 < one.data.metrics[names.VALIDATION_ACCURACY] < 1 for one in killed), "with what it had"
-    assert f"{stopped} of 9 trials were stopped early, which saved about" in captured.out
-    assert "The best for how much money" in captured.out and " USD less" in captured.out
-    assert run.main([*argv, "--yes", "--force"]) == 0 and len(fake.jobs) == 9, "nothing twice"
-
-
-def test_a_search_of_jobs_goes_on_with_those_under_way(fake: FakeSageMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.default = replace(QUICK, best_rate=0.01)
-    Path("rates.toml").write_text(SEARCH.replace("trials = 9", "trials = 4"))
-    argv = [word for word in JOB if not word.startswith("--epochs")]
-    argv += ["--study=rates.toml", "--parallel=2", "--yes", "--force"]
+    assert len(json.loads(capsys.readouterr().out)) == 4, "a sample of what may be launched"
     looks = iter(range(100))
     step = Fleet.step
 
-    def interrupted(fleet: Fleet, pool: object) -> None:
-        step(fleet, pool)  # type: ignore[arg-type]
-        if next(looks) == 3:
+    def interrupted(fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+        step(fleet, pool)
+        if next(looks) == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Fleet, "step", interrupted)
+    argv += ["--yes", "--force"]
     assert run.main(argv) == 130 and len(fake.jobs) == 2
+    captured = capsys.readouterr()
+    assert "all 4 are priced by it" in captured.err and "the same command goes on with the search" in captured.out
     assert run.main(argv) == 0 and len(fake.jobs) == 4
     (whole,) = [one for one in resolve().runs() if one.data.tags.get(names.REPORT) == "study"]
     assert whole.info.status == "FINISHED"

@@ -44,8 +44,10 @@ def run(
             max_time_s=max_time_s,
             parent=whole.journal_id,
         )
+        patience_s = 5.0
         try:
             tally = loop.run()
+            patience_s = 60.0
             if tally.why_ended:
                 print(f"no further trial began: {tally.why_ended}")
         except KeyboardInterrupt:
@@ -57,7 +59,7 @@ def run(
                 )
             raise
         finally:
-            place.fleet.close(5.0)
+            place.fleet.close(patience_s)
         whole.conclude(loop.trials())
     return 1 if tally.failed and not tally.trained else 0
 
