@@ -61,6 +61,8 @@ def run(
         )
     if not dry_run:
         launcher.client.version()
+    if options.output is None and not dry_run:
+        store.client()  # without it nothing would come back
     if dry_run:
         if isinstance(work, Study) and not again:
             launch.leave_out_started(work, plan, store, (KIND,))

@@ -1,0 +1,117 @@
+"""What a node does before and beside the run: its folder, its copy in S3, one job at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracking.journal import Journal
+from trainers.errors import BadInput, TrainerError
+from trainers.ray import node
+from trainers.sagemaker.errors import NotFound
+
+URI = "s3://bucket-one/runs/cats"
+
+
+class Bucket:
+    """S3 as far as a mirror needs it; ``calls`` in order."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.calls: list[tuple[str, str]] = []
+
+    def s3(self, operation: str, *, Bucket: str, Key: str, Filename: str = "", Body: bytes = b"") -> None:
+        assert Bucket == "bucket-one"
+        self.calls.append((operation, Key.removeprefix("runs/cats/")))
+        if operation == "DownloadFile":
+            Path(Filename).write_bytes(self.objects[Key])
+        elif operation == "DeleteObject":
+            del self.objects[Key]
+        else:
+            self.objects[Key] = Body or Path(Filename).read_bytes()
+
+    def pages(self, service: str, operation: str, *, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:
+        yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        if key not in self.objects:
+            raise NotFound(key)
+        return self.objects[key]
+
+
+def mirror(bucket: Bucket, folder: Path, name: str) -> node.Mirror:
+    made = node.Mirror(URI, folder, name, bucket)  # type: ignore[arg-type]
+    made.fetch()
+    made.start()
+    return made
+
+
+def test_a_copy_in_s3_holds_what_the_next_job_goes_on_from(tmp_path: Path) -> None:
+    bucket, first, second = Bucket(), tmp_path / "a", tmp_path / "b"
+    one = mirror(bucket, first, "cats-000")
+    for name in ("journals/j/journal-000001.jsonl", "journals/j/state/state-1.npz", "journals/j/lock"):
+        (first / name).parent.mkdir(parents=True, exist_ok=True)
+        (first / name).write_text(name)
+    (first / "journals/j/half.part").write_text("half")
+    one.push()
+    assert [key for _, key in bucket.calls[1:]] == ["journals/j/state/state-1.npz", "journals/j/journal-000001.jsonl"]
+    bucket.calls.clear()
+    one.push()
+    assert not bucket.calls, "what is there is not sent again"
+    (first / "journals/j/state/state-2.npz").write_text("two")
+    (first / "journals/j/state/state-1.npz").unlink()
+    one.finish()
+    assert [call[0] for call in bucket.calls] == ["UploadFile", "DeleteObject"]
+    two = mirror(bucket, second, "cats-001")
+    assert sorted(path.name for path in second.rglob("*") if path.is_file()) == ["journal-000001.jsonl", "state-2.npz"]
+    bucket.calls.clear()
+    two.finish()
+    assert not bucket.calls
+
+
+def test_a_job_that_was_replaced_no_longer_writes(tmp_path: Path) -> None:
+    bucket = Bucket()
+    former = mirror(bucket, tmp_path / "a", "cats-000")
+    mirror(bucket, tmp_path / "b", "cats-001").finish()
+    (tmp_path / "a" / "late").write_text("late")
+    former.push()
+    assert former.is_lost and "runs/cats/late" not in bucket.objects
+    with pytest.raises(TrainerError, match="another job goes on"):
+        former.finish()
+
+
+def test_a_key_that_leads_elsewhere_is_left(tmp_path: Path) -> None:
+    bucket = Bucket()
+    bucket.objects |= {"runs/cats/../../outside": b"x", "runs/cats//etc/x": b"x", "runs/cats/good": b"x"}
+    mirror(bucket, tmp_path / "a" / "b", "cats-000").finish()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["good"]
+
+
+def test_a_folder_that_the_node_does_not_see_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadInput, match="does not see cats in it.*share"),
+        node.kept(str(tmp_path / "cats"), tmp_path, ""),
+    ):
+        pass
+
+
+def test_a_run_that_a_former_process_still_writes_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, naps = Journal.create(tmp_path / "journals", experiment="x", run_name=None), list[float]()
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        journal.close()
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with node.kept(str(tmp_path), tmp_path / "work", "cats-001") as folder:
+        assert folder == tmp_path and len(naps) == 1
+
+
+def test_the_program_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert node.main([]) == 2
+    assert "TRAINERS_CONFIG is not set" in capsys.readouterr().err
