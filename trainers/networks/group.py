@@ -77,8 +77,14 @@ class _Line:
         self.gone = ""
 
     def send(self, message: Mapping[str, Any], data: bytes = b"") -> None:
-        with contextlib.suppress(OSError), self._lock:  # that it is gone is noticed by who reads
-            self.connection.sendall(json.dumps({**message, "bytes": len(data)}).encode() + b"\n" + data)
+        self._put(json.dumps({**message, "bytes": len(data)}).encode() + b"\n" + data)
+
+    def _put(self, data: bytes) -> None:
+        try:
+            with self._lock:
+                self.connection.sendall(data)
+        except OSError:  # half a message may be under way
+            self.close()
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
         """The next message. Raises OSError or ValueError at the other's end."""
@@ -99,17 +105,16 @@ class _Line:
         except TimeoutError:
             self.gone = f"no sign of life for {_SILENT_S:.0f} s"
         except (OSError, ValueError):
-            self.gone = "its connection ended"
+            pass
         self.close()
 
     def _beat(self) -> None:
         while not self.gone:
-            with contextlib.suppress(OSError), self._lock:
-                self.connection.sendall(b"\n")
+            self._put(b"\n")
             time.sleep(_BEAT_S)
 
     def close(self) -> None:
-        self.gone = self.gone or "it was closed"
+        self.gone = self.gone or "its connection ended"
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
         self.connection.close()
