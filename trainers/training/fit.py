@@ -97,6 +97,7 @@ def training_batches(split: Split, config: Config) -> Batches:
         shuffle=True,
         seed=config.seed,
         last="discard",
+        scaled=config.decode == "scaled",
     )
 
 
