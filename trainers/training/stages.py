@@ -17,7 +17,7 @@ from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
-from trainers.networks import resnet, saved, weights
+from trainers.networks import backend, resnet, saved, weights
 from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
@@ -63,8 +63,9 @@ class Stages:
         self.asked.check()
         net = self.build()
         self.asked.check()
-        history = self.train(net, terminal)
-        results = self.evaluate(net, history)
+        with environment.Neighbours(self.config.num_threads or 1, backend.Throttle()):
+            history = self.train(net, terminal)
+            results = self.evaluate(net, history)
         self.asked.check()
         took_s = self.run.earlier_s + time.monotonic() - self.started
         self.run.log_metrics({names.TOTAL_TIME_S: took_s}, step=len(history))
