@@ -209,6 +209,7 @@ RECIPE: tuple[Name, ...] = (
     _param("freeze", str, "frozen", "body: train only the last layer of a transferred network", choices=("body",)),
     _param("unfreeze_epoch", int, "unfrozen", "the first epoch that trains all layers", unit="epochs", low=2),
     _param("class_weights", str, "class weights", "balanced: rare classes count more", choices=("balanced",)),
+    _param("decode", str, "decoding", "scaled: training JPEGs much larger than --resize, fast", choices=("scaled",)),
 )
 
 # What this project adds.

@@ -28,7 +28,7 @@ from trainers.data.dataset import Split
 from trainers.data.formats.recordio import RecordFile
 from trainers.data.pack.pack import Options, pack
 from trainers.data.pictures.augment import KINDS
-from trainers.data.pictures.pictures import ArrayPictures
+from trainers.data.pictures.pictures import ArrayPictures, EncodedPictures, Files
 
 CLASSES, PER_CLASS = 10, 1200
 STEPS = 5  # of training, between two looks at the clock
@@ -146,6 +146,32 @@ def bench_pack(work: Path, pictures: Path, repeat: int) -> None:
     versus("resize to 224", photographs, ["--resize", "224"], 2, 1)
 
 
+def bench_decode(work: Path, pictures: Path, repeat: int) -> None:
+    """Photographs as a camera writes them, decoded anew in every epoch, whole and at a fraction of their size."""
+    from sklearn.datasets import load_sample_images
+
+    print("decoding for 224 px (--resize 256), crop, batch 32, two threads, not in memory")
+    photographs = load_sample_images().images
+    for width, height, count in ((500, 375, 128), (1600, 1200, 64), (4000, 3000, 32)):
+        folder = work / f"photographs{width}" / "class0"
+        folder.mkdir(parents=True)
+        for index in range(count):
+            large = cv2.resize(photographs[index % 2][:, :, ::-1], (width, height), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(folder / f"{index:04}.jpg"), large, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        split = Split(
+            EncodedPictures(Files(sorted(folder.iterdir()))), np.zeros(count, np.int64), [str(i) for i in range(count)]
+        )
+        options = {"resize": 256, "augmentation": "crop", "memory_bytes": 0}
+        ways = [Batches(split, (3, 224, 224), 32, scaled=scaled, **options) for scaled in (False, True)]
+        spent_s = [[best(1, lambda way=way: consume(way.epoch(1))) for way in ways] for _ in range(repeat)]
+        whole_s, scaled_s = np.min(spent_s, axis=0)
+        ratio = np.median([whole / scaled for whole, scaled in spent_s])
+        print(
+            f"  {width} x {height}: whole {count / whole_s:>7,.1f} pictures/s, scaled {count / scaled_s:>7,.1f};"
+            f" {ratio:.2f} times as fast (median of {repeat} in turns)"
+        )
+
+
 def bench_memory(work: Path, pictures: Path, repeat: int) -> None:
     print("pack, memory (aim: under 300 MB for 100,000 pictures)")
     sources = sorted(pictures.rglob("*.jpg"))
@@ -242,6 +268,7 @@ def consume(batches: Iterable[object]) -> None:
 SECTIONS = {
     "batches": bench_batches,
     "check": bench_check,
+    "decode": bench_decode,
     "pack": bench_pack,
     "memory": bench_memory,
     "training": bench_training,

@@ -177,6 +177,8 @@ def _recipe_faults(config: SimpleNamespace) -> list[str]:
         )
     if config.unfreeze_epoch is not None and config.freeze is None:
         faults.append("--unfreeze-epoch needs --freeze body.")
+    if config.decode is not None and config.resize is None:
+        faults.append("--decode scaled: it goes by --resize, the shortest side before the crop; give that too.")
     if config.class_weights is not None and config.pretext is not None:
         faults.append("--class-weights: the classes of --pretext are equally common; leave it out.")
     return faults

@@ -96,6 +96,7 @@ class Config:
     freeze: str | None = None
     unfreeze_epoch: int | None = None
     class_weights: str | None = None
+    decode: str | None = None
     # bookkeeping
     experiment: str | None = None
     run_name: str | None = None

@@ -5,11 +5,13 @@ Threads are decided here, once, before the library is loaded: left alone MXNet t
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,6 +177,41 @@ def wait_for_all() -> None:
     at that moment gets a mixture of both.
     """
     load().nd.waitall()
+
+
+class Throttle:
+    """Lets threads that wait for one another sleep at once; ``on`` and ``off`` as often as one likes, at any time.
+
+    libgomp's threads spin at each barrier, up to 7 ms here. Beside busy neighbours the thread they wait for is not
+    running meanwhile, and what it lacks is the time they spin in. libgomp spins 3,000 times less as soon as it manages
+    more threads than there are processors: an idle team of its own is enough. Sums are split as before, so results
+    stay the same to the bit. With another OpenMP nothing happens.
+    """
+
+    def __init__(self) -> None:
+        self._over: threading.Event | None = None
+        self._start_team: Any = None
+        try:
+            self._start_team = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD).GOMP_parallel
+        except (OSError, AttributeError):
+            pass
+
+    def on(self) -> None:
+        """From now on."""
+        if self._start_team is not None and self._over is None:
+            self._over = threading.Event()
+            threading.Thread(target=self._idle, args=(self._over,), daemon=True).start()
+
+    def off(self) -> None:
+        """As libgomp does by itself."""
+        if self._over is not None:
+            self._over.set()  # the team ends with the thread that made it
+            self._over = None
+
+    def _idle(self, over: threading.Event) -> None:
+        nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)  # any harmless function of C
+        self._start_team(nothing, None, (os.cpu_count() or 1) + 1, 0)
+        over.wait()
 
 
 def _fill_numpy() -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -93,6 +94,14 @@ class CpuTimes(Protocol):
         """Seconds since boot of all cores together, by what they were spent on."""
 
 
+class Switch(Protocol):
+    """``trainers.networks.backend.Throttle``."""
+
+    def on(self) -> None: ...
+
+    def off(self) -> None: ...
+
+
 class OtherLoad:
     """Measures from its making to ``busy_cores``, at least about a second for a figure that means something."""
 
@@ -110,14 +119,19 @@ class OtherLoad:
         wall, busy, own = (now - then for now, then in zip(self._now(), self._begin, strict=True))
         return max(0.0, (busy - own) / wall) if wall >= 0.5 else 0.0
 
+    def crowds(self, num_threads: int) -> float:
+        """How many cores were busy, where that leaves no room for so many threads that work together; else 0."""
+        cores, busy = os.cpu_count() or 1, self.busy_cores()
+        return 0.0 if num_threads == 1 or busy < _NOTABLE_CORES or busy + num_threads <= cores else busy
+
     def note(self, num_threads: int) -> str | None:
         """What to warn of before training with so many threads; None where there is room for them."""
-        cores, busy = os.cpu_count() or 1, self.busy_cores()
-        if num_threads == 1 or busy < _NOTABLE_CORES or busy + num_threads <= cores:
+        if not (busy := self.crowds(num_threads)):
             return None
         return (
-            f"other processes keep {busy:.1f} of {cores} cores busy; {num_threads} threads can then be several times"
-            " slower than one. Consider --num-threads 1, for all runs that are to be compared: results depend on it."
+            f"other processes keep {busy:.1f} of {os.cpu_count()} cores busy; {num_threads} threads can then be several"
+            " times slower than one. Consider --num-threads 1, for all runs that are to be compared: results depend on"
+            " it."
         )
 
     def _now(self) -> tuple[float, float, float]:
@@ -127,3 +141,30 @@ class OtherLoad:
         own = os.times()
         mine = own.user + own.system + own.children_user + own.children_system
         return time.monotonic(), sum(times) - idle, mine
+
+
+class Neighbours:
+    """While it is entered: lets waiting threads sleep as long as others' work leaves no room for all of them."""
+
+    def __init__(
+        self, num_threads: int, throttle: Switch, *, psutil: CpuTimes | None = None, every_s: float = 2.0
+    ) -> None:
+        self._num_threads, self._throttle, self._psutil, self._every_s = num_threads, throttle, psutil, every_s
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look, name="neighbours", daemon=True)
+
+    def __enter__(self) -> None:
+        if self._num_threads > 1:
+            self._watch.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._num_threads > 1:
+            self._watch.join()
+        self._throttle.off()
+
+    def _look(self) -> None:
+        others = OtherLoad(self._psutil)
+        while not self._over.wait(self._every_s):
+            (self._throttle.on if others.crowds(self._num_threads) else self._throttle.off)()
+            others = OtherLoad(self._psutil)

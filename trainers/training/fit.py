@@ -99,6 +99,7 @@ def training_batches(split: Split, config: Config, group: Alone = ALONE) -> Batc
         seed=config.seed,
         last="discard",
         share=(group.rank, group.size),
+        scaled=config.decode == "scaled",
     )
 
 

@@ -66,8 +66,9 @@ class Stages:
         self.asked.check()
         net = self.build()
         self.asked.check()
-        history = self.train(net, terminal)
-        results = self.evaluate(net, history)
+        with environment.Neighbours(self.config.num_threads or 1, backend.Throttle()):
+            history = self.train(net, terminal)
+            results = self.evaluate(net, history)
         self.asked.check()
         took_s = self.run.earlier_s + time.monotonic() - self.started
         self.run.log_metrics({names.TOTAL_TIME_S: took_s}, step=len(history))

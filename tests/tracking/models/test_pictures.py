@@ -119,7 +119,7 @@ def test_the_network_sees_what_training_showed_it(
         "interpolation": "linear" if own else "area",
     }
     for pixels in (PIECE, PHOTO[:40, :50], np.ascontiguousarray(PHOTO[:60].transpose(1, 0, 2))):
-        sized = to_channels(theirs.apply(pixels), channels)
+        sized = to_channels(theirs.apply(pixels, theirs.targets(np.array([pixels.shape]))[0]), channels)
         top, left = (sized.shape[0] - height) // 2, (sized.shape[1] - width) // 2
         expected = sized[top : top + height, left : left + width].transpose(2, 0, 1)
         seen = Sizing(facts).apply(pixels)

@@ -237,3 +237,25 @@ def test_bad_settings_are_refused(change: dict, words: str) -> None:
     settings = {"image_shape": (3, 8, 6), "batch_size": 4} | change
     with pytest.raises(BadData, match=words):
         Batches(array_split(), **settings)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_large_jpegs_may_be_decoded_smaller(tmp_path: Path, channels: int) -> None:
+    sizes = [(63, 75), (64, 71), (131, 161), (300, 257), (24, 30)]  # scales 2, 2, 4, 8; the last is not large
+    paths = []
+    for index, (height, width) in enumerate([*sizes, sizes[0]]):
+        rows, columns = np.mgrid[0:height, 0:width]
+        smooth = np.stack([rows * 200 / height, columns * 200 / width, np.full((height, width), 90.0)], axis=2)
+        paths.append(tmp_path / f"{index}{'.png' if index == len(sizes) else '.jpg'}")
+        cv2.imwrite(str(paths[-1]), smooth.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])
+    labels = np.arange(len(paths), dtype=np.int64)
+    split = Split(EncodedPictures(Files(paths)), labels, [path.name for path in paths])
+    shape = (channels, 24, 24)
+    whole, _ = collect(Batches(split, shape, 2, resize=30))
+    scaled, _ = collect(Batches(split, shape, 2, resize=30, scaled=True))
+    anew, _ = collect(Batches(split, shape, 2, resize=30, scaled=True, memory_bytes=0))
+    assert (scaled == anew).all()
+    apart = np.abs(scaled.astype(int) - whole).max(axis=(1, 2, 3))
+    assert 0 < apart[:4].max() <= 8 and not apart[4:].any()
+    decoded = [split.pictures.load(index, channels, 30).shape[:2] for index in range(4)]
+    assert decoded == [(32, 38), (32, 36), (33, 41), (38, 33)]

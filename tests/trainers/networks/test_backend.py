@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,22 @@ def test_loading_the_networks_leaves_pictures_that_are_cut_off_unreadable(tmp_pa
     )
     done = run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_waiting_threads_sleep_while_the_throttle_is_on() -> None:
+    backend.load()
+    tasks, throttle = Path("/proc/self/task"), backend.Throttle()
+    before, team = len(list(tasks.iterdir())), 1 + (os.cpu_count() or 1)  # a thread and those of its idle team
+    for _ in range(2):
+        throttle.on()
+        throttle.on()
+        wait_for(lambda: len(list(tasks.iterdir())) >= before + team)
+        throttle.off()
+        wait_for(lambda: len(list(tasks.iterdir())) < before + team)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import namedtuple
+from collections.abc import Callable
 
 import pytest
 
-from trainers.training.environment import OtherLoad
+from trainers.training.environment import Neighbours, OtherLoad
 
 Times = namedtuple("Times", ("user", "system", "idle", "iowait"))
 Own = namedtuple("Own", ("user", "system", "children_user", "children_system", "elapsed"))
@@ -65,3 +66,48 @@ def test_a_glimpse_is_no_measurement(machine: Machine) -> None:
 
 def test_this_machines_clocks_can_be_read() -> None:
     assert OtherLoad().busy_cores() == 0.0
+
+
+class Lamp:
+    """Keeps what it was switched to."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def on(self) -> None:
+        self.said.append("on")
+
+    def off(self) -> None:
+        self.said.append("off")
+
+
+class Busy:
+    """Two cores, both at others' work until ``calm`` is set: of ten seconds at each look, or none."""
+
+    def __init__(self) -> None:
+        self.calm, self.user, self.looks = False, 100.0, 0
+
+    def cpu_times(self) -> Times:
+        self.looks += 1
+        self.user += 0.0 if self.calm else 10.0
+        return Times(self.user, 0.0, 500.0, 5.0)
+
+
+@pytest.mark.parametrize("num_threads", [2, 1])
+def test_threads_that_work_together_sleep_beside_neighbours(num_threads: int) -> None:
+    lamp, busy = Lamp(), Busy()
+    with Neighbours(num_threads, lamp, psutil=busy, every_s=0.6):
+        if num_threads == 1:
+            assert busy.looks == 0
+        else:
+            wait_for(lambda: lamp.said == ["on"])
+            busy.calm = True
+            wait_for(lambda: lamp.said == ["on", "off"])
+    assert lamp.said[-1] == "off"
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -160,6 +160,8 @@ def test_a_rate_is_suggested_and_nothing_recorded(stored: Any, capsys: pytest.Ca
         ({"freeze": "body"}, "would leave random weights"),
         ({"unfreeze_epoch": 2}, "needs --freeze body"),
         ({"class_weights": "balanced", "pretext": "rotation"}, "equally common"),
+        ({"decode": "scaled"}, "goes by --resize"),
+        ({"decode": "half", "resize": 32}, "not one of scaled"),
         ({"label_smoothing": 1.0}, "0 to 0.9"),
         ({"mixup": -1.0}, "0 to 10"),
     ],
@@ -176,7 +178,13 @@ def test_what_is_unset_is_the_same_as_off() -> None:
 
 def test_the_built_in_refuses_every_recipe() -> None:
     config = Config(
-        **{**ALL, "optimizer": "sgd"}, network="resnest14", freeze="body", unfreeze_epoch=2, init="imagenet"
+        **{**ALL, "optimizer": "sgd"},
+        network="resnest14",
+        freeze="body",
+        unfreeze_epoch=2,
+        init="imagenet",
+        decode="scaled",
+        resize=32,
     )
     refused = [fault.what.split()[0] for fault in limits.faults(config) if fault.code == "setting-foreign"]
     assert set(refused) == {
@@ -188,6 +196,7 @@ def test_the_built_in_refuses_every_recipe() -> None:
         "--freeze",
         "--unfreeze-epoch",
         "--class-weights",
+        "--decode",
     }
 
 

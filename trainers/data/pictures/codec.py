@@ -105,20 +105,25 @@ def _opencv_decode(data: bytes, channels: int) -> NDArray[np.uint8] | None:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def decode_small(data: bytes, least: int, name: str) -> NDArray[np.uint8]:
-    """As ``decode`` in colour, but at a half, a quarter or an eighth of the size where both sides keep ``least`` px."""
+def decode_small(data: bytes, least: int, name: str, channels: int = 3) -> NDArray[np.uint8]:
+    """As ``decode``, but at a half, a quarter or an eighth of the size where both sides keep ``least`` px.
+
+    A JPEG is not decoded whole for that: a sixty-fourth of the pixels takes about a quarter of the time.
+    """
     head = header(data, name)
     cv2 = opencv()
     side = min(head.height, head.width)
     scale = max((one for one in (2, 4, 8) if side >= one * least), default=1)
     if cv2 is None or scale == 1 or not _is_whole(memoryview(data)):
-        return decode(data, 3, name)
-    flag = getattr(cv2, f"IMREAD_REDUCED_COLOR_{scale}") | cv2.IMREAD_IGNORE_ORIENTATION
+        return decode(data, channels, name)
+    flag = getattr(cv2, f"IMREAD_REDUCED_{'GRAYSCALE' if channels == 1 else 'COLOR'}_{scale}")
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         pixels = None
-    return decode(data, 3, name) if pixels is None else upright(pixels[:, :, ::-1], head.orientation)
+    if pixels is None:
+        return decode(data, channels, name)
+    return upright(pixels[:, :, None] if channels == 1 else pixels[:, :, ::-1], head.orientation)
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

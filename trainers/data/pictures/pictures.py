@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tracking.models.serving.pictures import to_channels
 from trainers.data.pictures import digest
-from trainers.data.pictures.codec import Pixels, decode, header
+from trainers.data.pictures.codec import Pixels, decode, decode_small, header
 from trainers.errors import BadData
 
 Indices = NDArray[np.int64]
@@ -46,8 +46,11 @@ class Pictures(Protocol):
         """What to call a picture in a message: its path, or its place in the source."""
         ...
 
-    def load(self, index: int, channels: int) -> Pixels:
-        """(H, W, channels) uint8. BadData names a picture that cannot be decoded."""
+    def load(self, index: int, channels: int, least: int | None = None) -> Pixels:
+        """(H, W, channels) uint8; a JPEG maybe at an eighth to a half of its size, where ``least`` px a side suffice.
+
+        BadData names a picture that cannot be decoded.
+        """
         ...
 
 
@@ -74,7 +77,7 @@ class ArrayPictures:
     def name(self, index: int) -> str:
         return f"{self.source}[{self.rows[index]}]"
 
-    def load(self, index: int, channels: int) -> Pixels:
+    def load(self, index: int, channels: int, least: int | None = None) -> Pixels:
         return to_channels(self.array[self.rows[index]], channels)
 
 
@@ -119,8 +122,11 @@ class EncodedPictures:
         """The encoded bytes as stored."""
         return self.source.read(int(self.rows[index]))
 
-    def load(self, index: int, channels: int) -> Pixels:
-        return decode(self.read(index), channels, self.name(index))
+    def load(self, index: int, channels: int, least: int | None = None) -> Pixels:
+        data = self.read(index)
+        if least is not None and data.startswith(b"\xff\xd8"):  # other formats gain nothing by it
+            return decode_small(data, least, self.name(index), channels)
+        return decode(data, channels, self.name(index))
 
 
 class _Survey:
@@ -223,6 +229,6 @@ class RotatedPictures:
         row = int(self.rows[index])
         return f"{self.base.name(row // 4)} turned {90 * (row % 4)}°"
 
-    def load(self, index: int, channels: int) -> Pixels:
+    def load(self, index: int, channels: int, least: int | None = None) -> Pixels:
         row = int(self.rows[index])
-        return np.ascontiguousarray(np.rot90(self.base.load(row // 4, channels), row % 4))
+        return np.ascontiguousarray(np.rot90(self.base.load(row // 4, channels, least), row % 4))

@@ -44,12 +44,12 @@ class Sizing:
         picked: NDArray[np.int64] = table[places.reshape(-1)]
         return picked
 
-    def apply(self, pixels: Pixels) -> Pixels:
-        """(H, W, C) uint8 resized as above; the very same array when nothing is to be done.
+    def apply(self, pixels: Pixels, target: NDArray[np.int64]) -> Pixels:
+        """(H, W, C) uint8 resized to its ``target`` of ``targets``; the very same array when nothing is to be done.
 
         The user's own pictures are interpolated linearly, as the built-in does; bundled ones by area when they shrink.
         """
-        ((height, width),) = self.targets(np.array([pixels.shape[:2]], np.int64))
+        height, width = target
         if pixels.shape[:2] == (height, width):
             return pixels
         return resized(pixels, int(height), int(width), area=not self.own)
