@@ -110,7 +110,7 @@ def _main(argv: list[str]) -> int:
 
 def _status(arguments: argparse.Namespace, layers: list[dict[str, Any]]) -> int:
     from tracking import store
-    from trainers.launch.status import Status
+    from trainers.launch.progress.status import Status
     from trainers.sagemaker.watch import console
 
     work = _several(arguments, layers)

@@ -137,7 +137,7 @@ def report(folder: Path, killed: collections.Counter[str]) -> None:
     from tracking import store as stores
     from tracking.journal.events import journals
     from trainers.config import study as studies
-    from trainers.launch.follow import Followed
+    from trainers.launch.progress.follow import Followed
     from trainers.launch.sampler import Chooser
 
     study, store = studies.load("killed.toml"), stores.resolve()

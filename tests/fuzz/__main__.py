@@ -21,7 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(SEEDS[name]):
             (Path(corpus) / str(number)).write_bytes(seed)
-        limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2000", "-max_len=20000"]
+        limits = [f"-max_total_time={seconds}", "-timeout=30", "-rss_limit_mb=2000", "-max_len=20000"]
         atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix=fuzz-{name}-", corpus], TARGETS[name])
         atheris.Fuzz()
 

@@ -18,11 +18,11 @@ from trainers.config import Config
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import TrainerError
 from trainers.launch.claims import Claims
-from trainers.launch.follow import Followed, Journals
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher
 from trainers.launch.parent import StudyRun
+from trainers.launch.progress.follow import Followed, Journals
+from trainers.launch.progress.table import LiveTable, Row
 from trainers.launch.study import StudyPlan, ended, grown, show_leaderboard
-from trainers.launch.table import LiveTable, Row
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
 from trainers.config.study import Study
-from trainers.launch.follow import Journals
+from trainers.launch.progress.follow import Journals
 
 if TYPE_CHECKING:
     from tracking.store import Store

@@ -28,11 +28,11 @@ from trainers.config import Config
 from trainers.config.search import Search
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import BadConfig, TrainerError, TrainingDiverged
-from trainers.launch.follow import Followed, Journals
 from trainers.launch.job import ENDED, LocalJob, LocalLauncher, State
+from trainers.launch.progress.follow import Followed, Journals
+from trainers.launch.progress.table import LiveTable, Row
 from trainers.launch.sampler import Chooser, End, Trial, public_url
 from trainers.launch.study import StudyPlan
-from trainers.launch.table import LiveTable, Row
 
 if TYPE_CHECKING:
     from tracking.store import Store

@@ -26,9 +26,9 @@ from trainers.config import Config
 from trainers.config import study as studies
 from trainers.errors import TrainerError
 from trainers.evaluate import missing
-from trainers.launch.follow import Followed
 from trainers.launch.job import State
 from trainers.launch.parent import StudyRun
+from trainers.launch.progress.follow import Followed
 from trainers.launch.sampler import Chooser, public_url
 from trainers.launch.search import Place, Searching, Tally, alone, close_dead
 

@@ -13,8 +13,8 @@ from tracking import names
 from tracking.errors import TrackingError
 from tracking.errors.words import duration, money, plural
 from trainers.errors import TrainerError
-from trainers.launch.follow import Followed
-from trainers.launch.table import LiveTable, Row
+from trainers.launch.progress.follow import Followed
+from trainers.launch.progress.table import LiveTable, Row
 from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry

@@ -10,7 +10,7 @@ from pathlib import Path
 from tracking import names
 from tracking.errors import TrackingError
 from tracking.journal.events import Position, journals, read
-from trainers.launch.table import Row
+from trainers.launch.progress.table import Row
 
 
 @dataclass

@@ -14,9 +14,9 @@ from tracking.errors.words import money, plural
 from tracking.journal.files import is_held, writer
 from trainers.config.study import PlannedRun, Study
 from trainers.errors import BadConfig
-from trainers.launch.follow import Followed, Journals
+from trainers.launch.progress.follow import Followed, Journals
+from trainers.launch.progress.table import Row, show
 from trainers.launch.study import StudyPlan, grown
-from trainers.launch.table import Row, show
 
 if TYPE_CHECKING:
     from tracking.store import Store

@@ -16,9 +16,9 @@ from trainers import run as program
 from trainers.config import study as studies
 from trainers.config.study import PlannedRun
 from trainers.launch.parent import StudyRun
+from trainers.launch.progress.status import Status
+from trainers.launch.progress.table import LiveTable
 from trainers.launch.search import Searching
-from trainers.launch.status import Status
-from trainers.launch.table import LiveTable
 
 STUDY = """
 title = "How deep?"

@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from tracking.errors.program import run_program
-from trainers.launch.table import LiveTable, Row, shortened, show, table
+from trainers.launch.progress.table import LiveTable, Row, shortened, show, table
 
 EVIL = "\x1b[31mred\x1b]0;title\x07 \u202etxt.exe\x9b2J\nsecond\tline"
 LONG = "20 layers, scratch, 3 epochs, learning_rate 0.0{}, optimizer adam, seed {}"
