@@ -206,3 +206,34 @@ def test_a_claim_that_is_just_being_made_is_held(tmp_path: Path) -> None:
         record = {"host": "elsewhere", "pid": 1, "started": "1", "beat": 3}
         (folder / "000001").write_text(json.dumps(record))
         assert claims.take("a") == "held"
+
+
+_CHILD = """
+import sys, time
+from trainers.training.interruption import Interrupted, Interruption, end_with_launcher
+try:
+    with Interruption():
+        end_with_launcher()
+        print("began", flush=True)
+        time.sleep(60)
+except Interrupted as error:
+    print(error.exit_code, flush=True)
+"""
+_PARENT = """
+import os, subprocess, sys
+from trainers.training.interruption import LAUNCHER
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, LAUNCHER: str(os.getpid())})
+child.wait()
+"""
+
+
+def test_a_run_s_process_ends_with_the_launcher_that_is_killed() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", _PARENT, _CHILD]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "began\n"
+        parent.kill()
+        assert parent.stdout.read() == "143\n"
+    gone = {**environment, "TRAINERS_LAUNCHER": "1"}  # its launcher died before it could ask
+    done = subprocess.run([sys.executable, "-c", _CHILD], env=gone, capture_output=True, text=True)
+    assert done.stdout == "143\n"
