@@ -127,22 +127,20 @@ def test_a_claim_of_another_machine_is_over_when_it_no_longer_beats(
 ) -> None:
     study, lost = request.node.name, threading.Event()
     elsewhere(monkeypatch, "b")
-    there = Claims(study, store, beat_s=0.02, on_lost=lost.set)
-    there.__enter__()
-    assert there.take("a") == "mine"
+    there = Claims(study, store, beat_s=0.02)
+    asleep = Claims(study, store, beat_s=2.0, on_lost=lost.set)
     elsewhere(monkeypatch, "a")
-    with Claims(study, store, beat_s=0.02, stale_s=0.4) as here:
+    with there, asleep, Claims(study, store, beat_s=0.02, stale_s=0.4) as here:
+        assert there.take("a") == "mine" and asleep.take("b") == "mine"
         until = time.monotonic() + 0.8
         while time.monotonic() < until:
             assert here.take("a") == "held"
+            here.take("b")
             time.sleep(0.02)
-        here_guard = there._guard  # noqa: SLF001 - the other machine sleeps
-        with here_guard:
-            assert waits(lambda: here.take("a") == "mine") and here.taken_over == {"a"}
-        assert lost.wait(5.0), "the machine that woke up does not go on"
-        there.end("a", "done", "twice")
-        assert here.take("a") == "mine" and here.result("a")[0] == ""
-    there.__exit__()
+        assert waits(lambda: here.take("b") == "mine") and here.taken_over == {"b"}
+        assert lost.wait(10.0), "the machine that woke up does not go on"
+        asleep.end("b", "done", "twice")
+        assert here.take("b") == "mine" and here.result("b")[0] == ""
 
 
 def test_many_launchers_killed_at_random_do_each_run_once(
