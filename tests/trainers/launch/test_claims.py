@@ -127,22 +127,20 @@ def test_a_claim_of_another_machine_is_over_when_it_no_longer_beats(
 ) -> None:
     study, lost = request.node.name, threading.Event()
     elsewhere(monkeypatch, "b")
-    there = Claims(study, store, beat_s=0.02, on_lost=lost.set)
-    there.__enter__()
-    assert there.take("a") == "mine"
+    there = Claims(study, store, beat_s=0.02)
+    asleep = Claims(study, store, beat_s=2.0, on_lost=lost.set)
     elsewhere(monkeypatch, "a")
-    with Claims(study, store, beat_s=0.02, stale_s=0.4) as here:
+    with there, asleep, Claims(study, store, beat_s=0.02, stale_s=0.4) as here:
+        assert there.take("a") == "mine" and asleep.take("b") == "mine"
         until = time.monotonic() + 0.8
         while time.monotonic() < until:
             assert here.take("a") == "held"
+            here.take("b")
             time.sleep(0.02)
-        here_guard = there._guard  # noqa: SLF001 - the other machine sleeps
-        with here_guard:
-            assert waits(lambda: here.take("a") == "mine") and here.taken_over == {"a"}
-        assert lost.wait(5.0), "the machine that woke up does not go on"
-        there.end("a", "done", "twice")
-        assert here.take("a") == "mine" and here.result("a")[0] == ""
-    there.__exit__()
+        assert waits(lambda: here.take("b") == "mine") and here.taken_over == {"b"}
+        assert lost.wait(10.0), "the machine that woke up does not go on"
+        asleep.end("b", "done", "twice")
+        assert here.take("b") == "mine" and here.result("b")[0] == ""
 
 
 def test_many_launchers_killed_at_random_do_each_run_once(
@@ -206,3 +204,34 @@ def test_a_claim_that_is_just_being_made_is_held(tmp_path: Path) -> None:
         record = {"host": "elsewhere", "pid": 1, "started": "1", "beat": 3}
         (folder / "000001").write_text(json.dumps(record))
         assert claims.take("a") == "held"
+
+
+_CHILD = """
+import sys, time
+from trainers.training.interruption import Interrupted, Interruption, end_with_launcher
+try:
+    with Interruption():
+        end_with_launcher()
+        print("began", flush=True)
+        time.sleep(60)
+except Interrupted as error:
+    print(error.exit_code, flush=True)
+"""
+_PARENT = """
+import os, subprocess, sys
+from trainers.training.interruption import LAUNCHER
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, LAUNCHER: str(os.getpid())})
+child.wait()
+"""
+
+
+def test_a_run_s_process_ends_with_the_launcher_that_is_killed() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", _PARENT, _CHILD]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "began\n"
+        parent.kill()
+        assert parent.stdout.read() == "143\n"
+    gone = {**environment, "TRAINERS_LAUNCHER": "1"}  # its launcher died before it could ask
+    done = subprocess.run([sys.executable, "-c", _CHILD], env=gone, capture_output=True, text=True)
+    assert done.stdout == "143\n"

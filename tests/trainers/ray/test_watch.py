@@ -194,7 +194,7 @@ def test_a_folder_that_the_node_did_not_share_is_said(fake: FakeRay, tmp_path: P
     assert "its journal is not in" in outcome.reason and "share" in outcome.advice
 
 
-def test_an_error_before_the_run_is_told_in_its_last_line(fake: FakeRay, tmp_path: Path) -> None:
+def test_an_error_before_the_run_is_shown_by_its_last_line(fake: FakeRay, tmp_path: Path) -> None:
     def play(name: str, number: int) -> None:
         fake.logs[name] = "Running entrypoint\n/bin/sh: python: not found\n"
         message = "Job entrypoint command failed with exit code 127, last available logs (truncated):\nRunning"
