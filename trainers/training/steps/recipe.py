@@ -35,6 +35,7 @@ class Learner:
         self.trainer = trainer_for(net, config, group.store)
         parameters = net.collect_params()
         if group.size > 1:  # dist_sync leaves out, and does not say, what a prediction has put into oneDNN's layout
+            backend.wait_for_all()
             for parameter in parameters.values():
                 values = to_array(parameter.data().copy().asnumpy(), mx.cpu())
                 parameter.initialize(mx.init.Constant(values), ctx=parameter.list_ctx(), force_reinit=True)
