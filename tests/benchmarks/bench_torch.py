@@ -1,11 +1,13 @@
-"""Training end to end here against the bare step of eager PyTorch, float32, on the same net, batch and threads.
+"""Training end to end here against the bare step of eager PyTorch: the same net, batch, precision and threads.
 
-The net is ResNet-44 v1 for 28x28 in batches of 128, SGD with momentum. PyTorch takes turns with us in a process of its
-own, on one batch that already lies in its memory, without data, augmentation or counting. Its interpreter is
-TORCH_PYTHON where that is set (a virtual environment with torch alone will do), else this one; without torch there is
-nothing to measure.
+ResNet-44 v1 for 28x28 in batches of 128 and ResNet-34 v1 for 224x224 in batches of 32, each in float32 and bfloat16,
+SGD with momentum. Ours is ``trainers.training.fit`` with data, augmentation, counting and a run that is shown live; the
+first epoch compiles and does not count. PyTorch takes turns with us in processes of their own, plain and channels last,
+on one batch that already lies in its memory, without data, augmentation or counting; the ratio is to the faster of the
+two in the same turn. Its interpreter is TORCH_PYTHON where that is set (a virtual environment with torch alone will
+do), else this one; TORCH_SITE names a folder of ``pip install --target``. Without torch there is nothing to measure.
 
-    TORCH_PYTHON=…/bin/python python tests/benchmarks/bench_torch.py [--epochs 6]
+    TORCH_PYTHON=…/bin/python python tests/benchmarks/bench_torch.py [--only 44-float32,34-bfloat16] [--turns 5]
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np  # noqa: E402
+
 from trainers.networks import backend  # noqa: E402
 
 # The peer, for whatever Python has torch: a number of steps comes in, their seconds go out.
 PEER = """
-import sys, time
+import os, sys, time
+if os.environ.get("TORCH_SITE"):
+    sys.path.insert(0, os.environ["TORCH_SITE"])
 import torch
 from torch import nn
 
@@ -42,18 +48,24 @@ class Block(nn.Module):
         )
 
     def forward(self, x):
-        return torch.relu(self.body(x) + self.shortcut(x))
+        return torch.relu_(self.body(x) + self.shortcut(x))
 
-num_layers, batch, num_threads, channels_last = (int(text) for text in sys.argv[1:])
+num_layers, side, batch, num_threads, low, channels_last = (int(text) for text in sys.argv[1:])
 torch.manual_seed(0)
 torch.set_num_threads(num_threads)
-layers, channels = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)], 16
-for stage, width in enumerate((16, 32, 64)):
-    for place in range((num_layers - 2) // 6):
+if num_layers == 44:
+    layers, channels = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)], 16
+    stages = (16, 7), (32, 7), (64, 7)
+else:
+    layers, channels = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)], 64
+    layers.append(nn.MaxPool2d(3, 2, 1))
+    stages = (64, 3), (128, 4), (256, 6), (512, 3)
+for stage, (width, count) in enumerate(stages):
+    for place in range(count):
         layers.append(Block(channels, width, 2 if stage and not place else 1))
         channels = width
-net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-pictures, labels = torch.randn(batch, 3, 28, 28), torch.randint(0, 10, (batch,))
+net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+pictures, labels = torch.randn(batch, 3, side, side), torch.randint(0, 10, (batch,))
 if channels_last:
     net, pictures = net.to(memory_format=torch.channels_last), pictures.to(memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -62,21 +74,29 @@ for line in sys.stdin:
     started = time.perf_counter()
     for _ in range(int(line)):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(pictures), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(low)):
+            loss = nn.functional.cross_entropy(net(pictures), labels)
+        loss.backward()
         optimizer.step()
     print(time.perf_counter() - started, flush=True)
 """
+# Layers, px, batch, pictures an epoch (None: all), validated; what the ratio should reach in each precision.
+SETUPS = {
+    "44": (44, 28, 128, None, {"float32": 1.15, "bfloat16": 1.2}),
+    "34": (34, 224, 32, 96, {"float32": 1.1, "bfloat16": 1.0}),
+}
+KINDS = ("plain", "channels last")
 
 
 class Torch:
     """PyTorch in its own process. Raises OSError when its interpreter has no torch."""
 
-    def __init__(self, num_layers: int, batch: int, num_threads: int, channels_last: bool) -> None:
+    def __init__(self, *numbers: int) -> None:
+        """Layers, px, batch, threads, 1 for bfloat16, 1 for channels last."""
         python = os.environ.get("TORCH_PYTHON", sys.executable)
-        numbers = [str(int(value)) for value in (num_layers, batch, num_threads, channels_last)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(numbers[3])}
         self._process = subprocess.Popen(
-            [python, "-W", "ignore", "-c", textwrap.dedent(PEER), *numbers],
+            [python, "-W", "ignore", "-c", textwrap.dedent(PEER), *(str(int(number)) for number in numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -105,57 +125,77 @@ class Torch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6)
+    names = [f"{name}-{dtype}" for name, setup in SETUPS.items() for dtype in setup[4]]
+    parser.add_argument("--only", default=",".join(names))
+    parser.add_argument("--turns", type=int, default=5, help="epochs measured, after the one that compiles")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # others' deprecations
-
     num_threads = backend.prepare()
-    try:
-        peers = [Torch(44, 128, num_threads, channels_last) for channels_last in (False, True)]
-    except OSError as error:
-        print(f"{error} has no PyTorch: nothing to compare with. Name one that has it in TORCH_PYTHON.")
-        return
+    found = []
+    for name in asked.only.split(","):
+        try:
+            found.append(f"{name:<13} {measure(*name.split('-'), num_threads, asked.turns)}")
+        except OSError as error:
+            print(f"{error} has no PyTorch: nothing to compare with. Name one that has it in TORCH_PYTHON.")
+            return
+    print("\n".join(found))
+
+
+def measure(name: str, dtype: str, num_threads: int, turns: int) -> str:
+    """The ratio in words."""
+    from tracking import run as tracked
+    from tracking import store as stores
     from trainers.config import Config
     from trainers.data import Batches, open_dataset
     from trainers.networks import resnet, weights
     from trainers.training import fit
 
-    data = open_dataset("digits")
+    num_layers, side, batch, count, wanted = SETUPS[name]
+    peers = [
+        Torch(num_layers, side, batch, num_threads, dtype == "bfloat16", channels_last)
+        for channels_last in (False, True)
+    ]
     config = Config(
-        num_layers=44,
+        num_layers=num_layers,
         num_classes=10,
-        image_shape="3,28,28",
-        mini_batch_size=128,
-        epochs=asked.epochs + 1,
+        image_shape=f"3,{side},{side}",
+        mini_batch_size=batch,
+        epochs=turns + 1,
         learning_rate=0.01,
         augmentation_type="crop",
+        precision_dtype=dtype,
     )
-    train = Batches(data.train, config.shape, 128, augmentation="crop", shuffle=True, last="discard")
-    validation = Batches(data.validation, config.shape, 128)
-    net = resnet.build(44, 10, config.shape)
+    data = open_dataset("digits")
+    train = fit.training_batches(data.train if count is None else data.train.take(np.arange(count)), config)
+    validation = Batches(data.validation.take(np.arange(min(batch, len(data.validation)))), config.shape, batch)
+    net = resnet.build_for(config)
     weights.initialise(net, "scratch", seed=0)
     assert all(peer.num_parameters == resnet.num_parameters(net) for peer in peers), "not the same network"
-
-    print(f"44 layers, 28x28, batch 128, float32, {num_threads} thread(s); PyTorch {peers[0].version}")
-    ours: list[float] = []
-    theirs: list[list[float]] = []
+    print(
+        f"{num_layers} layers, {side} px, batch {batch}, {dtype}, {num_threads} thread(s); PyTorch {peers[0].version}"
+    )
+    ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        records = fit.fit(net, train, validation, config, state_dir=Path(folder), on_batch=lambda _: None)
-        next(records)  # compiles
-        for peer in peers:
-            peer.seconds(2)
-        for turn, record in enumerate(records, start=1):
-            ours.append(record.images_per_s)
-            theirs.append([train.num_images / peer.seconds(len(train)) for peer in peers])
-            print(
-                f"  turn {turn}: end to end {ours[-1]:6.1f}, PyTorch {theirs[-1][0]:6.1f},"
-                f" channels last {theirs[-1][1]:6.1f} images/s"
-            )
+        store = stores.resolve(Path(folder))
+        with tracked.start(run_name="bench", live=store) as run:
+            records = fit.fit(net, train, validation, config, state_dir=run.dir / "state", on_batch=lambda _: None)
+            next(records)  # compiles
+            for peer in peers:
+                peer.seconds(2)
+            for record in records:
+                theirs = [train.num_images / peer.seconds(len(train)) for peer in peers]
+                # Logged after the others' turn, so that its way to the store falls into the next epoch of ours.
+                run.log_metrics({k: v for k, v in record.values().items() if isinstance(v, float)}, step=record.epoch)
+                ratios.append(record.images_per_s / max(theirs))
+                shown = ", ".join(f"{kind} {rate:.1f}" for kind, rate in zip(KINDS, theirs, strict=True))
+                load = os.getloadavg()[0]
+                print(f"  {record.images_per_s:6.1f} images/s, PyTorch {shown}: {ratios[-1]:.2f} (load {load:.1f})")
     for peer in peers:
         peer.close()
-    for place, kind in enumerate(("eager PyTorch", "eager PyTorch, channels last")):
-        ratio = statistics.median(mine / peer[place] for mine, peer in zip(ours, theirs, strict=True))
-        print(f"end to end / {kind}: {ratio:.2f} (median of {len(ours)})")
+    return (
+        f"end to end / the faster PyTorch: {statistics.median(ratios):.2f} (median of {len(ratios)},"
+        f" {min(ratios):.2f} to {max(ratios):.2f}; wanted {wanted[dtype]})"
+    )
 
 
 if __name__ == "__main__":
