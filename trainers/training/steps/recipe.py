@@ -35,11 +35,9 @@ class Learner:
         self.trainer = trainer_for(net, config, group.store)
         parameters = net.collect_params()
         if group.size > 1:  # dist_sync leaves out, and does not say, what a prediction has put into oneDNN's layout
-            backend.wait_for_all()
             for parameter in parameters.values():
-                values = mx.nd.array(parameter.data().copy().asnumpy(), ctx=mx.cpu())  # a copy, not shared memory
+                values = to_array(parameter.data().copy().asnumpy(), mx.cpu())
                 parameter.initialize(mx.init.Constant(values), ctx=parameter.list_ctx(), force_reinit=True)
-                backend.wait_for_all()
         # All begin with the arrays of the first; at the first step it would be its running statistics, too.
         group.call(self.trainer.allreduce_grads)
         self.devices = next(iter(parameters.values())).list_ctx()
