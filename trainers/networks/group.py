@@ -77,14 +77,8 @@ class _Line:
         self.gone = ""
 
     def send(self, message: Mapping[str, Any], data: bytes = b"") -> None:
-        self._put(json.dumps({**message, "bytes": len(data)}).encode() + b"\n" + data)
-
-    def _put(self, data: bytes) -> None:
-        try:
-            with self._lock:
-                self.connection.sendall(data)
-        except OSError:  # half a message may be under way
-            self.close()
+        with contextlib.suppress(OSError), self._lock:  # that it is gone is noticed by who reads
+            self.connection.sendall(json.dumps({**message, "bytes": len(data)}).encode() + b"\n" + data)
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
         """The next message. Raises OSError or ValueError at the other's end."""
@@ -105,16 +99,17 @@ class _Line:
         except TimeoutError:
             self.gone = f"no sign of life for {_SILENT_S:.0f} s"
         except (OSError, ValueError):
-            pass
+            self.gone = "its connection ended"
         self.close()
 
     def _beat(self) -> None:
         while not self.gone:
-            self._put(b"\n")
+            with contextlib.suppress(OSError), self._lock:
+                self.connection.sendall(b"\n")
             time.sleep(_BEAT_S)
 
     def close(self) -> None:
-        self.gone = self.gone or "its connection ended"
+        self.gone = self.gone or "it was closed"
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads
         self.connection.close()

@@ -517,7 +517,6 @@ def test_small_shares_of_a_batch_are_advice_and_empty_ones_an_error(account: Wor
     assert found(10, instance_count=3, **four)["batch-below-gpus"].severity == "error"
     workers = {f.code: f for f in preflight(account, [], replace(BUILTIN, workers=2), code_uri=CODE)}
     assert "Give --instance-count 2" in workers["setting-foreign"].fix
-    assert "setting-foreign" in codes(preflight(account, [], replace(BUILTIN, kv_store="dist_async"), code_uri=CODE))
 
 
 def test_a_machine_that_is_kept_is_in_the_price_before_the_launch(account: World) -> None:
