@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.errors import BadConfig, BadData, BadInput, DiskFull, TrainerError, TrainingDiverged, WorkerLost
+from trainers.errors import BadConfig, BadData, BadInput, DiskFull, TrainerError, TrainingDiverged
 
 if TYPE_CHECKING:
     from reports import LeaderboardFrame
@@ -35,7 +35,6 @@ __all__ = [
     "JobOptions",
     "TrainerError",
     "TrainingDiverged",
-    "WorkerLost",
     "evaluate_run",
     "open_dataset",
     "resume",

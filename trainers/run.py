@@ -22,7 +22,6 @@ from trainers.config.checks import flag, local_faults
 from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, given_flags, read_toml
 from trainers.errors import BadConfig, BadInput
-from trainers.networks.group import leave
 from trainers.ray import command as ray
 from trainers.ray import job as ray_job
 from trainers.sagemaker.command import launch
@@ -45,7 +44,7 @@ Settings come from the defaults, then --preset, then --config, then the flags. E
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    return leave(run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv))))
+    return run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(argv: list[str]) -> int:
@@ -189,11 +188,9 @@ def _one(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str
 
         find_lr.suggest(config, store.resolve())
         return 0
-    from trainers.launch.worker import together
     from trainers.training import experiment
 
-    with together(config) as group:
-        return experiment.run(config, quiet=arguments.quiet, group=group).exit_code
+    return experiment.run(config, quiet=arguments.quiet).exit_code
 
 
 def _resume(arguments: argparse.Namespace, faults: list[str]) -> int:
@@ -205,13 +202,9 @@ def _resume(arguments: argparse.Namespace, faults: list[str]) -> int:
 
         print(dry_run.resumed(arguments.resume, store.resolve()), end="")
         return 0
-    from tracking import store
-    from trainers.launch.worker import together
     from trainers.training import experiment
 
-    _, config = experiment.interrupted_run(arguments.resume, store.resolve())
-    with together(config) as group:
-        return experiment.resume(arguments.resume, quiet=arguments.quiet, group=group).exit_code
+    return experiment.resume(arguments.resume, quiet=arguments.quiet).exit_code
 
 
 def _several(arguments: argparse.Namespace, layers: list[dict[str, Any]]) -> Study | None:

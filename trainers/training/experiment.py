@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,9 @@ from tracking import run as tracked
 from tracking.errors.words import plural
 from tracking.journal.events import journals
 from trainers.config import Config
-from trainers.config.checks import devices_of, local_faults
+from trainers.config.checks import local_faults
 from trainers.config.text import build, from_toml
-from trainers.errors import BadConfig, BadData, BadInput, TrainerError, WorkerLost
-from trainers.networks.group import ALONE, Alone
+from trainers.errors import BadConfig, BadData, BadInput, TrainerError
 from trainers.training.interruption import Interrupted, Interruption, interruptible
 from trainers.training.terminal import Tee
 
@@ -71,18 +70,14 @@ def run(
     tags: Mapping[str, str] = LOCAL,
     state_dir: Path | None = None,
     quiet: bool = False,
-    group: Alone = ALONE,
 ) -> Outcome:
     """Train, evaluate and log one run.
 
     ``live`` False writes the journal only (a cloud job needs no tracking server). ``state_dir`` is where the resumable
     state is kept (default: beside the journal); a state found there is picked up. ``quiet`` prints the result and
-    errors alone; the run's log has the rest. ``group``: the workers of a run with ``workers`` (see
-    ``trainers.launch.worker``). Raises BadInput before a run is recorded; afterwards failures are recorded
+    errors alone; the run's log has the rest. Raises BadInput before a run is recorded; afterwards failures are recorded
     and printed, and the Outcome has the exit code.
     """
-    if (config.workers or 1) != group.size:
-        raise BadInput(f"--workers {config.workers}: only python -m trainers.run starts a run's other workers.")
     store = store or _default_store()
     with interruptible("No run was made yet; the same command starts it again.") as asked:
         store.check(config.experiment or store.default_experiment)
@@ -103,13 +98,11 @@ def run(
             )
 
         return _recorded(
-            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet, group=group
+            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet
         )
 
 
-def resume(
-    run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False, group: Alone = ALONE
-) -> Outcome:
+def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False) -> Outcome:
     """Go on with a run that was interrupted or killed, to the same weights as if it had not been.
 
     ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
@@ -131,19 +124,13 @@ def resume(
             state_dir=None,
             store=shown,
             quiet=quiet,
-            group=group,
         )
 
 
-def run_or_go_on(
-    config: Config,
-    store: Store,
-    together: Callable[[Config], AbstractContextManager[Alone]] = lambda _: nullcontext(ALONE),
-) -> tuple[Path, int]:
+def run_or_go_on(config: Config, store: Store) -> tuple[Path, int]:
     """Carry out the one run that ``store.journals`` is for, where a machine may be taken away; its journal, exit code.
 
     What an interruption left there is gone on with; a run that is finished is left as it is. MLflow is not spoken to.
-    ``together`` brings the run's workers together.
     """
     former = [directory for directory in journals(store.journals) if (directory / "files" / "config.toml").is_file()]
     done = [directory for directory in former if tracked.ended(directory) == "FINISHED"]
@@ -154,13 +141,10 @@ def run_or_go_on(
         if directory not in going:  # broken off before its first epoch was kept: nothing to go on from
             shutil.rmtree(directory)
     if going:
-        _, config = interrupted_run(going[0].name, store)
-    with together(config) as group:
-        if going:
-            print(f"going on with run {going[0].name} after an interruption", flush=True)
-            outcome = resume(going[0].name, store=store, live=False, group=group)
-        else:
-            outcome = run(config, store=store, live=False, tags={}, group=group)
+        print(f"going on with run {going[0].name} after an interruption", flush=True)
+        outcome = resume(going[0].name, store=store, live=False)
+    else:
+        outcome = run(config, store=store, live=False, tags={})
     return store.journals / outcome.journal_id, outcome.exit_code
 
 
@@ -203,8 +187,7 @@ def prepare(
     if faults:
         raise BadConfig(faults)
     source = source_of(config, store) if source_config is None else None
-    num_threads = backend.prepare(config.num_threads, _shares(config))
-    config = _on_devices(config)
+    num_threads = backend.prepare(config.num_threads)
     dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
     alike = _alike(dataset, resolved)
@@ -216,31 +199,6 @@ def prepare(
         experiment=resolved.experiment or store.default_experiment,
     )
     return Prepared(named, dataset, overlaps, source, alike)
-
-
-def _shares(config: Config) -> int:
-    """How many devices and workers of this run compute on the cores of this machine."""
-    kind, numbers = devices_of(config.devices or "cpu") or ("", ())
-    return (len(numbers) if kind == "cpu" else 1) * (config.workers or 1)
-
-
-def _on_devices(config: Config) -> Config:
-    """The config with the devices that the machine has, where they are several. Raises BadInput."""
-    from trainers.data.batches import share_of
-    from trainers.networks import backend
-
-    devices, workers = backend.contexts(config.devices), config.workers or 1
-    least = min(len(share_of(config.mini_batch_size, which, workers)) for which in range(workers))
-    if least < len(devices):
-        raise BadConfig(
-            [
-                f"--mini-batch-size {config.mini_batch_size} leaves some of {plural(workers, 'worker')} x"
-                f" {plural(len(devices), 'device')} without a picture. Take at least {2 * workers * len(devices)}."
-            ]
-        )
-    if config.devices is None and len(devices) > 1:
-        config = replace(config, devices=",".join(str(device.device_id) for device in devices))
-    return config
 
 
 def source_of(config: Config, store: Store) -> Source | None:
@@ -376,10 +334,8 @@ def _recorded(
     state_dir: Path | None,
     store: Store | None,
     quiet: bool,
-    group: Alone,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
-    from trainers.networks import backend
     from trainers.training.stages import Stages
 
     code, reason, scores = 0, "", dict[str, float]()
@@ -387,7 +343,7 @@ def _recorded(
         with _ended_whole(opened, asked) as run:
             log = run.dir / "files" / "log.txt"
             try:
-                with Tee(log, quiet=quiet) as tee, backend.contexts(prepared.config.devices)[0]:
+                with Tee(log, quiet=quiet) as tee:
                     stages = Stages(
                         run,
                         prepared.config,
@@ -397,7 +353,6 @@ def _recorded(
                         source=prepared.source,
                         state_dir=state_dir,
                         asked=asked,
-                        group=group,
                     )
                     scores = stages.carry_out(tee.terminal, tags)
             finally:
@@ -412,8 +367,6 @@ def _recorded(
     except TrainerError as error:
         code, reason = 1, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
-        if isinstance(error, WorkerLost):
-            print(f"kept    {_what_is_kept(run, state_dir or run.dir / 'state')}", file=sys.stderr)
     if not code:
         _say_end(run, scores)
     if store is not None:

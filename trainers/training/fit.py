@@ -19,7 +19,6 @@ from tracking import names
 from tracking.errors.words import plural
 from trainers.errors import BadInput, TrainingDiverged
 from trainers.networks import backend
-from trainers.networks.group import ALONE, Alone, Follower
 from trainers.networks.saved import save_arrays
 from trainers.training import scores
 from trainers.training.steps import checkpoints
@@ -85,8 +84,8 @@ class BatchProgress:
     images_per_s: float
 
 
-def training_batches(split: Split, config: Config, group: Alone = ALONE) -> Batches:
-    """A split as training takes it: augmented, in another order each epoch, whole ones, of each the worker's share."""
+def training_batches(split: Split, config: Config) -> Batches:
+    """A split as training takes it: augmented, in another order each epoch, whole batches alone."""
     from trainers.data import Batches
 
     return Batches(
@@ -98,7 +97,6 @@ def training_batches(split: Split, config: Config, group: Alone = ALONE) -> Batc
         shuffle=True,
         seed=config.seed,
         last="discard",
-        share=(group.rank, group.size),
         scaled=config.decode == "scaled",
     )
 
@@ -112,17 +110,17 @@ def fit(
     state_dir: Path,
     on_batch: Callable[[BatchProgress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    group: Alone = ALONE,
 ) -> Iterator[EpochRecord]:
     """Train ``net`` and yield a record after each epoch; a state found in ``state_dir`` is continued.
 
     ``train`` must leave out a last batch that isn't full. ``on_batch`` hears about ten times a second how it goes.
     ``stop`` is asked at every batch: when it says True the generator ends there, with the state of the last whole
     epoch kept. A record is yielded after its epoch's state is on disk. ``load_best`` then gives ``net`` the weights
-    that validation chose. The other workers of ``group`` train along by ``follow`` and are let go at the end.
-    Raises TrainingDiverged, DiskFull, WorkerLost, and BadInput when the state belongs to other settings.
+    that validation chose.
+    Raises TrainingDiverged, DiskFull, and BadInput when the state belongs to other settings.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
+    learner = Learner(net, config, train.labels)
     facts = {name: getattr(config, name) for name in _FACTS}
     if config.lr_scheduler == "cosine":
         facts["epochs"] = config.epochs
@@ -131,18 +129,28 @@ def fit(
     state = checkpoints.load(state_dir)
     if state is not None:
         _check_same(state.facts, facts, state_dir)
+        checkpoints.restore(state, state_dir, net, learner.trainer)
         rows = list(state.history)
-    learner = _prepared(net, train, config, state, state_dir, group)
 
     for epoch in range(len(rows) + 1, config.epochs + 1):
         if stop() or early_stop([row[names.VALIDATION_ACCURACY] for row in rows], config):
-            break
-        started = time.perf_counter()
-        group.begin(epoch)
-        tally = _Tally(epoch, config, len(train), on_batch, group)
-        rate = _train(learner, train, epoch, tally, stop)
-        if rate is None:
             return
+        started = time.perf_counter()
+        learner.begin(epoch)
+        rate, num_batches = 0.0, len(train)
+        tally = _Tally(epoch, config, num_batches, on_batch)
+
+        for number, (images, labels) in enumerate(train.epoch(epoch)):
+            if stop():
+                backend.wait_for_all()
+                return
+            rate = learning_rate(config, epoch, (number + 0.5) / num_batches)
+            learner.trainer.set_learning_rate(rate)
+            logits = learner.step(images, labels, epoch, number)
+            # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
+            tally.add(logits, labels)
+        tally.finish()
+        backend.wait_for_all()
         trained_s = time.perf_counter() - started
 
         seen = scores.score(learner.graph, validation, config.top_k)
@@ -169,49 +177,6 @@ def fit(
         rows.append(record.values())
         checkpoints.save(state_dir, net, learner.trainer, rows, facts)
         yield record
-    group.close()
-
-
-def follow(net: Classifier, train: Batches, config: Config, *, folder: Path, group: Follower) -> None:
-    """Train along, until worker 0 has enough: ``train`` gives this worker's share. ``folder`` receives its state.
-
-    Raises Released at the end, TrainingDiverged and WorkerLost.
-    """
-    learner = _prepared(net, train, config, None, folder, group)
-    for epoch in group.epochs():
-        _train(learner, train, epoch, _Tally(epoch, config, len(train), None, group), lambda: False)
-
-
-def _prepared(
-    net: Classifier, train: Batches, config: Config, state: checkpoints.State | None, folder: Path, group: Alone
-) -> Learner:
-    """Ready for the first epoch; ``state`` is worker 0's, and ``folder`` that of the states."""
-    if group.size > 1:
-        group.assemble(train.split.digest, folder if group.rank else None if state is None else state.path)
-        state = checkpoints.load(folder) if group.rank else state
-    learner = Learner(net, config, train.labels, group)
-    if state is not None:
-        checkpoints.restore(state, folder, net, learner.trainer)
-    return learner
-
-
-def _train(learner: Learner, train: Batches, epoch: int, tally: _Tally, stop: Callable[[], bool]) -> float | None:
-    """One epoch; the learning rate at its end, None where ``stop`` ended it."""
-    rate, config, num_batches = 0.0, learner.config, len(train)
-    learner.begin(epoch)
-    for number, (images, labels) in enumerate(train.epoch(epoch)):
-        if stop():
-            learner.group.call(backend.wait_for_all)
-            return None
-        rate = learning_rate(config, epoch, (number + 0.5) / num_batches)
-        learner.trainer.set_learning_rate(rate)
-        logits = learner.step(images, labels, epoch, number)
-        # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
-        tally.add(logits, labels)
-    tally.finish()
-    learner.end()
-    tally.total()
-    return rate
 
 
 def history(state_dir: Path) -> list[dict[str, Any]]:
@@ -255,24 +220,18 @@ class _Tally:
     """An epoch's running loss and accuracy from logits that are still being computed."""
 
     def __init__(
-        self,
-        epoch: int,
-        config: Config,
-        num_batches: int,
-        on_batch: Callable[[BatchProgress], None] | None,
-        group: Alone,
+        self, epoch: int, config: Config, num_batches: int, on_batch: Callable[[BatchProgress], None] | None
     ) -> None:
         self.epoch, self.config, self.num_batches, self.on_batch = epoch, config, num_batches, on_batch
-        self.group = group
         self.top_k, self._first = config.top_k, 0.0
         self.batch = self.images = self._right = self._right_in_k = 0
         self._loss = 0.0
-        self._waiting: tuple[list[Any], Any] | None = None
+        self._waiting: tuple[Any, Any] | None = None
         self._started = time.perf_counter()
         self._told = 0.0
         self.exploded = ""
 
-    def add(self, logits: list[Any], labels: np.ndarray[Any, Any]) -> None:
+    def add(self, logits: Any, labels: np.ndarray[Any, Any]) -> None:
         """Take note of a step, and count the one before it. Raises TrainingDiverged."""
         self.finish()
         self._waiting = logits, labels
@@ -281,9 +240,8 @@ class _Tally:
         """Count the step that is still open. Raises TrainingDiverged."""
         if self._waiting is None:
             return
-        parts, labels = self._waiting
+        logits, labels = self._waiting[0].asnumpy(), self._waiting[1]
         self._waiting = None
-        logits = np.concatenate(self.group.call(lambda: [part.asnumpy() for part in parts]))
         self.batch += 1
         losses = -scores.log_softmax(logits)[np.arange(len(labels)), labels]
         if not np.isfinite(losses).all():
@@ -307,12 +265,6 @@ class _Tally:
             self._right_in_k += int((rank < self.top_k).sum())
         self._tell()
 
-    def total(self) -> None:
-        """Make the sums those of all workers."""
-        sums = self.group.total([self.images, self._loss, self._right, self._right_in_k])
-        self._loss = sums[1]
-        self.images, self._right, self._right_in_k = (round(count) for count in (sums[0], *sums[2:]))
-
     @property
     def loss(self) -> float:
         return self._loss / self.images
@@ -330,14 +282,13 @@ class _Tally:
         if self.on_batch is None or (now - self._told < _PROGRESS_EVERY_S and self.batch < self.num_batches):
             return
         self._told = now
-        images = self.images * self.group.size  # the others are as far
-        rate = images / (now - self._started)
+        rate = self.images / (now - self._started)
         self.on_batch(
             BatchProgress(
                 epoch=self.epoch,
                 batch=self.batch,
                 num_batches=self.num_batches,
-                images=images,
+                images=self.images,
                 loss=self.loss,
                 accuracy=self.accuracy,
                 images_per_s=rate,

@@ -18,7 +18,6 @@ from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull
 from trainers.networks import backend, resnet, saved, weights
-from trainers.networks.group import Alone
 from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
@@ -51,11 +50,9 @@ class Stages:
         source: Source | None,
         state_dir: Path | None,
         asked: Interruption,
-        group: Alone,
     ) -> None:
         self.run, self.config, self.dataset = run, config, dataset
         self.overlaps, self.alike, self.source, self.asked = overlaps, alike, source, asked
-        self.group = group
         self.state_dir = state_dir if state_dir is not None else run.dir / "state"
         self.files = run.dir / "files"
         self.started, self._others = time.monotonic(), OtherLoad()
@@ -105,7 +102,11 @@ class Stages:
     def build(self) -> Any:
         """The network with its initial weights."""
         config = self.config
-        net, label = initial_network(config, self.source)
+        net = resnet.build_for(config)
+        loaded = weights.initialise(
+            net, config.initial, seed=config.seed, model_dir=None if self.source is None else self.source.model_dir
+        )
+        label = str(loaded["label"]) if self.source is None else self.source.label
         num_parameters = resnet.num_parameters(net)
         self.run.set_tags({names.INIT_LABEL: label})
         self.run.log_metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
@@ -113,7 +114,6 @@ class Stages:
         print(
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
-            + "".join(f", {key} {value}" for key in ("devices", "workers") if (value := getattr(config, key)))
         )
         for note in (*config.notes(), self._others.note(config.num_threads or 1)):
             if note:
@@ -125,7 +125,7 @@ class Stages:
     def train(self, net: Any, terminal: TextIO) -> list[dict[str, Any]]:
         """Fit; one row of metric values an epoch. The network holds the best checkpoint's weights afterwards."""
         config = self.config
-        train = fit.training_batches(self.dataset.train, config, self.group)
+        train = fit.training_batches(self.dataset.train, config)
         validation = self._batches(self.dataset.validation)
         history, said = self._former_epochs(), False
         with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
@@ -137,7 +137,6 @@ class Stages:
                 state_dir=self.state_dir,
                 on_batch=shown.batch,
                 stop=self.asked.pending,
-                group=self.group,
             )
             for record in records:
                 row = record.values()
@@ -271,17 +270,6 @@ class Stages:
                 f"{self.state_dir} has {free / 2**20:,.0f} MiB left, this run needs about {need / 2**20:,.0f} MiB for"
                 " checkpoints and model. Free some space, or train a smaller network."
             )
-
-
-def initial_network(config: Config, source: Source | None) -> tuple[Any, str]:
-    """A run's network with its first weights, on the run's devices, and what the weights are."""
-    net = resnet.build_for(config)
-    model_dir = None if source is None else source.model_dir
-    loaded = weights.initialise(net, config.initial, seed=config.seed, model_dir=model_dir)
-    devices = backend.contexts(config.devices)
-    if len(devices) > 1:
-        net.collect_params().reset_ctx(devices)
-    return net, str(loaded["label"]) if source is None else source.label
 
 
 def room(config: Config, num_parameters: int) -> tuple[int, int]:

@@ -15,10 +15,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracking import __version__
 from tracking.errors.errors import UserError
@@ -26,8 +25,6 @@ from tracking.errors.program import program_parser, run_program
 
 if TYPE_CHECKING:
     from tracking.store import Store
-    from trainers.config import Config
-    from trainers.networks.group import Alone
 
 BASE_VARIABLE, BASE = "SAGEMAKER_BASE_DIR", "/opt/ml"
 SENT_CODE = "TRAINERS_CODE"  # set for the process that runs the code that came with the job
@@ -35,7 +32,6 @@ CODE = "code"
 FAILURE_CHARACTERS = 1024  # more is cut off by SageMaker
 LAST_MOMENT_S = 105  # after SIGTERM; SIGKILL comes at 120
 RESERVE_BYTES = 1 << 16
-PORT = 9191  # where the first machine of several listens
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,24 +59,17 @@ def _act(argv: Sequence[str] | None) -> int:
 
 def train(base: Path) -> int:
     """Run or go on with the job's run; the exit code. Raises BadInput for what the user gave."""
-    from tracking import run as tracked
-    from tracking.journal.events import journals
     from trainers.sagemaker.container.data import place_data, place_init
     from trainers.sagemaker.job.request import config_from
     from trainers.training import experiment
 
-    machines, rank = machines_of(base)
     values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
     values = {key: unquoted(text) for key, text in values.items() if not key.startswith("sagemaker_")}
     config = config_from(place_init(values, base))
     named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
-    if rank:
-        over = any(tracked.ended(directory) == "FINISHED" for directory in journals(store.journals))
-        return 0 if over else _train_along(machines[0], rank, store)
-    config = replace(config, workers=len(machines), num_threads=_threads(config))
-    with _shown_live(store, base, named):
-        directory, code = experiment.run_or_go_on(config, store, _together)
+    with device(), _shown_live(store, base, named):
+        directory, code = experiment.run_or_go_on(config, store)
     return _leave(base, directory, code)
 
 
@@ -113,50 +102,17 @@ def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
             print(f"not all was shown live: {why}; the journal in S3 has it", flush=True)
 
 
-def machines_of(base: Path) -> tuple[list[str], int]:
-    """The names of the job's machines, in the order that each of them finds, and which of them this is.
-
-    Instance groups are not looked at: each machine is a worker, with the GPUs that it has.
-    """
-    try:
-        resources = json.loads((base / "input/config/resourceconfig.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ["localhost"], 0
-    machines = sorted(resources["hosts"], key=lambda name: (len(name), name))  # algo-2 before algo-10
-    return machines, machines.index(resources["current_host"])
-
-
-def _threads(config: Config) -> int:
-    """Each machine has its cores for itself."""
+def device() -> AbstractContextManager[Any]:
+    """The machine's first GPU as the place where arrays are made, the processor where there is none."""
     from trainers.networks import backend
 
-    return config.num_threads or backend.threads()
-
-
-@contextmanager
-def _together(config: Config) -> Iterator[Alone]:
-    """The job's machines, of which this is the first."""
-    from trainers.config.text import to_toml
-    from trainers.networks.group import ALONE, Leader
-
-    if config.workers is None:
-        yield ALONE
-        return
-    leader = Leader(config.workers, to_toml(config), host="", port=PORT)
-    try:
-        yield leader
-    finally:
-        leader.close()
-
-
-def _train_along(first: str, rank: int, store: Store) -> int:
-    """Be one of the other machines. All that is kept is the first one's: checkpoints go to the same place in S3."""
-    from trainers.launch.worker import follow
-
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first machine ends the run, and all of its workers
-    print(f"worker {rank}, of {first}", flush=True)
-    follow(first, PORT, rank, store)
-    return 0
+    library = backend.load()
+    count = library.context.num_gpus()
+    if not count:
+        return nullcontext()
+    print(f"GPU 1 of {count}", flush=True)
+    device: AbstractContextManager[Any] = library.gpu(0)
+    return device
 
 
 def _leave(base: Path, directory: Path, code: int) -> int:
@@ -267,6 +223,4 @@ def _watch_the_clock(base: Path) -> None:
 
 
 if __name__ == "__main__":
-    from trainers.networks.group import leave
-
-    sys.exit(leave(main()))
+    sys.exit(main())

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.errors.words import money
 from trainers.config import Config
-from trainers.data.batches import share_of
 from trainers.data.check.rules import Finding
 from trainers.sagemaker.cost import estimate, instances
 from trainers.sagemaker.options import JobOptions
@@ -20,34 +19,27 @@ from trainers.sagemaker.preflight.findings import finding
 if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report
 
-_FEW = 16  # of fewer pictures a GPU hardly has work enough for the time that a step takes anyway
 _SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 
 
-def shares(kind: str, count: int, config: Config, report: Report) -> list[Finding]:
-    """How the GPUs and machines of a job of our own trainer share a batch, and what is left unused."""
-    machine, used, batch = instances.find(kind), estimate.used_gpus(config, kind), config.mini_batch_size
-    total, findings = used * count, []
-    where = f"{count} x {kind}" if count > 1 else kind
-    if min(len(share_of(batch, which, count)) for which in range(count)) < used:
-        what = f"--mini-batch-size {batch} leaves some of the {total} GPUs of {where} without a picture"
-        findings.append(finding("batch-below-gpus", what))
-    elif total > 1 and batch / total < _FEW:
+def idle(kind: str, count: int, report: Report) -> list[Finding]:
+    """What our own trainer, which takes one GPU of one machine, leaves unused, and what that costs."""
+    machine = instances.find(kind)
+    findings = []
+    if count > 1:
         findings.append(
-            finding(
-                "machines-idle" if count > 1 else "gpus-idle",
-                f"each of the {total} GPUs of {where} takes {batch / total:.3g} of the {batch} pictures of a batch",
-                fix=f"Raise --mini-batch-size, to {2 * _FEW * total} say, and --learning-rate with it, or take fewer.",
-            )
+            finding("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
         )
-    if machine is not None and used < machine.num_gpus:
-        wasted = _wasted(report, (machine.num_gpus - used) / machine.num_gpus)
+    if machine is not None and machine.num_gpus > 1:
+        share = (machine.num_gpus - 1) / machine.num_gpus
         alone = instances.with_one_gpu(kind)
         findings.append(
             finding(
                 "gpus-idle",
-                f"{kind} has {machine.num_gpus} GPUs, --devices {config.devices} uses {used}{wasted}",
-                fix="Leave --devices out" + (f", or take {alone}, the same GPU alone." if alone else "."),
+                f"{kind} has {machine.num_gpus} GPUs, our trainer uses one{_wasted(report, share)}",
+                fix=f"Take {alone}, the same GPU alone."
+                if alone
+                else "Take a machine with one GPU, such as ml.g5.xlarge.",
             )
         )
     return findings

@@ -181,12 +181,7 @@ def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> I
         )
         for fault in faults:
             yield finding(fault.code, fault.what)
-    elif config.workers is not None:
-        what = f"--workers {config.workers}: each machine of a job is a worker"
-        yield finding("setting-foreign", what, fix=f"Give --instance-count {config.workers} instead.")
-    if is_builtin:
-        return
-    if config.initial not in ("scratch", "imagenet") and not _has_channel(request, INIT_CHANNEL):
+    elif config.initial not in ("scratch", "imagenet") and not _has_channel(request, INIT_CHANNEL):
         yield finding("init-local", f"--init {config.initial}")
 
 

@@ -33,7 +33,6 @@ Row = dict[str, Any]
 class State:
     """The state of a run after ``len(history)`` epochs; ``facts`` are the settings that it must continue with."""
 
-    path: Path
     facts: dict[str, Any]
     history: list[Row]
     weights: dict[str, np.ndarray[Any, Any]]
@@ -80,7 +79,7 @@ def load(folder: Path) -> State | None:
         if damaged:
             _log.warning("State %s is damaged; going on from epoch %d.", damaged[-1], number)
         weights = {name.removeprefix(_WEIGHT): array for name, array in arrays.items()}
-        return State(path, meta["facts"], meta["history"], weights, optimizer)
+        return State(meta["facts"], meta["history"], weights, optimizer)
     if damaged:
         raise TrainerError(
             f"No saved state can be read: {'; '.join(damaged)}. The run cannot be continued; start it anew."
@@ -95,11 +94,6 @@ def restore(state: State, folder: Path, net: Any, trainer: Any) -> None:
         file = Path(place) / "optimizer"
         file.write_bytes(state.optimizer)
         trainer.load_states(str(file))
-    # Each device counts its updates, and Adam goes by them; the state may be that of other devices.
-    counts = trainer.optimizer._all_index_update_counts
-    most = max(counts.values(), key=len)
-    for device in next(iter(net.collect_params().values())).list_ctx():
-        counts[device.device_id] = dict(most)
 
 
 def save_best(folder: Path, epoch: int, net: Any) -> None:

@@ -16,17 +16,13 @@ mx = backend.load()
 _TOGETHER = 50  # parameters updated by one operator; MXNet's 4 cost a small network a few ms a step
 
 
-def trainer_for(net: Classifier, config: Config, store: Any = None) -> Any:
-    """A Gluon ``Trainer`` with the optimizer's own settings; weight decay where the built-in has it.
-
-    ``store`` sums the gradients of several workers; those of several devices are summed without. The weights are
-    updated here all the same: what a server keeps of them cannot be saved.
-    """
+def trainer_for(net: Classifier, config: Config) -> Any:
+    """A Gluon ``Trainer`` with the optimizer's own settings; weight decay where the built-in has it."""
     parameters = net.collect_params()
     for name, parameter in parameters.items():
         # As MXNet's symbolic optimizers do, which the built-in is made of; Gluon by itself decays everything.
         parameter.wd_mult = 1.0 if name.endswith(("_weight", "_gamma")) else 0.0
-    return mx.gluon.Trainer(parameters, _optimizer(config), kvstore=store or "device", update_on_kvstore=False)
+    return mx.gluon.Trainer(parameters, _optimizer(config))
 
 
 def learning_rate(config: Config, epoch: int, done: float = 1.0) -> float:

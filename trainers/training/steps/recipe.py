@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.networks import backend
-from trainers.networks.group import ALONE, Alone
 from trainers.networks.resnet import to_array
 from trainers.training.steps.optimizers import trainer_for
 
@@ -26,22 +25,10 @@ _MIXED = 1  # apart from the draws of the augmentation, which have the same seed
 class Learner:
     """A network and what changes it. ``graph`` computes what the network does, in the settings' precision."""
 
-    def __init__(self, net: Classifier, config: Config, labels: NDArray[np.int64], group: Alone = ALONE) -> None:
-        """``labels`` are those of the training split, whose counts ``--class-weights balanced`` goes by.
-
-        A batch is shared by the devices that the network is on, and by the workers of ``group``.
-        """
-        self.config, self.group = config, group
-        self.trainer = trainer_for(net, config, group.store)
-        parameters = net.collect_params()
-        if group.size > 1:  # dist_sync leaves out, and does not say, what a prediction has put into oneDNN's layout
-            for parameter in parameters.values():
-                values = to_array(parameter.data().copy().asnumpy(), mx.cpu())
-                parameter.initialize(mx.init.Constant(values), ctx=parameter.list_ctx(), force_reinit=True)
-        # All begin with the arrays of the first; at the first step it would be its running statistics, too.
-        group.call(self.trainer.allreduce_grads)
-        self.devices = next(iter(parameters.values())).list_ctx()
-        self._statistics = [p for name, p in parameters.items() if name.endswith(("running_mean", "running_var"))]
+    def __init__(self, net: Classifier, config: Config, labels: NDArray[np.int64]) -> None:
+        """``labels`` are those of the training split, whose counts ``--class-weights balanced`` goes by."""
+        self.config = config
+        self.trainer = trainer_for(net, config)
         self.graph = backend.computing_in(net, config.precision_dtype)
         self._head = net.head
         self._body = net.without_head() if config.freeze else None
@@ -53,43 +40,19 @@ class Learner:
 
     def begin(self, epoch: int) -> None:
         """Called before an epoch (from 1): layers that draw (dropout) draw the same whenever it is trained."""
-        own = [self.group.rank] if self.group.rank else []
-        mx.random.seed(int(np.random.default_rng([self.config.seed, epoch, *own]).integers(2**31)))
+        mx.random.seed(int(np.random.default_rng([self.config.seed, epoch]).integers(2**31)))
 
-    def step(self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int) -> list[Any]:
-        """Change the weights by one batch, or this worker's share; its logits by device, of the state before."""
+    def step(self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int) -> Any:
+        """Change the weights by one batch; its logits, of the state before."""
         pixels, targets = self._mixed(images, labels, epoch, number)
         frozen = self._body is not None and epoch < (self.config.unfreeze_epoch or epoch + 1)
-        given, wanted = self._on_devices(pixels), self._on_devices(targets)
-        if frozen and self._body is not None:
-            given = [self._body(part) for part in given]
+        features = self._body(to_array(pixels)) if frozen and self._body is not None else None
         with mx.autograd.record():
-            logits = [(self._head if frozen else self.graph)(part) for part in given]
-            losses = [self._loss(answer, right) for answer, right in zip(logits, wanted, strict=True)]
-        mx.autograd.backward(losses)
-        size = len(labels) if self.group.size == 1 else self.config.mini_batch_size  # of the whole batch
-        self.group.call(lambda: self.trainer.step(size, ignore_stale_grad=frozen))
+            logits = self.graph(to_array(pixels)) if features is None else self._head(features)
+            loss = self._loss(logits, to_array(targets))
+        loss.backward()
+        self.trainer.step(len(labels), ignore_stale_grad=frozen)
         return logits
-
-    def end(self) -> None:
-        """Called after an epoch: waits for its last step, and gives all devices and workers the same statistics.
-
-        Each has normalised by those of its own share; the means over all are what the network is scored with.
-        """
-        self.group.call(backend.wait_for_all)
-        if len(self.devices) == self.group.size == 1 or not self._statistics:
-            return
-        means = [
-            sum(data.as_in_context(mx.cpu()) for data in parameter.list_data()) / len(self.devices)
-            for parameter in self._statistics
-        ]
-        self.group.average(means)
-        for parameter, mean in zip(self._statistics, means, strict=True):
-            parameter.set_data(mean)
-
-    def _on_devices(self, values: NDArray[Any]) -> list[Any]:
-        parts = np.array_split(values, len(self.devices))
-        return [to_array(part, device) for part, device in zip(parts, self.devices, strict=True)]
 
     def _mixed(
         self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int
