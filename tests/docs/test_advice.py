@@ -60,6 +60,7 @@ def commands(start: str) -> list[tuple[str, str]]:
     return [(place, match[0]) for place, text in SAID for match in found.finditer(text)]
 
 
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils:UserWarning")  # pip's own imports
 def test_what_pip_is_to_install_are_this_project_s_own_requirements() -> None:
     from pip._internal.commands import create_command
 

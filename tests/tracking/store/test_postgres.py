@@ -311,8 +311,10 @@ def test_a_reader_makes_no_tables_in_an_empty_database(server: str) -> None:
     assert schema.state(schema.look(uri)) == "absent"
 
 
-def test_a_search_keeps_its_trials_beside_the_runs(server: str, store: Store) -> None:
+def test_a_search_keeps_its_trials_beside_the_runs(server: str, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a schema of its own, since MLflow and Optuna both have a table alembic_version; MLflow's stay as they are."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made(server, "searched", "postgres"))
+    store = resolve()
     pytest.importorskip("optuna")
     from trainers.config.study import load
     from trainers.launch.sampler import Chooser, num_begun

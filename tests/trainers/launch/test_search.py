@@ -188,11 +188,14 @@ def test_a_search_killed_again_and_again_ends_each_run_once(store: Store) -> Non
     trials = Chooser("s", study.search, store).summary()  # type: ignore[arg-type]
     assert len(trials) == 6 == len({repr(row["params"]) for row in trials})
     assert {row["state"] for row in trials} <= {"complete", "pruned"}
-    ends = [(one.status, len(one.values)) for one in map(Followed, journals(store.journals)) if one.look()]
-    assert len(ends) == 6, "each run has one journal, whichever process wrote it"
-    assert sorted(ends) == sorted(
-        ("FINISHED" if row["state"] == "complete" else "KILLED", len(row["reported"])) for row in trials
-    )
+    runs = [one.look() for one in map(Followed, journals(store.journals))]
+    trained = {one.tags[names.TRIAL]: one for one in runs if names.STUDY_RUN in one.tags}  # the others mark a run
+    assert len(trained) == 6 == sum(names.STUDY_RUN in one.tags for one in runs), "one journal each, whoever wrote it"
+    for row in trials:
+        run, complete = trained[str(row["number"])], row["state"] == "complete"
+        assert run.status == ("FINISHED" if complete else "KILLED")
+        # One that was to be stopped when the search was killed may have come an epoch further.
+        assert 0 <= len(run.values) - len(row["reported"]) <= (0 if complete else 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "grid"])
