@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
@@ -27,6 +27,7 @@ from trainers.ray import job as ray_job
 from trainers.sagemaker.command import launch
 from trainers.training.interruption import end_with_launcher, interruptible
 
+Options = TypeVar("Options")
 PLACES = ("local", "sagemaker", "sagemaker-builtin", "ray")
 _BOARDS = (".md", ".html", ".csv", ".json")
 _EXAMPLES = """
@@ -131,35 +132,17 @@ def _limits(arguments: argparse.Namespace, faults: list[str]) -> None:
 
 
 def _elsewhere(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
-    work: Config | Study | None = None
-    options: launch.LaunchOptions | None = None
-    try:
-        work = _several(arguments, layers) or build(*layers)
-    except BadConfig as error:
-        faults += error.faults
-    try:
+    def options_of(arguments: argparse.Namespace) -> launch.LaunchOptions:
         options = launch.options_of(arguments)
-        faults += options.job.missing() if faults else []
-    except BadConfig as error:
-        faults += error.faults
-    if faults or work is None or options is None:
-        raise BadConfig(list(dict.fromkeys(faults)))
+        faults.extend(options.job.missing() if faults else [])
+        return options
+
+    work, options = _both(arguments, faults, layers, options_of)
     return launch.run(work, options)
 
 
 def _on_ray(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:
-    work: Config | Study | None = None
-    options: ray_job.RayOptions | None = None
-    try:
-        work = _several(arguments, layers) or build(*layers)
-    except BadConfig as error:
-        faults += error.faults
-    try:
-        options = ray_job.read(arguments)
-    except BadConfig as error:
-        faults += error.faults
-    if faults or work is None or options is None:
-        raise BadConfig(list(dict.fromkeys(faults)))
+    work, options = _both(arguments, faults, layers, ray_job.read)
     return ray.run(
         work,
         options,
@@ -169,6 +152,28 @@ def _on_ray(arguments: argparse.Namespace, faults: list[str], layers: list[dict[
         poll_s=arguments.poll,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
     )
+
+
+def _both(
+    arguments: argparse.Namespace,
+    faults: list[str],
+    layers: list[dict[str, Any]],
+    options_of: Callable[[argparse.Namespace], Options],
+) -> tuple[Config | Study, Options]:
+    """What is to be trained and how its place is used. Raises BadConfig with the faults of both and ``faults``."""
+    work: Config | Study | None = None
+    options: Options | None = None
+    try:
+        work = _several(arguments, layers) or build(*layers)
+    except BadConfig as error:
+        faults += error.faults
+    try:
+        options = options_of(arguments)
+    except BadConfig as error:
+        faults += error.faults
+    if faults or work is None or options is None:
+        raise BadConfig(list(dict.fromkeys(faults)))
+    return work, options
 
 
 def _one(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str, Any]]) -> int:

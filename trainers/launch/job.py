@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,24 @@ from trainers.training.interruption import LAUNCHER
 
 State = Literal["waiting", "running", "finished", "failed", "killed"]
 ENDED: tuple[State, ...] = ("finished", "failed", "killed")
+
+
+def wait_for_end(
+    state: Callable[[], State],
+    timeout_s: float | None,
+    *,
+    poll_s: float,
+    now: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> State:
+    """Ask for a job's state until it has ended, or ``timeout_s`` is over; the state then."""
+    until = None if timeout_s is None else now() + timeout_s
+    while (current := state()) not in ENDED:
+        left = poll_s if until is None else until - now()
+        if left <= 0:
+            return current
+        sleep(min(poll_s, left))
+    return current
 
 
 class LocalJob:

@@ -25,7 +25,7 @@ from trainers.config import Config
 from trainers.config.checks import flag
 from trainers.config.text import to_toml
 from trainers.errors import BadConfig, BadInput
-from trainers.launch.job import ENDED, State
+from trainers.launch.job import State, wait_for_end
 from trainers.ray import client as api
 from trainers.ray.node import CONFIG, INIT, OUTPUT
 from trainers.sagemaker.aws.client import Aws
@@ -338,13 +338,7 @@ class RayJob:
     def wait(self, timeout_s: float | None = None, *, poll_s: float = 15.0) -> State:
         """Block until the job has ended, or the time is over."""
         clock = self._client.clock
-        until = None if timeout_s is None else clock.now() + timeout_s
-        while (state := self.state()) not in ENDED:
-            left = poll_s if until is None else until - clock.now()
-            if left <= 0:
-                return state
-            clock.sleep(min(poll_s, left))
-        return state
+        return wait_for_end(self.state, timeout_s, poll_s=poll_s, now=clock.now, sleep=clock.sleep)
 
     def cancel(self) -> None:
         """Ask the job to end."""

@@ -108,7 +108,7 @@ def _opencv_decode(data: bytes, channels: int) -> NDArray[np.uint8] | None:
 def decode_small(data: bytes, least: int, name: str, channels: int = 3) -> NDArray[np.uint8]:
     """As ``decode``, but at a half, a quarter or an eighth of the size where both sides keep ``least`` px.
 
-    A JPEG is not decoded whole for that: a sixty-fourth of the pixels takes about a quarter of the time.
+    A JPEG is not decoded whole for that.
     """
     head = header(data, name)
     cv2 = opencv()

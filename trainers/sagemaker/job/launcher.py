@@ -19,7 +19,7 @@ from tracking.journal import Journal
 from tracking.journal.origin import origin
 from trainers.config import Config
 from trainers.errors import TrainerError
-from trainers.launch.job import ENDED, State
+from trainers.launch.job import State, wait_for_end
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import Uploads
 from trainers.sagemaker.cost import pricing
@@ -284,13 +284,7 @@ class SageMakerJob:
     def wait(self, timeout_s: float | None = None, *, poll_s: float = 15.0) -> State:
         """Block until the job has ended, or the time is over."""
         clock = self._aws.clock
-        until = None if timeout_s is None else clock.now() + timeout_s
-        while (state := self.state()) not in ENDED:
-            left = poll_s if until is None else until - clock.now()
-            if left <= 0:
-                return state
-            clock.sleep(min(poll_s, left))
-        return state
+        return wait_for_end(self.state, timeout_s, poll_s=poll_s, now=clock.now, sleep=clock.sleep)
 
     def cancel(self) -> None:
         """Ask the job to end; it keeps the model it has. One that has ended is left alone."""
