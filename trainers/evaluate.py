@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,23 +223,31 @@ def _overlap_note(trained_on: int | None) -> str:
     return f"{trained_on:,} of them are training pictures of this run, so the score is too high."
 
 
-def missing(store: Store, experiment: str | None = None, *, trials: bool = False) -> list[str]:
+def missing(
+    store: Store,
+    experiment: str | None = None,
+    *,
+    trials: bool = False,
+    on_left_out: Callable[[int], None] = lambda count: None,
+) -> list[str]:
     """Ids of the finished runs that should have a test accuracy and have none, oldest first.
 
     Of a search only the best trial is among them, unless ``trials``: the others were not chosen, and a choice by test
-    scores would make them flatter.
+    scores would make them flatter. ``on_left_out`` gets their number, if there are any.
     """
     ids = None if experiment is None else [store.experiment_id(experiment, create=False)]
     found = list(store.runs(ids, "attributes.status = 'FINISHED'"))
-    losers = set() if trials else _losers(found)
-    runs = [
+    untested = [
         run
         for run in found
         if names.TEST_ACCURACY not in run.data.metrics
         and names.PRETEXT not in run.data.tags
         and (names.STUDY not in run.data.tags or names.STUDY_RUN in run.data.tags)  # a whole study's own has no model
-        and run.info.run_id not in losers
     ]
+    losers = set() if trials else _losers(found)
+    runs = [run for run in untested if run.info.run_id not in losers]
+    if len(runs) < len(untested):
+        on_left_out(len(untested) - len(runs))
     return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
 
 
@@ -266,6 +274,10 @@ def _losers(runs: Sequence[Any]) -> set[str]:
     }
 
 
+def _say_left_out(count: int) -> None:
+    print(f"left out: {plural(count, 'run')} that a search did not choose; --trials scores them, too")
+
+
 def _main(arguments: argparse.Namespace) -> int:
     from tracking import store as stores
 
@@ -276,9 +288,7 @@ def _main(arguments: argparse.Namespace) -> int:
         raise BadInput("give the ids of the runs to evaluate, or --missing for every run without a test score.")
     run_ids = arguments.runs
     if arguments.missing:
-        run_ids = missing(store, arguments.experiment, trials=arguments.trials)
-        if not arguments.trials and (more := len(missing(store, arguments.experiment, trials=True)) - len(run_ids)):
-            print(f"left out: {plural(more, 'run')} that a search did not choose; --trials scores them, too")
+        run_ids = missing(store, arguments.experiment, trials=arguments.trials, on_left_out=_say_left_out)
     if not run_ids:
         print("no finished run lacks a test score")
     failed = 0

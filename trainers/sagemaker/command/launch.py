@@ -11,7 +11,6 @@ import os
 import random
 import sys
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -210,13 +209,16 @@ def _search(study: Study, search: Search, options: LaunchOptions) -> int:
 
     if options.detach:
         raise BadInput(f"--study {study.name} --detach: each trial is chosen by this command. Leave --detach out.")
-    draw, sample = random.Random(search.seed), list[PlannedRun]()
+    draw, sample, faults = random.Random(search.seed), list[PlannedRun](), list[str]()
     for _ in range(_SAMPLES):
-        with suppress(BadConfig):
+        try:
             for config in search.configs(planning.drawn(search, draw)):
-                sample.append(
-                    PlannedRun(f"sample {len(sample) + 1}", replace(config, run_name=f"sample {len(sample) + 1}"))
-                )
+                name = f"sample {len(sample) + 1}"
+                sample.append(PlannedRun(name, replace(config, run_name=name)))
+        except BadConfig as error:
+            faults += error.faults
+    if not sample:
+        raise BadConfig(list(dict.fromkeys(faults)))
     if options.rehearse:
         from trainers.sagemaker import rehearsal
 
