@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,7 +29,7 @@ class Forked:
     """As ``subprocess.Popen([sys.executable, *words], …)`` with text from stdout and stderr in one pipe."""
 
     def __init__(self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        """``words``: ``-m MODULE …`` or ``-c CODE …``."""
+        """``words``: ``-m MODULE …`` or ``-c CODE …``, maybe after ``-W FILTER``."""
         reader, writer = _CONTEXT.Pipe(duplex=False)
         self.stdout = open(os.dup(reader.fileno()), encoding="utf-8", errors="replace")
         arguments = (words, dict(os.environ if env is None else env), str(cwd or Path.cwd()), writer)
@@ -82,6 +83,9 @@ def _main(words: tuple[str, ...], environment: dict[str, str], folder: str, writ
         os.dup2(writer.fileno(), number)
     writer.close()
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, encoding="utf-8") for number in (1, 2))
+    if words[0] == "-W":
+        warnings.simplefilter(words[1])  # type: ignore[arg-type]
+        words = words[2:]
     how, what, *rest = words
     code: object = 0
     try:
