@@ -17,7 +17,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import cache
@@ -289,16 +289,21 @@ def _read_models_once() -> None:
     """boto3's models of AWS's services, megabytes of JSON each, are read once for all sessions of the process."""
     from botocore.loaders import Loader
 
-    read = Loader.load_service_model
+    # Beside them which endpoints there are, which each session reads: a tenth of a second.
+    for name in ("load_service_model", "load_data_with_path"):
+        setattr(Loader, name, _remembered(getattr(Loader, name)))
+
+
+def _remembered(read: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[tuple[Any, ...], Any] = {}
 
-    def load_service_model(self: Any, *which: Any, **named: Any) -> Any:
+    def remembered(self: Any, *which: Any, **named: Any) -> Any:
         key = (*which, *sorted(named.items()))
         if key not in known:
             known[key] = read(self, *which, **named)
         return known[key]
 
-    Loader.load_service_model = load_service_model
+    return remembered
 
 
 @cache

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
+from tests.support.forked import Forked
 from tests.support.stores import half_made, made_database, write_full_journal
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.store import Store, resolve, schema
@@ -221,10 +222,8 @@ from tracking.store import resolve
 store = resolve()
 store.client().create_run(store.experiment_id("exp"))
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-c", code]
-    processes = [subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    processes = [Forked("-c", code) for _ in range(3)]
+    said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 3, said
     assert "".join(said) == ""
     store = resolve()
@@ -365,8 +364,7 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
 def test_whoever_makes_a_store_can_be_killed_at_any_moment(workdir: Path) -> None:
     """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store again."""
     code = "from tracking.store import resolve; print('go', flush=True); resolve().client()"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    maker = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    maker = Forked("-c", code)
     deadline = time.monotonic() + 120
     while not any((workdir / "mlruns").glob("mlflow.db*")):
         assert maker.poll() is None and time.monotonic() < deadline
