@@ -258,6 +258,7 @@ SETTINGS: tuple[Name, ...] = (
         "fold", str, "fold", "2/5: hold the second of five parts of the training pictures out, score them at the end"
     ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
+    _param("devices", str, "devices", "that share each batch: cpu, cpu:N, gpu (all of them), or GPUs such as 0,1"),
     *RECIPE,
 )
 

@@ -19,7 +19,7 @@ from tracking import run as tracked
 from tracking.errors.words import plural
 from tracking.journal.events import journals
 from trainers.config import Config
-from trainers.config.checks import local_faults
+from trainers.config.checks import devices_of, local_faults
 from trainers.config.text import build, from_toml
 from trainers.errors import BadConfig, BadData, BadInput, TrainerError
 from trainers.training.interruption import Interrupted, Interruption, interruptible
@@ -187,7 +187,12 @@ def prepare(
     if faults:
         raise BadConfig(faults)
     source = source_of(config, store) if source_config is None else None
-    num_threads = backend.prepare(config.num_threads)
+    kind, numbers = devices_of(config.devices or "cpu") or ("", ())
+    num_threads = backend.prepare(config.num_threads, shares=len(numbers) if kind == "cpu" else 1)
+    if config.devices is not None and config.mini_batch_size < (count := len(backend.contexts(config.devices))):
+        raise BadConfig(
+            [f"--mini-batch-size {config.mini_batch_size} is less than a picture for each of {count} devices."]
+        )
     dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
     alike = _alike(dataset, resolved)
@@ -336,6 +341,7 @@ def _recorded(
     quiet: bool,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
+    from trainers.networks import backend
     from trainers.training.stages import Stages
 
     code, reason, scores = 0, "", dict[str, float]()
@@ -343,7 +349,7 @@ def _recorded(
         with _ended_whole(opened, asked) as run:
             log = run.dir / "files" / "log.txt"
             try:
-                with Tee(log, quiet=quiet) as tee:
+                with Tee(log, quiet=quiet) as tee, backend.contexts(prepared.config.devices)[0]:
                     stages = Stages(
                         run,
                         prepared.config,
