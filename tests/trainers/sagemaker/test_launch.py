@@ -118,8 +118,8 @@ def test_a_study_goes_on_where_it_was(fake: FakeSageMaker, capsys: pytest.Captur
     argv = [*job, "--yes", "--force", "--study=two.toml"]
     assert run.main([*argv, "--detach", "--max-cost=1"]) == 0
     assert "each of the 2 jobs may cost $0.50 at most" in capsys.readouterr().err
-    # Half a dollar at 0.7364 an hour is 2444 s, less 180 s for all that is billed beside the training.
-    assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 180}
+    # Half a dollar at 0.7364 an hour is 2444 s, less 320 s for all that is billed beside the training.
+    assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 320}
     assert run.main(argv) == 0
     captured = capsys.readouterr()
     assert "2 runs, 0 already done, 2 under way" in captured.err and len(fake.jobs) == 2
