@@ -21,6 +21,7 @@ from trainers.sagemaker.options import JobOptions
 OUTPUT = "s3://sagemaker-us-east-1-123456789012/image-classification"
 # Calls that need another permission than the one of their name, or none.
 _PERMISSION = {"HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+_PERMISSION |= {"DeleteObjects": "DeleteObject"}
 _OF_SETUP = {"iam:CreateRole", "iam:PutRolePolicy"}
 _OF_SETUP |= {"s3:CreateBucket", "s3:PutPublicAccessBlock", "s3:PutBucketEncryption"}
 
@@ -37,6 +38,13 @@ def test_the_policy_for_callers_allows_every_call_of_the_code_and_no_others() ->
     # A job with tags needs AddTags; upload_fileobj and download_file are PutObject and GetObject.
     made = calls - _OF_SETUP - {"s3:DownloadFile"}
     assert made | {"sagemaker:AddTags", "iam:PassRole", "s3:PutObject", "s3:GetObject"} == allowed
+
+
+def test_the_policies_stand_in_the_docs() -> None:
+    page = (ROOT / "docs" / "sagemaker.md").read_text(encoding="utf-8")
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    account = ("s3://my-bucket/runs", "123456789012", "us-east-1")
+    assert shown == [setup.TRUST, setup.role_policy(*account), setup.caller_policy(*account, "trainer")]
 
 
 def test_what_is_missing_is_said_and_made_after_a_yes(

@@ -82,12 +82,11 @@ def _arn_of(role: str, caller: str, aws: Aws) -> str:
 
 def role_policy(output: str, account: str, region: str, partition: str = "aws") -> dict[str, Any]:
     """The least that a job's role needs for data and results under ``output``."""
-    bucket, prefix = split_s3(output)
-    s3, place = f"arn:{partition}:s3:::{bucket}", f"{region}:{account}"
+    s3, under, place = *_places(output, partition), f"{region}:{account}"
     repository = f"arn:{partition}:ecr:{place}:repository/{images.OWN_REPOSITORY}"
     logs = f"arn:{partition}:logs:{place}:log-group:/aws/sagemaker/TrainingJobs*"
     return _policy(
-        (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], f"{s3}/{prefix.rstrip('/')}/*".replace("//*", "/*")),
+        (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], under + "*"),
         (["s3:ListBucket"], s3),
         (
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
@@ -100,8 +99,7 @@ def role_policy(output: str, account: str, region: str, partition: str = "aws") 
 
 def caller_policy(output: str, account: str, region: str, role: str, partition: str = "aws") -> dict[str, Any]:
     """The least that people need who launch and watch jobs; a test holds it against the calls that the code makes."""
-    bucket, prefix = split_s3(output)
-    s3, place = f"arn:{partition}:s3:::{bucket}", f"{region}:{account}"
+    s3, under, place = *_places(output, partition), f"{region}:{account}"
     job = f"arn:{partition}:sagemaker:{place}:training-job/*"
     repository = f"arn:{partition}:ecr:{place}:repository/{images.OWN_REPOSITORY}"
     mlflow = f"arn:{partition}:sagemaker:{place}:mlflow-"
@@ -113,8 +111,10 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
         ([f"sagemaker:{name}" for name in jobs], job),
         (["sagemaker:ListTrainingJobs", "servicequotas:ListServiceQuotas", "pricing:GetProducts"], "*"),
         ([f"sagemaker:{name}" for name in servers], mlflow + "*"),
-        (["iam:PassRole", "iam:GetRole", "iam:SimulatePrincipalPolicy"], role_arn),
-        (["s3:GetObject", "s3:PutObject"], f"{s3}/{prefix.rstrip('/')}/*".replace("//*", "/*")),
+        (["iam:PassRole"], role_arn, {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}),
+        (["iam:GetRole", "iam:SimulatePrincipalPolicy"], role_arn),
+        (["s3:GetObject", "s3:PutObject"], under + "*"),
+        (["s3:DeleteObject"], under + "uploads/*"),
         (["s3:ListBucket"], s3),
         (["logs:DescribeLogStreams", "logs:GetLogEvents"], log_group + ":*"),
         (["ecr:BatchGetImage", "ecr:DescribeImages"], repository),
@@ -183,8 +183,17 @@ def _say_image(aws: Aws, account: str) -> None:
         print(f"           aws ecr create-repository --repository-name {name}; then build and push: docs/sagemaker.md")
 
 
-def _policy(*allowed: tuple[list[str], str]) -> dict[str, Any]:
-    statements = [{"Effect": "Allow", "Action": actions, "Resource": resource} for actions, resource in allowed]
+def _places(output: str, partition: str) -> tuple[str, str]:
+    """The ARN of the output's bucket, and what the ARNs of the objects under the output begin with."""
+    bucket, prefix = split_s3(output)
+    s3 = f"arn:{partition}:s3:::{bucket}"
+    return s3, f"{s3}/{prefix.strip('/')}/" if prefix.strip("/") else f"{s3}/"
+
+
+def _policy(*allowed: tuple[Any, ...]) -> dict[str, Any]:
+    """Statements of actions, resource and perhaps a condition."""
+    keys = ("Action", "Resource", "Condition")
+    statements = [{"Effect": "Allow", **dict(zip(keys, statement, strict=False))} for statement in allowed]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
