@@ -224,9 +224,10 @@ def test_machines_are_compared_without_role_or_output(workdir: Path, capsys: pyt
     given = ["--dataset", "digits", "--epochs", "2", "--compare-instances"]
     assert run.main(["--on", "sagemaker-builtin", *given]) == 0
     lines = capsys.readouterr().out.splitlines()
-    usd = [float(line.split("$")[1].split()[0]) for line in lines[1:-1]]
+    usd = [float(line.split("$")[1].split()[0]) for line in lines[1:-3]]
     assert usd == sorted(usd) and any(line.startswith("ml.g4dn.xlarge ") for line in lines)
-    assert not any(line.startswith("ml.g6.") for line in lines) and "ml.p2.8xlarge" in lines[-1]
+    assert not any(line.startswith("ml.g6.") for line in lines) and "ml.p2.8xlarge" in lines[-2]
+    assert "(no GPU)" in lines[-1] and "at prices of 20" in lines[-3]
     assert run.main(["--on", "sagemaker", *given]) == 0 and "ml.g6.xlarge " in capsys.readouterr().out
 
 

@@ -6,6 +6,7 @@ Enters: plans, dry. Leaves: what was found and what it all may cost.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -156,12 +157,11 @@ def compared(config: Config, region: str, *, is_builtin: bool) -> str:
             raise BadInput("--compare-instances: give --num-training-samples, --num-layers and --image-shape.")
         dataset, config = experiment.load_data(config)
         num_train, num_validation = len(dataset.splits["train"]), len(dataset.splits.get("validation", ()))
-    rows, unpriced = [], []
-    for kind in instances.known():
-        gpu = instances.gpu(kind)
-        if is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
-            continue
-        if not is_builtin and (gpu is None or not gpu.runs_our_code):
+    rows, unpriced, impossible = [], [], Counter[str]()
+    kinds = _types()
+    for kind in kinds:
+        if why := instances.cannot(kind, is_builtin=is_builtin):
+            impossible[why] += 1
             continue
         try:
             price = pricing.price_per_hour(region, kind)
@@ -178,10 +178,18 @@ def compared(config: Config, region: str, *, is_builtin: bool) -> str:
         f"{kind:20} {duration(s):>10} {money(usd):>9}  {price}"
         for usd, kind, s, price in sorted(rows, key=lambda r: r[:2])
     ]
-    lines.append(
-        f"Estimates, within a factor of {estimate.SPREAD:g}. No price is known of: {', '.join(unpriced) or 'none'}."
-    )
+    lines.append(f"Estimates, within a factor of {estimate.SPREAD:g}, at prices of {pricing.TABLE_DATE}.")
+    lines.append(f"No price is known of: {', '.join(unpriced) or 'none'}.")
+    others = ", ".join(f"{count} ({why})" for why, count in impossible.most_common())
+    lines.append(f"Of AWS's {len(kinds)} machines these cannot take the run: {others}.")
     return "\n".join(lines)
+
+
+def _types() -> list[str]:
+    """Every machine that boto3's API model names for training."""
+    from botocore.session import get_session
+
+    return list(get_session().get_service_model("sagemaker").shape_for("TrainingInstanceType").enum)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

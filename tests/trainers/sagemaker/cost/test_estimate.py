@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
@@ -141,6 +142,35 @@ def test_every_accelerated_type_of_the_api_is_known_by_its_family() -> None:
     ]
     assert unknown == []
     assert not [kind for kind in kinds if instances.is_cpu(kind) and instances.gpu(kind)]
+
+
+@pytest.mark.parametrize("is_builtin", [True, False])
+def test_every_type_of_the_api_is_priced_impossible_or_unknown(is_builtin: bool) -> None:
+    import botocore.session
+
+    from trainers.sagemaker.cost import pricing
+
+    assert re.fullmatch(r"20\d\d-\d\d", pricing.TABLE_DATE)
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    found: dict[str, list[str]] = {"priced": [], "impossible": [], "unknown": []}
+    for kind in model.shape_for("TrainingInstanceType").enum:
+        if instances.cannot(kind, is_builtin=is_builtin):
+            found["impossible"].append(kind)
+            continue
+        try:
+            pricing.price_per_hour("us-east-1", kind)
+        except pricing.NoPrice as error:
+            found["unknown"].append(kind)
+            assert "no price is known" in str(error)
+        else:
+            found["priced"].append(kind)
+            assert instances.find(kind) is not None  # or else its speed would be a guess
+    for kind in ("ml.m5.large", "ml.trn1.2xlarge", "ml.p5.48xlarge" if not is_builtin else "ml.g6.xlarge"):
+        assert kind in found["impossible"]
+    # A new type of AWS appears here: look whether it can take a job, and what it costs.
+    unknown = {"ml.p2.8xlarge", "ml.p2.16xlarge"} if is_builtin else {"ml.p4de.24xlarge", "ml.g6.16xlarge"}
+    unknown |= set() if is_builtin else {f"ml.g6e.{size}xlarge" for size in ("", 2, 4, 8, 12, 16, 24, 48)}
+    assert set(found["unknown"]) == unknown
 
 
 def test_types_without_gpu_and_types_nobody_knows() -> None:
