@@ -1,6 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
 """``python -m trainers.jobs``: watch, list, logs, stop and wait for jobs on SageMaker and Ray, wherever launched.
 
+``import``, ``setup`` and ``clean`` are about a SageMaker account.
+
 Exit codes: 0 all went well, 1 a job did not finish, 2 bad input, 124 the time to wait is over, 130 interrupted.
 """
 
@@ -321,9 +323,10 @@ def _parser() -> argparse.ArgumentParser:
     from trainers.sagemaker.watch import adopt as history
 
     history.add_arguments(command("import", history.run, "bring the account's finished jobs into MLflow", None))
-    from trainers.sagemaker.command import setup
+    from trainers.sagemaker.command import clean, setup
 
     setup.add_arguments(command("setup", setup.run, "what the account lacks for a first job, with policies", None))
+    clean.add_arguments(command("clean", clean.run, "uploads in S3 that no job refers to, and what they cost", None))
     for made in (watch, logs, wait):
         made.add_argument("--poll", type=float, default=15.0, metavar="S", help="seconds between looks (default 15)")
     return parser

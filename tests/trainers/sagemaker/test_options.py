@@ -95,7 +95,7 @@ def test_every_unreadable_value_comes_in_one_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"role": "trainer"}, "--role 'trainer' must have the form arn:aws:iam"),
+        ({"role": "my trainer"}, "--role 'my trainer' must have the form NAME or arn:aws:iam"),
         ({"role": "arn:aws:iam::12:role/x"}, "--role"),
         ({"output": "bucket/prefix"}, "--output 'bucket/prefix' must have the form s3://"),
         ({"region": "Frankfurt"}, "--region"),

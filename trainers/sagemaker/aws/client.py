@@ -49,6 +49,7 @@ _DOWN = {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnav
 _SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403"}
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
+_MISSING |= {"RepositoryNotFoundException", "ImageNotFoundException"}
 
 
 class Clock(Protocol):

@@ -129,8 +129,9 @@ def submit(config: Config, options: JobOptions, kind: str = "sagemaker", *, forc
     they hold errors. Raises BadInput for wrong settings and such errors, AwsError where AWS refuses.
     ``python -m trainers.jobs watch`` logs the job to MLflow.
     """
-    from trainers.sagemaker.command import consent
+    from trainers.sagemaker.command import consent, setup
 
+    options = setup.completed(options)
     launcher = _launcher(options, kind, _store(options))
     seen = consent.preflight([launcher.plan(config, dry=True)], launcher, options.max_cost_usd)
     if seen.has_errors and not force:
@@ -157,6 +158,10 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
             raise BadInput("--compare-instances is about one run; leave --study out.")
         print(consent.compared(work, options.job.region or pricing.TABLE_REGION, is_builtin="builtin" in options.kind))
         return 0
+    if not options.rehearse:
+        from trainers.sagemaker.command import setup
+
+        options = replace(options, job=setup.completed(options.job))
     if isinstance(work, Study) and work.search is not None:
         return _search(work, work.search, options)
     plan = StudyPlan.of(work)

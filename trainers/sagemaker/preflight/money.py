@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tracking.errors.words import money
+from tracking.errors.words import money, plural
 from trainers.config import Config
 from trainers.config.checks import devices_of
 from trainers.data.check.rules import Finding
@@ -91,7 +91,7 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
     usd = report.usd
     said = f"about {_time(guess.total_s)} billed"
     if usd is not None and report.price is not None:
-        said += f", {money(usd)} (anything up to {money(usd * estimate.SPREAD)}) at {report.price}"
+        said += f", {money(usd)} ({money(usd / guess.spread)} to {money(usd * guess.spread)}) at {report.price}"
         said += f" x {report.num_instances}" if report.num_instances > 1 else ""
     for number, (kind, cost) in enumerate(report.usd_by_type.items()):
         said += f"{', ' if number else ': '}{money(cost)} on {kind}"
@@ -100,13 +100,14 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
     kept = ""
     if report.kept_s and report.price is not None:
         kept = f"; the machine kept for {_time(report.kept_s)} costs up to {money(report.kept_usd_at_most)} more"
-    findings.append(finding("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{kept}{note}"))
+    basis = f"learnt from {plural(guess.num_jobs, 'finished job')}" if guess.num_jobs else "no finished job like it"
+    findings.append(finding("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}; {basis}{kept}{note}"))
     if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
-        far = usd / estimate.SPREAD > options.max_cost_usd
+        far = usd / guess.spread > options.max_cost_usd
         what = f"the job is estimated at {money(usd)}, --max-cost is {money(options.max_cost_usd)}"
         findings.append(finding("max-cost" if far else "max-cost-tight", what))
     elif limit_s is not None and guess.training_s > limit_s:
-        far = guess.training_s / estimate.SPREAD > limit_s
+        far = guess.training_s / guess.spread > limit_s
         what = f"training is estimated at {_time(guess.training_s)}, MaxRuntimeInSeconds is {_time(limit_s)}"
         findings.append(finding("max-runtime" if far else "max-runtime-tight", what))
     return findings
