@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracking import __version__
-from tracking.commands import copy, import_file, log_model, promote, relocate, repair, sync, ui
+from tracking.commands import copy, import_file, log_model, promote, prune, relocate, repair, sync, ui
 from tracking.errors.program import program_parser, run_program
 
 COMMANDS: tuple[Any, ...] = (
@@ -22,6 +22,7 @@ COMMANDS: tuple[Any, ...] = (
     repair,
     relocate,
     copy,
+    prune,
     log_model,
     promote,
     promote.Demote,

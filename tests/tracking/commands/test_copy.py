@@ -181,7 +181,7 @@ def test_a_run_that_went_on_is_brought_up_to_date(source: Path, workdir: Path) -
     assert content(target) == content(folder / "mlflow.db")
 
 
-@pytest.mark.parametrize("table", ["runs", "metrics", "latest_metrics", "logged_models"])
+@pytest.mark.parametrize("table", ["metrics", "logged_models"])
 def test_a_stopped_copy_leaves_whole_runs_and_is_continued(source: Path, workdir: Path, table: str) -> None:
     target = empty(workdir)
     with closing(sqlite3.connect(target)) as raw:
@@ -216,9 +216,7 @@ def stopping(call: Any, late: bool) -> Any:
     return stopped
 
 
-@pytest.mark.parametrize(
-    "call", ["create_run", "log_inputs", "create_logged_model", "log_outputs", "log_batch", "set_terminated"]
-)
+@pytest.mark.parametrize("call", ["create_run", "log_outputs", "log_batch"])
 def test_so_is_one_that_mlflow_itself_writes(
     source: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -241,7 +239,7 @@ def test_so_is_one_that_mlflow_itself_writes(
 
 def test_stores_of_every_version_are_copied(workdir: Path) -> None:
     target = empty(workdir)
-    for number, version in enumerate(VERSIONS, 1):
+    for number, version in enumerate(VERSIONS[::3], 1):
         path = workdir / f"{version}.db"
         with closing(sqlite3.connect(path)) as raw:
             raw.executescript((GOLDEN / f"mlflow_store_{version}.sql").read_text())
