@@ -471,6 +471,7 @@ FAILURE_KIND = "failure_kind"
 ADVICE = "advice"
 IMPORTED_FROM = "imported_from"
 IMPORT_DIGEST = "import_digest"
+COPIED_FROM = "copied_from"
 FLAGGED = "flagged"
 
 
@@ -537,6 +538,7 @@ TAGS: tuple[Name, ...] = tuple(
         (ADVICE, "what to do", "about how the job ended"),
         (IMPORTED_FROM, "from", "the file, and the place in it, that a run was read from"),
         (IMPORT_DIGEST, "import", "hash of what was read, which tells a second import what is new"),
+        (COPIED_FROM, "copied from", "the id of the run in another store that this one is a copy of"),
         (FLAGGED, "flagged", "scores that are impossible as written, and the values read instead"),
     )
 )

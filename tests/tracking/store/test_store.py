@@ -77,7 +77,7 @@ def test_a_file_store_is_refused_with_the_way_out(workdir: Path, monkeypatch: py
         with pytest.raises(StoreError, match="is a folder that does not exist; a store's URI is sqlite:"):
             use()
     (workdir / "runs" / "0").mkdir(parents=True)
-    way_out = f"mlflow migrate-filestore --source {workdir}/runs --target sqlite:///{workdir}/runs/mlflow.db"
+    way_out = f"python -m tracking copy {workdir}/runs sqlite:///{workdir}/runs/mlflow.db"
     for use in (resolve().check, resolve().client):
         with pytest.raises(StoreError, match=rf"is a file store.*{way_out}"):
             use()
@@ -87,7 +87,7 @@ def test_a_file_store_is_refused_with_the_way_out(workdir: Path, monkeypatch: py
 def test_runs_in_the_old_layout_are_pointed_out_until_they_are_brought_over(workdir: Path) -> None:
     (workdir / "mlruns" / "0").mkdir(parents=True)
     (workdir / "mlruns" / "0" / "meta.yaml").write_text("")
-    with pytest.raises(StoreError, match=r"old file layout.*mlflow migrate-filestore --source .*mlruns --target"):
+    with pytest.raises(StoreError, match=r"old file layout.*tracking copy .*mlruns sqlite:"):
         resolve().check()
     shutil.copy(made_database(), workdir / "mlruns" / "mlflow.db")
     resolve().check()
@@ -342,7 +342,7 @@ def test_behind_a_proxy_the_address_itself_is_not_asked(monkeypatch: pytest.Monk
         ("API request to endpoint /x failed with error code 401 != 200.", StoreError, "check user, password"),
         ('FATAL:  password authentication failed for user "me"', StoreError, "check user, password"),
         ("unable to open database file", StoreError, "no write permission"),
-        ("The filesystem tracking backend (e.g., './mlruns') is in maintenance mode", StoreError, "migrate-filestore"),
+        ("The filesystem tracking backend (e.g., './mlruns') is in maintenance mode", StoreError, "tracking copy"),
     ],
 )
 def test_foreign_errors_are_said_in_our_words(text: str, kind: type[Exception], said: str) -> None:
