@@ -54,6 +54,7 @@ class EpochRecord:
     images_per_s: float
     epoch_time_s: float
     is_best: bool
+    validation_never_predicted: int  # classes with some validation pictures that are the answer to none
     top_k: int | None = None
     train_top_k_accuracy: float | None = None
     validation_top_k_accuracy: float | None = None
@@ -169,6 +170,7 @@ def fit(
             images_per_s=tally.images / trained_s,
             epoch_time_s=time.perf_counter() - started,
             is_best=best,
+            validation_never_predicted=seen.never_predicted,
             top_k=seen.top_k,
             train_top_k_accuracy=tally.top_k_accuracy,
             validation_top_k_accuracy=seen.top_k_accuracy,

@@ -16,7 +16,7 @@ from tracking.models.facts import INT8, ONNX
 from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
-from trainers.errors import DiskFull
+from trainers.errors import DiskFull, TrainerError
 from trainers.networks import backend, resnet, saved, weights
 from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
@@ -145,7 +145,9 @@ class Stages:
                 if record.exploded and not said:
                     print(f"warning: {record.exploded}", flush=True)
                     said = True
-        if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
+        if not history and self.asked.enough:
+            raise TrainerError(f"training ended {self.asked.enough} Not one epoch was whole.")
+        if why := self.asked.enough or fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
             print(f"stopped early {why}")
             self.run.set_tags({names.STOPPED_EARLY: why})
         return history

@@ -61,6 +61,9 @@ class FakeSageMaker:
         self.without_capacity: set[str] = set()  # instance types that nobody gets now
         self.mlflow: dict[str, tuple[str, str]] = {}  # mlflow-app/NAME or mlflow-tracking-server/NAME → version, status
         self.calls: list[tuple[str, float, str]] = []  # operation, fake time, error code or ""
+        # Host (JOB/algo-1) → its machine's load at a time, as CloudWatch's metrics have it: 0..100 % of one processor
+        self.load: dict[str, Callable[[float], dict[str, float]]] = {}
+        self.load_lag_s = 45.0  # from a minute's end to its values being there
         self.host = Host(folder, self, settings.get("grace_s", 30.0))
         self._plans: list[tuple[str, Plan]] = []
         self._faults: list[list[Any]] = []
@@ -243,6 +246,7 @@ def environment(fake: FakeSageMaker, region: str = "us-east-1") -> dict[str, str
         "AWS_ENDPOINT_URL": fake.moto_url,
         "AWS_ENDPOINT_URL_SAGEMAKER": fake.url,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": fake.url,
+        "AWS_ENDPOINT_URL_CLOUDWATCH": fake.url,
         "AWS_ENDPOINT_URL_PRICING": fake.url,  # where nobody may ask
         "AWS_ACCESS_KEY_ID": "fake",
         "AWS_SECRET_ACCESS_KEY": "fake",

@@ -109,7 +109,13 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
     servers = ("DescribeMlflowTrackingServer", "DescribeMlflowApp")
     return _policy(
         ([f"sagemaker:{name}" for name in jobs], job),
-        (["sagemaker:ListTrainingJobs", "servicequotas:ListServiceQuotas", "pricing:GetProducts"], "*"),
+        (
+            [
+                *("sagemaker:ListTrainingJobs", "servicequotas:ListServiceQuotas", "pricing:GetProducts"),
+                "cloudwatch:GetMetricData",  # it knows no resources
+            ],
+            "*",
+        ),
         ([f"sagemaker:{name}" for name in servers], mlflow + "*"),
         (["iam:PassRole"], role_arn, {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}),
         (["iam:GetRole", "iam:SimulatePrincipalPolicy"], role_arn),
