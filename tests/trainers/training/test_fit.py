@@ -24,7 +24,7 @@ from trainers.training import fit, scores
 from trainers.training.steps import checkpoints, optimizers
 
 mx = resnet.mx
-pytestmark = pytest.mark.mxnet
+pytestmark = [pytest.mark.mxnet, pytest.mark.slow]
 
 BASE = Config(
     num_layers=20,
