@@ -259,6 +259,7 @@ SETTINGS: tuple[Name, ...] = (
     ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
     _param("devices", str, "devices", "that share each batch: cpu, cpu:N, gpu (all of them), or GPUs such as 0,1"),
+    _param("workers", int, "workers", "processes that train the run together, each with its devices", low=1),
     *RECIPE,
 )
 
