@@ -62,7 +62,7 @@ class Batches:
             raise BadData(f"augmentation_type {augmentation!r}: legal are {', '.join(augment.KINDS)}")
         if last == "discard" and len(split) < batch_size:
             raise BadData(f"{len(split)} pictures are fewer than mini_batch_size {batch_size}; give a smaller one")
-        self.split, self.labels, self.share = split, split.labels, share
+        self.labels, self.share = split.labels, share
         self.batch_size, self.augmentation, self.shuffle, self.seed = batch_size, augmentation, shuffle, seed
         full = len(split) // batch_size * batch_size
         self.num_images = full if last == "discard" else len(split)

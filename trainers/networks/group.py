@@ -14,7 +14,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict, deque
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from multiprocessing import connection
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,18 +82,15 @@ class Group:
                 try:
                     message = line.recv_bytes()
                 except (EOFError, OSError) as error:
-                    why = "" if isinstance(error, EOFError) else f" ({error})"
-                    raise WorkerLost(
-                        f"Worker {rank} of {self.size} was lost: its connection ended{why}{self._last(rank)}."
-                    ) from error
+                    raise WorkerLost(f"{self._name(rank)} was lost: its connection ended.") from error
                 if message[:1] == _FAILED:
-                    raise TrainerError(f"Worker {rank} of {self.size} failed: {message[1:].decode(errors='replace')}")
+                    raise TrainerError(f"{self._name(rank)} failed: {message[1:].decode(errors='replace')}")
                 if message == _END:
                     raise Released
                 self._inbox[rank].append(message[1:])
 
-    def _last(self, rank: int) -> str:
-        return ""
+    def _name(self, rank: int) -> str:
+        return f"Worker {rank} of {self.size}"
 
     def send(self, data: bytes, kind: bytes = _DATA) -> None:
         """To all others, or to worker 0. That one is gone is noticed by who waits for its answer."""
@@ -148,9 +144,9 @@ class Group:
         """Let the others go. The store is left as it is: to free it is to wait for all workers."""
         if self.store is not None:
             self.store.handle = ctypes.c_void_p(None)
-        servers, self._servers = self._servers, {}
-        for process in servers.values():
-            _end(process, 0.0)
+        for process in self._servers.values():
+            process.kill()
+            process.wait()
         for line in self._lines.values():
             line.close()
 
@@ -167,21 +163,14 @@ class Leader(Group):
         self._listener = socket.create_server((host, port))
         self._listener.settimeout(_POLL_S)
         self.port: int = self._listener.getsockname()[1]
-        self._local: dict[int, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
+        self._local: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, program: Sequence[str]) -> None:
         """Start the other workers on this machine: ``program HOST:PORT RANK``."""
         for rank in range(1, self.size):
-            log = tempfile.TemporaryFile()
+            command = [*program, f"127.0.0.1:{self.port}", str(rank)]
             # A session of its own: Ctrl-C reaches worker 0 alone, which lets the others go.
-            process = subprocess.Popen(
-                [*program, f"127.0.0.1:{self.port}", str(rank)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            self._local[rank] = process, log
+            self._local[rank] = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def assemble(self, digest: str) -> None:
         """Wait for all workers, and open the store with them. ``digest`` is that of the training pictures.
@@ -192,17 +181,19 @@ class Leader(Group):
         while missing := sorted(set(range(1, self.size)) - self._lines.keys()):
             self.check()
             for rank in missing:
-                if rank in self._local and self._local[rank][0].poll() is not None:
-                    raise WorkerLost(f"Worker {rank} of {self.size} did not start{self._last(rank)}.")
+                if rank in self._local and (code := self._local[rank].poll()) is not None:
+                    raise WorkerLost(f"{self._name(rank)} did not start: it ended with exit code {code}.")
             if time.monotonic() > deadline:
-                raise WorkerLost(f"Worker {missing[0]} of {self.size} did not come within {MEET_S:.0f} s.")
+                raise WorkerLost(f"{self._name(missing[0])} did not come within {MEET_S:.0f} s.")
             with contextlib.suppress(TimeoutError):
                 came, _ = self._listener.accept()
                 address = self._greet(came) or address
         self._compare(digest)
+        with socket.create_server((address, 0)) as free:
+            port = free.getsockname()[1]
         environment = {
             "DMLC_PS_ROOT_URI": address,  # a number: MXNet cannot listen on a name
-            "DMLC_PS_ROOT_PORT": str(_free_port(address)),
+            "DMLC_PS_ROOT_PORT": str(port),
             "DMLC_NUM_WORKER": str(self.size),
             "DMLC_NUM_SERVER": str(self.size),
         }
@@ -214,36 +205,26 @@ class Leader(Group):
         with came:
             came.settimeout(_LEAVE_S)
             try:
-                word, rank = came.recv(_HELLO, socket.MSG_WAITALL).decode().split()
+                rank = int(came.recv(_HELLO, socket.MSG_WAITALL).decode().removeprefix("worker "))
             except (OSError, ValueError):
                 return ""
-            if word != "worker" or not rank.isdecimal() or int(rank) not in {*range(1, self.size)} - self._lines.keys():
+            if rank not in {*range(1, self.size)} - self._lines.keys():
                 return ""
             address = str(came.getsockname()[0])
-            self._lines[int(rank)] = _line(came)
-        self._lines[int(rank)].send_bytes(_DATA + json.dumps([self.size, self._config]).encode())
+            self._lines[rank] = _line(came)
+        self._lines[rank].send_bytes(_DATA + json.dumps([self.size, self._config]).encode())
         return address
-
-    def _last(self, rank: int) -> str:
-        """Its exit code and the last line it printed, where it is on this machine."""
-        if rank not in self._local:
-            return ""
-        process, log = self._local[rank]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_LEAVE_S)
-        log.seek(0)
-        lines = [line.strip() for line in log.read().decode(errors="replace").split("\n") if line.strip()]
-        return f" (exit code {process.poll()}{''.join(f': {line}' for line in lines[-1:])})"
 
     def close(self) -> None:
         """As ``Group.close``."""
         self._listener.close()
         self.send(b"", _END)
         super().close()
-        local, self._local = self._local, {}
-        for process, log in local.values():
-            _end(process, _LEAVE_S)
-            log.close()
+        for process in self._local.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LEAVE_S)
+            process.kill()
+            process.wait()
 
 
 class Follower(Group):
@@ -339,21 +320,6 @@ def _line(came: socket.socket) -> connection.Connection:
     ):
         came.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{option}"), seconds)
     return connection.Connection(came.detach())
-
-
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(patience_s)
-        return
-    process.kill()
-    process.wait()
 
 
 if __name__ == "__main__":
