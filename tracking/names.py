@@ -251,14 +251,13 @@ SETTINGS: tuple[Name, ...] = (
         default=0.1,
     ),
     _param("test_fraction", float, "test share", "of a source without a test split", low=0, high=0.9, default=0.2),
-    _param(
-        "group", str, "group", "source of a picture, kept in one split: N-th folder up, a regex's group, or a column"
-    ),
+    _param("group", str, "group", "source of a picture, kept in one split: N-th folder up, regex's group, or column"),
     _param(
         "fold", str, "fold", "2/5: hold the second of five parts of the training pictures out, score them at the end"
     ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
     _param("devices", str, "devices", "that share each batch: cpu, cpu:N, gpu (all of them), or GPUs such as 0,1"),
+    _param("workers", int, "workers", "processes that train the run together, each with its devices", low=1),
     *RECIPE,
 )
 

@@ -23,6 +23,7 @@ from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, given_flags, read_toml
 from trainers.errors import BadConfig, BadInput
 from trainers.launch.watching import notify, rules
+from trainers.networks.group import leave
 from trainers.ray import command as ray
 from trainers.ray import job as ray_job
 from trainers.sagemaker.command import launch
@@ -49,7 +50,7 @@ Settings come from the defaults, then --preset, then --config, then the flags. E
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    return run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+    return leave(run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv))))
 
 
 def _main(argv: list[str]) -> int:

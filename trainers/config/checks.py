@@ -128,6 +128,8 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
             f"--devices {config.devices!r} is none of cpu, cpu:N (the processor as N devices), gpu (every GPU) and"
             " numbers of GPUs, such as 0,1."
         )
+    if config.workers is not None and config.kv_store == "dist_async":
+        faults.append("--kv-store dist_async is of the built-in algorithm; --workers sums with dist_sync.")
     faults += _init_faults(config)
     faults += _recipe_faults(config)
     if config.resnet_version == "v1b" and config.num_layers in names.SMALL_IMAGE_DEPTHS:

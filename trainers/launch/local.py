@@ -434,8 +434,8 @@ def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:
 
 
 def _needs_processes(left: list[PlannedRun]) -> bool:
-    """The number of threads holds for a whole process, so runs that differ in it can't share one."""
-    return len({planned.config.num_threads for planned in left}) > 1
+    """The number of threads holds for a whole process, so runs that differ in it can't share one; nor do workers."""
+    return len({planned.config.num_threads for planned in left}) > 1 or any(one.config.workers for one in left)
 
 
 def trained_on(study: Study) -> str:

@@ -120,6 +120,12 @@ def load() -> Any:
             raise TrainerError(_explain(error)) from error
 
 
+def c_library() -> ctypes.CDLL:
+    """MXNet's C library without the package around it, whose import would take longer."""
+    (folder,) = getattr(importlib.util.find_spec("mxnet"), "submodule_search_locations", ("",))
+    return ctypes.CDLL(str(Path(folder) / "libmxnet.so"))
+
+
 @cache
 def zoo(name: str) -> Any:
     """A module of ``gluoncv.model_zoo``, such as ``cifarresnet`` or ``model_store``; errors as ``load``."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
 from trainers.errors import BadInput, TrainerError
+from trainers.networks.group import leave
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.errors import AwsError, NoCredentials, NotFound
@@ -35,7 +36,7 @@ _NOT_SENT = ("lock", "reserve")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the run that the job's environment describes; the exit code is the run's."""
-    return run_program("trainers.ray.node", lambda: _act(argv))
+    return leave(run_program("trainers.ray.node", lambda: _act(argv)))
 
 
 def _act(argv: Sequence[str] | None) -> int:

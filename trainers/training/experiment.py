@@ -5,6 +5,7 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -22,7 +23,7 @@ from tracking.journal.events import journals
 from trainers.config import Config
 from trainers.config.checks import devices_of, local_faults
 from trainers.config.text import build, from_toml
-from trainers.errors import BadConfig, BadData, BadInput, TrainerError
+from trainers.errors import BadConfig, BadData, BadInput, TrainerError, WorkerLost
 from trainers.training.interruption import Interrupted, Interruption, interruptible
 from trainers.training.terminal import Tee
 
@@ -195,18 +196,22 @@ def prepare(
     ``opened`` keeps what was read for the next call. ``source_config`` are the settings of a source that is not trained
     yet. Raises BadInput, with every fault of the settings in one message.
     """
+    from trainers.data.batches import share_of
     from trainers.networks import backend
+    from trainers.networks.group import LISTEN
 
     faults = local_faults(vars(config))
     if faults:
         raise BadConfig(faults)
     source = source_of(config, store) if source_config is None else None
     kind, numbers = devices_of(config.devices or "cpu") or ("", ())
-    num_threads = backend.prepare(config.num_threads, shares=len(numbers) if kind == "cpu" else 1)
-    if config.devices is not None and config.mini_batch_size < (count := len(backend.contexts(config.devices))):
-        raise BadConfig(
-            [f"--mini-batch-size {config.mini_batch_size} is less than a picture for each of {count} devices."]
-        )
+    workers = config.workers or 1
+    here = 1 if LISTEN in os.environ else workers
+    num_threads = backend.prepare(config.num_threads, shares=here * (len(numbers) if kind == "cpu" else 1))
+    count = len(backend.contexts(config.devices)) if config.devices is not None else 1
+    if min(len(share_of(config.mini_batch_size, which, workers)) for which in range(workers)) < count:
+        size = f"--mini-batch-size {config.mini_batch_size}"
+        raise BadConfig([f"{size} is less than a picture for each device of each worker ({workers} x {count})."])
     dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
     alike = _alike(dataset, resolved)
@@ -388,6 +393,8 @@ def _recorded(
     except TrainerError as error:
         code, reason = 1, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
+        if isinstance(error, WorkerLost):
+            print(f"kept    {_what_is_kept(run, state_dir or run.dir / 'state')}", file=sys.stderr)
     if not code and run.mlflow_run_id and (run.dir / "files" / "model").is_dir():
         print(f"\nmodel   runs:/{run.mlflow_run_id}/model")
     if store is not None:

@@ -18,6 +18,7 @@ from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
 from trainers.errors import DiskFull, TrainerError
 from trainers.networks import backend, resnet, saved, weights
+from trainers.networks.group import together
 from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
@@ -111,6 +112,7 @@ class Stages:
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
             f" on {', '.join(map(str, backend.contexts(config.devices)))}"
+            + (f" of each of {config.workers} workers" if config.workers else "")
         )
         for note in (*config.notes(), self._others.note(config.num_threads or 1)):
             if note:
@@ -122,18 +124,22 @@ class Stages:
     def train(self, net: Any, terminal: TextIO) -> list[dict[str, Any]]:
         """Fit; one row of metric values an epoch. The network holds the best checkpoint's weights afterwards."""
         config = self.config
-        train = fit.training_batches(self.dataset.train, config)
         validation = self._batches(self.dataset.validation)
         history, said = self._former_epochs(), False
-        with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
+        with (
+            together(config, self.dataset.train.digest) as group,
+            progress.Progress(config.epochs, terminal=terminal) as shown,
+            self.asked.deferred(),
+        ):
             records = fit.fit(
                 net,
-                train,
+                fit.training_batches(self.dataset.train, config, group),
                 validation,
                 config,
                 state_dir=self.state_dir,
                 on_batch=shown.batch,
                 stop=self.asked.pending,
+                group=group,
             )
             for record in records:
                 row = record.values()
@@ -271,12 +277,12 @@ class Stages:
             )
 
 
-def initial_network(config: Config, source: Source | None) -> tuple[Any, str]:
-    """A run's network with its first weights, on the run's devices, and what the weights are."""
+def initial_network(config: Config, source: Source | None, init: str | None = None) -> tuple[Any, str]:
+    """A run's network with its first weights (``init`` instead of the settings'), on its devices; what they are."""
     devices, model_dir = backend.contexts(config.devices), None if source is None else source.model_dir
     net = resnet.build_for(config)
     with devices[0]:
-        loaded = weights.initialise(net, config.initial, seed=config.seed, model_dir=model_dir)
+        loaded = weights.initialise(net, init or config.initial, seed=config.seed, model_dir=model_dir)
     if len(devices) > 1:
         net.collect_params().reset_ctx(devices)
     return net, str(loaded["label"]) if source is None else source.label

@@ -14,6 +14,7 @@ from trainers.config import Config
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadInput
 from trainers.networks import backend
+from trainers.networks.resnet import to_array
 from trainers.training import experiment, fit
 from trainers.training.steps import checkpoints
 from trainers.training.steps.recipe import Learner
@@ -50,8 +51,8 @@ class Plain(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         return self.head(self.body(x / 255))
 
 
-def network(devices: str = "cpu") -> Plain:
-    mx.random.seed(3)
+def network(devices: str = "cpu", seed: int = 3) -> Plain:
+    mx.random.seed(seed)
     net = Plain()
     net.initialize(mx.init.Xavier(), ctx=backend.contexts(devices))
     net.hybridize(static_alloc=True, static_shape=True)
@@ -110,6 +111,36 @@ def test_devices_keep_statistics_of_their_own_and_end_an_epoch_with_the_mean() -
     assert [255 * float(data.asnumpy()[0]) for data in mean.list_data()] == pytest.approx([20, 20], rel=1e-4)
 
 
+def test_devices_with_batch_normalisation_give_the_weights_of_one_that_normalises_by_halves() -> None:
+    """What differs from one device is the statistics of a share, and nothing else."""
+    config = dataclasses.replace(CONFIG, mixup=None, label_smoothing=None)
+    rows = list(batches(config).epoch(1))
+    nets = []
+    for devices in ("cpu", "cpu:2"):
+        mx.random.seed(3)
+        body = mx.gluon.nn.HybridSequential()
+        body.add(mx.gluon.nn.Conv2D(8, 3, in_channels=1), mx.gluon.nn.BatchNorm(in_channels=8))
+        net = Plain(body)
+        net.initialize(mx.init.Xavier(), ctx=backend.contexts(devices))
+        for device in backend.contexts(devices):
+            net(mx.nd.zeros((1, 1, 8, 8), ctx=device))
+        nets.append(net)
+    halves, learner = (Learner(net, config, np.arange(10)) for net in nets)
+    for number, (images, labels) in enumerate(rows):
+        learner.step(images, labels, 1, number)
+        with mx.autograd.record():
+            losses = [
+                mx.gluon.loss.SoftmaxCrossEntropyLoss()(nets[0](to_array(part)), to_array(right))
+                for part, right in zip(np.array_split(images, 2), np.array_split(labels, 2), strict=True)
+            ]
+        mx.autograd.backward(losses)
+        halves.trainer.update(len(labels))
+    one, two = (checkpoints.arrays_of(net) for net in nets)
+    for (name, array), other in zip(one.items(), two.values(), strict=True):
+        if "running" not in name:
+            np.testing.assert_allclose(array, other, err_msg=name, **CLOSE)
+
+
 def test_devices_that_cannot_be_are_refused() -> None:
     for wrong in ("cuda", "cpu:0", "gpu:1", "0,0", "-1", "1.5", ""):
         with pytest.raises(BadInput, match="is none of cpu, cpu:N"):
@@ -118,5 +149,5 @@ def test_devices_that_cannot_be_are_refused() -> None:
         backend.contexts("0,1")
     assert Config(devices="cpu:2").fingerprint() == Config().fingerprint()
     config = Config(devices="cpu:2", mini_batch_size=1)
-    with pytest.raises(BadInput, match="--mini-batch-size 1 is less than a picture for each of 2 devices"):
+    with pytest.raises(BadInput, match="--mini-batch-size 1 is less than a picture for each device"):
         experiment.prepare(config, Store("sqlite://", None, Path("none")))

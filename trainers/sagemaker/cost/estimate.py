@@ -139,10 +139,10 @@ def estimate(
 ) -> Estimate:
     """The job's billed seconds. ``is_listed``: pictures and a list, which the built-in first packs, on billed time.
 
-    Our own trainer (not ``is_builtin``) takes the GPUs that ``--devices`` names of one machine, whatever is rented.
+    Our own trainer (not ``is_builtin``) takes the GPUs that ``--devices`` names of each machine.
     """
     rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else used_gpus(config, instance_type))
-    rate *= num_instances if is_builtin else 1
+    rate *= num_instances
     pictures = num_train + num_validation / _EVALUATION_SPEED
     packing_s = (num_train + num_validation) / _PACKED_PER_S if is_listed else 0.0
     return Estimate(

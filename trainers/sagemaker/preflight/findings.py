@@ -206,9 +206,7 @@ _ACCOUNT: dict[str, Rule] = {
     "instance-slow": _warning("result", "MXNet trains on the CPU, ten times slower or more", "Take a GPU machine."),
     "gpus-idle": _warning("", "our trainer works on one GPU unless --devices names more", "Give --devices gpu."),
     "gpus-missing": _error("start", "MXNet does not find them", "Name others, or give --devices gpu for all."),
-    "machines-idle": _error(
-        "result", "each machine would train the whole run, over the other's checkpoints", "Give --instance-count 1."
-    ),
+    "machines-idle": _note("machines share each batch and exchange all gradients; with small shares they mostly wait"),
     "instance-unknown": _unchecked(
         "no facts about the type ship with this project", "Check its GPU and disk yourself."
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracking.errors.words import money, plural
 from trainers.config import Config
 from trainers.config.checks import devices_of
+from trainers.data.batches import share_of
 from trainers.data.check.rules import Finding
 from trainers.sagemaker.cost import estimate, instances
 from trainers.sagemaker.options import JobOptions
@@ -20,32 +21,32 @@ from trainers.sagemaker.preflight.findings import finding
 if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report
 
+_FEW = 16  # of fewer pictures batch normalisation has poor statistics, and a GPU waits more than it computes
 _SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 
 
 def idle(kind: str, count: int, config: Config, report: Report) -> list[Finding]:
-    """What our own trainer, which takes ``--devices`` of one machine, leaves unused, and what that costs."""
-    machine, used = instances.find(kind), estimate.used_gpus(config, kind)
+    """What our own trainer, which takes ``--devices`` of each machine, leaves unused, and what that costs."""
+    machine, used, batch = instances.find(kind), estimate.used_gpus(config, kind), config.mini_batch_size
     findings = []
-    if count > 1:
-        findings.append(
-            finding("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
-        )
+    if count > 1 and batch < _FEW * count * used:
+        what = f"each of the {count} x {kind} takes {batch / count:.3g} of the {batch} pictures of a batch"
+        findings.append(finding("machines-idle", what))
     if machine is not None and used < machine.num_gpus:
         share = (machine.num_gpus - used) / machine.num_gpus
         findings.append(
             finding(
                 "gpus-idle",
                 f"{kind} has {machine.num_gpus} GPUs, our trainer uses {used}{_wasted(report, share)}",
-                fix="Give --devices gpu, with a --mini-batch-size of at least 16 for each, or take"
+                fix=f"Give --devices gpu, with a --mini-batch-size of at least {_FEW} for each, or take"
                 f" {instances.with_one_gpu(kind) or 'a machine such as ml.g5.xlarge'}, with one.",
             )
         )
     named = devices_of(config.devices or "") or ("", ())
     if machine is not None and max(named[1], default=0) >= machine.num_gpus and named[0] == "gpu":
         findings.append(finding("gpus-missing", f"--devices {config.devices}: {kind} has {machine.num_gpus}, from 0"))
-    if used > config.mini_batch_size:
-        what = f"--mini-batch-size {config.mini_batch_size} leaves some of the {used} GPUs of {kind} without a picture"
+    if min(len(share_of(batch, which, count)) for which in range(count)) < used:
+        what = f"--mini-batch-size {batch} leaves some of the {used} GPUs of {count} x {kind} without a picture"
         findings.append(finding("batch-below-gpus", what))
     return findings
 

@@ -8,6 +8,7 @@ order of the pictures and their augmentation follow from the seed and the epoch'
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -127,6 +128,11 @@ def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
     """All of a network's arrays by name: weights, running statistics, constants. Its own do not move."""
     backend.wait_for_all()
     return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
+
+
+def digest(net: Any) -> str:
+    """Of all of a network's arrays."""
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays_of(net).values())).hexdigest()
 
 
 def set_arrays(net: Any, arrays: dict[str, np.ndarray[Any, Any]], source: Path) -> None:

@@ -513,9 +513,17 @@ def test_devices_are_held_against_the_machine_s_gpus(account: World) -> None:
     assert "leaves some of the 4 GPUs" in found("gpu", 3)["batch-below-gpus"]
 
 
-def test_machines_that_would_train_the_same_run_twice_stop_the_launch(account: World) -> None:
-    found = {f.code: f for f in preflight(account, [], code_uri=CODE, instance_count=2)}
-    assert found["machines-idle"].severity == "error" and "$0.05 of the estimated $0.09" in found["machines-idle"].what
+def test_machines_share_a_batch_and_small_shares_are_said(account: World) -> None:
+    def found(count: int, **how: Any) -> dict[str, Any]:
+        told = preflight(account, [], replace(BUILTIN, **how), code_uri=CODE, instance_count=count)
+        return {f.code: f for f in told}
+
+    small = found(2, mini_batch_size=16)["machines-idle"]
+    assert small.severity == "note" and "each of the 2 x ml.g4dn.xlarge takes 8 of the 16" in small.what
+    assert not {"machines-idle", "batch-below-gpus"} & found(2, mini_batch_size=32).keys()
+    assert found(3, mini_batch_size=2)["batch-below-gpus"].severity == "error"
+    assert "Give --instance-count 2" in found(1, workers=2)["setting-foreign"].fix
+    assert found(2, kv_store="dist_async")["setting-foreign"].severity == "error"
 
 
 def test_a_machine_that_is_kept_is_in_the_price_before_the_launch(account: World) -> None:
