@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import botocore
+import botocore.session
 import pytest
 
 from tests.support import ROOT
@@ -56,6 +58,10 @@ def test_what_is_missing_is_said_and_made_after_a_yes(
     said = capsys.readouterr().out
     assert "role/image-classification-tracking is missing" in said and "bucket     sagemaker-us-east-1-1234" in said
     assert "request-service-quota-increase --service-code sagemaker --quota-code L-1 --desired-value 1" in said
+    model = botocore.session.get_session().get_service_model("service-quotas")
+    members = model.operation_model("RequestServiceQuotaIncrease").input_shape.members
+    (asked,) = [shlex.split(line) for line in said.splitlines() if "request-service-quota-increase" in line]
+    assert {f"--{botocore.xform_name(name, '-')}" for name in members} >= {*asked[3:-2:2]}
     assert '"Service": "sagemaker.amazonaws.com"' in said and '"iam:PassRole"' in said
     lines = [shlex.split(line) for line in said.splitlines() if line.startswith("aws ")]
     assert [line[2] for line in lines] == [
@@ -126,7 +132,12 @@ def test_a_roles_name_becomes_its_arn(account: World, role: str, arn: str) -> No
     ],
 )
 def test_a_sagemaker_notebook_says_role_region_and_bucket(
-    account: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any], role: str | None
+    account: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    metadata: dict[str, Any],
+    role: str | None,
 ) -> None:
     path = tmp_path / "resource-metadata.json"
     monkeypatch.setattr(setup, "METADATA", path)
@@ -136,6 +147,9 @@ def test_a_sagemaker_notebook_says_role_region_and_bucket(
     assert options.region == "eu-west-1" and (options.role or "").rpartition("/")[2] == (role or "")
     if role:
         assert options.output == "s3://sagemaker-eu-west-1-123456789012/image-classification"
+    assert jobs.main(["setup"]) == 1
+    said = capsys.readouterr().out
+    assert f"role/{role or setup.ROLE} is " in said and "bucket     sagemaker-eu-west-1-123456789012" in said
     given = JobOptions(role="trainer", region="us-east-1", output="s3://bucket/x")
     assert setup.completed(given).output == "s3://bucket/x" and setup.completed(given).region == "us-east-1"
     for broken in ("", "[]", '{"ResourceArn": 3}', '{"AppType": "x"}'):

@@ -18,7 +18,6 @@ from tracking import store as stores
 from tracking.errors.words import money, plural, readable
 from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws.client import Aws
-from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.aws.uri import is_legal, split_s3
 from trainers.sagemaker.errors import NotFound
 from trainers.sagemaker.job import ledger
@@ -47,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List what no job refers to, or remove it; the exit code. Raises BadInput, AwsError where not all may be asked."""
+    from trainers.sagemaker.aws.objects import Objects
+
     aws = Aws(region=arguments.region, profile=arguments.profile, on_trouble=print)
     here = list(ledger.entries(stores.resolve().journals))  # a damaged one stops: what it refers to is not known
     output = arguments.output or _last_output(here, aws)

@@ -33,7 +33,7 @@ TRUST = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options beside region and profile."""
-    parser.add_argument("--role", default=ROLE, metavar="NAME", help="the jobs' role (default: %(default)s)")
+    parser.add_argument("--role", metavar="NAME", help=f"the jobs' role (default: the notebook's, else {ROLE})")
     parser.add_argument(
         "--output", metavar="S3_URI", help="default: s3://sagemaker-REGION-ACCOUNT/image-classification"
     )
@@ -126,6 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     aws = Aws(region=arguments.region or _notebook_region(), profile=arguments.profile)
     try:
         caller = aws.call("sts", "GetCallerIdentity", patience_s=_PATIENCE_S)
+        known = completed(JobOptions(region=arguments.region, profile=arguments.profile))
     except (NoCredentials, AwsError) as error:
         print(
             f"credentials are missing: {error}\n\nTo make some: aws configure, or aws configure sso and aws sso login"
@@ -135,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or default_output(aws.region, account)
     if not is_legal(output):
         raise BadInput(f"--output {output!r} must have the form s3://bucket/prefix.")
-    role, bucket = arguments.role.rpartition("/")[2], split_s3(output)[0]
+    role, bucket = (arguments.role or known.role or ROLE).rpartition("/")[2], split_s3(output)[0]
     print(f"you        {caller['Arn']}, region {aws.region}")
     policy = role_policy(output, account, aws.region, partition)
     role_arn = _arn_of(role, str(caller["Arn"]), aws)
@@ -256,12 +257,9 @@ def _bucket_steps(bucket: str, aws: Aws) -> list[tuple[str, str, dict[str, Any]]
 
 def _as_command(service: str, operation: str, values: dict[str, Any]) -> str:
     """The same call as a line for a shell."""
-    words = ["aws", "s3api" if service == "s3" else service, _dashed(operation)]
+    from botocore import xform_name
+
+    words = ["aws", "s3api" if service == "s3" else service, xform_name(operation, "-")]
     for key, value in values.items():
-        words += [f"--{_dashed(key)}", value if isinstance(value, str) else json.dumps(value)]
+        words += [f"--{xform_name(key, '-')}", value if isinstance(value, str) else json.dumps(value)]
     return shlex.join(words)
-
-
-def _dashed(name: str) -> str:
-    """``create-role`` of ``CreateRole``."""
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
