@@ -53,7 +53,8 @@ def test_what_is_missing_is_said_and_made_after_a_yes(
     account: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = {"QuotaName": "ml.g4dn.xlarge for training job usage", "QuotaCode": "L-1", "Value": 0.0}
-    account.answers.table["ListServiceQuotas"] = {"Quotas": [limit]}
+    account.answers.table["ListServiceQuotas"] = {"Quotas": []}  # never asked for: AWS's default alone is known
+    account.answers.table["ListAWSDefaultServiceQuotas"] = {"Quotas": [limit]}
     assert jobs.main(["setup", "--region", "us-east-1"]) == 1
     said = capsys.readouterr().out
     assert "role/image-classification-tracking is missing" in said and "bucket     sagemaker-us-east-1-1234" in said

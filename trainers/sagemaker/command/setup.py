@@ -11,6 +11,7 @@ import json
 import shlex
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
     servers = ("DescribeMlflowTrackingServer", "DescribeMlflowApp")
     return _policy(
         ([f"sagemaker:{name}" for name in jobs], job),
-        (["sagemaker:ListTrainingJobs", "servicequotas:ListServiceQuotas", "pricing:GetProducts"], "*"),
+        (["sagemaker:ListTrainingJobs", "pricing:GetProducts"], "*"),
+        (["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"], "*"),
         ([f"sagemaker:{name}" for name in servers], mlflow + "*"),
         (["iam:PassRole"], role_arn, {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}),
         (["iam:GetRole", "iam:SimulatePrincipalPolicy"], role_arn),
@@ -153,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
     steps = [*(_role_steps(role, policy) if lacks_role else []), *(_bucket_steps(bucket, aws) if lacks_bucket else [])]
     if steps:
         print("\nWhat makes them:")
-        print("\n".join(_as_command(*step) for step in steps))
+        print("\n".join(_as_command(*step, region=aws.region) for step in steps))
     if arguments.create and steps:
         if not sys.stdin.isatty() or input("\nMake what is missing? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was made")
@@ -214,8 +216,12 @@ def _missing(what: str, name: str, ask: Any) -> bool:
 
 def _lacks_quota(aws: Aws, kind: str) -> bool:
     wanted = f"{kind} for training job usage"
+    asked: dict[str, Any] = {"patience_s": _PATIENCE_S, "ServiceCode": "sagemaker"}
     try:
-        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=_PATIENCE_S, ServiceCode="sagemaker"):
+        # An account that never asked for more may have AWS's default alone.
+        applied = aws.pages("service-quotas", "ListServiceQuotas", **asked)
+        usual = aws.pages("service-quotas", "ListAWSDefaultServiceQuotas", **asked)
+        for page in chain(applied, usual):
             for quota in page.get("Quotas", []):
                 if quota["QuotaName"] == wanted:
                     print(f"quota      {wanted}: {quota['Value']:g}")
@@ -255,11 +261,11 @@ def _bucket_steps(bucket: str, aws: Aws) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
-def _as_command(service: str, operation: str, values: dict[str, Any]) -> str:
+def _as_command(service: str, operation: str, values: dict[str, Any], region: str) -> str:
     """The same call as a line for a shell."""
     from botocore import xform_name
 
     words = ["aws", "s3api" if service == "s3" else service, xform_name(operation, "-")]
     for key, value in values.items():
         words += [f"--{xform_name(key, '-')}", value if isinstance(value, str) else json.dumps(value)]
-    return shlex.join(words)
+    return shlex.join([*words, "--region", region])
