@@ -44,7 +44,7 @@ def train(parallel: int, epochs: int) -> tuple[float, float]:
         done = subprocess.run(
             argv,
             cwd=folder,
-            env={**environment, "PYTHONPATH": str(ROOT)},
+            env={**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -28,7 +28,8 @@ BOOKKEEPING = (
     "keep_model",
     "int8",
 )
-_NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads")
+# Devices sum the same gradients; only the statistics of batch normalisation are each one's own.
+_NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads", "devices")
 
 
 def _default(key: str) -> Any:
@@ -84,6 +85,7 @@ class Config:
     group: str | None = None
     fold: str | None = None
     num_threads: int | None = None
+    devices: str | None = None
     # recipes; unset ones are no part of the settings that older runs are compared by
     network: str | None = None
     lr_scheduler: str | None = None

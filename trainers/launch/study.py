@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tracking import names
 from trainers.config import Config
 from trainers.config.study import PlannedRun, Study, repeated
+from trainers.launch.watching import notify
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -68,6 +69,7 @@ class StudyPlan:
     def fail(self, planned: PlannedRun, reason: str) -> None:
         """Note that a run failed, and give up the runs that start from it."""
         self.failed[str(planned.config.run_name)] = reason
+        notify.tell(f"{planned.config.run_name}: failed", reason, "failure")
         for other in [other for other in self.left if self.source(other) == planned]:
             self.left.remove(other)
             self.fail(other, f"its source {other.needs!r} was not trained")

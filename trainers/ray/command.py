@@ -44,6 +44,7 @@ def run(
     again: bool = False,
     poll_s: float = 15.0,
     leaderboard: Path | None = None,
+    stop_on: tuple[str, ...] = (),
 ) -> int:
     """Launch a run or a study; the exit code. Raises BadInput, AwsError and KeyboardInterrupt."""
     from tracking import store as stores
@@ -54,6 +55,7 @@ def run(
     store = stores.resolve()
     store.check()
     launcher = RayLauncher(options, store, on_news=_news)
+    launcher.stop_on = stop_on
     plan = StudyPlan.of(work)
     if detach and any(plan.waits(planned) for planned in plan.left):
         raise BadInput(

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,7 @@ class RayLauncher:
     ) -> None:
         """Raises BadInput where a run's journal could not reach MLflow from the cluster."""
         self.options, self.store, self.on_news = options, store, on_news
+        self.stop_on: Sequence[str] = ()
         self.client = client or api.RayClient(options.address)
         self.aws = Aws(clock=self.client.clock)  # for --output in S3
         self._environment = {key: environment[key] for key in _HANDED_ON if environment.get(key)}
@@ -197,6 +198,7 @@ class RayLauncher:
             experiment=config.experiment,
             run_name=config.run_name or job_name,
             dataset=config.dataset,
+            stop_on=list(self.stop_on),
             created_ms=int(self.client.clock.now() * 1000),
         )
 

@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _act(argv: Sequence[str] | None) -> int:
     program_parser("trainers.ray.node", __version__, description=__doc__).parse_args(argv)
     from trainers.config.text import build, from_toml
-    from trainers.sagemaker.container.__main__ import device
     from trainers.sagemaker.container.data import ContainerStore
     from trainers.training import experiment
 
@@ -55,7 +54,7 @@ def _act(argv: Sequence[str] | None) -> int:
             uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{work}/mlflow.db"
             source = config.initial.removeprefix("run:")
             store = ContainerStore(uri, None, folder / "journals", source=folder / INIT, source_id=source)
-            with device(), _shown_live(store.journals, Path(work, "relay"), config.dataset):
+            with _shown_live(store.journals, Path(work, "relay"), config.dataset):
                 _, code = experiment.run_or_go_on(config, store)
     return code
 

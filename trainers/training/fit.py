@@ -54,6 +54,7 @@ class EpochRecord:
     images_per_s: float
     epoch_time_s: float
     is_best: bool
+    validation_never_predicted: int  # classes with some validation pictures that are the answer to none
     top_k: int | None = None
     train_top_k_accuracy: float | None = None
     validation_top_k_accuracy: float | None = None
@@ -150,7 +151,7 @@ def fit(
             # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
             tally.add(logits, labels)
         tally.finish()
-        backend.wait_for_all()
+        learner.end()
         trained_s = time.perf_counter() - started
 
         seen = scores.score(learner.graph, validation, config.top_k)
@@ -169,6 +170,7 @@ def fit(
             images_per_s=tally.images / trained_s,
             epoch_time_s=time.perf_counter() - started,
             is_best=best,
+            validation_never_predicted=seen.never_predicted,
             top_k=seen.top_k,
             train_top_k_accuracy=tally.top_k_accuracy,
             validation_top_k_accuracy=seen.top_k_accuracy,
@@ -226,12 +228,12 @@ class _Tally:
         self.top_k, self._first = config.top_k, 0.0
         self.batch = self.images = self._right = self._right_in_k = 0
         self._loss = 0.0
-        self._waiting: tuple[Any, Any] | None = None
+        self._waiting: tuple[list[Any], Any] | None = None
         self._started = time.perf_counter()
         self._told = 0.0
         self.exploded = ""
 
-    def add(self, logits: Any, labels: np.ndarray[Any, Any]) -> None:
+    def add(self, logits: list[Any], labels: np.ndarray[Any, Any]) -> None:
         """Take note of a step, and count the one before it. Raises TrainingDiverged."""
         self.finish()
         self._waiting = logits, labels
@@ -240,8 +242,9 @@ class _Tally:
         """Count the step that is still open. Raises TrainingDiverged."""
         if self._waiting is None:
             return
-        logits, labels = self._waiting[0].asnumpy(), self._waiting[1]
+        parts, labels = self._waiting
         self._waiting = None
+        logits = np.concatenate([part.asnumpy() for part in parts])
         self.batch += 1
         losses = -scores.log_softmax(logits)[np.arange(len(labels)), labels]
         if not np.isfinite(losses).all():

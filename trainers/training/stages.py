@@ -16,7 +16,7 @@ from tracking.models.facts import INT8, ONNX
 from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
-from trainers.errors import DiskFull
+from trainers.errors import DiskFull, TrainerError
 from trainers.networks import backend, resnet, saved, weights
 from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
@@ -102,11 +102,7 @@ class Stages:
     def build(self) -> Any:
         """The network with its initial weights."""
         config = self.config
-        net = resnet.build_for(config)
-        loaded = weights.initialise(
-            net, config.initial, seed=config.seed, model_dir=None if self.source is None else self.source.model_dir
-        )
-        label = str(loaded["label"]) if self.source is None else self.source.label
+        net, label = initial_network(config, self.source)
         num_parameters = resnet.num_parameters(net)
         self.run.set_tags({names.INIT_LABEL: label})
         self.run.log_metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
@@ -114,6 +110,7 @@ class Stages:
         print(
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
+            f" on {', '.join(map(str, backend.contexts(config.devices)))}"
         )
         for note in (*config.notes(), self._others.note(config.num_threads or 1)):
             if note:
@@ -148,7 +145,9 @@ class Stages:
                 if record.exploded and not said:
                     print(f"warning: {record.exploded}", flush=True)
                     said = True
-        if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
+        if not history and self.asked.enough:
+            raise TrainerError(f"training ended {self.asked.enough} Not one epoch was whole.")
+        if why := self.asked.enough or fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
             print(f"stopped early {why}")
             self.run.set_tags({names.STOPPED_EARLY: why})
         return history
@@ -270,6 +269,17 @@ class Stages:
                 f"{self.state_dir} has {free / 2**20:,.0f} MiB left, this run needs about {need / 2**20:,.0f} MiB for"
                 " checkpoints and model. Free some space, or train a smaller network."
             )
+
+
+def initial_network(config: Config, source: Source | None) -> tuple[Any, str]:
+    """A run's network with its first weights, on the run's devices, and what the weights are."""
+    devices, model_dir = backend.contexts(config.devices), None if source is None else source.model_dir
+    net = resnet.build_for(config)
+    with devices[0]:
+        loaded = weights.initialise(net, config.initial, seed=config.seed, model_dir=model_dir)
+    if len(devices) > 1:
+        net.collect_params().reset_ctx(devices)
+    return net, str(loaded["label"]) if source is None else source.label
 
 
 def room(config: Config, num_parameters: int) -> tuple[int, int]:

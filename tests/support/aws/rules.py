@@ -35,7 +35,12 @@ def model() -> Any:
 
 def check_shape(operation: str, request: dict[str, Any]) -> None:
     """Raise ValidationException with all faults, in AWS's words."""
-    faults = list(_faults(model().operation_model(operation).input_shape, request, ""))
+    check_members(model().operation_model(operation).input_shape, request)
+
+
+def check_members(shape: Any, request: dict[str, Any]) -> None:
+    """The same against a shape of any service's model."""
+    faults = list(_faults(shape, request, ""))
     if faults:
         count = f"{len(faults)} validation error{'s' if len(faults) > 1 else ''} detected"
         raise invalid(f"{count}: {'; '.join(faults)}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.forked import Forked
 from tracking import names
 from tracking import run as tracked
 from tracking import store as stores
@@ -88,9 +86,8 @@ def test_several_at_a_time_in_processes_of_their_own(stored: Path, monkeypatch, 
 def test_an_interrupted_study_goes_on_with_the_same_command(stored: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     plain = STUDY.replace("epochs = 1", "epochs = 3").replace('pretext = "rotation"\n', "")
     Path("tiny.toml").write_text(plain[: plain.index('[[runs]]\nname = "scratch"')])
-    argv = [sys.executable, "-m", "trainers.run", "--study", "tiny.toml"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    argv = ["--study", "tiny.toml"]
+    first = Forked("-m", "trainers.run", *argv)
     deadline = time.monotonic() + 120
     while not any(
         names.TRAIN_LOSS in event.get("values", {})
@@ -103,7 +100,7 @@ def test_an_interrupted_study_goes_on_with_the_same_command(stored: Path, capsys
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 130 and "the same command resumes the study" in output
     assert by_name(stored) == {"source": ["KILLED"]}
-    assert run.main(argv[3:]) == 0
+    assert run.main(argv) == 0
     assert "resuming run" in capsys.readouterr().out
     assert by_name(stored) == {"source": ["FINISHED"], "transfer": ["FINISHED"]}
 

@@ -24,6 +24,7 @@ RATES_PER_S: Mapping[str, float] = {
     "StopTrainingJob": 2.0,
     "GetLogEvents": 8.0,
     "DescribeLogStreams": 4.0,
+    "GetMetricData": 10.0,
 }
 _SLOWEST = 8.0  # how many times slower than its rate a throttled operation may become
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0

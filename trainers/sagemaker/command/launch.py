@@ -10,7 +10,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -60,6 +60,7 @@ class LaunchOptions:
     max_time_s: float | None = None
     poll_s: float = 15.0
     leaderboard: Path | None = None
+    stop_on: tuple[str, ...] = ()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +119,7 @@ def options_of(arguments: argparse.Namespace) -> LaunchOptions:
         max_time_s=arguments.max_time_s,
         poll_s=arguments.poll,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
+        stop_on=arguments.stop_on,
     )
 
 
@@ -183,7 +185,13 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
     launcher = None
     may_grow = isinstance(work, Study) and work.repeat is not None and bool(under_way) and not options.dry_run
     if plan.left or may_grow:
-        launcher = _launcher(options.job, options.kind, store, count=len(plan.left) if options.detach else 1)
+        launcher = _launcher(
+            options.job,
+            options.kind,
+            store,
+            count=len(plan.left) if options.detach else 1,
+            stop_on=options.stop_on,
+        )
     if plan.left and launcher is not None:
         code = _checked(plan, launcher, options)
         if code is not None:
@@ -230,7 +238,7 @@ def _search(study: Study, search: Search, options: LaunchOptions) -> int:
         return rehearsal.run(sample[0].config, options.job)
     store = _store(options.job)
     left = max(0, search.trials - num_begun(study.name, search, store))
-    launcher = _launcher(options.job, options.kind, store)
+    launcher = _launcher(options.job, options.kind, store, stop_on=options.stop_on)
     if search.needs_cost and launcher.plan(sample[0].config, dry=True).price is None:
         raise BadInput(f"[search] needs the cost of a job, and no price is known of {options.job.instance_type}.")
     each = len(search.configs({}))
@@ -268,16 +276,12 @@ def leave_out_started(study: Study, plan: StudyPlan, store: Store, kinds: Collec
 
 def key_of(entry: Entry) -> str:
     """Which run of its study a job is."""
-    return _tags(entry).get(names.STUDY_RUN, "")
+    return entry.tags.get(names.STUDY_RUN, "")
 
 
 def study_of(entry: Entry) -> str:
     """The name of a job's study; "" for none."""
-    return _tags(entry).get(names.STUDY, "")
-
-
-def _tags(entry: Entry) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in entry.request.get("Tags", [])}
+    return entry.tags.get(names.STUDY, "")
 
 
 def _check_sources(plan: StudyPlan, options: LaunchOptions) -> None:
@@ -312,7 +316,9 @@ def _store(options: JobOptions) -> Store:
     return store
 
 
-def _launcher(options: JobOptions, kind: str, store: Store, count: int = 1) -> SageMakerLauncher:
+def _launcher(
+    options: JobOptions, kind: str, store: Store, count: int = 1, stop_on: Sequence[str] = ()
+) -> SageMakerLauncher:
     """``count``: detached jobs, whose costs no watcher adds up; each gets its share of ``max_cost_usd``."""
     from trainers.sagemaker.job.launcher import SageMakerLauncher
     from trainers.sagemaker.job.request import tracking_environment
@@ -332,6 +338,7 @@ def _launcher(options: JobOptions, kind: str, store: Store, count: int = 1) -> S
         experiment=store.default_experiment,
         environment=environment,
         max_cost_usd=max_cost_usd,
+        stop_on=stop_on,
         on_news=_news,
     )
 

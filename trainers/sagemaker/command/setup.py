@@ -110,7 +110,7 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
     servers = ("DescribeMlflowTrackingServer", "DescribeMlflowApp")
     return _policy(
         ([f"sagemaker:{name}" for name in jobs], job),
-        (["sagemaker:ListTrainingJobs", "pricing:GetProducts"], "*"),
+        (["sagemaker:ListTrainingJobs", "pricing:GetProducts", "cloudwatch:GetMetricData"], "*"),
         (["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"], "*"),
         ([f"sagemaker:{name}" for name in servers], mlflow + "*"),
         (["iam:PassRole"], role_arn, {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}),

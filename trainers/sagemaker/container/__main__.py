@@ -15,9 +15,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracking import __version__
 from tracking.errors.errors import UserError
@@ -68,7 +68,7 @@ def train(base: Path) -> int:
     config = config_from(place_init(values, base))
     named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
-    with device(), _shown_live(store, base, named):
+    with _shown_live(store, base, named):
         directory, code = experiment.run_or_go_on(config, store)
     return _leave(base, directory, code)
 
@@ -100,19 +100,6 @@ def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
         why = relay.finish()
         if why is not None:
             print(f"not all was shown live: {why}; the journal in S3 has it", flush=True)
-
-
-def device() -> AbstractContextManager[Any]:
-    """The machine's first GPU as the place where arrays are made, the processor where there is none."""
-    from trainers.networks import backend
-
-    library = backend.load()
-    count = library.context.num_gpus()
-    if not count:
-        return nullcontext()
-    print(f"GPU 1 of {count}", flush=True)
-    device: AbstractContextManager[Any] = library.gpu(0)
-    return device
 
 
 def _leave(base: Path, directory: Path, code: int) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tracking import names
 from trainers.config import Config
+from trainers.config.checks import devices_of
 from trainers.sagemaker.cost import instances
 
 SPREAD = 3.0  # how far an estimate may be off, either way, where no job of the kind has been seen
@@ -138,9 +139,9 @@ def estimate(
 ) -> Estimate:
     """The job's billed seconds. ``is_listed``: pictures and a list, which the built-in first packs, on billed time.
 
-    Our own trainer (not ``is_builtin``) takes one GPU of one machine, whatever is rented.
+    Our own trainer (not ``is_builtin``) takes the GPUs that ``--devices`` names of one machine, whatever is rented.
     """
-    rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else 1)
+    rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else used_gpus(config, instance_type))
     rate *= num_instances if is_builtin else 1
     pictures = num_train + num_validation / _EVALUATION_SPEED
     packing_s = (num_train + num_validation) / _PACKED_PER_S if is_listed else 0.0
@@ -151,6 +152,13 @@ def estimate(
         upload_s=_UPLOAD_S,
         images_per_s=rate,
     )
+
+
+def used_gpus(config: Config, instance_type: str) -> int:
+    """How many GPUs of a machine our own trainer computes on; 1 also where it is no GPU."""
+    machine = instances.find(instance_type)
+    kind, numbers = devices_of(config.devices or "0") or ("", ())
+    return 1 if machine is None or kind == "cpu" else len(numbers) or machine.num_gpus
 
 
 def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = None) -> float:

@@ -124,7 +124,7 @@ def examine(
         past=past,
     )
     if not is_builtin:
-        findings += [one for kind in kinds for one in money.idle(kind, count, report)]
+        findings += [one for kind in kinds for one in money.idle(kind, count, config, report)]
     findings += money.budget(request, options, report)
     guess, price = report.estimate, report.price
     spent = (

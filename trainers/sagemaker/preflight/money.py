@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.errors.words import money, plural
 from trainers.config import Config
+from trainers.config.checks import devices_of
 from trainers.data.check.rules import Finding
 from trainers.sagemaker.cost import estimate, instances
 from trainers.sagemaker.options import JobOptions
@@ -22,26 +23,30 @@ if TYPE_CHECKING:
 _SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 
 
-def idle(kind: str, count: int, report: Report) -> list[Finding]:
-    """What our own trainer, which takes one GPU of one machine, leaves unused, and what that costs."""
-    machine = instances.find(kind)
+def idle(kind: str, count: int, config: Config, report: Report) -> list[Finding]:
+    """What our own trainer, which takes ``--devices`` of one machine, leaves unused, and what that costs."""
+    machine, used = instances.find(kind), estimate.used_gpus(config, kind)
     findings = []
     if count > 1:
         findings.append(
             finding("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
         )
-    if machine is not None and machine.num_gpus > 1:
-        share = (machine.num_gpus - 1) / machine.num_gpus
-        alone = instances.with_one_gpu(kind)
+    if machine is not None and used < machine.num_gpus:
+        share = (machine.num_gpus - used) / machine.num_gpus
         findings.append(
             finding(
                 "gpus-idle",
-                f"{kind} has {machine.num_gpus} GPUs, our trainer uses one{_wasted(report, share)}",
-                fix=f"Take {alone}, the same GPU alone."
-                if alone
-                else "Take a machine with one GPU, such as ml.g5.xlarge.",
+                f"{kind} has {machine.num_gpus} GPUs, our trainer uses {used}{_wasted(report, share)}",
+                fix="Give --devices gpu, with a --mini-batch-size of at least 16 for each, or take"
+                f" {instances.with_one_gpu(kind) or 'a machine such as ml.g5.xlarge'}, with one.",
             )
         )
+    named = devices_of(config.devices or "") or ("", ())
+    if machine is not None and max(named[1], default=0) >= machine.num_gpus and named[0] == "gpu":
+        findings.append(finding("gpus-missing", f"--devices {config.devices}: {kind} has {machine.num_gpus}, from 0"))
+    if used > config.mini_batch_size:
+        what = f"--mini-batch-size {config.mini_batch_size} leaves some of the {used} GPUs of {kind} without a picture"
+        findings.append(finding("batch-below-gpus", what))
     return findings
 
 

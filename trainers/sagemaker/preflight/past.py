@@ -27,7 +27,8 @@ from trainers.sagemaker.preflight.data.facts import channels
 _ENOUGH, _MOST = 3, 12  # finished jobs that suffice, and how many are looked at
 _PATIENCE_S = 5.0
 # What decides how long a picture takes, with the built-in's defaults.
-_DEFAULTS = {"num_layers": "152", "image_shape": "3,224,224", "precision_dtype": "float32", "network": ""}
+_DEFAULTS = {"num_layers": "152", "image_shape": "3,224,224", "precision_dtype": "float32"}
+_DEFAULTS |= {"network": "", "devices": ""}
 _OF_EPOCHS = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY)
 
 
@@ -71,6 +72,7 @@ class Past:
                 num_layers=config.num_layers,
                 image_shape=config.image_shape,
                 precision_dtype=config.precision_dtype,
+                devices=config.devices,
                 epochs=job.epochs,
                 mini_batch_size=_number(job.request, "mini_batch_size") or config.mini_batch_size,
             )

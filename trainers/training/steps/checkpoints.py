@@ -94,6 +94,11 @@ def restore(state: State, folder: Path, net: Any, trainer: Any) -> None:
         file = Path(place) / "optimizer"
         file.write_bytes(state.optimizer)
         trainer.load_states(str(file))
+    # Each device counts its updates, and Adam goes by them; the state may be that of other devices.
+    counts = trainer.optimizer._all_index_update_counts
+    most = max(counts.values(), key=len)
+    for device in next(iter(net.collect_params().values())).list_ctx():
+        counts[device.device_id] = dict(most)
 
 
 def save_best(folder: Path, epoch: int, net: Any) -> None:

@@ -26,9 +26,20 @@ class Learner:
     """A network and what changes it. ``graph`` computes what the network does, in the settings' precision."""
 
     def __init__(self, net: Classifier, config: Config, labels: NDArray[np.int64]) -> None:
-        """``labels`` are those of the training split, whose counts ``--class-weights balanced`` goes by."""
+        """``labels`` are those of the training split, whose counts ``--class-weights balanced`` goes by.
+
+        A batch is shared by the devices that the network is on.
+        """
         self.config = config
         self.trainer = trainer_for(net, config)
+        parameters = net.collect_params()
+        self.devices = next(iter(parameters.values())).list_ctx()
+        self._learnt = [one for one in parameters.values() if one.grad_req != "null"]
+        self._statistics = [p for name, p in parameters.items() if name.endswith(("running_mean", "running_var"))]
+        self._store = mx.kv.create("device") if len(self.devices) > 1 else None
+        if self._store is not None:
+            for number, parameter in enumerate(self._learnt):
+                self._store.init(number, parameter.list_grad()[0])
         self.graph = backend.computing_in(net, config.precision_dtype)
         self._head = net.head
         self._body = net.without_head() if config.freeze else None
@@ -42,17 +53,37 @@ class Learner:
         """Called before an epoch (from 1): layers that draw (dropout) draw the same whenever it is trained."""
         mx.random.seed(int(np.random.default_rng([self.config.seed, epoch]).integers(2**31)))
 
-    def step(self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int) -> Any:
-        """Change the weights by one batch; its logits, of the state before."""
+    def step(self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int) -> list[Any]:
+        """Change the weights by one batch; its logits, of the state before, by device."""
         pixels, targets = self._mixed(images, labels, epoch, number)
         frozen = self._body is not None and epoch < (self.config.unfreeze_epoch or epoch + 1)
-        features = self._body(to_array(pixels)) if frozen and self._body is not None else None
+        given, wanted = self._shared(pixels), self._shared(targets)
+        if frozen and self._body is not None:
+            given = [self._body(part) for part in given]
         with mx.autograd.record():
-            logits = self.graph(to_array(pixels)) if features is None else self._head(features)
-            loss = self._loss(logits, to_array(targets))
-        loss.backward()
-        self.trainer.step(len(labels), ignore_stale_grad=frozen)
+            logits = [(self._head if frozen else self.graph)(part) for part in given]
+            losses = [self._loss(answer, right) for answer, right in zip(logits, wanted, strict=True)]
+        mx.autograd.backward(losses)
+        if self._store is not None:
+            for number, parameter in enumerate(self._learnt):
+                self._store.pushpull(number, parameter.list_grad(), priority=-number)
+        self.trainer.update(len(labels), ignore_stale_grad=frozen)
         return logits
+
+    def end(self) -> None:
+        """Called after an epoch: waits for its last step, and gives all devices the same running statistics.
+
+        Each has normalised by those of its own share; the means over all are what the network is scored with.
+        """
+        backend.wait_for_all()
+        if len(self.devices) > 1:
+            for parameter in self._statistics:
+                parts = [data.as_in_context(mx.cpu()) for data in parameter.list_data()]
+                parameter.set_data(sum(parts) / len(parts))
+
+    def _shared(self, values: NDArray[Any]) -> list[Any]:
+        parts = np.array_split(values, len(self.devices))
+        return [to_array(part, device) for part, device in zip(parts, self.devices, strict=True)]
 
     def _mixed(
         self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int

@@ -492,12 +492,25 @@ def test_gpus_that_our_trainer_leaves_idle_are_said_with_what_they_cost(account:
     report = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.12xlarge"), account.aws)
     (idle,) = (f for f in report.findings if f.code == "gpus-idle")
     assert report.usd is not None and f"${0.75 * report.usd:.2f} of the estimated ${report.usd:.2f}" in idle.what
-    assert idle.severity == "warning" and "has 4 GPUs" in idle.what and "Take ml.g5.xlarge" in idle.fix
+    assert idle.severity == "warning" and "has 4 GPUs, our trainer uses 1" in idle.what
+    assert "Give --devices gpu" in idle.fix and "or take ml.g5.xlarge" in idle.fix
     assert "gpus-idle" not in codes(preflight(account, [], BUILTIN, instance_type="ml.g5.12xlarge"))  # it uses all four
     # What is estimated is one GPU's speed.
     alone = examine.examine(*build([], config, code_uri=CODE, instance_type="ml.g5.16xlarge"), account.aws)
     assert report.estimate is not None and alone.estimate is not None
     assert report.estimate.images_per_s == alone.estimate.images_per_s
+
+
+def test_devices_are_held_against_the_machine_s_gpus(account: World) -> None:
+    def found(devices: str, size: int = 64) -> dict[str, str]:
+        config = replace(BUILTIN, devices=devices, mini_batch_size=size, num_training_samples=100_000)
+        told = preflight(account, [], config, code_uri=CODE, instance_type="ml.g5.12xlarge")
+        return {f.code: f.what for f in told if f.code.startswith(("gpus", "batch"))}
+
+    assert found("gpu") == found("0,1,2,3") == {}
+    assert "our trainer uses 2 ($" in found("0,3")["gpus-idle"]
+    assert found("3,4")["gpus-missing"] == "--devices 3,4: ml.g5.12xlarge has 4, from 0"
+    assert "leaves some of the 4 GPUs" in found("gpu", 3)["batch-below-gpus"]
 
 
 def test_machines_that_would_train_the_same_run_twice_stop_the_launch(account: World) -> None:
