@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore
 import botocore.session
 import pytest
@@ -122,6 +123,22 @@ def test_a_roles_name_becomes_its_arn(account: World, role: str, arn: str) -> No
     owner = role.split(":")[4] if ":" in role else "123456789012"
     assert options.account == owner
     assert f"--output s3://sagemaker-us-east-1-{owner}/image-classification" in options.missing()[0]
+
+
+def test_in_a_notebook_that_does_not_name_its_role_it_is_the_callers(
+    account: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resource-metadata.json"
+    monkeypatch.setattr(setup, "METADATA", path)
+    path.write_text('{"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:notebook-instance/n"}')
+    role = account.fake.iam.get_role(RoleName="trainer")["Role"]["Arn"]
+    taken = boto3.client("sts", region_name="us-east-1").assume_role(RoleArn=role, RoleSessionName="SageMaker")[
+        "Credentials"
+    ]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", taken["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", taken["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", taken["SessionToken"])
+    assert setup.completed(JobOptions()).role == role
 
 
 @pytest.mark.parametrize(
