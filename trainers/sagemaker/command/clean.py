@@ -24,6 +24,7 @@ from trainers.sagemaker.job import ledger
 from trainers.sagemaker.options import default_output
 
 _YOUNGEST = timedelta(days=30)
+_LONGEST = timedelta(days=60)  # a job may wait for a machine and run for 28 days each
 _USD_PER_GB_MONTH = 0.023  # S3 Standard in us-east-1, 2026-09
 _AT_ONCE = 1000  # objects that one call removes
 
@@ -110,13 +111,16 @@ def _uploads(aws: Aws, bucket: str, prefix: str) -> list[Upload]:
 def _unreferred(
     uploads: Mapping[str, Upload], bucket: str, aws: Aws, requests: Iterable[Mapping[str, Any]]
 ) -> list[Upload]:
-    """Those that neither ``requests`` nor the account's jobs name. A job is younger than what was sent for it."""
+    """Those that neither ``requests`` nor the account's jobs name.
+
+    A job is younger than what was sent for it, unless that was sent once more, for another job, while it was waiting.
+    """
     left = dict(uploads)
     for request in requests:
         _take_out(left, bucket, request)
     if not left:
         return []
-    since = min(upload.newest for upload in left.values()) - timedelta(hours=1)
+    since = min(upload.newest for upload in left.values()) - _LONGEST
     newest: dict[str, Any] = {
         "SortBy": "CreationTime",
         "SortOrder": "Descending",
