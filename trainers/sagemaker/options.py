@@ -129,6 +129,8 @@ class JobOptions:
         for key, example in (("role", "NAME"), ("output", output)):
             if getattr(self, key) is None:
                 faults.append(f"--{key} is needed for a SageMaker job: --{key} {example}, or {key} under [sagemaker].")
+        if self.role is not None and not self.account and self.region is not None:
+            faults.append(f"--role {self.role} is a name that no command has completed; give its ARN.")
         if self.region is None:
             faults.append("--region is needed for a SageMaker job, or AWS_REGION, or a region in your AWS profile.")
         if faults:

@@ -125,6 +125,8 @@ def test_illegal_values_are_refused_in_words(values: dict[str, object], said: st
 
 def test_what_is_missing_is_asked_for_by_name() -> None:
     assert [fault.split()[0] for fault in JobOptions().missing()] == ["--role", "--output", "--region"]
+    named = JobOptions(role="trainer", output="s3://bucket/x", region="us-east-1")  # as no command leaves it
+    assert "give its ARN" in named.missing()[0]
     assert JobOptions(role=ROLE, output="s3://bucket-one", region="us-east-1").missing() == []
     assert JobOptions(role=ROLE).account == "123456789012"
 

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
+import botocore
+import botocore.session
 import pytest
 
 from tests.support import ROOT
@@ -51,11 +54,16 @@ def test_what_is_missing_is_said_and_made_after_a_yes(
     account: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = {"QuotaName": "ml.g4dn.xlarge for training job usage", "QuotaCode": "L-1", "Value": 0.0}
-    account.answers.table["ListServiceQuotas"] = {"Quotas": [limit]}
+    account.answers.table["ListServiceQuotas"] = {"Quotas": []}  # never asked for: AWS's default alone is known
+    account.answers.table["ListAWSDefaultServiceQuotas"] = {"Quotas": [limit]}
     assert jobs.main(["setup", "--region", "us-east-1"]) == 1
     said = capsys.readouterr().out
     assert "role/image-classification-tracking is missing" in said and "bucket     sagemaker-us-east-1-1234" in said
     assert "request-service-quota-increase --service-code sagemaker --quota-code L-1 --desired-value 1" in said
+    model = botocore.session.get_session().get_service_model("service-quotas")
+    members = model.operation_model("RequestServiceQuotaIncrease").input_shape.members
+    (asked,) = [shlex.split(line) for line in said.splitlines() if "request-service-quota-increase" in line]
+    assert {f"--{botocore.xform_name(name, '-')}" for name in members} >= {*asked[3:-2:2]}
     assert '"Service": "sagemaker.amazonaws.com"' in said and '"iam:PassRole"' in said
     lines = [shlex.split(line) for line in said.splitlines() if line.startswith("aws ")]
     assert [line[2] for line in lines] == [
@@ -117,6 +125,22 @@ def test_a_roles_name_becomes_its_arn(account: World, role: str, arn: str) -> No
     assert f"--output s3://sagemaker-us-east-1-{owner}/image-classification" in options.missing()[0]
 
 
+def test_in_a_notebook_that_does_not_name_its_role_it_is_the_callers(
+    account: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resource-metadata.json"
+    monkeypatch.setattr(setup, "METADATA", path)
+    path.write_text('{"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:notebook-instance/n"}')
+    role = account.fake.iam.get_role(RoleName="trainer")["Role"]["Arn"]
+    taken = boto3.client("sts", region_name="us-east-1").assume_role(RoleArn=role, RoleSessionName="SageMaker")[
+        "Credentials"
+    ]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", taken["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", taken["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", taken["SessionToken"])
+    assert setup.completed(JobOptions()).role == role
+
+
 @pytest.mark.parametrize(
     ("metadata", "role"),
     [
@@ -126,7 +150,12 @@ def test_a_roles_name_becomes_its_arn(account: World, role: str, arn: str) -> No
     ],
 )
 def test_a_sagemaker_notebook_says_role_region_and_bucket(
-    account: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any], role: str | None
+    account: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    metadata: dict[str, Any],
+    role: str | None,
 ) -> None:
     path = tmp_path / "resource-metadata.json"
     monkeypatch.setattr(setup, "METADATA", path)
@@ -136,6 +165,9 @@ def test_a_sagemaker_notebook_says_role_region_and_bucket(
     assert options.region == "eu-west-1" and (options.role or "").rpartition("/")[2] == (role or "")
     if role:
         assert options.output == "s3://sagemaker-eu-west-1-123456789012/image-classification"
+    assert jobs.main(["setup"]) == 1
+    said = capsys.readouterr().out
+    assert f"role/{role or setup.ROLE} is " in said and "bucket     sagemaker-eu-west-1-123456789012" in said
     given = JobOptions(role="trainer", region="us-east-1", output="s3://bucket/x")
     assert setup.completed(given).output == "s3://bucket/x" and setup.completed(given).region == "us-east-1"
     for broken in ("", "[]", '{"ResourceArn": 3}', '{"AppType": "x"}'):

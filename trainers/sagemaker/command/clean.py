@@ -18,13 +18,13 @@ from tracking import store as stores
 from tracking.errors.words import money, plural, readable
 from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws.client import Aws
-from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.aws.uri import is_legal, split_s3
 from trainers.sagemaker.errors import NotFound
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.options import default_output
 
 _YOUNGEST = timedelta(days=30)
+_LONGEST = timedelta(days=60)  # a job may wait for a machine and run for 28 days each
 _USD_PER_GB_MONTH = 0.023  # S3 Standard in us-east-1, 2026-09
 _AT_ONCE = 1000  # objects that one call removes
 
@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List what no job refers to, or remove it; the exit code. Raises BadInput, AwsError where not all may be asked."""
+    from trainers.sagemaker.aws.objects import Objects
+
     aws = Aws(region=arguments.region, profile=arguments.profile, on_trouble=print)
     here = list(ledger.entries(stores.resolve().journals))  # a damaged one stops: what it refers to is not known
     output = arguments.output or _last_output(here, aws)
@@ -109,13 +111,16 @@ def _uploads(aws: Aws, bucket: str, prefix: str) -> list[Upload]:
 def _unreferred(
     uploads: Mapping[str, Upload], bucket: str, aws: Aws, requests: Iterable[Mapping[str, Any]]
 ) -> list[Upload]:
-    """Those that neither ``requests`` nor the account's jobs name. A job is younger than what was sent for it."""
+    """Those that neither ``requests`` nor the account's jobs name.
+
+    A job is younger than what was sent for it, unless that was sent once more, for another job, while it was waiting.
+    """
     left = dict(uploads)
     for request in requests:
         _take_out(left, bucket, request)
     if not left:
         return []
-    since = min(upload.newest for upload in left.values()) - timedelta(hours=1)
+    since = min(upload.newest for upload in left.values()) - _LONGEST
     newest: dict[str, Any] = {
         "SortBy": "CreationTime",
         "SortOrder": "Descending",

@@ -11,6 +11,7 @@ import json
 import shlex
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ TRUST = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options beside region and profile."""
-    parser.add_argument("--role", default=ROLE, metavar="NAME", help="the jobs' role (default: %(default)s)")
+    parser.add_argument("--role", metavar="NAME", help=f"the jobs' role (default: the notebook's, else {ROLE})")
     parser.add_argument(
         "--output", metavar="S3_URI", help="default: s3://sagemaker-REGION-ACCOUNT/image-classification"
     )
@@ -109,13 +110,8 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
     servers = ("DescribeMlflowTrackingServer", "DescribeMlflowApp")
     return _policy(
         ([f"sagemaker:{name}" for name in jobs], job),
-        (
-            [
-                *("sagemaker:ListTrainingJobs", "servicequotas:ListServiceQuotas", "pricing:GetProducts"),
-                "cloudwatch:GetMetricData",  # it knows no resources
-            ],
-            "*",
-        ),
+        (["sagemaker:ListTrainingJobs", "pricing:GetProducts", "cloudwatch:GetMetricData"], "*"),
+        (["servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas"], "*"),
         ([f"sagemaker:{name}" for name in servers], mlflow + "*"),
         (["iam:PassRole"], role_arn, {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}),
         (["iam:GetRole", "iam:SimulatePrincipalPolicy"], role_arn),
@@ -132,6 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     aws = Aws(region=arguments.region or _notebook_region(), profile=arguments.profile)
     try:
         caller = aws.call("sts", "GetCallerIdentity", patience_s=_PATIENCE_S)
+        known = completed(JobOptions(region=arguments.region, profile=arguments.profile))
     except (NoCredentials, AwsError) as error:
         print(
             f"credentials are missing: {error}\n\nTo make some: aws configure, or aws configure sso and aws sso login"
@@ -141,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or default_output(aws.region, account)
     if not is_legal(output):
         raise BadInput(f"--output {output!r} must have the form s3://bucket/prefix.")
-    role, bucket = arguments.role.rpartition("/")[2], split_s3(output)[0]
+    role, bucket = (arguments.role or known.role or ROLE).rpartition("/")[2], split_s3(output)[0]
     print(f"you        {caller['Arn']}, region {aws.region}")
     policy = role_policy(output, account, aws.region, partition)
     role_arn = _arn_of(role, str(caller["Arn"]), aws)
@@ -158,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
     steps = [*(_role_steps(role, policy) if lacks_role else []), *(_bucket_steps(bucket, aws) if lacks_bucket else [])]
     if steps:
         print("\nWhat makes them:")
-        print("\n".join(_as_command(*step) for step in steps))
+        print("\n".join(_as_command(*step, region=aws.region) for step in steps))
     if arguments.create and steps:
         if not sys.stdin.isatty() or input("\nMake what is missing? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was made")
@@ -219,8 +216,12 @@ def _missing(what: str, name: str, ask: Any) -> bool:
 
 def _lacks_quota(aws: Aws, kind: str) -> bool:
     wanted = f"{kind} for training job usage"
+    asked: dict[str, Any] = {"patience_s": _PATIENCE_S, "ServiceCode": "sagemaker"}
     try:
-        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=_PATIENCE_S, ServiceCode="sagemaker"):
+        # An account that never asked for more may have AWS's default alone.
+        applied = aws.pages("service-quotas", "ListServiceQuotas", **asked)
+        usual = aws.pages("service-quotas", "ListAWSDefaultServiceQuotas", **asked)
+        for page in chain(applied, usual):
             for quota in page.get("Quotas", []):
                 if quota["QuotaName"] == wanted:
                     print(f"quota      {wanted}: {quota['Value']:g}")
@@ -260,14 +261,11 @@ def _bucket_steps(bucket: str, aws: Aws) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
-def _as_command(service: str, operation: str, values: dict[str, Any]) -> str:
+def _as_command(service: str, operation: str, values: dict[str, Any], region: str) -> str:
     """The same call as a line for a shell."""
-    words = ["aws", "s3api" if service == "s3" else service, _dashed(operation)]
+    from botocore import xform_name
+
+    words = ["aws", "s3api" if service == "s3" else service, xform_name(operation, "-")]
     for key, value in values.items():
-        words += [f"--{_dashed(key)}", value if isinstance(value, str) else json.dumps(value)]
-    return shlex.join(words)
-
-
-def _dashed(name: str) -> str:
-    """``create-role`` of ``CreateRole``."""
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
+        words += [f"--{xform_name(key, '-')}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join([*words, "--region", region])

@@ -76,7 +76,9 @@ def examine(
     kinds = tuple(dict.fromkeys([*types_of(request), *fallback]))
     count = int(request.get("ResourceConfig", {}).get("InstanceCount", 1))
     findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin, fallback=fallback)
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    past = former.past if former is not None and former.past is not None else Past(root, aws)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        looked = pool.submit(past.look, request)
         data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
         if former is None:
             asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
@@ -101,7 +103,7 @@ def examine(
     findings += preflight_data.below_batch(config, {**sizes, **(counts or {}), **most}, is_builtin=is_builtin)
     findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
     is_listed = _is_listed(request, is_builtin)
-    past = former.past if former is not None and former.past is not None else Past(root, aws)
+    looked.result()
     guesses = _estimates(request, config, kinds, past, facts, is_listed, is_builtin, counts or {})
     for kind in kinds:
         findings += money.disk(request, config, facts, kind, is_listed)

@@ -6,12 +6,13 @@ Enters: the journals' folder, the client of AWS, a request. Leaves: bills beside
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tracking import names
+from tracking.errors import TrackingError
 from tracking.journal.events import read
 from trainers.config import Config
 from trainers.errors import TrainerError
@@ -25,7 +26,10 @@ from trainers.sagemaker.preflight.data.facts import channels
 
 _ENOUGH, _MOST = 3, 12  # finished jobs that suffice, and how many are looked at
 _PATIENCE_S = 5.0
-_DEFAULTS = {"num_layers": "152", "image_shape": "3,224,224", "precision_dtype": "float32"}  # the built-in's
+# What decides how long a picture takes, with the built-in's defaults.
+_DEFAULTS = {"num_layers": "152", "image_shape": "3,224,224", "precision_dtype": "float32"}
+_DEFAULTS |= {"network": "", "devices": ""}
+_OF_EPOCHS = (names.TRAIN_ACCURACY, names.VALIDATION_ACCURACY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,10 @@ class Past:
         self._root, self._aws = root, aws
         self._found: dict[tuple[str, ...], list[Finished]] = {}
 
+    def look(self, request: Mapping[str, Any]) -> None:
+        """Read and ask what ``bills`` of the request will need; it may take seconds."""
+        self._like(request)
+
     def bills(
         self, request: Mapping[str, Any], config: Config, kind: str, num_train: int, expect: Callable[..., Estimate]
     ) -> list[Bill]:
@@ -55,15 +63,21 @@ class Past:
         """
         found = []
         for job in self._like(request):
-            hyper = job.request.get("HyperParameters", {})
-            is_same = _data(job.request) == _data(request)
-            given = str(hyper.get("num_training_samples", ""))
-            if instances.family(job.instance_type) != instances.family(kind) or not (is_same or given.isdigit()):
+            pictures = (
+                num_train if _data(job.request) == _data(request) else _number(job.request, "num_training_samples")
+            )
+            if instances.family(job.instance_type) != instances.family(kind) or not pictures:
                 continue
-            batch = int(hyper.get("mini_batch_size", config.mini_batch_size))
+            theirs = Config(
+                num_layers=config.num_layers,
+                image_shape=config.image_shape,
+                precision_dtype=config.precision_dtype,
+                devices=config.devices,
+                epochs=job.epochs,
+                mini_batch_size=_number(job.request, "mini_batch_size") or config.mini_batch_size,
+            )
             count = int(job.request.get("ResourceConfig", {}).get("InstanceCount", 1))
-            theirs = replace(config, epochs=job.epochs, mini_batch_size=batch, num_training_samples=None)
-            guess = expect(theirs, job.instance_type, count, num_train if is_same else int(given))
+            guess = expect(theirs, job.instance_type, count, pictures)
             found.append(Bill(guess=guess, run_s=job.run_s, billed_s=job.billed_s))
         return found
 
@@ -98,8 +112,14 @@ class Past:
         return found
 
 
+def _number(request: Mapping[str, Any], key: str) -> int:
+    """A whole number among the hyperparameters; 0 where there is none."""
+    text = str(request.get("HyperParameters", {}).get(key, ""))
+    return int(text) if text.isdecimal() else 0
+
+
 def _likeness(request: Mapping[str, Any]) -> tuple[str, ...]:
-    """What decides how long a picture takes, beside the machine."""
+    """The algorithm, and what beside the machine decides how long a picture takes."""
     hyper = request.get("HyperParameters", {})
     image = images.registry(request.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
     return ("" if image is None else image.repository, *(str(hyper.get(key, _DEFAULTS[key])) for key in _DEFAULTS))
@@ -113,12 +133,15 @@ def _from_journal(entry: ledger.Entry) -> Iterator[Finished]:
     """The job as its journal says, where it says enough."""
     values: dict[str, float] = {}
     kind, epochs = next(iter(types_of(entry.request)), ""), 0
-    for event, _ in read(entry.directory):
-        if event["event"] == "metric":
-            values |= event["values"]
-            epochs = max(epochs, event["step"])
-        elif event["event"] == "tag":
-            kind = str(event["values"].get(names.INSTANCE_TYPE) or kind)
+    try:
+        for event, _ in read(entry.directory):
+            if event["event"] == "metric":
+                values |= event["values"]
+                epochs = max(epochs, event["step"]) if any(name in event["values"] for name in _OF_EPOCHS) else epochs
+            elif event["event"] == "tag":
+                kind = str(event["values"].get(names.INSTANCE_TYPE) or kind)
+    except (TrackingError, OSError):
+        return  # the other jobs say enough
     billed_s = values.get(names.BILLABLE_TIME_S, 0.0) / max(0.01, 1 - values.get(names.SPOT_SAVING, 0.0))
     run_s = values.get("training_s", 0.0)
     if epochs and 0 < run_s < billed_s and "interrupted_s" not in values:
@@ -131,6 +154,6 @@ def _from_answer(answer: Mapping[str, Any]) -> Iterator[Finished]:
     epochs, may_stop = str(hyper.get("epochs", "30")), str(hyper.get("early_stopping", "")).lower() == "true"
     times = phases.times(answer, phases.seconds(answer.get("TrainingEndTime", 0)))
     run_s, billed_s = times.get("training_s", 0.0), float(answer.get("TrainingTimeInSeconds", 0))
-    if epochs.isdigit() and not may_stop and 0 < run_s < billed_s and "interrupted_s" not in times:
+    if epochs.isdecimal() and int(epochs) and not may_stop and 0 < run_s < billed_s and "interrupted_s" not in times:
         kind = phases.instances(answer)[0]
         yield Finished(request=answer, instance_type=kind, epochs=int(epochs), run_s=run_s, billed_s=billed_s)

@@ -11,6 +11,7 @@ from tests.support.aws.account import BUILTIN, World, account_fixture, build, sh
 from tests.support.aws.fake import Plan
 from tracking import names
 from tracking.journal import Journal
+from tracking.journal.events import segment_path
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.preflight import examine
 
@@ -47,15 +48,19 @@ def test_finished_jobs_of_the_account_are_learnt_from(account: World) -> None:
 def test_journals_are_learnt_from_and_those_who_may_not_ask_get_a_guess(account: World, tmp_path: Path) -> None:
     account.fake.fail_next("ListTrainingJobs", 9, "denied")
     assert _estimate(account)[0].num_jobs == 0
-    for number in range(4):
+    for number in range(5):
         made, _, _ = build(account.put_records())
         journal = Journal.create(tmp_path, experiment="e", run_name="r")
         values = {"training_s": 700.0, names.BILLABLE_TIME_S: 300.0, names.SPOT_SAVING: 0.7}
         if number == 3:
             values["interrupted_s"] = 60.0  # more than one attempt is in its seconds
+        journal.metrics({names.VALIDATION_ACCURACY: 0.5}, step=2)
+        journal.metrics({"system/cpu": 0.5}, step=99)  # no epoch
         journal.metrics(values, step=2)
         journal.tags({names.INSTANCE_TYPE: "ml.g4dn.xlarge"})
         journal.close()
+        if number == 4:
+            segment_path(journal.dir, 1).write_bytes(b"\0\1 torn")
         given = {"kind": ledger.BUILTIN, "region": "us-east-1", "profile": None, "experiment": "e"}
         ledger.Entry(name=f"j-{number}", request=made, ended="finished", directory=journal.dir, **given).save()  # type: ignore[arg-type]
     account.fake.calls.clear()
@@ -72,6 +77,11 @@ def test_without_a_number_of_pictures_the_same_data_have_to_be_meant(account: Wo
     for number in range(3):
         account.aws.call("sagemaker", "CreateTrainingJob", **{**made, "TrainingJobName": f"own-{number}"})
     account.fake.clock.sleep(5000)
+    odd = {"num_training_samples": "0", "mini_batch_size": "many", "epochs": "0"}
+    for name, hyper in (("odd-1", odd), ("odd-2", {**made["HyperParameters"], "mini_batch_size": "many"})):
+        foreign = {**made, "TrainingJobName": name, "HyperParameters": {**made["HyperParameters"], **hyper}}
+        account.aws.call("sagemaker", "CreateTrainingJob", **foreign)
+        account.fake.clock.sleep(5000)
     same = examine.examine(made, config, options, account.aws).estimate
     other = examine.examine(*build([]), account.aws).estimate
-    assert same is not None and same.num_jobs == 3 and other is not None and other.num_jobs == 0
+    assert same is not None and same.num_jobs == 4 and other is not None and other.num_jobs == 0
