@@ -178,6 +178,8 @@ class Database:
             statement = insert.on_conflict_do_update(index_elements=keys, set_=others)
         else:
             statement = insert.on_conflict_do_nothing()
+        if connection.dialect.name != "sqlite":
+            statement = statement.returning(table.c[keys[0]])  # so SQLAlchemy sends many rows in a statement
         connection.execute(statement, [{column: row[column] for column in columns} for row in rows])
 
 
