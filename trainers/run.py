@@ -162,7 +162,6 @@ def _on_ray(arguments: argparse.Namespace, faults: list[str], layers: list[dict[
         again=arguments.again,
         poll_s=arguments.poll,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
-        stop_on=arguments.stop_on,
     )
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracking.errors import TrackingError
 from tracking.errors.words import duration, plural
@@ -55,7 +55,7 @@ def run(
     store = stores.resolve()
     if study.search is not None:
         return _search(study, store, parallel, leaderboard, stop_on, max_cost_usd, max_time_s)
-    started, plan = time.monotonic(), StudyPlan.of(study)
+    started, plan = time.monotonic(), replace(StudyPlan.of(study), stop_on=stop_on)
     try:
         with Interruption() as asked, Claims(study.name, store) as claims:
             if not again:
@@ -67,8 +67,7 @@ def run(
                 with StudyRun(study, store) as whole:
                     while plan.left:
                         plan.parent = whole.journal_id
-                        how: dict[str, Any] = {"parallel": parallel, "again": again, "quiet": quiet, "stop_on": stop_on}
-                        _carry_out(study, plan, store, asked, claims, **how)
+                        _carry_out(study, plan, store, asked, claims, parallel=parallel, again=again, quiet=quiet)
                         study, plan = grown(study, plan, store)
                     _close(study, plan, store, leaderboard, started)
                     whole.conclude()
@@ -145,15 +144,14 @@ def _carry_out(
     parallel: int,
     again: bool,
     quiet: bool,
-    stop_on: tuple[str, ...],
 ) -> None:
     broken_off = dict[str, str]()
     if not again:
         broken_off = {k: run_id for k, run_id in _ended(study, store, "KILLED").items() if _can_go_on(run_id, store)}
     if parallel > 1 or _needs_processes(plan.left):
-        _in_processes(study, plan, broken_off, store, asked, claims, parallel, stop_on)
+        _in_processes(study, plan, broken_off, store, asked, claims, parallel)
     else:
-        _in_this_process(study, plan, broken_off, store, asked, claims, quiet, stop_on)
+        _in_this_process(study, plan, broken_off, store, asked, claims, quiet)
 
 
 def _claimed(
@@ -221,13 +219,12 @@ def _in_this_process(
     asked: Interruption,
     claims: Claims,
     quiet: bool,
-    stop_on: tuple[str, ...],
 ) -> None:
     """One run after the other; sources come before what starts from them."""
     from trainers.launch.watching.local import watcher
     from trainers.training import experiment
 
-    count, watch = len(plan.left), watcher(stop_on)
+    count, watch = len(plan.left), watcher(plan.stop_on)
     while plan.left:
         planned = next(_claimed(study, plan, broken_off, store, claims, 1), None)
         if planned is None:  # the others are other launchers', or start from theirs
@@ -249,7 +246,7 @@ def _in_this_process(
             continue
         _give_back_memory(number == 1)
         if outcome.status == "FINISHED" or outcome.exit_code not in (130, 143):
-            _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id)
+            _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id, outcome.reason)
             _end_claim(planned, plan, claims)
         if outcome.exit_code in (130, 143):
             raise Interrupted(outcome.exit_code - 128)
@@ -288,10 +285,9 @@ def _in_processes(
     asked: Interruption,
     claims: Claims,
     parallel: int,
-    stop_on: tuple[str, ...],
 ) -> None:
     """Up to ``parallel`` processes, each with its share of the cores."""
-    launcher = _launcher(store, parallel, len(plan.left), stop_on)
+    launcher = _launcher(store, parallel, len(plan.left), plan.stop_on)
     launcher.ends_with_launcher = True
     begun = _Begun(study, plan, store)
     running = begun.running
@@ -426,11 +422,11 @@ def _brought_in(directory: Path, store: Store) -> str:
         return directory.name
 
 
-def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:
+def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str, reason: str = "") -> None:
     if code == 0 and run_id:
         plan.done[planned.key] = run_id
     else:
-        plan.fail(planned, "failed; its log in MLflow says why")
+        plan.fail(planned, reason or "failed; its log in MLflow says why")
 
 
 def _needs_processes(left: list[PlannedRun]) -> bool:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class StudyPlan:
     """``left`` are the runs still to start, ``done`` maps key → run id, ``failed`` maps a run's name → the reason.
 
-    A single run is a plan without a study. ``parent`` is the journal id of the study's own run.
+    A single run is a plan without a study. ``parent`` is the journal id of the study's own run. ``stop_on``: the rules
+    that end a training.
     """
 
     study: Study | None
@@ -29,6 +30,7 @@ class StudyPlan:
     done: dict[str, str] = field(default_factory=dict)
     parent: str | None = None
     failed: dict[str, str] = field(default_factory=dict)
+    stop_on: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, work: Config | Study, parent: str | None = None) -> StudyPlan:

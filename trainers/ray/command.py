@@ -18,6 +18,7 @@ from trainers.config.study import Study
 from trainers.errors import BadInput
 from trainers.launch.claims import Claims
 from trainers.launch.study import StudyPlan
+from trainers.launch.watching import notify
 from trainers.ray.job import KIND, RayLauncher, RayOptions
 from trainers.ray.watch import watch_of
 from trainers.sagemaker.command import launch
@@ -44,7 +45,6 @@ def run(
     again: bool = False,
     poll_s: float = 15.0,
     leaderboard: Path | None = None,
-    stop_on: tuple[str, ...] = (),
 ) -> int:
     """Launch a run or a study; the exit code. Raises BadInput, AwsError and KeyboardInterrupt."""
     from tracking import store as stores
@@ -55,7 +55,6 @@ def run(
     store = stores.resolve()
     store.check()
     launcher = RayLauncher(options, store, on_news=_news)
-    launcher.stop_on = stop_on
     plan = StudyPlan.of(work)
     if detach and any(plan.waits(planned) for planned in plan.left):
         raise BadInput(
@@ -83,9 +82,13 @@ def run(
             _news(f"{plural(len(work.runs), 'run')}, {len(plan.done)} already done, {len(going)} under way")
             if others:
                 _news(f"{plural(len(others), 'run')} more: another launcher of this study sees to them")
-        return launch.in_rounds(
+        code = launch.in_rounds(
             plan, going, launcher, store, detach=detach, poll_s=poll_s, leaderboard=leaderboard, watch_of=watch_of
         )
+        if plan.study is not None and not detach:
+            done = f"{len(plan.done)} of {plural(len(plan.study.runs), 'run')} done"
+            notify.tell(f"study {plan.study.name}: ended", done, "failure" if code else "success")
+        return code
 
 
 def adopt(study: Study, keys: Collection[str], launcher: RayLauncher, store: Store) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ class RayOptions:
     gpus: float = 0.0
     memory_bytes: int = 0
     output: str | None = None
+    stop_on: tuple[str, ...] = ()  # rules of trainers.launch.watching
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +110,8 @@ def read(arguments: argparse.Namespace, environment: Mapping[str, str] = os.envi
         faults.append(str(error))
     if faults:
         raise BadConfig(faults)
-    return RayOptions(address=address, output=None if output is None else output.rstrip("/"), **values)
+    values |= {"output": None if output is None else output.rstrip("/"), "stop_on": arguments.stop_on}
+    return RayOptions(address=address, **values)
 
 
 def tracking_server(environment: Mapping[str, str]) -> tuple[str, str]:
@@ -140,7 +142,6 @@ class RayLauncher:
     ) -> None:
         """Raises BadInput where a run's journal could not reach MLflow from the cluster."""
         self.options, self.store, self.on_news = options, store, on_news
-        self.stop_on: Sequence[str] = ()
         self.client = client or api.RayClient(options.address)
         self.aws = Aws(clock=self.client.clock)  # for --output in S3
         self._environment = {key: environment[key] for key in _HANDED_ON if environment.get(key)}
@@ -198,7 +199,7 @@ class RayLauncher:
             experiment=config.experiment,
             run_name=config.run_name or job_name,
             dataset=config.dataset,
-            stop_on=list(self.stop_on),
+            stop_on=list(self.options.stop_on),
             created_ms=int(self.client.clock.now() * 1000),
         )
 

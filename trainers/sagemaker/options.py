@@ -74,7 +74,8 @@ _FIELD_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """How and where a job is rented. ``None`` means unset; ``tags`` are the job's AWS tags beside the run's.
+    """How and where a job is rented. ``None`` means unset; ``tags`` are the job's AWS tags beside the run's,
+    ``stop_on`` the rules of ``trainers.launch.watching`` that stop it.
 
     ``role`` is an ARN, or a name, which the launch completes.
 
@@ -100,6 +101,7 @@ class JobOptions:
     kms_key: str | None = None
     image: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    stop_on: tuple[str, ...] = ()
     train: str | None = None
     validation: str | None = None
     test: str | None = None

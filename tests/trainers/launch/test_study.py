@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.forked import Forked
+from tests.support.inbox import Inbox
+from tests.support.inbox import inbox_fixture as inbox_fixture
 from tracking import names
 from tracking import run as tracked
 from tracking import store as stores
@@ -61,11 +63,13 @@ def test_a_study_trains_sources_first_ranks_and_does_nothing_twice(stored: Path,
     assert Path("board.md").read_text() == board  # the same store gives the same bytes
 
 
-def test_one_failed_run_stops_nothing_but_what_needs_it(stored: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_one_failed_run_stops_nothing_but_what_needs_it(stored: Path, capsys, inbox: Inbox) -> None:  # type: ignore[no-untyped-def]
     broken = STUDY.replace('pretext = "rotation"', 'pretext = "rotation"\noptimizer = "adam"\neps = 0\nbeta_2 = 0')
     Path("tiny.toml").write_text(broken.replace("seed = [0, 1]", "seed = 5").replace(
         'name = "source"', 'name = "source"\nlearning_rate = 1'))  # fmt: skip
-    assert run.main(["--study", "tiny.toml"]) == 1
+    assert run.main(["--study", "tiny.toml", "--notify", inbox.url]) == 1
+    assert inbox.titles == ["source: failed", "transfer: failed", "study tiny: ended"]
+    assert "no longer a number" in inbox.messages[0]["message"] and "# Study tiny" in inbox.messages[2]["message"]
     captured = capsys.readouterr()
     assert by_name(stored) == {"source": ["FAILED"], "scratch": ["FINISHED"]}
     assert "transfer: its source 'source' was not trained" in captured.err

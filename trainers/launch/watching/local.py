@@ -18,18 +18,16 @@ from trainers.training.interruption import Interruption
 INTERVAL_S = 10.0
 
 
-def watcher(stop_on: Collection[str] = (), *, interval_s: float = INTERVAL_S) -> Watcher:
+def watcher(stop_on: Collection[str] = ()) -> Watcher:
     """What ``experiment.run`` takes as ``watch``; ``stop_on`` are the rules that end the training."""
-    return functools.partial(Watch, stop_on=stop_on, interval_s=interval_s)
+    return functools.partial(Watch, stop_on=stop_on)
 
 
 class Watch:
     """``with Watch(run, asked):`` says each rule's finding once: on the screen, in the run's tags, in a message."""
 
-    def __init__(
-        self, run: tracked.Run, asked: Interruption, *, stop_on: Collection[str] = (), interval_s: float = INTERVAL_S
-    ) -> None:
-        self._run, self._asked, self._stop_on, self._interval_s = run, asked, stop_on, interval_s
+    def __init__(self, run: tracked.Run, asked: Interruption, *, stop_on: Collection[str] = ()) -> None:
+        self._run, self._asked, self._stop_on = run, asked, stop_on
         self._signals = rules.Signals(since_s=time.time())
         self._found: dict[str, str] = {}
         self._ending = threading.Event()
@@ -44,7 +42,7 @@ class Watch:
         self._thread.join(5.0)
 
     def _go_on(self) -> None:
-        while not self._ending.wait(self._interval_s):
+        while not self._ending.wait(INTERVAL_S):
             self._signals.follow(self._run.dir)
             if self._asked.polled_s > self._signals.sign_s:
                 self._signals.beat(self._asked.polled_s)
@@ -56,7 +54,7 @@ class Watch:
         text = finding.text()
         self._found[finding.rule] = text
         print(f"warning: {text}", flush=True)
-        notify.tell(f"{self._run.dir.name[:8]}: {finding.rule}", text, "warning")
+        notify.tell(f"run {(self._run.mlflow_run_id or self._run.journal_id)[:8]}: {finding.rule}", text, "warning")
         try:
             self._run.set_tags({names.FINDINGS: "\n".join(self._found.values())})
             if finding.rule in self._stop_on:

@@ -65,7 +65,8 @@ class Notifier:
     def _send_all(self) -> None:
         while (message := self._waiting.get()) is not None:
             for name, server in self._servers:
-                if not any(self._send(server, message, pause_s) for pause_s in self._pauses_s):
+                is_sent = any(self._send(server, message, pause_s) for pause_s in self._pauses_s)
+                if not is_sent and not self._given_up.is_set():
                     print(f"a message could not be sent to {name} (--notify): {message[0]}", file=sys.stderr)
 
     def _send(self, server: Any, message: tuple[str, str, str], pause_s: float) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracking import names
 from tracking.errors import TrackingError
@@ -32,20 +32,36 @@ _UNKNOWN_SILENT_S = 900.0  # the same until a whole epoch has shown how long its
 _ROOM_MB = 20_000.0  # a disk with more left is not filling, whatever its share
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What a rule found, since when, and what to do."""
+# Rule → what to do about it.
+_ADVICE = {
+    "nan": "Stop it, and take a --learning-rate ten times smaller.",
+    "rising-loss": "Stop it, and take a smaller --learning-rate.",
+    "chance": "Stop it; try another --learning-rate (--find-lr suggests one), and check the labels.",
+    "overfitting": "The best epoch is kept, so it may be stopped; --augmentation-type, --weight-decay or"
+    " --early-stopping help next time.",
+    "never-predicted": "Check that training has pictures of each; --class-weights balanced helps rare ones.",
+    "stuck": "Look at the log's last lines; stop it, and resume from the last epoch.",
+    "gpu-idle": "Check in the log that it trains on the GPU; if what is left needs none, a machine without one will"
+    " do.",
+    "input-bound": "Pack smaller pictures (RecordIO, --resize), use less augmentation, or a machine with more"
+    " processors for each GPU.",
+    "disk": "Keep fewer checkpoints (--checkpoint-frequency), or give more --volume-gb next time.",
+}
+RULES = tuple(_ADVICE)
+
+
+class Finding(NamedTuple):
+    """What a rule found, and since when."""
 
     rule: str
     since_s: float
     what: str
-    advice: str
 
     def text(self, usd_per_hour: float | None = None) -> str:
-        """All of it in a line; ``usd_per_hour`` is what the machines cost meanwhile."""
+        """All of it in a line, with what to do; ``usd_per_hour`` is what the machines cost meanwhile."""
         since = time.strftime("%H:%M:%S", time.localtime(self.since_s))
         cost = "" if usd_per_hour is None else f" The job costs {money(usd_per_hour)} an hour."
-        return f"{self.rule} since {since}: {self.what}.{cost} {self.advice}"
+        return f"{self.rule} since {since}: {self.what}.{cost} {_ADVICE[self.rule]}"
 
 
 @dataclass(kw_only=True)
@@ -53,7 +69,8 @@ class Signals:
     """What is known of one training by now.
 
     ``since_s`` is when its machine began, or began anew; ``sign_s`` is the last batch or epoch, ``gap_s`` the longest
-    silence between two of them. ``load``: the machine's metrics of the last half hour, without ``system/``.
+    silence between two of them, ``is_scored`` whether its best epoch is known. ``load``: the machine's metrics of the
+    last half hour, without ``system/``.
     """
 
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -65,6 +82,7 @@ class Signals:
     first_s: float = 0.0
     sign_s: float = 0.0
     gap_s: float = 0.0
+    is_scored: bool = False
     _position: Position = field(default_factory=Position)
 
     def follow(self, directory: Path) -> None:
@@ -91,6 +109,7 @@ class Signals:
             if load:
                 self.load.append((at_s, load))
                 self.load = [one for one in self.load if one[0] > at_s - _KEPT_S]
+            self.is_scored = self.is_scored or names.BEST_EPOCH in values
             if found and not self.is_trained:
                 self.epochs.setdefault(int(event["step"]), {}).update(found)
                 self.ended_s[int(event["step"])] = at_s
@@ -112,7 +131,7 @@ class Signals:
     def is_trained(self) -> bool:
         """Whether its last epoch is done; what comes is scoring and saving."""
         last = self.epochs.get(self.num_epochs, {})
-        return names.VALIDATION_ACCURACY in last or names.VALIDATION_LOSS in last
+        return self.is_scored or names.VALIDATION_ACCURACY in last or names.VALIDATION_LOSS in last
 
     def curve(self, key: str) -> list[float]:
         """A metric's values, epoch by epoch."""
@@ -145,11 +164,8 @@ def _low(found: list[tuple[float, float]], signals: Signals, now_s: float, most:
         if found[-1][1] > most or found[-2][1] > max(most, 0.85 * usual):
             return None
         return found[-2][0] if found[-2][1] <= most else found[-1][0]
-    last_s = found[-1][0]
-    recent = [one for one in found if one[0] > max(last_s - _HELD_S, signals.first_s)]
-    if not recent:
-        return None
-    is_long = recent[-1][0] - recent[0][0] >= _HELD_S - 30
+    recent = [one for one in found if one[0] > max(found[-1][0] - _HELD_S, signals.first_s)]
+    is_long = bool(recent) and recent[-1][0] - recent[0][0] >= _HELD_S - 30
     return recent[0][0] if is_long and all(value <= most for _, value in recent) else None
 
 
@@ -158,10 +174,7 @@ def _nan(signals: Signals, now_s: float) -> Iterator[Finding]:
         bad = [key for key, value in row.items() if not math.isfinite(value)]
         if bad:
             yield Finding(
-                rule="nan",
-                since_s=signals.ended_s[epoch],
-                what=f"{bad[0]} is no number after epoch {epoch}: the weights have diverged",
-                advice="Stop it, and take a --learning-rate ten times smaller.",
+                "nan", signals.ended_s[epoch], f"{bad[0]} is no number after epoch {epoch}: the weights have diverged"
             )
             return
 
@@ -179,12 +192,7 @@ def _rising_loss(signals: Signals, now_s: float) -> Iterator[Finding]:
         if best - chance >= 0.15 and max(accuracies[-2:]) - chance < 0.4 * (best - chance):
             what = f"the training accuracy fell from {best:.3f} to {accuracies[-1]:.3f}"
     if what:
-        yield Finding(
-            rule="rising-loss",
-            since_s=_since_epoch(signals, -2),
-            what=f"{what} and stays there",
-            advice="Stop it, and take a smaller --learning-rate.",
-        )
+        yield Finding("rising-loss", _since_epoch(signals, -2), f"{what} and stays there")
 
 
 def _chance(signals: Signals) -> float:
@@ -203,10 +211,9 @@ def _chance_level(signals: Signals, now_s: float) -> Iterator[Finding]:
     if max(latest) <= level or is_constant:
         words = "has not changed since the first epoch" if is_constant else f"is that of guessing ({chance:.3g})"
         yield Finding(
-            rule="chance",
-            since_s=_since_epoch(signals, 0),
-            what=f"after {len(valid)} epochs the validation accuracy of {valid[-1]:.3f} {words}",
-            advice="Stop it; try another --learning-rate (--find-lr suggests one), and check the labels.",
+            "chance",
+            _since_epoch(signals, 0),
+            f"after {len(valid)} epochs the validation accuracy of {valid[-1]:.3f} {words}",
         )
 
 
@@ -223,11 +230,9 @@ def _overfitting(signals: Signals, now_s: float) -> Iterator[Finding]:
         is_worse = rose >= max(0.25 * min(losses), 0.05, 2 * noise) and train[-1] - valid[-1] >= 0.05
     if is_worse and train[-1] - train[best] >= 0.02:
         yield Finding(
-            rule="overfitting",
-            since_s=_since_epoch(signals, best),
-            what=f"training accuracy rose to {train[-1]:.3f}, validation has been getting worse since epoch {best + 1}",
-            advice="The best epoch is kept, so it may be stopped; --augmentation-type, --weight-decay or"
-            " --early-stopping help next time.",
+            "overfitting",
+            _since_epoch(signals, best),
+            f"training accuracy rose to {train[-1]:.3f}, validation has been getting worse since epoch {best + 1}",
         )
 
 
@@ -241,12 +246,11 @@ def _fallen(values: list[float]) -> tuple[int, float, float]:
 
 def _never_predicted(signals: Signals, now_s: float) -> Iterator[Finding]:
     counts, least = signals.curve(names.NEVER_PREDICTED), max(3, math.ceil(signals.num_epochs / 10))
-    if len(counts) >= least and all(counts[-3:]):
+    if len(counts) >= least and all(counts[-3:]) and not any(_chance_level(signals, now_s)):
         yield Finding(
-            rule="never-predicted",
-            since_s=_since_epoch(signals, -3),
-            what=f"for three epochs {counts[-1]:g} of the classes with validation pictures was never the answer",
-            advice="Check that training has pictures of each; --class-weights balanced helps rare ones.",
+            "never-predicted",
+            _since_epoch(signals, -3),
+            f"for three epochs {counts[-1]:g} of the classes with validation pictures was never the answer",
         )
 
 
@@ -267,27 +271,18 @@ def _machine(signals: Signals, now_s: float) -> Iterator[Finding]:
     if signals.since_s and (is_still or silent_s > limit_s):
         does = "; neither processor nor GPU does anything" if is_still else ""
         yield Finding(
-            rule="stuck",
-            since_s=max(signals.sign_s, signals.since_s),
-            what=f"no sign of training for {silent_s / 60:.0f} min, the longest pause was {signals.gap_s:.0f} s{does}",
-            advice="Look at the log's last lines; stop it, and resume from the last epoch.",
+            "stuck",
+            max(signals.sign_s, signals.since_s),
+            f"no sign of training for {silent_s / 60:.0f} min, the longest pause was {signals.gap_s:.0f} s{does}",
         )
     elif idle_s is not None:
-        yield Finding(
-            rule="gpu-idle",
-            since_s=idle_s,
-            what=f"the GPU is {gpu[-1][1]:.0f} % busy",
-            advice="Check in the log that it trains on the GPU; if what is left needs none, a machine without one will"
-            " do.",
-        )
+        yield Finding("gpu-idle", idle_s, f"the GPU is {gpu[-1][1]:.0f} % busy")
     elif (slow_s := _low(gpu, signals, now_s, 60)) is not None and cpu:
         if min(value for at_s, value in cpu if at_s > cpu[-1][0] - 60) >= 85:
             yield Finding(
-                rule="input-bound",
-                since_s=slow_s,
-                what=f"the GPU is {gpu[-1][1]:.0f} % busy, and the processors, at {cpu[-1][1]:.0f} %, prepare pictures",
-                advice="Pack smaller pictures (RecordIO, --resize), use less augmentation, or a machine with more"
-                " processors for each GPU.",
+                "input-bound",
+                slow_s,
+                f"the GPU is {gpu[-1][1]:.0f} % busy, and the processors, at {cpu[-1][1]:.0f} %, prepare pictures",
             )
 
 
@@ -302,29 +297,15 @@ def _disk(signals: Signals, now_s: float) -> Iterator[Finding]:
     is_soon = now >= 50 and rise >= 3 and left_s <= 900
     if now >= 95 or is_soon or (now >= 85 and now - used[0][1] >= 3):
         soon = f" and full in {left_s / 60:.0f} min at this pace" if is_soon else ""
-        yield Finding(
-            rule="disk",
-            since_s=recent[0][0],
-            what=f"the disk is {now:.0f} % full{soon}",
-            advice="Keep fewer checkpoints (--checkpoint-frequency), or give more --volume-gb next time.",
-        )
+        yield Finding("disk", recent[0][0], f"the disk is {now:.0f} % full{soon}")
 
 
-_CHECKS: Mapping[str, Callable[[Signals, float], Iterator[Finding]]] = {
-    "nan": _nan,
-    "rising-loss": _rising_loss,
-    "chance": _chance_level,
-    "overfitting": _overfitting,
-    "never-predicted": _never_predicted,
-    "stuck, gpu-idle, input-bound": _machine,
-    "disk": _disk,
-}
-RULES = tuple(rule for key in _CHECKS for rule in key.split(", "))
+_CHECKS = (_nan, _rising_loss, _chance_level, _overfitting, _never_predicted, _machine, _disk)
 
 
 def judge(signals: Signals, now_s: float) -> list[Finding]:
     """What is wrong with a training that is under way, by every rule."""
-    return [finding for check in _CHECKS.values() for finding in check(signals, now_s)]
+    return [finding for check in _CHECKS for finding in check(signals, now_s)]
 
 
 def parse(text: str | None, faults: list[str]) -> tuple[str, ...]:

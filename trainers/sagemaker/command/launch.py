@@ -10,7 +10,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -60,7 +60,6 @@ class LaunchOptions:
     max_time_s: float | None = None
     poll_s: float = 15.0
     leaderboard: Path | None = None
-    stop_on: tuple[str, ...] = ()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +106,7 @@ def options_of(arguments: argparse.Namespace) -> LaunchOptions:
         file = studies.studies().get(arguments.study) or Path(arguments.study)
     return LaunchOptions(
         kind=arguments.on,
-        job=options.read(arguments, file),
+        job=replace(options.read(arguments, file), stop_on=arguments.stop_on),
         dry_run=arguments.dry_run,
         rehearse=arguments.rehearse,
         yes=arguments.yes,
@@ -119,7 +118,6 @@ def options_of(arguments: argparse.Namespace) -> LaunchOptions:
         max_time_s=arguments.max_time_s,
         poll_s=arguments.poll,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
-        stop_on=arguments.stop_on,
     )
 
 
@@ -185,13 +183,7 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
     launcher = None
     may_grow = isinstance(work, Study) and work.repeat is not None and bool(under_way) and not options.dry_run
     if plan.left or may_grow:
-        launcher = _launcher(
-            options.job,
-            options.kind,
-            store,
-            count=len(plan.left) if options.detach else 1,
-            stop_on=options.stop_on,
-        )
+        launcher = _launcher(options.job, options.kind, store, count=len(plan.left) if options.detach else 1)
     if plan.left and launcher is not None:
         code = _checked(plan, launcher, options)
         if code is not None:
@@ -238,7 +230,7 @@ def _search(study: Study, search: Search, options: LaunchOptions) -> int:
         return rehearsal.run(sample[0].config, options.job)
     store = _store(options.job)
     left = max(0, search.trials - num_begun(study.name, search, store))
-    launcher = _launcher(options.job, options.kind, store, stop_on=options.stop_on)
+    launcher = _launcher(options.job, options.kind, store)
     if search.needs_cost and launcher.plan(sample[0].config, dry=True).price is None:
         raise BadInput(f"[search] needs the cost of a job, and no price is known of {options.job.instance_type}.")
     each = len(search.configs({}))
@@ -316,9 +308,7 @@ def _store(options: JobOptions) -> Store:
     return store
 
 
-def _launcher(
-    options: JobOptions, kind: str, store: Store, count: int = 1, stop_on: Sequence[str] = ()
-) -> SageMakerLauncher:
+def _launcher(options: JobOptions, kind: str, store: Store, count: int = 1) -> SageMakerLauncher:
     """``count``: detached jobs, whose costs no watcher adds up; each gets its share of ``max_cost_usd``."""
     from trainers.sagemaker.job.launcher import SageMakerLauncher
     from trainers.sagemaker.job.request import tracking_environment
@@ -338,7 +328,6 @@ def _launcher(
         experiment=store.default_experiment,
         environment=environment,
         max_cost_usd=max_cost_usd,
-        stop_on=stop_on,
         on_news=_news,
     )
 

@@ -75,19 +75,16 @@ class SageMakerLauncher:
         tags: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         max_cost_usd: float | None = None,
-        stop_on: Sequence[str] = (),
         on_news: Callable[[str], None] = lambda text: None,
     ) -> None:
         """``root`` is the journals' folder; ``tags`` go to every run; ``environment`` to our own container.
 
-        ``max_cost_usd`` holds for all jobs of this launcher together (default: the options'). ``stop_on``: the rules
-        that stop a job.
+        ``max_cost_usd`` holds for all jobs of this launcher together (default: the options').
         """
         usd = options.max_cost_usd if max_cost_usd is None else max_cost_usd
         self._budget = None if usd is None else {"id": uuid.uuid4().hex, "usd": usd}
         self.aws = Aws(region=options.region, profile=options.profile) if aws is None else aws
         self.options, self.kind, self.root, self.experiment = options, kind, root, experiment
-        self._stop_on = list(stop_on)
         self.tags, self.environment, self.on_news = dict(tags or {}), dict(environment or {}), on_news
         self._number = 0
         self._prices: dict[str, pricing.Price | None] = {}
@@ -183,7 +180,7 @@ class SageMakerLauncher:
             prices={kind: asdict(price) for kind, price in plan.prices.items()},
             fallback=list(plan.fallback),
             budget=self._budget,
-            stop_on=self._stop_on,
+            stop_on=list(plan.options.stop_on),
             directory=journal.dir,
         ).save()
         return entry, journal
@@ -203,8 +200,8 @@ class SageMakerLauncher:
             now = ledger.load(entry.directory)  # it may have been sent until the journal was ours
             if now is not None and now.submitted_ms is None and not now.ended:
                 self.on_news(f"{now.name} was recorded before and not launched; this launch continues with it")
-                changes: dict[str, Any] = {"budget": self._budget, "stop_on": self._stop_on}
-                return now.changed(profile=plan.options.profile, **changes), journal
+                stop_on = list(plan.options.stop_on)
+                return now.changed(profile=plan.options.profile, budget=self._budget, stop_on=stop_on), journal
             journal.close()
         return None
 

@@ -18,6 +18,7 @@ from tracking.journal.system import PREFIX
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED as ENDED_STATES
 from trainers.launch.job import State
+from trainers.launch.watching import notify
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.logs import Line, LogReader
 from trainers.sagemaker.builtin import log
@@ -171,7 +172,15 @@ class JobWatch:
         try:
             self.open()
             if self.outcome is None:
-                self.entry = self._send_when_possible(on_news)
+                waits: list[str] = []
+
+                def heard(text: str) -> None:
+                    waits.append(text)
+                    on_news(text)
+
+                self.entry = self._send_when_possible(heard)
+                if waits:
+                    notify.tell(f"{self.entry.run_name or self.entry.name}: quota granted", "It is launched.")
             return self.entry
         except AwsError as error:
             self.refused(error)
@@ -401,6 +410,7 @@ class JobWatch:
         assert self._journal is not None and self._taker is not None
         if "WarmPoolStatus" in self.description:  # the bill of a kept machine grows
             self.description = self._describe() or self.description
+        self._health.measure(self.description, self._taker)
         if self._remote is not None:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()

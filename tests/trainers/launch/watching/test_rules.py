@@ -162,6 +162,11 @@ def test_a_disk_that_fills_is_seen_and_a_full_large_one_is_not() -> None:
 def test_nothing_is_said_of_the_machine_once_the_last_epoch_is_done() -> None:
     signals = trained(TWO_CLASSES, 2, epochs=15)
     assert judge(signals, signals.sign_s + 5000) == []
+    stopped = trained(TWO_CLASSES, 2)  # early
+    best = {"event": "metric", "values": {names.BEST_EPOCH: 13}, "step": 13, "time_ms": int(stopped.sign_s * 1000)}
+    assert judge(stopped, stopped.sign_s + 5000) != []
+    stopped.take(best)
+    assert judge(stopped, stopped.sign_s + 5000) == []
 
 
 def test_what_came_before_an_interruption_is_no_silence() -> None:

@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 
 from tests.support.aws.fake import FakeSageMaker, Plan
-from tests.support.aws.launches import CONFIG, account, launched, metrics, statuses, tags
+from tests.support.aws.launches import CONFIG, account, launched, launcher, metrics, statuses, tags
+from tests.support.inbox import Inbox
+from tests.support.inbox import inbox_fixture as inbox_fixture
 from tests.trainers.sagemaker.watch.test_watch import door
 from tracking import names
+from tracking.journal import Journal
+from trainers.launch.watching import notify
 from trainers.sagemaker.job import ledger
+from trainers.sagemaker.watch.events import EventLog
+from trainers.sagemaker.watch.health import Health
 from trainers.sagemaker.watch.many_jobs import watch_many
 from trainers.sagemaker.watch.outcome import Silent, ending
 
@@ -42,6 +48,7 @@ class Watched:
     entries: dict[str, ledger.Entry]
     outcomes: dict[str, Any]
     said: dict[str, list[str]]
+    messages: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +72,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         fake.fail_next("GetMetricData", 6, "500")
         denied = "not authorized to perform: sagemaker:StopTrainingJob"
         fake.refuse_next("StopTrainingJob", "AccessDeniedException", denied)
-        outcomes = watch_many(list(entries.values()), aws=door(fake), listener=ears)
-        yield Watched(fake, entries, dict(zip(entries, outcomes, strict=True)), ears.said)
+        inbox = Inbox()
+        with notify.using([inbox.url]):
+            outcomes = watch_many(list(entries.values()), aws=door(fake), listener=ears)
+        inbox.close()
+        yield Watched(fake, entries, dict(zip(entries, outcomes, strict=True)), ears.said, inbox.messages)
 
 
 def test_a_job_s_load_is_in_its_run_and_a_healthy_one_hears_nothing(watched: Watched) -> None:
@@ -98,6 +108,24 @@ def test_stop_on_ends_the_job_which_keeps_its_model_and_says_why(watched: Watche
     assert watched.fake.count("StopTrainingJob", "") == 2 and watched.fake.count("StopTrainingJob") == 3
 
 
+def test_people_hear_once_of_each_finding_and_each_end(watched: Watched) -> None:
+    heard = {message["title"]: message for message in watched.messages}
+    ends = {f"{name}: {outcome.state}" for name, outcome in watched.outcomes.items()}
+    assert set(heard) == ends | {"idle: gpu-idle", "stopped: gpu-idle", "full: disk"}
+    assert len(watched.messages) == len(heard)
+    assert heard["busy: finished"]["message"] == ending(watched.entries["busy"], watched.outcomes["busy"])
+    assert heard["stopped: killed"]["type"] == "failure" and "2 % busy" in heard["stopped: killed"]["message"]
+
+
+def test_a_job_that_ended_before_it_was_watched_has_its_load_too(watched: Watched, tmp_path: Path) -> None:
+    fake = watched.fake
+    entry = launched(fake, tmp_path / "journals")
+    fake.load[f"{entry.name}/algo-1"] = busy
+    fake.clock.sleep(3600)
+    watch_many([entry], aws=door(fake))
+    assert len(metrics(entry.directory, GPU)) >= 5
+
+
 def test_several_machines_are_one_curve_of_their_mean(watched: Watched) -> None:
     values = metrics(watched.entries["pair"].directory, "system/gpu_utilization_percentage")
     assert {value for _, value in values} == {75.0}
@@ -111,12 +139,35 @@ def test_the_last_line_names_accuracy_cost_run_and_the_next_command(watched: Wat
     assert last == f"  best validation {best:.4f} · $0.09 · run {run} · next: python -m trainers.evaluate {run}"
 
 
-def test_without_the_permission_the_watch_goes_on_and_says_what_is_missing(watched: Watched, tmp_path: Path) -> None:
+def test_without_the_permission_the_watch_goes_on_and_a_granted_quota_is_a_message(
+    watched: Watched, tmp_path: Path, inbox: Inbox
+) -> None:
     fake = watched.fake
-    before = fake.count("GetMetricData")
+    before = len(fake.calls)
     entry, ears = launched(fake, tmp_path / "journals"), Ears()
+    where = launcher(fake, tmp_path / "journals")
+    waits, journal = where.record(where.plan(replace(CONFIG, run_name="waits")))
+    journal.close()
+    fake.quotas["ml.g4dn.xlarge"] = 1
     fake.refuse_next("GetMetricData", "AccessDenied", "User is not authorized to perform: cloudwatch:GetMetricData")
-    (outcome,) = watch_many([entry], aws=door(fake), listener=ears)
-    assert outcome is not None and outcome.state == "finished" and fake.count("GetMetricData") == before + 1
+    with notify.using([inbox.url]):
+        outcomes = watch_many([entry, waits], aws=door(fake), listener=ears)
+    assert [outcome.state for outcome in outcomes if outcome] == ["finished"] * 2
+    asked = [at_s for name, at_s, _ in fake.calls[before:] if name == "GetMetricData"]
+    assert sum(at_s < fake.job(entry.name).ended_at for at_s in asked) == 1  # of the first job no more
+    assert sorted(inbox.titles) == ["cats: finished", "waits: finished", "waits: quota granted"]
     (said,) = [text for text in ears.said["cats"] if "cloudwatch:GetMetricData" in text]
     assert said.startswith("The machine's load cannot be read")
+
+
+def test_what_the_container_measures_itself_is_not_there_twice(watched: Watched, tmp_path: Path) -> None:
+    fake = watched.fake
+    entry = launched(fake, tmp_path / "journals")
+    fake.load[f"{entry.name}/algo-1"] = busy
+    fake.clock.sleep(900)
+    journal = Journal.reopen(entry.directory)
+    state: dict[str, Any] = {"own_load": [CPU]}
+    health = Health(door(fake), entry, state, journal=journal, listener=Silent())
+    health.measure(fake.job(entry.name).describe(), EventLog(entry, journal, state))
+    journal.close()
+    assert len(metrics(entry.directory, GPU)) >= 5 and not metrics(entry.directory, CPU)
