@@ -24,6 +24,8 @@ RATES_PER_S: Mapping[str, float] = {
     "StopTrainingJob": 2.0,
     "GetLogEvents": 8.0,
     "DescribeLogStreams": 4.0,
+    "SubmitServiceJob": 2.5,  # AWS Batch takes 5 for all of an account
+    "DescribeServiceJob": 4.0,
 }
 _SLOWEST = 8.0  # how many times slower than its rate a throttled operation may become
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
@@ -31,6 +33,7 @@ _MOST_EMPTY_PAGES = 100
 # A listing's token in the answer and in the next question, where it is not NextToken.
 _TOKENS = {
     "logs": ("nextToken", "nextToken"),
+    "batch": ("nextToken", "nextToken"),
     "s3": ("NextContinuationToken", "ContinuationToken"),
     "iam": ("Marker", "Marker"),
 }
@@ -48,6 +51,13 @@ _THROTTLED = {
 _DOWN = {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable", "ServiceUnavailableException"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403"}
+_REJECTED = {
+    "ValidationException",
+    "ValidationError",
+    "SerializationException",
+    "InvalidParameterException",
+    "ClientException",  # AWS Batch's
+}
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
 
 
@@ -302,7 +312,7 @@ def translate(error: Exception, operation: str) -> Exception:
         kind = errors.QuotaReached
     elif code in _MISSING or "not found" in reason.lower() or "could not find" in reason.lower():
         kind = errors.NotFound
-    elif code in ("ValidationException", "ValidationError", "SerializationException", "InvalidParameterException"):
+    elif code in _REJECTED:
         kind = errors.Rejected
     return kind(message, code=code, operation=operation)
 

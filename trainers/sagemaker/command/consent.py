@@ -121,6 +121,8 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     ceiling = "" if max_cost_usd is None else f", {money(max_cost_usd)} in all"
     limits_s = [plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans]
     lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
+    if options.queue is not None:
+        lines.append(f"queue     {options.queue}: each job waits there for its turn, which is not billed")
     print("\n".join(lines), file=sys.stderr)
     if not sys.stdin.isatty():
         raise BadInput("the price must be confirmed, and there is no terminal to ask on; give --yes to confirm it.")
