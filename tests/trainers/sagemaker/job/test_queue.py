@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,13 @@ from tests.support.stores import store_fixture as store_fixture
 from tracking import names
 from tracking.store import Store
 from trainers.errors import BadConfig
+from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.job import ledger, submit
 from trainers.sagemaker.job.launcher import SageMakerJob
 from trainers.sagemaker.watch.adopt import import_jobs
 from trainers.sagemaker.watch.many_jobs import watch_many
+from trainers.sagemaker.watch.one_job import JobWatch
+from trainers.sagemaker.watch.outcome import Outcome
 
 pytestmark = pytest.mark.slow
 NO_MACHINE = Plan(fails_in="Starting")
@@ -229,3 +234,79 @@ def test_a_repeated_launch_goes_on_with_the_job_recorded_for_this_queue(fake: Fa
 def test_what_goes_with_no_queue_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(BadConfig, match=words):
         options(**changes)
+
+
+def test_the_higher_priority_goes_first_where_the_queue_has_shares(fake: FakeSageMaker, tmp_path: Path) -> None:
+    fake.batch.queues["gpus"] = Queue(name="gpus", most=0, policy="arn:aws:batch:us-east-1:1:scheduling-policy/fair")
+    entries = [
+        launched(fake, tmp_path, replace(CONFIG, run_name=f"p{n}"), queue="gpus", queue_priority=n, queue_share="a")
+        for n in (1, 5, 3)
+    ]
+    fake.batch.queues["gpus"].most = 1
+    outcomes = watch_many(entries, aws=launcher(fake, tmp_path).aws, poll_s=60)
+    assert [name.partition("-")[0] for name in fake.batch.order] == ["p5", "p3", "p1"]
+    assert {outcome.state for outcome in outcomes if outcome is not None} == {"finished"}
+
+
+class Killed(BaseException):
+    """The process is gone; what is on the disk and at AWS stays."""
+
+
+class Mortal(Aws):
+    """Dies at a call of Batch's, before it is heard or before its answer is."""
+
+    lives: Iterator[int] = iter(())
+
+    def call(self, service: str, operation: str, **arguments: object) -> object:  # type: ignore[override]
+        left = next(self.lives, 1) if service == "batch" else 1
+        if left == 0:
+            raise Killed
+        answer = super().call(service, operation, **arguments)  # type: ignore[arg-type]
+        if left < 0:
+            raise Killed
+        return answer
+
+
+def test_with_40_percent_of_launches_refused_and_the_launcher_killed_no_job_is_lost_or_doubled(
+    fake: FakeSageMaker, tmp_path: Path
+) -> None:
+    """tests/benchmarks/bench_queue.py does so with 100 jobs and processes."""
+    chance, root, count = random.Random(4), tmp_path / "journals", 8
+    fake.batch.queues["gpus"].most = 3
+
+    def launches(number: int) -> Plan | None:
+        fake.without_capacity = {"ml.p3.2xlarge"} if chance.random() < 0.5 else set()
+        return NO_MACHINE if chance.random() < 0.4 else None
+
+    fake.batch.launches = launches
+    aws, kills = Mortal(region="us-east-1", clock=fake.clock), 0
+    # The first and the second life end after two calls each, before and behind the third, and so on.
+    aws.lives = iter([1, 0, 1, -1, 1, 1, 0, -1, 1, 1, *[1] * 40, 0, *[1] * 30, -1, *[1] * 50, 0])
+    configs = [replace(CONFIG, run_name=f"cats-{seed}", seed=seed) for seed in range(count)]
+    outcomes: list[Outcome | None] = []
+    while not outcomes:
+        where = launcher(fake, root, queue="gpus", instance_type="ml.p3.2xlarge,ml.g4dn.xlarge")
+        where.aws = aws
+        try:
+            sent = {entry.run_name for entry in ledger.entries(root) if entry.submitted_ms is not None}
+            for config in configs:
+                if config.run_name not in sent:
+                    entry, journal = where.record(where.plan(config))
+                    JobWatch(entry, aws, journal=journal).launch()
+            outcomes = watch_many([entry for entry in ledger.entries(root) if not entry.ended], aws=aws, poll_s=120)
+        except Killed:
+            kills += 1
+    assert kills == 7 and len(fake.batch.order) > count and fake.batch.faults == []
+    assert len(fake.batch.jobs) == len({job.request["clientToken"] for job in fake.batch.jobs}) == count
+    entries = list(ledger.entries(root))
+    assert len(entries) == count and {entry.ended for entry in entries} == {"finished"}
+    usd, types = {"ml.p3.2xlarge": 3.825, "ml.g4dn.xlarge": 0.7364}, set()
+    for entry in entries:
+        (paid,) = [job for job in fake.jobs.values() if job.arn == entry.arn]
+        types.add(paid.selected)
+        assert tags(entry.directory)[names.INSTANCE_TYPE] == paid.selected
+        assert metrics(entry.directory, names.COST_USD)[0][1] == pytest.approx(
+            paid.billable_s / 3600 * usd[paid.selected]
+        )
+        assert [status for status, _ in statuses(entry.directory)] == ["FINISHED"]
+    assert types == set(usd)
