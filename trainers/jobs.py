@@ -73,6 +73,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from tracking.errors.words import duration, money
     from trainers.ray.watch import watch_of
     from trainers.sagemaker.errors import AwsError, NoCredentials, Unreachable
+    from trainers.sagemaker.job import phases
     from trainers.sagemaker.watch.end import stored_outcome
 
     if arguments.account:
@@ -94,6 +95,8 @@ def _list(arguments: argparse.Namespace) -> int:
             try:
                 watch.look()
                 state, phase = watch.state, watch.phase
+                if phase == "queued":
+                    phase = f"queued: {phases.phases(watch.description)[-1].message}"
                 billed = duration(watch.billed_s()) if watch.description else ""
                 spent = watch.cost_usd()
                 cost = "" if spent is None else money(spent)
@@ -140,17 +143,19 @@ def _logs(arguments: argparse.Namespace) -> int:
     if entry.submitted_ms is None and not _is_there(aws, entry):
         print(_not_launched(entry), file=sys.stderr)
         return 1
-    reader, job, shown = LogReader(aws, entry.name, {}), _job(aws, entry), 0
+    job, shown, readers = _job(aws, entry), 0, dict[str, LogReader]()
     while True:
         under_way = arguments.follow and job.state() in ("waiting", "running")
         if isinstance(job, RayJob):
             lines = list(job.logs())
             print("\n".join(lines[shown:]), end="\n" if lines[shown:] else "", flush=True)
             shown = len(lines)
-        else:
-            for page in reader.read(drain=not under_way):
+        elif name := job.training_job():
+            for page in readers.setdefault(name, LogReader(aws, name, {})).read(drain=not under_way):
                 for line in page:
                     print(line.text.rstrip("\n").replace("#011", "\t"), flush=True)
+        elif not under_way:
+            print(f"{entry.name}: is in the queue and has no training job now, and so no log", file=sys.stderr)
         if not under_way:
             return 0
         aws.clock.sleep(arguments.poll)

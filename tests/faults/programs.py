@@ -19,7 +19,6 @@ from tests.tracking.store.test_logged_models import model_folder
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import TrackingError
-from tracking.journal import Journal
 from tracking.journal.events import journals, read
 
 STEPS = 60

@@ -49,6 +49,9 @@ _FLAGS = {
     "max_runtime": ("TIME", "stop the job then: seconds, or 90m, 4h, 1d (default: 4h)"),
     "max_wait": ("TIME", "with --spot: wait for capacity and run within it (default: run time + 1h)"),
     "max_pending": ("TIME", "give up waiting for a machine then: 30m to 28d"),
+    "queue": ("NAME", "wait in this queue of AWS Batch (docs/queue.md)"),
+    "queue_priority": ("N", "with --queue: 0 to 9999, the higher the sooner (in a queue with fair shares)"),
+    "queue_share": ("NAME", "with --queue: the share that the job counts to"),
     "max_cost": ("USD", "most that a job may cost; shortens --max-runtime to it"),
     "volume_gb": ("N", "disk of machines without one of their own"),
     "subnet": ("ID", "subnet of your VPC; repeatable"),
@@ -95,6 +98,9 @@ class JobOptions:
     max_wait_s: int | None = None
     max_pending_s: int | None = None
     max_cost_usd: float | None = None
+    queue: str | None = None
+    queue_priority: int | None = None
+    queue_share: str | None = None
     volume_gb: int | None = None
     subnet: tuple[str, ...] = ()
     security_group: tuple[str, ...] = ()
@@ -219,7 +225,7 @@ def _cast(name: str, value: Any) -> Any:
         if match is None:
             raise ValueError("a time: seconds, or 90m, 4h, 1d")
         return round(float(match[1]) * _UNIT_S[match[2] or ""])
-    if name in ("instance_count", "keep_alive_min", "volume_gb"):
+    if name in ("instance_count", "keep_alive_min", "volume_gb", "queue_priority"):
         try:
             return int(str(value))
         except ValueError:
@@ -251,12 +257,20 @@ def _faults(options: JobOptions) -> list[str]:
         ("max_runtime_s", 60, LONGEST_RUNTIME_S),
         ("max_pending_s", SHORTEST_PENDING_S, LONGEST_RUNTIME_S),
         ("volume_gb", 1, 16384),
+        ("queue_priority", 0, 9999),
     ):
         value = getattr(options, key)
         if value is not None and not low <= value <= high:
             faults.append(f"{_flag(key)} {value} is out of range: {low} to {high}.")
     if options.max_cost_usd is not None and not 0 < options.max_cost_usd < float("inf"):
         faults.append(f"--max-cost {options.max_cost_usd:g} must be more than nothing.")
+    faults += [
+        f"{_flag(key)} needs --queue."
+        for key in ("queue_priority", "queue_share")
+        if options.queue is None and getattr(options, key) is not None
+    ]
+    if options.queue is not None and options.spot and len(options.instance_types) > 1:
+        faults.append("--queue with --spot takes one --instance-type: AWS Batch itself waits until there is one free.")
     if options.spot and options.keep_alive_min is not None:
         faults.append("--keep-alive and --spot exclude one another: a warm pool keeps on-demand machines. Give one.")
     if options.max_wait_s is not None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.aws.api import Api
+from tests.support.aws.batch import BATCH_PATHS, Batch
 from tests.support.aws.host import Host, s3_parts
 from tests.support.aws.jobs import Job, Plan
 from tests.support.aws.rules import Refused
@@ -40,6 +41,7 @@ RATES_PER_S = {
     "ListTrainingJobs": 2.0,
     "DescribeTrainingJob": 10.0,
     "CreateTrainingJob": 3.0,
+    "SubmitServiceJob": 5.0,
     "Logs.GetLogEvents": 10.0,
     "Logs.DescribeLogStreams": 5.0,
 }
@@ -71,6 +73,7 @@ class FakeSageMaker:
         self._tokens: dict[str, tuple[float, float]] = {}
         self._lock = threading.RLock()
         self._api = Api(self)
+        self.batch = Batch(self)
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.fake = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -132,6 +135,7 @@ class FakeSageMaker:
         with self._lock:
             for job in list(self.jobs.values()):
                 job.advance(self.now())
+            self.batch.advance()
 
     def _tick_on(self) -> None:
         while not self._closed.wait(0.02):
@@ -158,12 +162,13 @@ class FakeSageMaker:
     # answering
 
     def answer(self, operation: str, region: str, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one SageMaker call, or Refused."""
+        """The answer to one call of SageMaker or Batch, or Refused."""
         with self._lock:
             self.tick()
             is_heard = self.let_pass(operation)
             try:
-                answer = self._api.answer(operation, region, request)
+                api = self.batch if operation in BATCH_PATHS.values() else self._api
+                answer = api.answer(operation, region, request)
             except Refused as refusal:
                 self.calls.append((operation, self.now(), refusal.code))
                 raise
@@ -171,6 +176,11 @@ class FakeSageMaker:
             if not is_heard:
                 raise ConnectionError
             return answer
+
+    def create(self, request: dict[str, Any], region: str) -> Job:
+        """A training job as another service of AWS has it made."""
+        self._api.answer("CreateTrainingJob", region, request)
+        return self.jobs[region, request["TrainingJobName"]]
 
     def let_pass(self, operation: str, key: str = "") -> bool:
         """Raise Refused when the call is too fast or a fault is due; ConnectionError for a lost connection.
@@ -247,6 +257,7 @@ def environment(fake: FakeSageMaker, region: str = "us-east-1") -> dict[str, str
         "AWS_ENDPOINT_URL_SAGEMAKER": fake.url,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": fake.url,
         "AWS_ENDPOINT_URL_CLOUDWATCH": fake.url,
+        "AWS_ENDPOINT_URL_BATCH": fake.url,
         "AWS_ENDPOINT_URL_PRICING": fake.url,  # where nobody may ask
         "AWS_ACCESS_KEY_ID": "fake",
         "AWS_SECRET_ACCESS_KEY": "fake",

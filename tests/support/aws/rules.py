@@ -33,6 +33,13 @@ def model() -> Any:
     return botocore.session.get_session().get_service_model("sagemaker")
 
 
+def faults_of(operation: str, request: dict[str, Any], api: Any = None) -> list[str]:
+    """All that the API's model finds wrong with a request, in AWS's words; what it does not know, too."""
+    shape = (api or model()).operation_model(operation).input_shape
+    unknown = [f"Unknown parameter '{name}'" for name in request if name not in shape.members]
+    return [*_faults(shape, request, ""), *(unknown if api else ())]
+
+
 def check_shape(operation: str, request: dict[str, Any]) -> None:
     """Raise ValidationException with all faults, in AWS's words."""
     check_members(model().operation_model(operation).input_shape, request)

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.support.aws import metrics
+from tests.support.aws.batch import BATCH_PATHS
 from tests.support.aws.rules import Refused
 
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([a-z0-9-]+)/")
@@ -47,15 +48,20 @@ class Handler(BaseHTTPRequestHandler):
                 fake.let_pass(operation)
                 fake.calls.append((operation, fake.now(), ""))
                 self._send(200, json.dumps(metrics.answer(fake, json.loads(body))).encode())
+            elif self.path in BATCH_PATHS:
+                scope = _SCOPE.search(self.headers.get("Authorization", ""))
+                region = scope[2] if scope else "us-east-1"
+                answer = fake.answer(BATCH_PATHS[self.path], region, json.loads(body or b"{}"))
+                self._send(200, json.dumps(answer).encode())
             elif service == "AWSPriceListService":
                 raise Refused("AccessDeniedException", f"User is not authorized to perform: pricing:{operation}")
             else:
                 self._gate(f"Logs.{operation}" if target else f"S3.{self.command}", body)
         except Refused as refusal:
             told = json.dumps({"__type": refusal.code, "message": refusal.message})
-            if not target:
+            if not target and self.path not in BATCH_PATHS:
                 told = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
-            self._send(refusal.status, told.encode(), {"x-amzn-ErrorType": refusal.code} if target else {})
+            self._send(refusal.status, told.encode(), {"x-amzn-ErrorType": refusal.code} if told[0] == "{" else {})
         except ConnectionError:
             self.close_connection = True
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
+from tests.support.aws.batch import Queue
 from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock, environment
 from tests.support.aws.launches import CONFIG, account, launcher, metrics
 from tests.support.forked import Forked
@@ -285,3 +286,33 @@ def test_the_table_of_many_jobs(tmp_path: Path, workdir: Path, monkeypatch: pyte
     said = out.getvalue()
     for name in ("cats-0", "cats-1"):
         assert f"{name}: finished ($0.02)" in said and f"{name}: training" in said and f"{name}: starting" in said
+
+
+def test_the_verbs_follow_a_job_in_a_queue(
+    fake: FakeSageMaker, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """While it waits there is no training job, which is said; then it is watched under its own name."""
+    fake.batch.queues["gpus"] = Queue(name="gpus", most=0)
+    where = launcher(fake, resolve().journals, queue="gpus")
+    entries = []
+    for seed in range(2):
+        entry, journal = where.record(where.plan(replace(CONFIG, run_name=f"cats-{seed}", seed=seed)))
+        journal.close()
+        entries.append(submit.send(where.aws, entry))
+    first, second = (entry.name for entry in entries)
+    assert main(["list"]) == 0
+    assert "queued: RUNNABLE in gpus; there is no training job yet" in capsys.readouterr().out
+    assert main(["logs", first]) == 0 and "is in the queue and has no training job now" in capsys.readouterr().err
+    assert main(["wait", first, "--timeout", "0", *POLL]) == 124
+    assert main(["stop", second]) == 0 and f"{second}: asked to end" in capsys.readouterr().out
+    assert (
+        main(["stop", second]) == 0 and "there is nothing to stop: it is FAILED in the queue" in capsys.readouterr().out
+    )
+    assert main(["wait", second, *POLL]) == 1 and f"{second}: killed" in capsys.readouterr().out
+    fake.batch.queues["gpus"].most = 1
+    assert main(["wait", first, *POLL]) == 0 and f"{first}: finished" in capsys.readouterr().out
+    assert main(["logs", first]) == 0 and "Epoch[2] Validation-accuracy" in capsys.readouterr().out
+    assert main(["watch", *POLL]) == 1
+    said = capsys.readouterr().out
+    assert "RUNNABLE" not in said and f"{second}: killed, billed 0.0s, $0.00" in said and f"{first}: finished" in said
+    assert {run.info.status for run in resolve().runs()} == {"FINISHED", "KILLED"} and len(fake.jobs) == 1

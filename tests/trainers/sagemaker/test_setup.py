@@ -30,7 +30,7 @@ _OF_SETUP |= {"s3:CreateBucket", "s3:PutPublicAccessBlock", "s3:PutBucketEncrypt
 
 
 def test_the_policy_for_callers_allows_every_call_of_the_code_and_no_others() -> None:
-    named = re.compile(r'"(sagemaker|logs|cloudwatch|iam|ecr|pricing|service-quotas|s3)",\s*"([A-Z]\w+)"')
+    named = re.compile(r'"(sagemaker|batch|logs|cloudwatch|iam|ecr|pricing|service-quotas|s3)",\s*"([A-Z]\w+)"')
     calls = set()
     for path in (ROOT / "trainers" / "sagemaker").rglob("*.py"):
         source = path.read_text()
@@ -38,9 +38,9 @@ def test_the_policy_for_callers_allows_every_call_of_the_code_and_no_others() ->
         calls |= {f"s3:{_PERMISSION.get(name, name)}" for name in re.findall(r's3\("([A-Z]\w+)"', source)}
     policy = setup.caller_policy(OUTPUT, "123456789012", "us-east-1", "trainer")
     allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
-    # A job with tags needs AddTags; upload_fileobj and download_file are PutObject and GetObject.
+    # A job with tags needs AddTags, of Batch TagResource; upload_fileobj and download_file are PutObject and GetObject.
     made = calls - _OF_SETUP - {"s3:DownloadFile"}
-    assert made | {"sagemaker:AddTags", "iam:PassRole", "s3:PutObject", "s3:GetObject"} == allowed
+    assert made | {"sagemaker:AddTags", "batch:TagResource", "iam:PassRole", "s3:PutObject", "s3:GetObject"} == allowed
 
 
 def test_the_policies_stand_in_the_docs() -> None:

@@ -25,6 +25,8 @@ RATES_PER_S: Mapping[str, float] = {
     "GetLogEvents": 8.0,
     "DescribeLogStreams": 4.0,
     "GetMetricData": 10.0,
+    "SubmitServiceJob": 2.5,  # AWS Batch takes 5 for all of an account
+    "DescribeServiceJob": 4.0,
 }
 _SLOWEST = 8.0  # how many times slower than its rate a throttled operation may become
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
@@ -32,6 +34,7 @@ _MOST_EMPTY_PAGES = 100
 # A listing's token in the answer and in the next question, where it is not NextToken.
 _TOKENS = {
     "logs": ("nextToken", "nextToken"),
+    "batch": ("nextToken", "nextToken"),
     "s3": ("NextContinuationToken", "ContinuationToken"),
     "iam": ("Marker", "Marker"),
 }
@@ -49,6 +52,13 @@ _THROTTLED = {
 _DOWN = {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable", "ServiceUnavailableException"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "403"}
+_REJECTED = {
+    "ValidationException",
+    "ValidationError",
+    "SerializationException",
+    "InvalidParameterException",
+    "ClientException",  # AWS Batch's
+}
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
 _MISSING |= {"RepositoryNotFoundException", "ImageNotFoundException"}
 
@@ -304,7 +314,7 @@ def translate(error: Exception, operation: str) -> Exception:
         kind = errors.QuotaReached
     elif code in _MISSING or "not found" in reason.lower() or "could not find" in reason.lower():
         kind = errors.NotFound
-    elif code in ("ValidationException", "ValidationError", "SerializationException", "InvalidParameterException"):
+    elif code in _REJECTED:
         kind = errors.Rejected
     return kind(message, code=code, operation=operation)
 

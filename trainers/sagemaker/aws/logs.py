@@ -43,8 +43,8 @@ class LogReader:
 
     @property
     def num_streams(self) -> int:
-        """How many streams were found so far."""
-        return len(self._state["streams"])
+        """How many streams were found so far; those of a queued job's former attempts are not counted."""
+        return sum(name.startswith(f"{self._job}/") for name in self._state["streams"])
 
     def read(self, *, expected: int = 1, drain: bool = False, patience_s: float | None = 20.0) -> Iterator[list[Line]]:
         """Yield pages of new lines; a page counts as read once the next is asked for or the iteration ends.
@@ -59,7 +59,9 @@ class LogReader:
     def _find_streams(self, expected: int, drain: bool, patience_s: float | None) -> None:
         known, now = self._state["streams"], self._aws.clock.now()
         # At the end it counts: a stream may appear with the last lines only.
-        if not drain and (len(known) >= expected or (known and now - self._looked_s < _LOOK_FOR_STREAMS_S)):
+        if not drain and (
+            self.num_streams >= expected or (self.num_streams and now - self._looked_s < _LOOK_FOR_STREAMS_S)
+        ):
             return
         self._looked_s = now
         try:

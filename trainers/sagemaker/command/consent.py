@@ -125,6 +125,8 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
         usd_per_s = max(one.usd for one in prices.values()) * options.instance_count / 3600
         most_usd = sum(_longest_s(plan) for plan in plans) * usd_per_s + kept_usd
         lines.append(f"at most   {money(most_usd)} in all, should every job run until its limit stops it")
+    if options.queue is not None:
+        lines.append(f"queue     {options.queue}: each job waits there for its turn, which is not billed")
     print("\n".join(lines), file=sys.stderr)
     if not sys.stdin.isatty():
         raise BadInput("the price must be confirmed, and there is no terminal to ask on; give --yes to confirm it.")

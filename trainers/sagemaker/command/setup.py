@@ -106,6 +106,8 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
     mlflow = f"arn:{partition}:sagemaker:{place}:mlflow-"
     role_arn = f"arn:{partition}:iam::{account}:role/{role}"
     log_group = f"arn:{partition}:logs:{place}:log-group:/aws/sagemaker/TrainingJobs"
+    batch = f"arn:{partition}:batch:{place}:"
+    queued = f"{batch}service-job/*"
     jobs = ("CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "ListTags", "AddTags")
     servers = ("DescribeMlflowTrackingServer", "DescribeMlflowApp")
     return _policy(
@@ -120,6 +122,9 @@ def caller_policy(output: str, account: str, region: str, role: str, partition: 
         (["s3:ListBucket"], s3),
         (["logs:DescribeLogStreams", "logs:GetLogEvents"], log_group + ":*"),
         (["ecr:BatchGetImage", "ecr:DescribeImages"], repository),
+        ([f"batch:{name}" for name in ("DescribeJobQueues", "DescribeServiceEnvironments", "ListServiceJobs")], "*"),
+        (["batch:SubmitServiceJob"], f"{batch}job-queue/*"),
+        ([*(f"batch:{do}ServiceJob" for do in ("Submit", "Describe", "Terminate")), "batch:TagResource"], queued),
     )
 
 

@@ -24,7 +24,7 @@ from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import Uploads
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.job import channels as first_weights
-from trainers.sagemaker.job import ledger, phases, request
+from trainers.sagemaker.job import ledger, phases, queue, request
 from trainers.sagemaker.job.channels import channels_of
 from trainers.sagemaker.job.submit import stop
 from trainers.sagemaker.options import JobOptions
@@ -179,6 +179,7 @@ class SageMakerLauncher:
             price=None if plan.price is None else asdict(plan.price),
             prices={kind: asdict(price) for kind, price in plan.prices.items()},
             fallback=list(plan.fallback),
+            queue=queue.asked(plan.options),
             budget=self._budget,
             stop_on=list(plan.options.stop_on),
             directory=journal.dir,
@@ -188,8 +189,9 @@ class SageMakerLauncher:
     def _left(self, plan: Plan) -> tuple[ledger.Entry, Journal] | None:
         """The same job as an earlier launch left it unsent, if no process holds it."""
         wanted = _essence(plan.request, [*request.types_of(plan.request), *plan.fallback])
+        place = (plan.kind, self.aws.region, queue.asked(plan.options))
         for entry in ledger.unsent(self.root):
-            if (entry.kind, entry.region) != (plan.kind, self.aws.region) or wanted != _essence(
+            if (entry.kind, entry.region, entry.queue) != place or wanted != _essence(
                 entry.request, [*entry.tried, *request.types_of(entry.request), *entry.fallback]
             ):
                 continue
@@ -274,10 +276,16 @@ class SageMakerJob:
 
     def describe(self, patience_s: float | None = 120.0) -> dict[str, Any]:
         """AWS's whole answer. Raises AwsError."""
+        if self.entry.queue is not None:
+            return queue.describe(self._aws, self.entry, patience_s)
         answer = self._aws.call(
             "sagemaker", "DescribeTrainingJob", patience_s=patience_s, TrainingJobName=self.entry.name
         )
         return dict(answer)
+
+    def training_job(self) -> str:
+        """The name of its training job, asked of AWS where that decides it; "" where there is none yet."""
+        return self.entry.name if self.entry.queue is None else self.describe()["TrainingJobArn"].rpartition("/")[2]
 
     def state(self) -> State:
         """Asked of AWS each time."""
@@ -296,7 +304,8 @@ class SageMakerJob:
         """The lines that CloudWatch has so far."""
         from trainers.sagemaker.aws.logs import LogReader
 
-        for page in LogReader(self._aws, self.entry.name, {}).read(drain=True):
+        name = self.training_job()
+        for page in LogReader(self._aws, name, {}).read(drain=True) if name else ():
             yield from (line.text for line in page)
 
 

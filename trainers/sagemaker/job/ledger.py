@@ -25,7 +25,9 @@ BUILTIN, OWN = "sagemaker-builtin", "sagemaker"
 class Entry:
     """One job: what is sent, where, and what is known of it. ``directory`` is its journal's.
 
-    ``submitted_ms`` is None until SageMaker has taken it. ``dataset`` is the data as the user named it, ``price`` the
+    ``submitted_ms`` is None until AWS has taken it. ``queue`` (``name``, ``priority``, ``share``) is the queue of AWS
+    Batch that it waits in, ``queue_job`` its id there; ``arn`` is then the newest attempt's training job.
+    ``dataset`` is the data as the user named it, ``price`` the
     values of a ``pricing.Price``: the dearest where several machines will do, ``prices`` those of each. ``fallback``:
     the machines that the watcher takes next where AWS has none free, ``tried`` those of which it had none. ``ended``
     holds AWS's last status once everything about the job is in the journal. ``budget`` (``id``, ``usd``) is what all
@@ -48,6 +50,8 @@ class Entry:
     budget: Mapping[str, Any] | None = None
     stop_on: Sequence[str] = field(default_factory=list)
     arn: str = ""
+    queue: Mapping[str, Any] | None = None
+    queue_job: str = ""
     submitted_ms: int | None = None
     ended: str = ""
     directory: Path = field(default=Path(), compare=False)
@@ -56,6 +60,11 @@ class Entry:
     def journal_id(self) -> str:
         """The id of the journal, and of the run it becomes."""
         return self.directory.name
+
+    @property
+    def training_job(self) -> str:
+        """The name of its training job; "" where a queued job has none yet."""
+        return self.name if self.queue is None else self.arn.rpartition("/")[2]
 
     @property
     def num_instances(self) -> int:

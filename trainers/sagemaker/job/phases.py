@@ -15,6 +15,7 @@ from trainers.launch.job import State
 ENDED = ("Completed", "Failed", "Stopped")
 # What each of AWS's secondary statuses is called here; those that are missing keep their own name.
 _PHASE = {
+    "Queued": "queued",  # in a queue of AWS Batch
     "Pending": "starting",
     "Starting": "starting",
     "LaunchingMLInstances": "starting",
@@ -120,7 +121,7 @@ def state(description: Mapping[str, Any]) -> State:
     if status in ENDED or status in ("Deleting",):
         found = end(description)
         return "killed" if found is None else found.state
-    return "waiting" if _PHASE.get(secondary) in ("starting", "interrupted") else "running"
+    return "waiting" if _PHASE.get(secondary) in ("queued", "starting", "interrupted") else "running"
 
 
 def end(description: Mapping[str, Any]) -> End | None:

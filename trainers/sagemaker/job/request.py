@@ -94,7 +94,7 @@ def build(
         del request["InputDataConfig"]
     if options.kms_key is not None:
         request["OutputDataConfig"]["KmsKeyId"] = options.kms_key
-    if own or options.spot:
+    if own or options.spot or options.queue is not None:
         # A prefix for each run: its objects are restored into the container when it starts.
         request["CheckpointConfig"] = {"S3Uri": f"{output}/{job_name}/checkpoints/"}
     if options.subnet:

@@ -1,4 +1,4 @@
-"""CreateTrainingJob exactly once, StopTrainingJob at any time.
+"""CreateTrainingJob or SubmitServiceJob exactly once, StopTrainingJob or TerminateServiceJob at any time.
 
 A request that was already sent is recognised by the journal's id among the job's tags, so a launcher may die between
 the call and its answer.
@@ -13,7 +13,7 @@ from typing import Any
 from tracking import names
 from trainers.sagemaker import errors
 from trainers.sagemaker.aws.client import Aws
-from trainers.sagemaker.job import ledger
+from trainers.sagemaker.job import ledger, queue
 from trainers.sagemaker.job.request import types_of
 
 QUOTA_PAUSE_S = 60.0
@@ -21,6 +21,8 @@ QUOTA_PAUSE_S = 60.0
 
 def send(aws: Aws, entry: ledger.Entry) -> ledger.Entry:
     """CreateTrainingJob, unless it has been done; the entry as taken. Raises QuotaReached, AwsError, Rejected."""
+    if entry.queue is not None and entry.submitted_ms is None:
+        return queue.send(aws, entry)
     while entry.submitted_ms is None:
         try:
             answer = aws.call("sagemaker", "CreateTrainingJob", **entry.request)
@@ -61,6 +63,15 @@ def stop(aws: Aws, entry: ledger.Entry, *, on_ended: Callable[[str], None] = lam
 
     One whose sending had no answer may be there all the same, so AWS is asked. Raises AwsError.
     """
+    if entry.queue is not None:
+        if entry.submitted_ms is None:
+            job_id = queue.find(aws, entry)
+            if not job_id:
+                return entry
+            entry = entry.changed(queue_job=job_id, submitted_ms=int(aws.clock.now() * 1000))
+        if why := queue.end(aws, entry):
+            on_ended(why)
+        return entry
     if entry.submitted_ms is None:
         try:
             found = _is_ours(aws, entry)

@@ -19,6 +19,7 @@ from trainers.sagemaker.aws import images
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.aws.uri import split_s3
+from trainers.sagemaker.job import queue as queues
 from trainers.sagemaker.job.request import types_of
 from trainers.sagemaker.preflight import permissions
 from trainers.sagemaker.preflight.data.facts import channels
@@ -35,8 +36,12 @@ def check(
     is_builtin: bool,
     num_jobs: int = 1,
     fallback: Sequence[str] = (),
+    queue: Mapping[str, Any] | None = None,
 ) -> list[Finding]:
-    """Everything that AWS can be asked about the account. Without credentials one finding says so."""
+    """Everything that AWS can be asked about the account. Without credentials one finding says so.
+
+    ``queue``: as in the ledger's ``Entry``.
+    """
     try:
         caller = aws.call("sts", "GetCallerIdentity", patience_s=PATIENCE_S)
     except TrainerError as error:
@@ -44,11 +49,15 @@ def check(
     role = str(request.get("RoleArn", ""))
     questions: list[Callable[[], Iterator[Finding]]] = [
         lambda: _role(role, str(caller["Account"]), aws),
-        lambda: permissions.check(request, str(caller["Arn"]), str(caller["Account"]), region, aws),
+        lambda: permissions.check(
+            request, str(caller["Arn"]), str(caller["Account"]), region, aws, queue["name"] if queue else None
+        ),
         lambda: _buckets(request, region, objects),
         lambda: _name(request, aws),
         lambda: _quotas(request, aws, num_jobs, fallback),
     ]
+    if queue is not None:
+        questions.append(lambda: _queue(request, aws, queue, num_jobs))
     if not is_builtin:
         questions += [lambda: _image(request, aws), lambda: _tracking_server(request, aws)]
     with ThreadPoolExecutor(max_workers=len(questions)) as pool:
@@ -200,6 +209,44 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int, fallback: Seque
         yield unasked("quota-unchecked", " and ".join(wanted), error)
         return
     yield from (finding("quota-unchecked", f"AWS lists no quota called {name!r}") for name in wanted)
+
+
+def _queue(request: Mapping[str, Any], aws: Aws, asked: Mapping[str, Any], num_jobs: int) -> Iterator[Finding]:
+    """The queue that the job is to wait in, and how many machines its service environment lets run at once."""
+    name, share = asked["name"], asked.get("share")
+    size = len(queues.payload(request).encode())
+    if size > queues.MOST_PAYLOAD_BYTES:
+        yield finding("queue-payload", f"the request has {size:,} bytes, {queues.MOST_PAYLOAD_BYTES:,} are the most")
+    try:
+        found = aws.call("batch", "DescribeJobQueues", patience_s=PATIENCE_S, jobQueues=[name])["jobQueues"]
+        if not found:
+            yield finding("queue-missing", f"there is no job queue {name} in {aws.region}")
+            return
+        order = [one["serviceEnvironment"] for one in found[0].get("serviceEnvironmentOrder", [])]
+        answer = aws.call("batch", "DescribeServiceEnvironments", patience_s=PATIENCE_S, serviceEnvironments=order)
+    except TrainerError as error:
+        yield unasked("queue-unchecked", f"queue {name}", error)
+        return
+    kind, policy = found[0].get("jobQueueType", "ECS"), found[0].get("schedulingPolicyArn")
+    if kind != queues.TYPE:
+        yield finding("queue-type", f"{name} is of type {kind}, not {queues.TYPE}")
+        return
+    if bool(share) != bool(policy):
+        has = f"has the scheduling policy {policy.rpartition('/')[2]}" if policy else "has no scheduling policy"
+        yield finding("queue-share", f"{name} {has}, and --queue-share is {share or 'not given'}")
+    parts = [(f"queue {name}", found[0])]
+    parts += [(f"service environment {one['serviceEnvironmentName']}", one) for one in answer["serviceEnvironments"]]
+    for what, one in parts:
+        state, status, why = one.get("state", "ENABLED"), one.get("status", "VALID"), one.get("statusReason")
+        if (state, status) != ("ENABLED", "VALID"):
+            yield finding("queue-state", f"{what} is {state} and {status}" + (f": {why}" if why else ""))
+    units, count = ("NUM_INSTANCES", *types_of(request)), int(request["ResourceConfig"]["InstanceCount"])
+    limits = [limit for _, one in parts[1:] for limit in one["capacityLimits"] if limit.get("capacityUnit") in units]
+    most = max((limit["maxCapacity"] for limit in limits), default=0)
+    if most < count:
+        yield finding("queue-capacity", f"{name} lets {most} machines run at once, and the job wants {count}")
+    else:
+        yield finding("queue-room", f"{name} lets {most} machines run at once; asked for are {num_jobs} × {count}")
 
 
 def _several(value: Any) -> list[Any]:

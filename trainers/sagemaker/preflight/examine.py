@@ -17,6 +17,7 @@ from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
+from trainers.sagemaker.job import queue as queues
 from trainers.sagemaker.job.request import types_of
 from trainers.sagemaker.options import JobOptions
 from trainers.sagemaker.preflight import account as preflight_account
@@ -82,7 +83,7 @@ def examine(
         data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
         if former is None:
             asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
-            asked["fallback"] = fallback
+            asked |= {"fallback": fallback, "queue": queues.asked(options)}
             account = pool.submit(preflight_account.check, request, aws, objects, **asked)
             asked_price = pool.submit(_prices, region, kinds, aws)
         sizes: dict[str, int] = dict(former.local_sizes) if former is not None else {}

@@ -224,6 +224,22 @@ _ACCOUNT: dict[str, Rule] = {
     "vpc-unchecked": _unchecked("networks are not looked at", "Be sure that the subnet reaches S3 (endpoint or NAT)."),
     "kms-unchecked": _unchecked("keys are not looked at", "Be sure that the role may use the key."),
 }
+_QUEUE: dict[str, Rule] = {
+    "queue-missing": _error("create", "AWS Batch refuses the job", "Check --queue and --region, or make it."),
+    "queue-type": _error("create", "only queues for SageMaker take training jobs", "Make one: docs/queue.md."),
+    "queue-state": _error("start", "jobs would wait there without end", "Enable it, or correct what AWS names."),
+    "queue-share": _error(
+        "create", "a queue with a scheduling policy needs a share, others take none", "Give or drop --queue-share."
+    ),
+    "queue-capacity": _error("start", "the job would wait without end", "Raise the environment's maxCapacity."),
+    "queue-room": _note("the others wait for their turn; waiting is not billed"),
+    "queue-payload": _error(
+        "create", "AWS Batch takes no larger request", "Give fewer settings or a shorter --output."
+    ),
+    "queue-unchecked": _unchecked(
+        _NO_LEAVE, "Ask for batch:DescribeJobQueues and batch:DescribeServiceEnvironments, or be sure of the queue."
+    ),
+}
 _CHANNELS: dict[str, Rule] = {
     "channel-empty": _error(
         "create", "AWS finds no objects there and refuses", "Check the prefix, or upload the data."
@@ -283,4 +299,4 @@ _BUDGET: dict[str, Rule] = {
     "disk": _error("end", "data, checkpoints and the model's archive do not fit", "Raise --volume-gb."),
     "disk-tight": _warning("end", "less than a fifth would be left", "Raise --volume-gb."),
 }
-RULES: dict[str, Rule] = {**rules.RULES, **_REQUEST, **_SETTINGS, **_ACCOUNT, **_CHANNELS, **_BUDGET}
+RULES: dict[str, Rule] = {**rules.RULES, **_REQUEST, **_SETTINGS, **_ACCOUNT, **_QUEUE, **_CHANNELS, **_BUDGET}

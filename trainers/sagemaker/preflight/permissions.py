@@ -47,8 +47,10 @@ class _Answer:
         return f"{self.action} on {self.resource}"
 
 
-def check(request: Mapping[str, Any], caller: str, account: str, region: str, aws: Aws) -> Iterator[Finding]:
-    """Findings about the role, then about the caller (the ARN of GetCallerIdentity)."""
+def check(
+    request: Mapping[str, Any], caller: str, account: str, region: str, aws: Aws, queue: str | None = None
+) -> Iterator[Finding]:
+    """Findings about the role, then about the caller (the ARN of GetCallerIdentity), who may launch into a queue."""
     role = str(request.get("RoleArn", ""))
     try:
         answers = _ask(role, _of_role(request, region), aws)
@@ -61,7 +63,7 @@ def check(request: Mapping[str, Any], caller: str, account: str, region: str, aw
     if caller.endswith(":root"):
         return  # the account's owner; no policy of the account binds it
     try:
-        answers = _ask(_principal(caller, aws), _of_caller(request, account, region), aws)
+        answers = _ask(_principal(caller, aws), _of_caller(request, account, region, queue), aws)
     except TrainerError as error:
         yield unasked("permissions-unchecked", f"what {caller} may do", error)
     else:
@@ -85,7 +87,7 @@ def _of_role(request: Mapping[str, Any], region: str) -> list[_Question]:
     return [question for question in questions if question.resources]
 
 
-def _of_caller(request: Mapping[str, Any], account: str, region: str) -> list[_Question]:
+def _of_caller(request: Mapping[str, Any], account: str, region: str, queue: str | None) -> list[_Question]:
     name = request.get("TrainingJobName", "")
     job = f"arn:{_partition(request)}:sagemaker:{region}:{account}:training-job/{name}"
     context: dict[str, str | list[str]] = {
@@ -99,10 +101,19 @@ def _of_caller(request: Mapping[str, Any], account: str, region: str) -> list[_Q
     ):
         if values:
             context[key] = list(values)
-    return [
-        _Question("iam:PassRole", [str(request.get("RoleArn", ""))], {"iam:PassedToService": SERVICE}),
-        _Question("sagemaker:CreateTrainingJob", [job], context),
-    ]
+    pass_role = _Question("iam:PassRole", [str(request.get("RoleArn", ""))], {"iam:PassedToService": SERVICE})
+    if queue is None:
+        return [pass_role, _Question("sagemaker:CreateTrainingJob", [job], context)]
+    # Batch makes the training job, under a role of its own; its jobs are found and ended by the caller.
+    batch, here = f"arn:{_partition(request)}:batch:{region}:{account}:", {"aws:RequestedRegion": region}
+    places = {
+        "SubmitServiceJob": queue if queue.startswith("arn:") else f"{batch}job-queue/{queue}",
+        "TagResource": f"{batch}service-job/*",
+        "DescribeServiceJob": f"{batch}service-job/*",
+        "TerminateServiceJob": f"{batch}service-job/*",
+        "ListServiceJobs": "*",
+    }
+    return [pass_role, *(_Question(f"batch:{action}", [where], {**here}) for action, where in places.items())]
 
 
 def _ask(who: str, questions: list[_Question], aws: Aws) -> list[_Answer]:

@@ -58,6 +58,9 @@ def adopt(aws: Aws, name: str, root: Path, *, profile: str | None, experiment: s
     if "ServerlessJobConfig" in described:
         raise Serverless(f"{name} is a serverless job: it tunes a foundation model, on no machine of its own.")
     tags = _tags(aws, described["TrainingJobArn"])
+    known = ledger.load(root / tags[names.JOURNAL_ID]) if tags.get(names.JOURNAL_ID) else None
+    if known is not None and known.queue is not None:  # an attempt of a job that was queued from here
+        return known
     builtin = images.is_builtin(described.get("AlgorithmSpecification", {}).get("TrainingImage", ""))
     created_ms = int(phases.seconds(described["CreationTime"]) * 1000)
     experiment, run_name = tags.get("experiment") or experiment, tags.get("run_name") or name
@@ -178,7 +181,11 @@ def import_jobs(
             continue
         try:
             wanted = experiment or store.default_experiment
-            entries.append(adopt(aws, name, store.journals, profile=profile, experiment=wanted))
+            entry = adopt(aws, name, store.journals, profile=profile, experiment=wanted)
+            if entry.ended or entry in entries:
+                num_known += 1
+            else:
+                entries.append(entry)
         except Serverless:
             num_serverless += 1
         except TrainerError as error:  # deleted between the two calls, or not ours to read

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,23 @@ def price_of(entry: ledger.Entry, description: Mapping[str, Any]) -> pricing.Pri
         return pricing.price_per_hour(entry.region, kind)
     except pricing.NoPrice:
         return None
+
+
+def cost(entry: ledger.Entry, attempts: Sequence[Mapping[str, Any]]) -> pricing.Cost | None:
+    """The cost of the last of a job's attempts with what those before it were billed, each at its machine's price."""
+    billed = [
+        found
+        for one in attempts
+        if (price := price_of(entry, one)) is not None and (found := pricing.job_cost(one, price)) is not None
+    ]
+    if len(billed) < 2:
+        return billed[0] if billed else None
+    return replace(
+        billed[-1],
+        training_usd=sum(one.training_usd for one in billed),
+        warm_pool_usd=sum(one.warm_pool_usd for one in billed),
+        billable_s=sum(one.billable_s for one in billed),
+    )
 
 
 def has_status(directory: Path, status: str) -> bool:

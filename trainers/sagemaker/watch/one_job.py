@@ -24,7 +24,7 @@ from trainers.sagemaker.aws.logs import Line, LogReader
 from trainers.sagemaker.builtin import log
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NotAllowed, NotFound, QuotaReached, Rejected
-from trainers.sagemaker.job import ledger, phases, submit
+from trainers.sagemaker.job import ledger, phases, queue, submit
 from trainers.sagemaker.job.launcher import SageMakerJob
 from trainers.sagemaker.watch import end as watch_end
 from trainers.sagemaker.watch import reasons
@@ -241,7 +241,7 @@ class JobWatch:
         self._log.parent.mkdir(exist_ok=True)
         with self._log.open("ab") as stream:  # what was written after the state was kept is read again
             stream.truncate(self._state.setdefault("log_bytes", 0))
-        self._reader = LogReader(self.aws, self.entry.name, self._state)
+        self._reader = LogReader(self.aws, self.entry.training_job, self._state)
         self._remote = self._open_remote(self._state.setdefault("remote", {}))
         assert self._journal is not None
         self._taker = EventLog(self.entry, self._journal, self._state)
@@ -259,7 +259,7 @@ class JobWatch:
 
     def _describe(self) -> dict[str, Any] | None:
         try:
-            answer = self.aws.call("sagemaker", "DescribeTrainingJob", patience_s=20.0, TrainingJobName=self.entry.name)
+            answer = SageMakerJob(self.aws, self.entry).describe(patience_s=20.0)
         except NotFound:
             born_s = (self.entry.submitted_ms or 0) / 1000
             if self.aws.clock.now() - born_s < _KNOWN_SOON_S:
@@ -269,7 +269,20 @@ class JobWatch:
             )
             return None
         answer.pop("ResponseMetadata", None)
-        return dict(answer)
+        if self.entry.queue is not None:
+            self._see_attempt(answer)
+        return answer
+
+    def _see_attempt(self, answer: Mapping[str, Any]) -> None:
+        """Of a queued job: read on with the training job of its newest attempt, and say what it waits for."""
+        news = [answer["TrainingJobArn"], *(phase.message for phase in phases.phases(answer) if phase.name == "queued")]
+        if self._state.get("attempt") != news:
+            self._state |= {"attempt": news, "phases": 0}
+        if answer["TrainingJobArn"] not in ("", self.entry.arn):
+            self.entry = self.entry.changed(arn=answer["TrainingJobArn"])
+            self._save()
+            self._taker = None
+            self.open()
 
     def _goes_on_elsewhere(self, end: phases.End) -> bool:
         """Whether AWS had no machine of the type, and the job, not sent yet, now wants the next type of its list."""
@@ -422,8 +435,9 @@ class JobWatch:
         if end.secondary == "Stopped" and self._state.get("stopped_for"):
             end = replace(end, reason=self._state["stopped_for"])
         price = watch_end.price_of(self.entry, self.description)
-        cost = None if price is None else pricing.job_cost(self.description, price)
-        billable = self.description.get("BillableTimeInSeconds")
+        former = queue.former_attempts(self.aws, self.entry) if self.entry.queue is not None else []
+        cost = None if price is None else watch_end.cost(self.entry, [*former, self.description])
+        billable = self.description.get("BillableTimeInSeconds") if cost is None else cost.billable_s
         metrics, tags = watch_end.facts(self.entry, self.description, self._state, cost, price, model_uri)
         if failure is not None:
             tags |= {names.FAILURE_KIND: failure.kind, names.ADVICE: failure.advice}

@@ -50,6 +50,13 @@ _KNOWN: tuple[tuple[str, Failure], ...] = (
         ),
     ),
     (
+        r"MISCONFIGURATION:\w+",
+        Failure(
+            "quota",
+            "The queue lets fewer machines run at once than the job wants: raise its environment's maxCapacity.",
+        ),
+    ),
+    (
         r"(?:Resource)?LimitExceeded|reached the limit of|Throttling|rate exceeded|service limit (?:'|for )"
         r"|exceeded the quota|(?<!disk )quota.{0,60}(?:exceed|is 0|reached)|vCPU limit",
         Failure(
