@@ -1,4 +1,4 @@
-"""The programs that are stopped, written as people write them: only what they begin with and their end is the test's."""
+"""The programs that are stopped, written as people write them; what each begins with, and how its end is judged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from tests.tracking.store.test_logged_models import model_folder
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import TrackingError
-from tracking.journal import Journal
 from tracking.journal.events import journals, read
 
 STEPS = 60
