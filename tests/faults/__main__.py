@@ -92,9 +92,7 @@ def _print(rows: dict[tuple[str, str], Row], markdown: bool) -> None:
         slowest = f"{sums.slowest_ms:.0f}" if sums.slowest_ms else ""
         line = [f"{name}: {fault}{remark}", *(f"{count:,}" for count in counts), slowest, f"{row.seconds:.0f}"]
         table.append((*line, f"{datetime.now(timezone.utc):%Y-%m-%d}") if markdown else tuple(line))
-    totals = [
-        sum(getattr(row, what) for row in rows.values()) for what in ("points", "hung", "slowest call, ms", "seconds")
-    ]
+    totals = [sum(getattr(row, what) for row in rows.values()) for what in ("points", "hung", "seconds")]
     sums = [
         sum(getattr(row.sums, what) for row in rows.values()) for what in ("num_events", "lost", "doubled", "wrong")
     ]

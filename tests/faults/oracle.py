@@ -1,4 +1,4 @@
-"""The oracle: a line before each call and one after it, outside of the store; and its comparison with the store by SQL."""
+"""The oracle: a line before each call and one after it, outside of the store, and how the store compares, by SQL."""
 
 from __future__ import annotations
 
@@ -157,8 +157,7 @@ def _one_run(
     """The calls that returned and are not in this run; what is doubled or wrong is noted."""
     done = [one for one in said if "at" in one]
     rows = connection.execute(
-        "SELECT key, step, CASE WHEN is_nan THEN 'nan' ELSE value END FROM metrics"
-        " WHERE run_uuid = ? AND key NOT LIKE 'system/%'",
+        "SELECT key, step, CASE WHEN is_nan THEN 'nan' ELSE value END FROM metrics WHERE run_uuid = ?",
         [run_id],
     ).fetchall()
     announced = {(k, one["step"]) for one in said if one["kind"] == "metrics" for k in one["values"]}
@@ -214,8 +213,9 @@ def _one_run(
         verdict.doubled += double
         verdict.why += f"models {models}; "
     folder = Path(unquote(urlparse(where).path))
-    for one in done:
-        if one["kind"] == "artifact" and one["path"] not in models:
-            file = folder / one["path"]
-            if not file.exists() or (one["size"] is not None and file.stat().st_size != one["size"]):
-                yield one
+    latest = {one["path"]: one for one in said if one["kind"] == "artifact"}  # a later one of that name replaces it
+    for one in latest.values():
+        file = folder / one["path"]
+        whole = file.exists() and (one["size"] is None or file.stat().st_size == one["size"])
+        if "at" in one and one["path"] not in models and not whole:
+            yield one

@@ -1,10 +1,11 @@
-"""One point: a program in a forked child, a fault at a random moment, recovery by the product's own commands, a verdict.
+"""One point: a forked program, a fault at a random moment, recovery by the product's own commands, a verdict.
 
 The parent has imported what the programs need and starts no thread, so a child costs milliseconds.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import resource
@@ -22,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.oracle import Oracle, Verdict, watch
+from tracking.store.live import Live
 
-LIMIT_S = 90.0
+LIMIT_S = 180.0  # of a busy machine
 WINDOW_S = 1.0
 FAULTS = {
     "kill -9": "kill",
@@ -104,6 +106,7 @@ def _child(place: Place, what: Callable[[Place], object], before: Callable[[], N
         output = os.open(place.base / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        faulthandler.dump_traceback_later(LIMIT_S * 0.9, file=output)  # where it is, if it hangs
         watch(Oracle(place.oracle))
         os.write(writing, b".")
         before()
@@ -146,6 +149,13 @@ class _Countdown:
         self.left, self._act = number, act
 
     def install(self) -> None:
+        follow = Live._follow
+
+        def counted(live: Live) -> None:  # it is no thread of ``threading``
+            sys.setprofile(self._count)
+            follow(live)
+
+        Live._follow = counted  # type: ignore[method-assign]
         threading.setprofile(self._count)
         sys.setprofile(self._count)
 

@@ -1,4 +1,4 @@
-"""The programs that are stopped, written as people write them: only what they begin with and their end is the test's."""
+"""The programs that are stopped, written as people write them; what each begins with, and how its end is judged."""
 
 from __future__ import annotations
 

@@ -211,6 +211,7 @@ def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
     assert ended.info.status == "FINISHED" and ended.info.run_id == killed.info.run_id
     history = stores.resolve(tmp_path).client().get_metric_history(ended.info.run_id, "train_loss")
     assert [point.step for point in history] == [1, 2, 3, 4]
+    assert len(stores.resolve(tmp_path).client().get_metric_history(ended.info.run_id, "num_parameters")) == 1
     assert weights_of(tmp_path) == uninterrupted
     said = re.search(r"^run     digits-20-scratch-4ep-s0, from epoch ([234]) of 4$", capsys.readouterr().out, re.M)
     assert said is not None
