@@ -1,8 +1,8 @@
 """Fresh starts of two workers on a tiny network: each begins with worker 0's weights and ends with those of one worker.
 
-    python -m tests.benchmarks.bench_workers [STARTS]
+    python tests/benchmarks/bench_workers.py [STARTS]
 
-Worker 1 draws other first weights. Ends with 1 where a start is wrong; about 10 s a start on two cores.
+Worker 1 draws other first weights. Ends with 1 where a start is wrong; about 11 s a start on two busy cores.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support import ROOT
 from tests.trainers.training.test_devices import CLOSE, CONFIG, network, trained

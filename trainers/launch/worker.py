@@ -1,4 +1,4 @@
-"""One of the other workers of a run (``python -m trainers.launch.worker HOST:PORT RANK``): trains along with worker 0.
+"""One of the other workers of a run, a program that worker 0 starts and that trains along with it.
 
 Settings, weights and the optimizer's memory come from worker 0, which also keeps all that is kept.
 """

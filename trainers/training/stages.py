@@ -115,11 +115,12 @@ class Stages:
         self.run.set_tags({names.INIT_LABEL: label})
         self._log({names.NUM_PARAMETERS: num_parameters}, 0)
         print(f"net     {config.network_name}, {label}, {num_parameters / 1e6:.2f} M weights")
+        where = ", ".join(map(str, backend.contexts(config.devices)))
         print(
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
-            f" on {', '.join(map(str, backend.contexts(config.devices)))}"
-            + (f" of each of {config.workers} workers" if config.workers else "")
+            + (f" on {where}" if where != "cpu(0)" else "")
+            + (f", {config.workers} workers" if config.workers else "")
         )
         for note in (*config.notes(), self._others.note(config.num_threads or 1)):
             if note:
