@@ -49,7 +49,6 @@ class Planned(NamedTuple):
     origin: str
     experiment: str
     depth: int
-    status: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,7 +177,7 @@ class _Copier:
             while (one := parents.get(one)) in parents and depth < len(parents):
                 depth += 1
             origin = row.get(_ORIGIN) or row["run_id"]
-            planned.append(Planned(row["run_id"], origin, row["experiment"], depth, row["status"]))
+            planned.append(Planned(row["run_id"], origin, row["experiment"], depth))
             there = known.get(origin) or known.get(row["run_id"])
             if there is not None:
                 is_open = there.is_copy and there.status in ("RUNNING", "SCHEDULED")
