@@ -508,11 +508,7 @@ TAGS: tuple[Name, ...] = tuple(
         (TRIAL, "trial", "the number of the search's trial that this run is, or is part of"),
         (LAUNCHER, "where", "local, sagemaker, sagemaker-builtin or import"),
         (INIT_LABEL, "init", "initial weights in words a reader can judge"),
-        (
-            PRETEXT,
-            "pretext",
-            "the pretext task (rotations) of a run that is not ranked and only provides starting weights",
-        ),
+        (PRETEXT, "pretext", "pretext task (rotations) of a run that is not ranked and only provides weights"),
         (STATUS_REASON, "reason", "why a run ended as it did"),
         (ERROR_TYPE, "error", "the exception's class"),
         (RESUMED, "resumed", "how often the run was continued"),

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from tracking import names
 from tracking.commands.sync import say
-from tracking.errors import StoreError, TrackingError
+from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.errors.words import duration, plural, readable
 from tracking.store import Store, artifacts, connection, moved, resolve, schema
 
@@ -30,6 +30,7 @@ HELP = "copy runs from any store to another one"
 RATE = 20.0
 _SAY_EVERY_S = 5.0
 _SHOWN = 400
+_MAX_PROBLEMS = 50
 _PARENT, _ORIGIN = "tags.mlflow.parentRunId", f"tags.{names.COPIED_FROM}"
 _COUNTED = {
     "params": "parameter",
@@ -48,7 +49,6 @@ class Planned(NamedTuple):
     origin: str
     experiment: str
     depth: int
-    status: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +177,7 @@ class _Copier:
             while (one := parents.get(one)) in parents and depth < len(parents):
                 depth += 1
             origin = row.get(_ORIGIN) or row["run_id"]
-            planned.append(Planned(row["run_id"], origin, row["experiment"], depth, row["status"]))
+            planned.append(Planned(row["run_id"], origin, row["experiment"], depth))
             there = known.get(origin) or known.get(row["run_id"])
             if there is not None:
                 is_open = there.is_copy and there.status in ("RUNNING", "SCHEDULED")
@@ -224,6 +224,14 @@ class _Copier:
                         home = self._home(some[0].experiment)
                         self.count.update(self._target.write(found, home, origins, self._fetched, self._leave))
                 return
+            except StoreError as error:  # a value that the database does not take, in one of them
+                if isinstance(error, StoreUnreachable) or len(self.problems) >= _MAX_PROBLEMS:
+                    raise
+                for one in some if len(some) > 1 else ():
+                    self._copy_some([one])
+                if len(some) == 1:
+                    self.problems.append(f"run {some[0].run_id} is not copied: {' '.join(str(error).split())[:_SHOWN]}")
+                return
             except Unplaced as error:  # the others of them are not kept out
                 self.problems.append(f"run {error.run_id} is not copied: {' '.join(str(error).split())[:_SHOWN]}")
                 del origins[error.run_id]
@@ -261,7 +269,9 @@ class _Copier:
             yield folder
         elif folder is not None or not location:
             if folder is not None and not artifacts.is_reachable(folder, self._source):
-                raise StoreError(f"its files are in {folder}, a folder of the server's machine: copy there")
+                raise StoreError(
+                    f"its files are in {folder}, a folder of the server's machine: copy there, or --leave-artifacts"
+                )
             yield None
         else:
             with tempfile.TemporaryDirectory() as scratch:

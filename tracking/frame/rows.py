@@ -5,6 +5,7 @@ Some runs at a time, and of their metrics' points a part at a time, so that memo
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,9 @@ from tracking.frame import api, files, tables
 from tracking.store import schema
 
 PART = 10_000
+_DATASET = ("name", "digest", "source_type", "source", "schema", "profile")
+# Time, value, step, run; a data set's name and digest.
+_MODEL_METRIC = re.compile(r"(\d+) ([-+.\deE]+|nan|-?inf) (-?\d+) (\S+)(?: (\S+) (\S+))?")
 Row = dict[str, Any]
 
 
@@ -98,7 +102,7 @@ def _from_files(uri: str, run_ids: list[str]) -> Rows:
             if one.get("source_type") == "MODEL":
                 _put_link(got, run_id, "INPUT", source, 0)
             elif data:
-                texts = [data.get(key) for key in ("name", "digest", "source_type", "source", "schema", "profile")]
+                texts = [str(data.get(key) or "") for key in _DATASET]
                 _put_dataset(got, run_id, core["experiment_id"], texts, given if isinstance(given, dict) else {})
         for path in sorted(run.folder.glob("outputs/*/meta.yaml")):
             _put_link(
@@ -123,12 +127,10 @@ def _put_stored_model(got: dict[str, list[Row]], folder: Path, meta: dict[str, A
             got[f"logged_model_{kind}s"].append({**known, f"{kind}_key": key, f"{kind}_value": text})
     for key in files.names_below(folder / "metrics"):
         for line in (folder / "metrics" / key).read_text(encoding="utf-8", errors="replace").splitlines():
-            words = line.split()
-            if len(words) in (4, 6):  # time, value, step, run; a data set's name and digest
-                name, digest = words[4:] or (None, None)
-                _put_model_metric(
-                    got, known, key, int(words[0]), int(words[2]), float(words[1]), words[3], name, digest
-                )
+            words = _MODEL_METRIC.fullmatch(line.strip())
+            if words is not None:
+                at, value, step, *rest = words.groups()
+                _put_model_metric(got, known, key, int(at), int(step), float(value), *rest)
 
 
 def _by_api(uri: str, run_ids: list[str]) -> Rows:

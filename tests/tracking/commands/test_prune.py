@@ -94,13 +94,13 @@ def test_it_lists_asks_removes_and_says_what_was_freed(
     assert "freed " in said and ": 2 journals" in said and left(store) == {best}
     number, unit = said.rpartition("freed ")[2].split()[:2]
     assert unit == "kB:" and float(number) * 1000 == pytest.approx(room - occupied(store.journals.parent), rel=0.01)
-    assert frame.load(store)["run_name"].tolist() == ["best", "done"]
+    assert set(frame.load(store)["run_name"]) == {"best", "done"}
     assert store.client().get_run(gone.run_id).info.lifecycle_stage == "deleted"
     assert store.artifact_root is not None
     assert {path.parts[-4] for path in store.artifact_root.rglob("x.bin")} >= {kept.run_id}
     assert not [path for path in store.artifact_root.rglob("*") if gone.run_id in str(path) and path.is_file()]
     assert prune("--yes") == 0 and "nothing to remove" in capsys.readouterr().out
-    assert main(["sync"]) == 0 and frame.load(store)["run_name"].tolist() == ["best", "done"]
+    assert main(["sync"]) == 0 and set(frame.load(store)["run_name"]) == {"best", "done"}
 
 
 def test_what_is_needed_stays(store: Store, workdir: Path, capsys: Captured) -> None:
@@ -152,7 +152,7 @@ def test_what_is_in_use_or_not_ours_or_nowhere_else_stays(store: Store, workdir:
     folder.symlink_to(workdir / "theirs")  # on another disk, for example
     lock = hold(store.journals / held)
     try:
-        assert prune("--yes") == 0
+        assert prune("--yes", "--keep", "promoted,referenced") == 0
     finally:
         os.close(lock)
     said = capsys.readouterr().out

@@ -94,10 +94,13 @@ class Client:
             try:
                 with translated(self._store.tracking_uri):
                     count.update(self._write(run, mine, home, origins[run_id], fetch))
-            except StoreUnreachable:
-                raise
-            except TrackingError as error:  # tried again by the next copy
-                self.problems.append(f"run {run_id}: {error}")
+            except Exception as error:
+                is_its_own = isinstance(error, (TrackingError, OSError)) or is_refusal(error)
+                if isinstance(error, StoreUnreachable) or not is_its_own:
+                    raise
+                self.problems.append(
+                    f"run {run_id}: {' '.join(str(error).split())[:400]}"
+                )  # tried again by the next copy
                 continue
             count += Counter({name: len(some) for name, some in mine.items()}) + Counter(runs=1)
         return count
@@ -166,16 +169,17 @@ class Client:
                 ]
                 given.append(DatasetInput(Dataset(row["name"], row["digest"], *texts), tags))
         taken = [row["destination_id"] for row in mine["inputs"] if row["source_type"] == "RUN_INPUT"]
-        found = {one: self._model(one) for one in taken}
-        models = [LoggedModelInput(model.model_id) for model in found.values() if model is not None]
-        self.problems += [f"run {run_id}: model {one}, which it took, is not copied" for one in taken if not found[one]]
-        if given or models:
-            try:
+        try:
+            found = {one: self._model(one) for one in taken}
+            models = [LoggedModelInput(model.model_id) for model in found.values() if model is not None]
+            lost = [one for one in taken if found[one] is None]
+            self.problems += [f"run {run_id}: model {one}, which it took, is not copied" for one in lost]
+            if given or models:
                 self._client.log_inputs(run_id, given, **({"models": models} if models else {}))
-            except Exception as error:
-                if not (has_no_such_call(error) or is_refusal(error)):
-                    raise
-                self.problems.append(f"run {run_id}: its data sets: {error}")
+        except Exception as error:
+            if not (has_no_such_call(error) or is_refusal(error)):
+                raise
+            self.problems.append(f"run {run_id}: what it took, data sets or models: {error}")
 
     def _log_model(self, made: Any, model: Row, mine: dict[str, list[Row]], fetch: Fetch) -> tuple[Counter[str], str]:
         """Make the model, or find it, and bring its files; how many, and its id, empty where the server knows none."""
