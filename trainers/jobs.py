@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tracking import __version__
@@ -37,7 +38,8 @@ def _act(argv: Sequence[str] | None) -> int:
     from trainers.launch.watching import notify
 
     arguments = _parser().parse_args(argv)
-    with notify.using(getattr(arguments, "notify", None)):
+    # Of what other commands find people are not told: an import of a thousand jobs, for one.
+    with notify.using(arguments.notify) if "notify" in arguments else nullcontext():
         return int(arguments.act(arguments))
 
 

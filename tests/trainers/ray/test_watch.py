@@ -287,6 +287,7 @@ def test_settings_that_would_not_do_are_named_together() -> None:
         read(argparse.Namespace(**given), {})
     assert len(error.value.faults) == 5
     good = {"ray_address": None, "cpus": "2", "gpus": "0.5", "memory": "1.5G", "output": "s3://bucket/prefix/"}
+    good |= {"stop_on": ("nan",)}
     options = read(argparse.Namespace(**good), {})
     assert (options.cpus, options.gpus, options.memory_bytes) == (2, 0.5, 3 * 2**29)
-    assert options.output == "s3://bucket/prefix"
+    assert options.output == "s3://bucket/prefix" and options.stop_on == ("nan",)

@@ -122,7 +122,11 @@ def test_it_ends_with_its_page_and_mlflow_describes_it(finished: tuple[Path, str
     folder, output = finished
     logged = only_run(folder)
     page = f"/#/experiments/{logged.info.experiment_id}/runs/{logged.info.run_id}?workflowType=machine_learning"
-    assert output.endswith(f"page    http://127.0.0.1:5000{page} (after: python -m tracking ui)\n")
+    *_, shown, last = output.splitlines()
+    assert shown == f"page    http://127.0.0.1:5000{page} (after: python -m tracking ui)"
+    run_id = logged.info.run_id[:8]
+    assert re.match(r"done    best validation [\d.]+, test [\d.]+ · [\dms.]+ · run ", last)
+    assert last.endswith(f" · run {run_id} · next: python -m reports run {run_id}")
     assert "test accuracy** on 359 pictures" in logged.data.tags["mlflow.note.content"]
     assert logged.data.tags["mlflow.source.type"] == "LOCAL"
 
