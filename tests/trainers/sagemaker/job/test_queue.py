@@ -271,7 +271,7 @@ def test_with_40_percent_of_launches_refused_and_the_launcher_killed_no_job_is_l
     fake: FakeSageMaker, tmp_path: Path
 ) -> None:
     """tests/benchmarks/bench_queue.py does so with 100 jobs and processes."""
-    chance, root, count = random.Random(4), tmp_path / "journals", 8
+    chance, root, count = random.Random(4), tmp_path / "journals", 6
     fake.batch.queues["gpus"].most = 3
 
     def launches(number: int) -> Plan | None:
@@ -280,8 +280,8 @@ def test_with_40_percent_of_launches_refused_and_the_launcher_killed_no_job_is_l
 
     fake.batch.launches = launches
     aws, kills = Mortal(region="us-east-1", clock=fake.clock), 0
-    # The first and the second life end after two calls each, before and behind the third, and so on.
-    aws.lives = iter([1, 0, 1, -1, 1, 1, 0, -1, 1, 1, *[1] * 40, 0, *[1] * 30, -1, *[1] * 50, 0])
+    # 0: it dies before this call, -1: once AWS has answered it.
+    aws.lives = iter([1, 0, 1, -1, 1, 1, 0, -1, 1, 1, *[1] * 20, 0, *[1] * 20, -1, *[1] * 20, 0])
     configs = [replace(CONFIG, run_name=f"cats-{seed}", seed=seed) for seed in range(count)]
     outcomes: list[Outcome | None] = []
     while not outcomes:
