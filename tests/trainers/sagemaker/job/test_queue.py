@@ -248,6 +248,15 @@ def test_the_higher_priority_goes_first_where_the_queue_has_shares(fake: FakeSag
     assert {outcome.state for outcome in outcomes if outcome is not None} == {"finished"}
 
 
+def test_jobs_that_wait_are_not_counted_as_if_they_ran(fake: FakeSageMaker, tmp_path: Path) -> None:
+    """Six jobs of 2 cents under 20 cents: were each thought to run until it is stopped, none would be let run."""
+    fake.plan("*", Plan(epoch_s=5.0))
+    fake.batch.queues["gpus"].most = 1
+    entries = [launched(fake, tmp_path, replace(CONFIG, run_name=f"r{n}"), queue="gpus") for n in range(6)]
+    outcomes = watch_many(entries, aws=launcher(fake, tmp_path).aws, poll_s=60, max_cost_usd=0.2)
+    assert [outcome.state for outcome in outcomes if outcome is not None] == ["finished"] * 6
+
+
 class Killed(BaseException):
     """The process is gone; what is on the disk and at AWS stays."""
 
