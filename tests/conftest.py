@@ -66,6 +66,15 @@ def no_default_store() -> Iterator[None]:
     assert was_there or not store.exists(), "the test opened MLflow's default store: give it a tracking URI"
 
 
+@pytest.fixture(autouse=True)
+def tables_once() -> None:
+    """Let MLflow's migrations run once in a process that has imported them; ``remember_tables`` says more."""
+    if "mlflow.store.db.utils" in sys.modules:
+        from tests.support.stores import remember_tables
+
+        remember_tables()
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, so that the default store is the test's own."""

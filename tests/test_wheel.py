@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import ROOT
 
+pytestmark = pytest.mark.slow
 SOURCES = ("tracking", "trainers", "reports", "pyproject.toml", "README.md", "LICENSE")
 ARCHIVE = """
 import io, tarfile

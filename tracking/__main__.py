@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracking import __version__
-from tracking.commands import import_file, log_model, promote, relocate, repair, sync, ui
+from tracking.commands import copy, import_file, log_model, promote, prune, relocate, repair, sync, ui
 from tracking.errors.program import program_parser, run_program
 
 COMMANDS: tuple[Any, ...] = (
@@ -21,6 +21,8 @@ COMMANDS: tuple[Any, ...] = (
     import_file,
     repair,
     relocate,
+    copy,
+    prune,
     log_model,
     promote,
     promote.Demote,
@@ -33,6 +35,8 @@ examples:
   python -m tracking sync                  upload runs logged while the server was unreachable
   python -m tracking repair                after a crash: close runs that died without reporting a status
   python -m tracking promote RUN --name M  give a run's model the alias champion, if it is better
+  python -m tracking copy ./mlruns sqlite:////new/mlflow.db
+                                           bring the runs of another store, or of an old file store, here
   python -m tracking COMMAND --help        everything about one command
 
 The store is the one MLFLOW_TRACKING_URI names, else mlruns/mlflow.db in the current directory; journals are in

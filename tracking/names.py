@@ -251,13 +251,13 @@ SETTINGS: tuple[Name, ...] = (
         default=0.1,
     ),
     _param("test_fraction", float, "test share", "of a source without a test split", low=0, high=0.9, default=0.2),
-    _param(
-        "group", str, "group", "source of a picture, kept in one split: N-th folder up, a regex's group, or a column"
-    ),
+    _param("group", str, "group", "source of a picture, kept in one split: N-th folder up, regex's group, or column"),
     _param(
         "fold", str, "fold", "2/5: hold the second of five parts of the training pictures out, score them at the end"
     ),
     _param("num_threads", int, "threads", "of the arithmetic; results depend on it", low=1),
+    _param("devices", str, "devices", "that share each batch: cpu, cpu:N, gpu (all of them), or GPUs such as 0,1"),
+    _param("workers", int, "workers", "processes that train the run together, each with its devices", low=1),
     *RECIPE,
 )
 
@@ -273,6 +273,7 @@ TEST_ACCURACY = "test_accuracy"
 TEST_LOSS = "test_loss"
 BEST_VALIDATION_ACCURACY = "best_validation_accuracy"
 BEST_EPOCH = "best_epoch"
+NEVER_PREDICTED = "validation_never_predicted"
 EPOCH_LEARNING_RATE = "epoch_learning_rate"
 IMAGES_PER_S = "images_per_s"
 EPOCH_TIME_S = "epoch_time_s"
@@ -386,6 +387,7 @@ METRICS: tuple[Name, ...] = (
     _accuracy(accuracy(FOLD), "held out", "on the training pictures that the run held out"),
     _metric(loss(FOLD), "held-out loss", "mean cross-entropy on them", unit="nats", low=0, better="lower"),
     _accuracy(BEST_VALIDATION_ACCURACY, "best validation", "the highest of all epochs: that of the kept checkpoint"),
+    _metric(NEVER_PREDICTED, "never predicted", "classes with 5 pictures or more that are the answer to none", low=0),
     _metric(BEST_EPOCH, "best epoch", "the epoch of the kept checkpoint, from 1", low=1),
     _metric(EPOCH_LEARNING_RATE, "learning rate", "in force at the end of the epoch", low=0, high=1),
     _metric(IMAGES_PER_S, "images/s", "training pictures a second, evaluation excluded", low=0, better="higher"),
@@ -468,8 +470,10 @@ EVALUATION_CHECK = "evaluation_check"
 PRICE = "price"
 FAILURE_KIND = "failure_kind"
 ADVICE = "advice"
+FINDINGS = "findings"
 IMPORTED_FROM = "imported_from"
 IMPORT_DIGEST = "import_digest"
+COPIED_FROM = "copied_from"
 FLAGGED = "flagged"
 
 
@@ -534,8 +538,10 @@ TAGS: tuple[Name, ...] = tuple(
         (PRICE, "price", "an hour of one machine, with its source and date"),
         (FAILURE_KIND, "cause", "data, settings, permission, capacity, quota, disk, memory, aws and the like"),
         (ADVICE, "what to do", "about how the job ended"),
+        (FINDINGS, "findings", "what the rules found while it trained"),
         (IMPORTED_FROM, "from", "the file, and the place in it, that a run was read from"),
         (IMPORT_DIGEST, "import", "hash of what was read, which tells a second import what is new"),
+        (COPIED_FROM, "copied from", "the id of the run in another store that this one is a copy of"),
         (FLAGGED, "flagged", "scores that are impossible as written, and the values read instead"),
     )
 )

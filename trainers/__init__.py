@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.errors import BadConfig, BadData, BadInput, DiskFull, TrainerError, TrainingDiverged
+from trainers.errors import BadConfig, BadData, BadInput, DiskFull, TrainerError, TrainingDiverged, WorkerLost
 
 if TYPE_CHECKING:
     from reports import LeaderboardFrame
@@ -35,6 +35,7 @@ __all__ = [
     "JobOptions",
     "TrainerError",
     "TrainingDiverged",
+    "WorkerLost",
     "evaluate_run",
     "open_dataset",
     "resume",

@@ -3,6 +3,7 @@
 TrainerError            the run failed (exit code 1)
 ├── TrainingDiverged    the loss is no longer a number
 ├── DiskFull            no room for what the run must keep
+├── WorkerLost          one of several workers that train a run together is gone
 └── BadInput            what the user gave cannot work (exit code 2)
     ├── BadConfig       settings out of range or at odds; lists every fault
     └── BadData         pictures or labels that cannot be read or used
@@ -30,6 +31,10 @@ class TrainingDiverged(TrainerError):
 
 class DiskFull(TrainerError):
     """No room for what the run must keep."""
+
+
+class WorkerLost(TrainerError):
+    """One of several workers that train a run together is gone."""
 
 
 class BadInput(TrainerError, ValueError):

@@ -1,6 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
 """``python -m trainers.jobs``: watch, list, logs, stop and wait for jobs on SageMaker and Ray, wherever launched.
 
+``import``, ``setup`` and ``clean`` are about a SageMaker account.
+
 Exit codes: 0 all went well, 1 a job did not finish, 2 bad input, 124 the time to wait is over, 130 interrupted.
 """
 
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
+from trainers.errors import BadConfig
 from trainers.ray.job import KIND, RayJob
 
 if TYPE_CHECKING:
@@ -31,19 +34,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(argv: Sequence[str] | None) -> int:
+    from trainers.launch.watching import notify
+
     arguments = _parser().parse_args(argv)
-    return int(arguments.act(arguments))
+    with notify.using(getattr(arguments, "notify", None)):
+        return int(arguments.act(arguments))
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    from trainers.launch.watching import rules
     from trainers.ray.watch import watch_of
     from trainers.sagemaker.watch import console
 
+    faults: list[str] = []
+    stop_on = list(rules.parse(arguments.stop_on, faults))
+    if faults:
+        raise BadConfig(faults)
     store = _store()
     entries = _named(arguments, store, take_over=True) or [entry for entry in _known(store) if not entry.ended]
     if not entries:
         print("no job is under way")
         return 0
+    if stop_on:
+        entries = [entry.changed(stop_on=stop_on) for entry in entries]
     places = {(entry.region, entry.profile) for entry in entries}
     outcomes = console.follow(
         entries,
@@ -314,6 +327,8 @@ def _parser() -> argparse.ArgumentParser:
 
     watch = command("watch", _watch, "follow jobs to their end and log them to MLflow (default: all)", "*")
     watch.add_argument("-q", "--quiet", action="store_true", help="phases, without the log's lines")
+    watch.add_argument("--stop-on", metavar="RULE,…", help="stop a job that one of these rules finds at fault")
+    watch.add_argument("--notify", metavar="URL", action="append", help="send messages there by Apprise; repeatable")
     listed = command("list", _list, "jobs launched from here, with their state and cost", None)
     listed.add_argument("--account", action="store_true", help="every job of the account instead")
     listed.add_argument("--offline", action="store_true", help="what is known here, without asking AWS")
@@ -326,9 +341,10 @@ def _parser() -> argparse.ArgumentParser:
     from trainers.sagemaker.watch import adopt as history
 
     history.add_arguments(command("import", history.run, "bring the account's finished jobs into MLflow", None))
-    from trainers.sagemaker.command import setup
+    from trainers.sagemaker.command import clean, setup
 
     setup.add_arguments(command("setup", setup.run, "what the account lacks for a first job, with policies", None))
+    clean.add_arguments(command("clean", clean.run, "uploads in S3 that no job refers to, and what they cost", None))
     for made in (watch, logs, wait):
         made.add_argument("--poll", type=float, default=15.0, metavar="S", help="seconds between looks (default 15)")
     return parser

@@ -11,7 +11,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
@@ -22,10 +22,15 @@ from trainers.config.checks import flag, local_faults
 from trainers.config.study import Study
 from trainers.config.text import add_flags, build, cast, given_flags, read_toml
 from trainers.errors import BadConfig, BadInput
+from trainers.launch.watching import notify, rules
+from trainers.networks.group import leave
 from trainers.ray import command as ray
 from trainers.ray import job as ray_job
 from trainers.sagemaker.command import launch
 from trainers.training.interruption import end_with_launcher, interruptible
+
+if TYPE_CHECKING:
+    from trainers.training import experiment
 
 Options = TypeVar("Options")
 PLACES = ("local", "sagemaker", "sagemaker-builtin", "ray")
@@ -45,7 +50,7 @@ Settings come from the defaults, then --preset, then --config, then the flags. E
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and never raises for what the user did."""
-    return run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+    return leave(run_program("trainers.run", lambda: _main(list(sys.argv[1:] if argv is None else argv))))
 
 
 def _main(argv: list[str]) -> int:
@@ -55,6 +60,11 @@ def _main(argv: list[str]) -> int:
     if arguments.list:
         print(_listing(), end="")
         return 0
+    with notify.using(arguments.notify):
+        return _run(arguments, unknown, parser)
+
+
+def _run(arguments: argparse.Namespace, unknown: list[str], parser: argparse.ArgumentParser) -> int:
     faults = [_unknown(word, parser) for word in unknown if word.startswith("-")] or [
         f"{word!r} is not a flag; settings are given as --name VALUE." for word in unknown[:1]
     ]
@@ -82,6 +92,7 @@ def _main(argv: list[str]) -> int:
     if arguments.resume and (arguments.study or arguments.preset or arguments.config or flags):
         faults.append("--resume uses the run's own settings; give it alone.")
     _limits(arguments, faults)
+    arguments.stop_on = rules.parse(arguments.stop_on, faults)
     if arguments.find_lr and (arguments.study or arguments.resume or arguments.folds or arguments.on != "local"):
         faults.append("--find-lr tries one run's settings on this machine; give it without --study, --folds and --on.")
     if arguments.status and not faults:
@@ -195,7 +206,7 @@ def _one(arguments: argparse.Namespace, faults: list[str], layers: list[dict[str
         return 0
     from trainers.training import experiment
 
-    return experiment.run(config, quiet=arguments.quiet).exit_code
+    return _told(experiment.run(config, quiet=arguments.quiet, watch=_watch(arguments)))
 
 
 def _resume(arguments: argparse.Namespace, faults: list[str]) -> int:
@@ -209,7 +220,22 @@ def _resume(arguments: argparse.Namespace, faults: list[str]) -> int:
         return 0
     from trainers.training import experiment
 
-    return experiment.resume(arguments.resume, quiet=arguments.quiet).exit_code
+    return _told(experiment.resume(arguments.resume, quiet=arguments.quiet, watch=_watch(arguments)))
+
+
+def _watch(arguments: argparse.Namespace) -> experiment.Watcher:
+    from trainers.launch.watching import local
+
+    return local.watcher(arguments.stop_on)
+
+
+def _told(outcome: experiment.Outcome) -> int:
+    """Tell people how a run ended, unless they ended it; its exit code."""
+    if outcome.exit_code not in (130, 143):
+        state = "failed" if outcome.exit_code else "finished"
+        kind: notify.Kind = "failure" if outcome.exit_code else "success"
+        notify.tell(f"run {(outcome.run_id or outcome.journal_id)[:8]}: {state}", outcome.reason or outcome.said, kind)
+    return outcome.exit_code
 
 
 def _several(arguments: argparse.Namespace, layers: list[dict[str, Any]]) -> Study | None:
@@ -253,6 +279,7 @@ def _study(arguments: argparse.Namespace, faults: list[str], layers: list[dict[s
         again=arguments.again,
         leaderboard=Path(arguments.leaderboard) if arguments.leaderboard else None,
         quiet=arguments.quiet,
+        stop_on=arguments.stop_on,
         max_cost_usd=getattr(arguments, "max_cost_usd", None),
         max_time_s=arguments.max_time_s,
     )
@@ -388,6 +415,15 @@ def _parser() -> argparse.ArgumentParser:
         "--leaderboard",
         metavar="FILE",
         help="write the study's leaderboard there as well: FILE.md, .html, .csv or .json",
+    )
+    how.add_argument(
+        "--stop-on", metavar="RULE,…", help=f"end a training that one finds at fault: {', '.join(rules.RULES)}"
+    )
+    how.add_argument(
+        "--notify",
+        metavar="URL",
+        action="append",
+        help=f"send messages there by Apprise; repeatable, or in the variable {notify.VARIABLE}",
     )
     how.add_argument(
         "-q", "--quiet", action="store_true", help="print the result and errors only; the run's log has the rest"

@@ -14,7 +14,7 @@ from reports.charts import curves, figures
 from reports.document import Document, text
 from reports.document.document import Block, Code, Column, Heading, Paragraph, Strong, Table, Text
 from reports.document.report import Report
-from reports.runs import other_scores, reuse
+from reports.runs import machine, other_scores, reuse
 from reports.runs.comparison import foreign_metrics, score_text
 from reports.runs.lookup import Data, Run, data_of, find, missing_artifacts
 from reports.store import class_names, predictions
@@ -55,7 +55,7 @@ def run_card(run_id: str, store: HasUri | str | None = None) -> Report:
     test = predicted["test"]
     if test is not None:
         paper.add(*_by_class(opened, run, test), *_calibration(test))
-    paper.add(*_effort(run), *_settings(run), *reuse.environment_of(environment))
+    paper.add(*_effort(run), *machine.blocks(run, opened), *_settings(run), *reuse.environment_of(environment))
     paper.add(*reuse.rerun_blocks(run, opened, config, environment), *reuse.how_to_load(run, opened, flavor))
     return Report(lambda _: paper, lambda: _as_data(run, data, test))
 
@@ -105,6 +105,8 @@ def _state(run: Run) -> list[Block]:
     ]
     if names.FLAGGED in run.tags:
         blocks.append(Paragraph(f"{text.one_line(run.tags[names.FLAGGED])}.", "warning"))
+    if names.FINDINGS in run.tags:
+        blocks += [Paragraph(text.one_line(line), "warning") for line in run.tags[names.FINDINGS].splitlines()]
     if names.STOPPED_EARLY in run.tags:
         blocks.append(Paragraph(f"Stopped early {text.one_line(run.tags[names.STOPPED_EARLY])}.", "note"))
     overlap = run.tags.get(names.TEST_OVERLAP)

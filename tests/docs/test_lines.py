@@ -20,6 +20,7 @@ import pytest
 from tests.support import ROOT
 from tests.support.aws.launches import account
 from tests.support.docs import MARKS, PAGES, Block, blocks, missing, prepare, program, shape
+from tests.support.pictures import few_digits
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.slow]
 ALL = [
@@ -34,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     prepare(where)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where)
+        few_digits(patch)
         yield where
 
 

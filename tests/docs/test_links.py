@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from tests.docs.test_advice import PROJECT
 from tests.support import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -52,6 +53,25 @@ def test_each_link_leads_somewhere(page: Path) -> None:
             assert target.is_relative_to(ROOT / "docs"), f"{page.name}: {link} leaves the site"
         if anchor:
             assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_each_test_that_a_page_names_exists() -> None:
+    pages = [ROOT / "docs" / name for name in ("security.md", "dependencies.md")]
+    named = {name for page in pages for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"def (test_\w+)", code))
+    assert len(named) > 15 and named <= there, named - there
+
+
+def test_each_dependency_is_explained() -> None:
+    """And none that is asked for no longer."""
+    asked = [*PROJECT["dependencies"]]
+    for extra, lines in PROJECT["optional-dependencies"].items():
+        asked += [] if extra == "dev" else lines
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    explained = {name.lower() for row in rows for name in re.findall(r"`([\w-]+)`", row)}
+    assert explained == {re.match(r"[\w-]+", line)[0].lower() for line in asked} | {"gluoncv"}  # type: ignore[index]
 
 
 def test_the_site_shows_every_page() -> None:

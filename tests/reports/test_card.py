@@ -252,3 +252,27 @@ def test_scores_by_class_and_a_network_no_better_than_the_commonest_class(filler
     text = card.run_card(filler.run(**settings), filler.uri).to_text("md").replace("\u00a0", " ")
     assert "balanced accuracy" in text and "macro-F1" in text and "50.0 % |" in text and "48.0 % |" in text
     assert "not better than that of always answering the commonest class, which is right in 92.3 %" in text
+
+
+@pytest.mark.parametrize(
+    ("gpu", "memory", "cpu", "says"),
+    [
+        ((20, 31, 40), 30, 20, "half as fast, with half of the memory, would have done. Half of the processors and"),
+        ((20, 25, 80), 30, 95, "waited more than half of the time: faster input, or a smaller GPU"),
+        ((92, 95, 97), 30, 20, "was used; a slower one would have taken longer."),
+    ],
+)
+def test_the_machine_s_load_says_whether_a_smaller_one_would_have_done(
+    filler: Filler, gpu: tuple[int, ...], memory: float, cpu: float, says: str
+) -> None:
+    run_id = filler.run(**trained(44, test=0.97))
+    filler.client.set_tag(run_id, "findings", "gpu-idle since 10:00:00: the GPU is 2 % busy.")
+    for step, busy in enumerate(gpu):
+        load = {"gpu_0_utilization_percentage": busy, "gpu_0_memory_usage_percentage": memory}
+        load |= {"cpu_utilization_percentage": cpu, "system_memory_usage_percentage": 30, "disk_usage_percentage": 12}
+        for key, value in load.items():
+            filler.client.log_metric(run_id, f"system/{key}", value, step=step)
+    written = reports.run_card(run_id, filler.uri).to_text().replace("\u00a0", " ")
+    assert says in written and "The machine" in written and "Half of the disk would have done." in written
+    assert "GPU memory" not in written and "GPU 0 memory" in written and "gpu-idle since 10:00:00" in written
+    assert "system/" not in written

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from trainers.data.formats import recordio
 from trainers.data.formats.image_record import pack_image
@@ -43,6 +44,14 @@ def class_folders(
         for index in range(per_class):
             picture(root / name / f"{index:03}{suffix}", start + number * per_class + index, size)
     return root
+
+
+def few_digits(patch: pytest.MonkeyPatch, count: int = 300) -> None:
+    """The bundled digits become their first ``count``, of all classes, for trainings whose result does not matter."""
+    from sklearn import datasets
+
+    values, labels = datasets.load_digits(return_X_y=True)
+    patch.setattr(datasets, "load_digits", lambda **_: (values[:count], labels[:count]))
 
 
 def image_payloads(count: int = 20, num_classes: int = 2, start: int = 0) -> list[bytes]:

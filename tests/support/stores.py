@@ -20,10 +20,31 @@ from tracking.store import Store
 
 
 @functools.cache
+def remember_tables() -> None:
+    """What MLflow's migrations make in a new sqlite file is kept: they take seconds, and are the same each time."""
+    from mlflow.store.db import utils
+
+    make = utils._initialize_tables
+    kept = sqlite3.connect(":memory:", check_same_thread=False)
+
+    def remembered(engine: Any) -> None:
+        if engine.dialect.name != "sqlite" or not engine.url.database:
+            return make(engine)
+        with closing(sqlite3.connect(engine.url.database)) as file:
+            if kept.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return kept.backup(file)
+            make(engine)
+            file.backup(kept)
+
+    utils._initialize_tables = remembered
+
+
+@functools.cache
 def made_database() -> Path:
     """A fresh MLflow database, made once: its migrations take seconds."""
     from mlflow.store import db
 
+    remember_tables()
     folder = Path(tempfile.mkdtemp(prefix="made-store-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Store(f"sqlite:///{folder}/mlflow.db", folder / "artifacts", folder / "journals").client()

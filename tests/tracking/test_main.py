@@ -227,6 +227,21 @@ def test_the_server_gets_the_store_its_artifacts_and_what_follows_two_dashes(sto
     assert line[-2:] == ["--workers", "2"]
 
 
+@pytest.mark.parametrize(
+    ("host", "rest", "said"),
+    [("0.0.0.0", [], True), ("127.0.0.1", [], False), ("localhost", [], False),
+     ("0.0.0.0", ["--", "--app-name", "basic-auth"], False)],
+)  # fmt: skip
+def test_pages_that_others_reach_come_with_the_way_to_passwords(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Captured, host: str, rest: list[str], said: bool
+) -> None:
+    monkeypatch.setattr(ui, "command", lambda *_: [sys.executable, "-c", ""])  # a server that ends at once
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    main(["ui", "--host", host, "--port", str(port), *rest])
+    assert ("note: whoever reaches 0.0.0.0 may" in capsys.readouterr().out) == said
+
+
 def test_the_ui_starts_no_judges_of_language_models_unless_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ui.environment(store)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")

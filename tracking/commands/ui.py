@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
@@ -27,6 +28,11 @@ STARTED_S = 120.0
 ENDING_S = 10.0
 # Without this MLflow 3 begins with its pages for language models; older versions ignore it.
 TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"
+# MLflow's own accounts.
+PASSWORDS = (
+    "accounts with passwords: pip install 'mlflow[auth]', set MLFLOW_AUTH_ADMIN_PASSWORD and"
+    " MLFLOW_FLASK_SERVER_SECRET_KEY, and end the command with: -- --app-name basic-auth"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     # MLflow's server makes its tables, or upgrades them, in whatever database it is given.
     if kind(store.tracking_uri) in DATABASES and schema.state(schema.look(store.tracking_uri)) != "ready":
         store.client()
+    if not _is_loopback(arguments.host) and "--app-name" not in arguments.rest:
+        print(f"note: whoever reaches {arguments.host} may read, change and delete every run; {PASSWORDS}")
     url = f"http://{_shown(arguments.host)}:{arguments.port}"
     print(f"MLflow's pages on {store.public_uri} are coming up at {url} (Ctrl-C ends them)", flush=True)
     line = command(store, arguments.host, arguments.port, arguments.rest)
@@ -141,6 +149,13 @@ def _answers(server: subprocess.Popen[bytes], host: str, port: int) -> bool:
             return True
         time.sleep(0.2)
     return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _shown(host: str) -> str:

@@ -25,7 +25,7 @@ class _Run(NamedTuple):
 
 def read(uri: str, query: Query) -> Cells:
     """Every run the query asks for, however many pages that takes."""
-    with _client(uri) as client:
+    with opened(uri) as client:
         experiments = _experiments(client, query)
         runs: list[_Run] = []
         token: str | None = None
@@ -111,7 +111,7 @@ def _from_entity(run: Any) -> _Run:
 
 def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
     """``(run_id, metric, step, timestamp_ms, value)`` of every logged point."""
-    with _client(uri) as client:
+    with opened(uri) as client:
         points: list[tuple[str, str, int, int, float]] = []
         for key in keys:
             for at in range(0, len(run_ids), _BULK_RUNS):
@@ -148,7 +148,7 @@ def _together(uri: str, run_ids: list[str], key: str) -> list[tuple[str, str, in
 
 def models(uri: str, run_id: str) -> list[tuple[str, str]]:
     """``(model_id, artifact_location)`` of the models a run logged, oldest first."""
-    with _client(uri) as client:
+    with opened(uri) as client:
         experiment_id = client.get_run(run_id).info.experiment_id
         found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
         ordered = sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
@@ -157,7 +157,7 @@ def models(uri: str, run_id: str) -> list[tuple[str, str]]:
 
 def inputs(uri: str, run_id: str) -> list[Input]:
     """The datasets a run logged as inputs."""
-    with _client(uri) as client:
+    with opened(uri) as client:
         found = client.get_run(run_id).inputs
     return [
         Input(
@@ -199,7 +199,7 @@ def check(uri: str, why: str = "") -> None:
 
 
 @contextmanager
-def _client(uri: str) -> Iterator[Any]:
+def opened(uri: str) -> Iterator[Any]:
     """MLflow's client of a store that may be opened, its errors in our words."""
     connection.check_reachable(uri)
     with connection.translated(uri):

@@ -40,7 +40,7 @@ def store_folder(uri: str) -> Path | None:
     return folder if folder is not None and address.is_old_layout(folder) else None
 
 
-class _Run:
+class StoredRun:
     """A run's folder, read as far as it is asked."""
 
     def __init__(self, folder: Path, meta: dict[str, Any], faults: list[str]) -> None:
@@ -53,9 +53,9 @@ class _Run:
             "run_name": meta.get("run_name") or meta.get("name") or self.value("tags", "mlflow.runName") or None,
             "experiment_id": str(meta["experiment_id"]),
             "status": _STATUS.get(status, str(status)) if isinstance(status, int) else status,
-            "start_time": _whole(meta.get("start_time")),
-            "end_time": _whole(meta.get("end_time")),
-            "artifact_uri": _place(meta.get("artifact_uri"), folder / "artifacts"),
+            "start_time": whole_number(meta.get("start_time")),
+            "end_time": whole_number(meta.get("end_time")),
+            "artifact_uri": place(meta.get("artifact_uri"), folder / "artifacts"),
         }
 
     def attribute(self, name: str) -> Any:
@@ -64,7 +64,7 @@ class _Run:
     @cached_property
     def keys(self) -> dict[str, list[str]]:
         """The names of its parameters, metrics and tags; a ``/`` in one is a folder."""
-        return {kind: sorted(_files(self.folder / kind)) for kind in ("params", "metrics", "tags")}
+        return {kind: sorted(names_below(self.folder / kind)) for kind in ("params", "metrics", "tags")}
 
     def value(self, kind: str, key: str) -> Any:
         """A value, of a metric that at the highest step; None where there is none."""
@@ -97,8 +97,8 @@ class _Run:
     def inputs(self) -> list[Input]:
         found = []
         for path in sorted((self.folder / "inputs").glob(f"*/{_META}")):
-            one = _yaml(path)
-            data = _yaml(self.folder.parent / "datasets" / str(one.get("source_id")) / _META)
+            one = read_yaml(path)
+            data = read_yaml(self.folder.parent / "datasets" / str(one.get("source_id")) / _META)
             tags = one.get("tags")
             if data:
                 context = tags.get(CONTEXT, "") if isinstance(tags, dict) else ""
@@ -115,7 +115,7 @@ def read(uri: str, query: Query) -> Cells:
             f"the filter {query.filter!r} is not understood: of a file store it compares params., metrics., tags.,"
             " datasets. or attributes. with plain values, joined by AND"
         )
-    root = _root(uri)
+    root = root_of(uri)
     faults: list[str] = []
     experiments = _experiments(root, query, faults)
     runs = [run for one in experiments for run in _runs(one, faults) if all(_holds(run, c) for c in conditions)]
@@ -145,11 +145,11 @@ def read(uri: str, query: Query) -> Cells:
 
 def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, str, int, int, float]]:
     """``(run_id, metric, step, timestamp_ms, value)`` of every logged point."""
-    root = _root(uri)
+    root = root_of(uri)
     return [
         (run_id, key, *point)
         for run_id in run_ids
-        if (run := _find(root, run_id)) is not None
+        if (run := find(root, run_id)) is not None
         for key in keys
         for point in run.points(key)
     ]
@@ -157,23 +157,23 @@ def histories(uri: str, run_ids: list[str], keys: list[str]) -> list[tuple[str, 
 
 def models(uri: str, run_id: str) -> list[tuple[str, str]]:
     """``(model_id, artifact_location)`` of the models a run logged, oldest first; MLflow 3 alone has them."""
-    run = _find(_root(uri), run_id)
+    run = find(root_of(uri), run_id)
     found = []
     for path in sorted(run.folder.parent.glob(f"models/*/{_META}")) if run is not None else ():
-        meta = _yaml(path)
+        meta = read_yaml(path)
         if meta.get("source_run_id") == run_id and meta.get("lifecycle_stage", "active") == "active":
-            place = _place(meta.get("artifact_location"), path.parent / "artifacts")
-            found.append((_whole(meta.get("creation_timestamp")) or 0, str(meta.get("model_id")), place or ""))
-    return [(model_id, place) for _, model_id, place in sorted(found)]
+            where = place(meta.get("artifact_location"), path.parent / "artifacts")
+            found.append((whole_number(meta.get("creation_timestamp")) or 0, str(meta.get("model_id")), where or ""))
+    return [(model_id, where) for _, model_id, where in sorted(found)]
 
 
 def inputs(uri: str, run_id: str) -> list[Input]:
     """The datasets a run logged as inputs; MLflow 2.4 and later have them."""
-    run = _find(_root(uri), run_id)
+    run = find(root_of(uri), run_id)
     return [] if run is None else run.inputs
 
 
-def _root(uri: str) -> Path:
+def root_of(uri: str) -> Path:
     folder = store_folder(uri)
     assert folder is not None
     return folder
@@ -185,7 +185,7 @@ def _experiments(root: Path, query: Query, faults: list[str]) -> dict[Path, str]
     for folder in sorted(root.iterdir()):
         if folder.name.startswith(".") or not folder.is_dir():
             continue
-        meta = _yaml(folder / _META)
+        meta = read_yaml(folder / _META)
         if not meta:
             if (folder / _META).exists() or any(folder.glob(f"*/{_META}")) and folder.name != "models":
                 faults.append(f"the runs in {folder}: its {_META} is missing or no YAML")
@@ -202,25 +202,25 @@ def _experiments(root: Path, query: Query, faults: list[str]) -> dict[Path, str]
     return chosen
 
 
-def _runs(experiment: Path, faults: list[str]) -> Iterator[_Run]:
+def _runs(experiment: Path, faults: list[str]) -> Iterator[StoredRun]:
     for folder in sorted(experiment.iterdir()):
         if folder.name in _NOT_RUNS or folder.name.startswith(".") or not folder.is_dir():
             continue
-        meta = _yaml(folder / _META)
+        meta = read_yaml(folder / _META)
         if str(meta.get("experiment_id")) != experiment.name:
             what = f"is of experiment {meta['experiment_id']}" if "experiment_id" in meta else "is missing or no YAML"
             faults.append(f"{folder}: its {_META} {what}")
         elif meta.get("lifecycle_stage", "active") == "active":
-            yield _Run(folder, meta, faults)
+            yield StoredRun(folder, meta, faults)
 
 
-def _find(root: Path, run_id: str) -> _Run | None:
+def find(root: Path, run_id: str) -> StoredRun | None:
     folders = [] if "/" in run_id else list(root.glob(f"*/{run_id}/{_META}"))
-    meta = _yaml(folders[0]) if folders else {}
-    return _Run(folders[0].parent, meta, []) if meta.get("experiment_id") is not None else None
+    meta = read_yaml(folders[0]) if folders else {}
+    return StoredRun(folders[0].parent, meta, []) if meta.get("experiment_id") is not None else None
 
 
-def _holds(run: _Run, condition: Condition) -> bool:
+def _holds(run: StoredRun, condition: Condition) -> bool:
     """Whether a run matches, with MLflow's meaning: one without the key matches nothing but ``IS NULL``."""
     if condition.kind == "datasets":
         return any(_compares(getattr(one, condition.key), condition) for one in run.inputs)
@@ -243,7 +243,7 @@ def _compares(value: Any, condition: Condition) -> bool:
     return _COMPARE[condition.operator](value, asked)
 
 
-def _in_order(runs: list[_Run], query: Query) -> list[_Run]:
+def _in_order(runs: list[StoredRun], query: Query) -> list[StoredRun]:
     """As MLflow has it: by what is asked, missing ones last, the newest first among equals."""
     runs.sort(key=lambda run: str(run.core["run_id"]))
     runs.sort(key=lambda run: -(run.core["start_time"] or 0))
@@ -251,7 +251,7 @@ def _in_order(runs: list[_Run], query: Query) -> list[_Run]:
         return runs
     kind, _, key = query.order_by.partition(".")
 
-    def value(run: _Run) -> Any:
+    def value(run: StoredRun) -> Any:
         return run.value(kind, key) if key else run.core.get(kind)
 
     asked = [(value(run), run) for run in runs]
@@ -261,7 +261,7 @@ def _in_order(runs: list[_Run], query: Query) -> list[_Run]:
     return [run for _, run in there] + odd + [run for found, run in asked if found is None]
 
 
-def _files(folder: Path) -> Iterator[str]:
+def names_below(folder: Path) -> Iterator[str]:
     """The ordinary files below a folder, by their path in it; not what a file manager or an editor keeps there."""
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -271,7 +271,7 @@ def _files(folder: Path) -> Iterator[str]:
                 yield path.relative_to(folder).as_posix()
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     """What a file of YAML says; nothing where it is missing or says nothing that can be read."""
     import yaml
 
@@ -282,14 +282,14 @@ def _yaml(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
     try:
         return None if value is None else int(value)
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _place(uri: Any, beside: Path) -> str | None:
+def place(uri: Any, beside: Path) -> str | None:
     """Where artifacts are: as stated, or in the run's own folder where the store was moved since."""
     stated = None if not uri else local_folder(str(uri))
     if (not uri or (stated is not None and not stated.is_dir())) and next(beside.glob("*"), None) is not None:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -152,8 +153,18 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def open_own(path: Path, flags: int, mode: int = 0o644) -> int:
-    """Open or make a file of a journal's; OSError where it is a link, which might be to any file of the user's."""
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone may enter; where others may write beside it, with the usual permissions."""
+    shared = folder.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    folder.mkdir(0o777 if shared else 0o700)
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open or make a file of a journal's; OSError where it is a link, which might be to any file of the user's.
+
+    Who may enter its folder may read it, and nobody else.
+    """
+    mode = path.parent.stat().st_mode & 0o666
     return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
 
 

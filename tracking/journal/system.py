@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tracking.errors import TrackingError
+from tracking.journal.background import in_background
 
 if TYPE_CHECKING:
     from tracking.journal.writer import Journal
@@ -29,16 +30,17 @@ class Sampler:
         self._step = first_step
         self._interval_s = interval_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="tracking-system", daemon=True)
+        self._over: threading.Event | None = None
 
     def start(self) -> None:
         """Take the first sample soon, in the thread; returns at once."""
-        self._thread.start()
+        self._over = in_background(self._go_on)
 
     def stop(self) -> None:
         """Take the last sample and return when it is written."""
         self._stop.set()
-        self._thread.join(5.0)
+        if self._over is not None:
+            self._over.wait(5.0)
 
     def _go_on(self) -> None:
         try:

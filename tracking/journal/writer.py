@@ -35,7 +35,7 @@ from tracking.journal.checks import (
     encode_number,
 )
 from tracking.journal.events import VERSION, Position, encode, now_ms, read, segments
-from tracking.journal.files import AppendFile, cannot_write, hold, place, sync_files, sync_folder
+from tracking.journal.files import AppendFile, cannot_write, hold, make_private, place, sync_files, sync_folder
 
 
 class Journal:
@@ -86,7 +86,7 @@ class Journal:
             directory.parent.mkdir(parents=True, exist_ok=True)
             # Not visible before its lock is held: it would look like one whose writer died.
             fresh = directory.parent / f".{journal_id}.{os.getpid()}.tmp"
-            fresh.mkdir()
+            make_private(fresh)
             (fresh / FILES).mkdir()
             lock = hold(fresh)
             fresh.rename(directory)

@@ -114,8 +114,8 @@ def _way_out(folder: Path, target: Path | None = None) -> str:
     is_default = target == Path.cwd() / "mlruns" / "mlflow.db"
     then = "unset MLFLOW_TRACKING_URI" if is_default else f"set MLFLOW_TRACKING_URI=sqlite:///{target}"
     return (
-        "MLflow no longer writes that layout. Bring it over once with"
-        f" `mlflow migrate-filestore --source {source} --target sqlite:///{target}` and {then}"
+        "MLflow writes no file stores since 3.13, only databases:"
+        f" `python -m tracking copy {source} sqlite:///{target}` copies its runs into one, then {then}"
     )
 
 

@@ -39,10 +39,9 @@ def fetch(tracking_uri: str, artifact_uri: str | None, name: str, folder: Path) 
     uri = f"{artifact_uri.rstrip('/')}/{name}".rstrip("/")
     try:
         with translated(tracking_uri):
-            if name:
-                found = list_artifacts(artifact_uri=uri.rpartition("/")[0], tracking_uri=tracking_uri)
-                if uri.rpartition("/")[2] not in [item.path.rpartition("/")[2] for item in found]:
-                    return None
+            found = list_artifacts(artifact_uri=uri.rpartition("/")[0] if name else uri, tracking_uri=tracking_uri)
+            if uri.rpartition("/")[2] not in [item.path.rpartition("/")[2] for item in found] if name else not found:
+                return None
             folder.mkdir(parents=True, exist_ok=True)
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:

@@ -47,7 +47,8 @@ def run_filters(word: str) -> list[str]:
     """MLflow's filters, tried in turn, for what a person calls a run: an id or its beginning, or the run's name."""
     found = []
     if re.fullmatch(r"[A-Za-z0-9-]{4,64}", word):
-        found = [f"{column} LIKE '{word}%'" for column in ("attributes.run_id", f"tags.{names.JOURNAL_ID}")]
+        columns = ("attributes.run_id", f"tags.{names.JOURNAL_ID}", f"tags.{names.COPIED_FROM}")
+        found = [f"{column} LIKE '{word}%'" for column in columns]
     quote = '"' if "'" in word else "'"
     return found if quote in word else [*found, f"attributes.run_name = {quote}{word}{quote}"]
 
@@ -291,7 +292,7 @@ def _translate(uri: str, error: Exception) -> TrackingError | None:
     if _is_deleted(text):
         return StoreError(f"a run was deleted in {where} while it was written; `mlflow runs restore` brings it back")
     if _is_file_store(text):
-        return StoreError(f"{where} is a file store; bring it over once with `mlflow migrate-filestore`")
+        return StoreError(f"{where} is a file store; `python -m tracking copy` moves its runs into a database")
     if "database is locked" in text:
         return StoreUnreachable(readonly.locked(where.partition(":///")[2] or where))
     if _is_full_disk(text):

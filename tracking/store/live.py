@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tracking.errors import StoreUnreachable, TrackingError
 from tracking.errors.redaction import hidden
+from tracking.journal.background import in_background
 
 if TYPE_CHECKING:
     from tracking.store.store import Store
@@ -36,14 +37,17 @@ class Live:
         self._ending = False
         self._after = after
         self._made = threading.Event()  # MLflow has the run, or will not have it by this thread
-        self._thread = threading.Thread(target=self._follow, name="tracking-live", daemon=True)
+        self._over: threading.Event | None = None
         self.run_id: str | None = None
         self.error: Exception | None = None
         self.remarks: list[str] = []  # what the store could not hold, or holds otherwise
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
-        self._thread.start()
+        self._over = in_background(self._follow)
+        if self._over.is_set() and not self._made.is_set():
+            self.error = StoreUnreachable("no thread can be started that follows the run")
+            self._made.set()
 
     def look(self) -> None:
         """Have it look for what is new now; returns at once."""
@@ -51,14 +55,13 @@ class Live:
 
     def is_following(self) -> bool:
         """Whether it has neither ended nor given up."""
-        return self._thread.is_alive()
+        return self._over is not None and not self._over.is_set()
 
     def finish(self, timeout_s: float = FLUSH_S) -> str | None:
         """Take over what is left, for at most ``timeout_s``; None when all is in MLflow, else why not."""
         self._ending = True
         self._wake.set()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        if self._over is not None and not self._over.wait(timeout_s):
             why = f" ({hidden(str(self.error))})" if self.error else ""
             return f"{self._store.public_uri} took longer than {timeout_s:g} s{why}"
         return hidden(str(self.error)) if self.error else None

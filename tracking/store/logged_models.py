@@ -156,7 +156,7 @@ class LoggedModels:
         step = _step(folder)
         with tempfile.TemporaryDirectory() as scratch:
             description = Path(scratch) / MLMODEL
-            description.write_text(_description(folder, model, self._run_id), encoding="utf-8")
+            description.write_text(described(folder, model, self._run_id), encoding="utf-8")
             target = artifacts.local_folder(model.artifact_location)
             if target is None:
                 self._client.log_model_artifacts(model.model_id, str(folder))
@@ -212,8 +212,8 @@ def _step(folder: Path) -> int:
     return epoch if isinstance(epoch, int) and abs(epoch) <= MAX_STEP else 0
 
 
-def _description(folder: Path, model: Any, run_id: str) -> str:
-    """MLmodel with what only the store knows."""
+def described(folder: Path, model: Any, run_id: str) -> str:
+    """The text of a model's MLmodel with what only the store knows."""
     import yaml
 
     try:

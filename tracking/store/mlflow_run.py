@@ -119,23 +119,7 @@ class Target:
         self._params.update(params)
 
     def _batch(self, **kinds: list[Any]) -> None:
-        while any(kinds.values()):
-            part = {k: v[: _PER_CALL[k]] for k, v in kinds.items()}
-            kinds = {k: v[_PER_CALL[k] :] for k, v in kinds.items()}
-            try:
-                self._client.log_batch(self.run_id, **part, synchronous=True)
-            except Exception as error:
-                if not is_refusal(error):
-                    raise
-                single = [{k: [value]} for k, values in part.items() for value in values]
-                # One refused value must not keep the rest, nor the run's end, out of the store.
-                for one in single:
-                    try:
-                        self._client.log_batch(self.run_id, **one, synchronous=True)
-                    except Exception as cause:
-                        if not is_refusal(cause):
-                            raise
-                        self._problem(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}")
+        log_in_parts(self._client, self.run_id, self._problem, **kinds)
 
     def _on_start(self, event: Event) -> None:
         """The run was made or found before; only tags that were too long for that are logged here."""
@@ -292,6 +276,27 @@ class Target:
         self._client.set_tag(
             self.run_id, name, self._fitting("tags", name, value, MAX_TAG_CHARACTERS), synchronous=True
         )
+
+
+def log_in_parts(client: MlflowClient, run_id: str, problem: Callable[[str], None], **kinds: list[Any]) -> None:
+    """Log ``metrics``, ``params`` and ``tags``, as many as MLflow takes at once; what it refuses is a ``problem``."""
+    while any(kinds.values()):
+        part = {k: v[: _PER_CALL[k]] for k, v in kinds.items()}
+        kinds = {k: v[_PER_CALL[k] :] for k, v in kinds.items()}
+        try:
+            client.log_batch(run_id, **part, synchronous=True)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            single = [{k: [value]} for k, values in part.items() for value in values]
+            # One refused value must not keep the rest, nor the run's end, out of the store.
+            for one in single:
+                try:
+                    client.log_batch(run_id, **one, synchronous=True)
+                except Exception as cause:
+                    if not is_refusal(cause):
+                        raise
+                    problem(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}")
 
 
 def fits(tag: str) -> bool:

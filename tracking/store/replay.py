@@ -175,7 +175,7 @@ class Replayer:
         try:
             with whole_file(path) as part:
                 part.unlink(missing_ok=True)
-                with open(open_own(part, os.O_WRONLY | os.O_EXCL, 0o600), "w") as stream:
+                with open(open_own(part, os.O_WRONLY | os.O_EXCL), "w") as stream:
                     json.dump({"version": 1, "stores": stores}, stream, indent=1)
         except OSError as error:
             raise cannot_write(path, error) from error

@@ -100,6 +100,14 @@ class Store:
                     return connection.open_client(uri)
             return connection.open_client(uri)
 
+    def make(self) -> None:
+        """Make the sqlite file where there is none, also beside the file store of an older MLflow."""
+        if (path := self.database) is not None and not path.exists():
+            connection.check_writable(path)
+            with connection.locked(path):
+                if not path.exists():
+                    _make(path)
+
     def _is_there(self) -> bool:
         """Whether there is a store to read; reading makes none. Raises StoreError as ``client``."""
         return connection.kind(self.tracking_uri) not in connection.DATABASES or self._look() == "ready"
@@ -207,13 +215,13 @@ class Store:
         return client.get_experiment_by_name(name)
 
 
-def resolve(directory: Path | None = None) -> Store:
-    """The store meant here: MLFLOW_TRACKING_URI, else sqlite in ``mlruns/`` of ``directory`` (the current one).
+def resolve(directory: Path | None = None, uri: str = "") -> Store:
+    """The store of this URI; else MLFLOW_TRACKING_URI's, else sqlite in ``mlruns/`` of ``directory`` (the current one).
 
     Journals are always in ``mlruns/journals`` of the directory. Nothing is opened or made.
     """
     folder = (directory or Path.cwd()).absolute() / "mlruns"
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
     path = sqlite_path(uri)
     artifacts: Path | None = folder / "artifacts" if connection.kind(uri) in connection.DATABASES else None
     if path is not None:

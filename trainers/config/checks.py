@@ -35,6 +35,19 @@ def fold_of(text: str) -> tuple[int, int] | None:
     return int(which), int(count)
 
 
+def devices_of(text: str) -> tuple[str, tuple[int, ...]] | None:
+    """``cpu:2`` as ``("cpu", (0, 1))``, ``0,1`` as ``("gpu", (0, 1))``, ``gpu``, all of them, as ``("gpu", ())``."""
+    if text in ("cpu", "gpu"):
+        return (text, (0,) if text == "cpu" else ())
+    kind, _, count = text.partition(":")
+    if kind == "cpu" and count.isdecimal() and int(count) > 0:
+        return "cpu", tuple(range(int(count)))
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        return None
+    return "gpu", tuple(map(int, parts))
+
+
 def depth_faults(num_layers: int, height: int, width: int) -> list[str]:
     """Why this depth can't take pictures of this size (px); empty when it can."""
     least, most = SMALL_SIDES_PX
@@ -110,6 +123,13 @@ def _cross_faults(config: SimpleNamespace) -> list[str]:
         faults.append(f"--fold {config.fold!r} is not WHICH/OF, such as 2/5; --folds 5 trains all five.")
     if config.fold is not None and config.pretext is not None:
         faults.append("--fold holds labelled pictures out; --pretext learns without labels. Give one of them.")
+    if config.devices is not None and devices_of(str(config.devices)) is None:
+        faults.append(
+            f"--devices {config.devices!r} is none of cpu, cpu:N (the processor as N devices), gpu (every GPU) and"
+            " numbers of GPUs, such as 0,1."
+        )
+    if config.workers is not None and config.kv_store == "dist_async":
+        faults.append("--kv-store dist_async is of the built-in algorithm; --workers sums with dist_sync.")
     faults += _init_faults(config)
     faults += _recipe_faults(config)
     if config.resnet_version == "v1b" and config.num_layers in names.SMALL_IMAGE_DEPTHS:

@@ -28,7 +28,8 @@ BOOKKEEPING = (
     "keep_model",
     "int8",
 )
-_NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads")
+# Devices and workers sum the same gradients; only the statistics of batch normalisation are each one's own.
+_NOT_IN_FINGERPRINT = (*BOOKKEEPING, "seed", "num_threads", "devices", "workers")
 
 
 def _default(key: str) -> Any:
@@ -84,6 +85,8 @@ class Config:
     group: str | None = None
     fold: str | None = None
     num_threads: int | None = None
+    devices: str | None = None
+    workers: int | None = None
     # recipes; unset ones are no part of the settings that older runs are compared by
     network: str | None = None
     lr_scheduler: str | None = None
@@ -112,6 +115,8 @@ class Config:
         for key in ("lr_scheduler", "warmup_epochs", "label_smoothing", "mixup"):
             if getattr(self, key) in (0, "step"):  # the same as unset
                 object.__setattr__(self, key, None)
+        if self.workers == 1:
+            object.__setattr__(self, "workers", None)
         if self.image_shape is not None:  # one spelling, so that equal settings have equal fingerprints
             object.__setattr__(self, "image_shape", ",".join(str(int(part)) for part in self.image_shape.split(",")))
         init = self.init
@@ -185,7 +190,7 @@ class Config:
             )
         if self.freeze and (self.unfreeze_epoch or self.epochs + 1) > self.epochs:
             notes.append(f"--freeze {self.freeze} lasts all of the training: only the last layer learns.")
-        if self.kv_store:
+        if self.kv_store and self.workers is None:
             notes.append("--kv-store has no effect on one machine.")
         return notes
 

@@ -32,7 +32,8 @@ class Batches:
     (scaled to H x W whatever the aspect ratio). augmentation: None (centre crop) or one of ``augment.KINDS``.
     last: ``keep`` or ``discard`` a last batch that is not full. scaled: a JPEG of twice ``resize`` or more is decoded
     at a half, a quarter or an eighth of its size, which is faster and not the very same pixels. memory_bytes: pictures
-    that would take more, decoded, are decoded anew in every epoch, ahead of time on threads.
+    that would take more, decoded, are decoded anew in every epoch, ahead of time on threads. share: ``(which, of how
+    many)`` equal parts of each batch to give, from 0; all parts together are the batch, with the same augmentation.
     Raises BadData for pictures that cannot be decoded or are smaller than the crop.
     """
 
@@ -50,6 +51,7 @@ class Batches:
         last: Literal["keep", "discard"] = "keep",
         scaled: bool = False,
         memory_bytes: int | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.channels, self.height, self.width = image_shape
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
@@ -60,7 +62,7 @@ class Batches:
             raise BadData(f"augmentation_type {augmentation!r}: legal are {', '.join(augment.KINDS)}")
         if last == "discard" and len(split) < batch_size:
             raise BadData(f"{len(split)} pictures are fewer than mini_batch_size {batch_size}; give a smaller one")
-        self.labels = split.labels
+        self.labels, self.share = split.labels, share
         self.batch_size, self.augmentation, self.shuffle, self.seed = batch_size, augmentation, shuffle, seed
         full = len(split) // batch_size * batch_size
         self.num_images = full if last == "discard" else len(split)
@@ -92,17 +94,30 @@ class Batches:
             with closing(in_order(lambda job: make(*job), enumerate(parts), READERS, _AHEAD)) as batches:
                 yield from batches
 
-    def _make(self, number: int, place: int, indices: Indices) -> Batch:
+    def _make(self, number: int, place: int, whole: Indices) -> Batch:
+        own = share_of(len(whole), *self.share)
+        indices = whole[own]
         images = self._fetch(indices)
         if self.augmentation is None:
             images = augment.centre_crop(images, self.height, self.width)
         else:
             rng = np.random.default_rng([self.seed, number, place])
-            draws = augment.draw(rng, len(indices), self.augmentation)
+            draws = augment.draw(rng, len(whole), self.augmentation).take(own)
             if draws.hls is not None:  # a grey picture takes on colour here, as the built-in's does
                 images = _in_channels(images, self.channels)
             images = augment.augment(images, self.height, self.width, draws)
         return _planes(images, self.channels), self.labels[indices]
+
+
+def share_of(size: int, which: int, of_how_many: int) -> Indices:
+    """The places of a batch that one worker has, in order.
+
+    The first and the last place stay together, the second and the last but one, and so on: a batch is mixed up with
+    its reverse, and a share with its own.
+    """
+    first: Indices = np.array_split(np.arange((size + 1) // 2), of_how_many)[which]
+    places: Indices = np.unique(np.concatenate([first, size - 1 - first]))
+    return places
 
 
 def _in_channels(images: Pixels | Sequence[Pixels], channels: int) -> Pixels | Sequence[Pixels]:

@@ -97,10 +97,12 @@ class LocalLauncher:
         """``folder`` receives each run's config and log; ``num_threads`` is each process's share.
 
         With ``ends_with_launcher`` a run is ended as by SIGTERM when this process is gone, however that came.
+        ``stop_on`` are the rules that end a training.
         """
         self.folder = folder
         self.num_threads = num_threads
         self.ends_with_launcher = False
+        self.stop_on: tuple[str, ...] = ()
         folder.mkdir(parents=True, exist_ok=True)
 
     def submit(self, config: Config, resume: str = "", lock: int | None = None) -> LocalJob:
@@ -117,6 +119,7 @@ class LocalLauncher:
         if self.num_threads is not None:
             environment |= dict.fromkeys(backend.VARIABLES, str(self.num_threads))
         what = ["--resume", resume] if resume else ["--config", str(config_file)]
+        what += ["--stop-on", ",".join(self.stop_on)] if self.stop_on else []
         argv = [sys.executable, "-m", "trainers.run", *what]
         with log.open("wb") as output:
             # A session of its own: Ctrl-C reaches the launcher alone, which then asks each job to end.

@@ -23,6 +23,7 @@ from trainers.launch.parent import StudyRun
 from trainers.launch.progress.follow import Followed, Journals
 from trainers.launch.progress.table import LiveTable, Row
 from trainers.launch.study import StudyPlan, ended, grown, show_leaderboard
+from trainers.launch.watching import notify
 from trainers.training.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:
@@ -39,20 +40,22 @@ def run(
     again: bool = False,
     leaderboard: Path | None = None,
     quiet: bool = False,
+    stop_on: tuple[str, ...] = (),
     max_cost_usd: float | None = None,
     max_time_s: float | None = None,
 ) -> int:
     """Train what is left of the study and print its leaderboard; the exit code.
 
-    A run that fails does not stop the others. ``max_cost_usd`` and ``max_time_s`` end a search. Raises Interrupted:
-    Ctrl-C ends the runs under way and the study, and the same command goes on.
+    A run that fails does not stop the others. ``stop_on``: the rules that end a training. ``max_cost_usd`` and
+    ``max_time_s`` end a search. Raises Interrupted: Ctrl-C ends the runs under way and the study, and the same command
+    goes on.
     """
     from tracking import store as stores
 
     store = stores.resolve()
     if study.search is not None:
-        return _search(study, store, parallel, leaderboard, max_cost_usd, max_time_s)
-    started, plan = time.monotonic(), StudyPlan.of(study)
+        return _search(study, store, parallel, leaderboard, stop_on, max_cost_usd, max_time_s)
+    started, plan = time.monotonic(), replace(StudyPlan.of(study), stop_on=stop_on)
     try:
         with Interruption() as asked, Claims(study.name, store) as claims:
             if not again:
@@ -90,6 +93,7 @@ def _search(
     store: Store,
     parallel: int,
     leaderboard: Path | None,
+    stop_on: tuple[str, ...],
     max_cost_usd: float | None,
     max_time_s: float | None,
 ) -> int:
@@ -99,7 +103,8 @@ def _search(
     assert study.search is not None
     searching.refuse_costs(study.search, max_cost_usd)
     print(f"study {study.name}: {study.title}\ntrials: {searching.dashboard(store)}")
-    place = searching.LocalPlace(_launcher(store, parallel, study.search.trials), parallel, store)
+    launcher = _launcher(store, parallel, study.search.trials, stop_on)
+    place = searching.LocalPlace(launcher, parallel, store)
     tally = searching.Tally()
     try:
         with Interruption() as asked, searching.alone(study, store), StudyRun(study, store) as whole:
@@ -216,9 +221,10 @@ def _in_this_process(
     quiet: bool,
 ) -> None:
     """One run after the other; sources come before what starts from them."""
+    from trainers.launch.watching.local import watcher
     from trainers.training import experiment
 
-    count = len(plan.left)
+    count, watch = len(plan.left), watcher(plan.stop_on)
     while plan.left:
         planned = next(_claimed(study, plan, broken_off, store, claims, 1), None)
         if planned is None:  # the others are other launchers', or start from theirs
@@ -231,16 +237,16 @@ def _in_this_process(
         try:
             if former is not None:
                 print(f"resuming run {former[:8]}")
-                outcome = experiment.resume(former, store=store, quiet=quiet)
+                outcome = experiment.resume(former, store=store, quiet=quiet, watch=watch)
             else:
-                outcome = experiment.run(plan.config(planned), store=store, quiet=quiet)
+                outcome = experiment.run(plan.config(planned), store=store, quiet=quiet, watch=watch)
         except TrainerError as error:
             plan.fail(planned, str(error))
             _end_claim(planned, plan, claims)
             continue
         _give_back_memory(number == 1)
         if outcome.status == "FINISHED" or outcome.exit_code not in (130, 143):
-            _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id)
+            _note(plan, planned, outcome.exit_code, outcome.run_id or outcome.journal_id, outcome.reason)
             _end_claim(planned, plan, claims)
         if outcome.exit_code in (130, 143):
             raise Interrupted(outcome.exit_code - 128)
@@ -258,7 +264,7 @@ def _give_back_memory(is_first: bool) -> None:
         pass
 
 
-def _launcher(store: Store, parallel: int, count: int) -> LocalLauncher:
+def _launcher(store: Store, parallel: int, count: int, stop_on: tuple[str, ...]) -> LocalLauncher:
     """Starts processes that share the cores; says how."""
     from trainers.networks import backend
 
@@ -266,7 +272,9 @@ def _launcher(store: Store, parallel: int, count: int) -> LocalLauncher:
     threads = max(1, cores // at_once)
     if at_once > 1:
         print(f"{at_once} at a time on {plural(cores, 'core')}, each with {plural(threads, 'thread')}")
-    return LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
+    launcher = LocalLauncher(store.journals.parent / "jobs", num_threads=threads)
+    launcher.stop_on = stop_on
+    return launcher
 
 
 def _in_processes(
@@ -279,7 +287,7 @@ def _in_processes(
     parallel: int,
 ) -> None:
     """Up to ``parallel`` processes, each with its share of the cores."""
-    launcher = _launcher(store, parallel, len(plan.left))
+    launcher = _launcher(store, parallel, len(plan.left), plan.stop_on)
     launcher.ends_with_launcher = True
     begun = _Begun(study, plan, store)
     running = begun.running
@@ -294,6 +302,7 @@ def _in_processes(
                     view.say(f"start  {planned.config.run_name}  (process {job.id}, log {job.log})")
                     asked.check()
                 for key, (planned, job, since) in list(running.items()):
+                    begun.tell_findings(planned)
                     if job.state() in ENDED:
                         del running[key]
                         view.say(_after(planned, study, job, since, plan, store, begun.ended(planned, job)))
@@ -323,6 +332,7 @@ class _Begun:
     def ended(self, planned: PlannedRun, job: LocalJob) -> Followed | None:
         """Note that a run has ended; its journal, where it has one."""
         self._ended[planned.key] = job.state()
+        self.tell_findings(planned)
         return self._look(planned.key)
 
     def rows(self) -> list[Row]:
@@ -336,6 +346,11 @@ class _Begun:
         said = f"{len(self._ended)} of {plural(len(self.todo), 'run')} ended"
         said += "" if best is None else f" · best {best:.4f}"
         return f"{said} · {duration(time.monotonic() - self._since)}"
+
+    def tell_findings(self, planned: PlannedRun) -> None:
+        """Send what the rules found of a run."""
+        if followed := self._look(planned.key):
+            notify.tell_findings(str(planned.config.run_name), followed.findings())
 
     def _row(self, planned: PlannedRun) -> Row:
         name = str(planned.config.run_name)
@@ -407,16 +422,16 @@ def _brought_in(directory: Path, store: Store) -> str:
         return directory.name
 
 
-def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str) -> None:
+def _note(plan: StudyPlan, planned: PlannedRun, code: int, run_id: str, reason: str = "") -> None:
     if code == 0 and run_id:
         plan.done[planned.key] = run_id
     else:
-        plan.fail(planned, "failed; its log in MLflow says why")
+        plan.fail(planned, reason or "failed; its log in MLflow says why")
 
 
 def _needs_processes(left: list[PlannedRun]) -> bool:
-    """The number of threads holds for a whole process, so runs that differ in it can't share one."""
-    return len({planned.config.num_threads for planned in left}) > 1
+    """The number of threads holds for a whole process, so runs that differ in it can't share one; nor do workers."""
+    return len({planned.config.num_threads for planned in left}) > 1 or any(one.config.workers for one in left)
 
 
 def trained_on(study: Study) -> str:

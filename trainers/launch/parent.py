@@ -15,6 +15,7 @@ from tracking import run as tracked
 from tracking.errors import TrackingError
 from trainers.config.study import Study
 from trainers.launch.progress.follow import Journals
+from trainers.launch.watching import notify
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -76,6 +77,7 @@ class StudyRun:
         try:
             answer = reports.study(self.study.name, self.store, trials=trials or None)
             print(answer.to_text())
+            notify.tell(f"study {self.study.name}: ended", answer.to_text(), "success")
             with tempfile.TemporaryDirectory(dir=self._run.dir, prefix=".report-") as folder:
                 for name in ("report.html", "report.md"):
                     answer.save(Path(folder) / name)
@@ -83,3 +85,4 @@ class StudyRun:
                     self._run.log_artifact(path, "report" if path.is_dir() else None)
         except (reports.ReportError, TrackingError) as error:
             print(f"no report of the study: {error}", file=sys.stderr)
+            notify.tell(f"study {self.study.name}: ended", f"no report of it: {error}", "warning")

@@ -33,6 +33,7 @@ from trainers.launch.progress.follow import Followed, Journals
 from trainers.launch.progress.table import LiveTable, Row
 from trainers.launch.sampler import Chooser, End, Trial, public_url
 from trainers.launch.study import StudyPlan
+from trainers.launch.watching import notify
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -220,6 +221,8 @@ class Searching:
         state = under.job.state()
         if under.followed is not None:
             under.followed.look()
+            if under.planned is not None and isinstance(self.place, LocalPlace):  # jobs have a watcher that does
+                notify.tell_findings(str(under.planned.config.run_name), under.followed.findings())
             if not under.several:
                 self._report(under, under.followed.values)
         if state not in ENDED:
@@ -340,6 +343,8 @@ class Searching:
             diverged = run is not None and run.tags.get(names.ERROR_TYPE) == TrainingDiverged.__name__
             self._chooser.tell(trial, "pruned" if diverged and len(self.search.objectives) == 1 else "failed")
             print(f"not done: {name}: {why}", file=sys.stderr)
+            if isinstance(self.place, LocalPlace):
+                notify.tell(f"study {self.study.name}: {name} failed", why, "failure")
 
     def _mark(self, under: _Under, directory: Path | None) -> None:
         """Say on the stopped run why it ended."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tracking import names
 from trainers.config import Config
 from trainers.config.study import PlannedRun, Study, repeated
+from trainers.launch.watching import notify
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class StudyPlan:
     """``left`` are the runs still to start, ``done`` maps key → run id, ``failed`` maps a run's name → the reason.
 
-    A single run is a plan without a study. ``parent`` is the journal id of the study's own run.
+    A single run is a plan without a study. ``parent`` is the journal id of the study's own run. ``stop_on``: the rules
+    that end a training.
     """
 
     study: Study | None
@@ -28,6 +30,7 @@ class StudyPlan:
     done: dict[str, str] = field(default_factory=dict)
     parent: str | None = None
     failed: dict[str, str] = field(default_factory=dict)
+    stop_on: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, work: Config | Study, parent: str | None = None) -> StudyPlan:
@@ -68,6 +71,7 @@ class StudyPlan:
     def fail(self, planned: PlannedRun, reason: str) -> None:
         """Note that a run failed, and give up the runs that start from it."""
         self.failed[str(planned.config.run_name)] = reason
+        notify.tell(f"{planned.config.run_name}: failed", reason, "failure")
         for other in [other for other in self.left if self.source(other) == planned]:
             self.left.remove(other)
             self.fail(other, f"its source {other.needs!r} was not trained")

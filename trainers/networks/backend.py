@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from trainers.config.checks import devices_of
 from trainers.errors import BadInput, TrainerError
 
 INSTALL = (
@@ -33,15 +34,15 @@ _GLUONCV_NEEDS = ("autocfg", "yacs", "portalocker", "yaml", "requests", "tqdm", 
 VARIABLES = ("MXNET_OMP_MAX_THREADS", "OMP_NUM_THREADS")
 
 
-def prepare(num_threads: int | None = None) -> int:
+def prepare(num_threads: int | None = None, shares: int = 1) -> int:
     """Decide how many threads the arithmetic runs on, before anything imports MXNet; the number in force.
 
     ``num_threads`` is the user's explicit wish. Without one the environment decides, and where it says nothing, the
-    physical cores. Raises BadInput when a variable holds no number of threads, or when MXNet already runs on another
-    number than the one wished for.
+    physical cores, divided by ``shares``: how many compute there at the same time. Raises BadInput when a variable
+    holds no number of threads, or when MXNet already runs on another number than the one wished for.
     """
     if num_threads is None:
-        return threads()
+        return threads(shares)
     if num_threads < 1:
         raise BadInput(f"--num-threads {num_threads}: give a whole number from 1 up.")
     if "mxnet" in sys.modules and threads() != num_threads:
@@ -53,7 +54,7 @@ def prepare(num_threads: int | None = None) -> int:
     return num_threads
 
 
-def threads() -> int:
+def threads(shares: int = 1) -> int:
     """How many threads the arithmetic runs on: what the environment says, else the physical cores.
 
     Puts the number into the environment. Raises BadInput when a variable holds no whole number above zero.
@@ -70,7 +71,7 @@ def threads() -> int:
     elif "mxnet" in sys.modules:
         return max(1, (os.cpu_count() or 1) // 2)  # too late to set it: this is what the library chose
     else:
-        count = physical_cores()
+        count = max(1, physical_cores() // shares)
     for name in VARIABLES:
         os.environ.setdefault(name, str(count))
     return count
@@ -119,6 +120,12 @@ def load() -> Any:
             raise TrainerError(_explain(error)) from error
 
 
+def c_library() -> ctypes.CDLL:
+    """MXNet's C library without the package around it, whose import would take longer."""
+    (folder,) = getattr(importlib.util.find_spec("mxnet"), "submodule_search_locations", ("",))
+    return ctypes.CDLL(str(Path(folder) / "libmxnet.so"))
+
+
 @cache
 def zoo(name: str) -> Any:
     """A module of ``gluoncv.model_zoo``, such as ``cifarresnet`` or ``model_store``; errors as ``load``."""
@@ -128,6 +135,23 @@ def zoo(name: str) -> Any:
             return importlib.import_module(f"gluoncv.model_zoo.{name}")
         except (ImportError, OSError, AttributeError) as error:
             raise TrainerError(_explain(error)) from error
+
+
+def contexts(devices: str | None) -> list[Any]:
+    """The MXNet devices that ``--devices`` names; without it the first GPU, or the processor where there is none.
+
+    Raises BadInput where a GPU is not there.
+    """
+    mx = load()
+    count = mx.context.num_gpus()
+    kind, numbers = devices_of(devices or ("0" if count else "cpu")) or ("", ())
+    if kind == "cpu":
+        return [mx.cpu(number) for number in numbers]
+    numbers = numbers or tuple(range(count))
+    if not numbers or max(numbers) >= count:
+        seen = f"{count} GPU(s), numbered from 0" if count else "no GPU"
+        raise BadInput(f"--devices {devices}: MXNet sees {seen}. Take others, or cpu.")
+    return [mx.gpu(number) for number in numbers]
 
 
 def wait_for_all() -> None:

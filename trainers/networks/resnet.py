@@ -150,13 +150,13 @@ def num_parameters(net: Classifier) -> int:
     return sum(int(np.prod(p.shape)) for p in net.collect_params().values() if p.grad_req != "null")
 
 
-def to_array(values: np.ndarray[Any, Any]) -> Any:
-    """NumPy to a float32 MXNet array on the current device (``with mx.gpu(0):``).
+def to_array(values: np.ndarray[Any, Any], device: Any = None) -> Any:
+    """NumPy to a float32 MXNet array on ``device``, or the current one (``with mx.gpu(0):``).
 
     On the processor it may share the memory, so pass an array that is not written to afterwards.
     """
     shared = mx.nd.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    return shared.as_in_context(mx.current_context())
+    return shared.as_in_context(device or mx.current_context())
 
 
 def _body(num_layers: int, num_classes: int, resnet_version: str) -> Any:

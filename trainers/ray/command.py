@@ -18,6 +18,7 @@ from trainers.config.study import Study
 from trainers.errors import BadInput
 from trainers.launch.claims import Claims
 from trainers.launch.study import StudyPlan
+from trainers.launch.watching import notify
 from trainers.ray.job import KIND, RayLauncher, RayOptions
 from trainers.ray.watch import watch_of
 from trainers.sagemaker.command import launch
@@ -81,9 +82,13 @@ def run(
             _news(f"{plural(len(work.runs), 'run')}, {len(plan.done)} already done, {len(going)} under way")
             if others:
                 _news(f"{plural(len(others), 'run')} more: another launcher of this study sees to them")
-        return launch.in_rounds(
+        code = launch.in_rounds(
             plan, going, launcher, store, detach=detach, poll_s=poll_s, leaderboard=leaderboard, watch_of=watch_of
         )
+        if plan.study is not None and not detach:
+            done = f"{len(plan.done)} of {plural(len(plan.study.runs), 'run')} done"
+            notify.tell(f"study {plan.study.name}: ended", done, "failure" if code else "success")
+        return code
 
 
 def adopt(study: Study, keys: Collection[str], launcher: RayLauncher, store: Store) -> None:

@@ -65,6 +65,7 @@ class RayOptions:
     gpus: float = 0.0
     memory_bytes: int = 0
     output: str | None = None
+    stop_on: tuple[str, ...] = ()  # rules of trainers.launch.watching
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +110,8 @@ def read(arguments: argparse.Namespace, environment: Mapping[str, str] = os.envi
         faults.append(str(error))
     if faults:
         raise BadConfig(faults)
-    return RayOptions(address=address, output=None if output is None else output.rstrip("/"), **values)
+    values |= {"output": None if output is None else output.rstrip("/"), "stop_on": arguments.stop_on}
+    return RayOptions(address=address, **values)
 
 
 def tracking_server(environment: Mapping[str, str]) -> tuple[str, str]:
@@ -197,6 +199,7 @@ class RayLauncher:
             experiment=config.experiment,
             run_name=config.run_name or job_name,
             dataset=config.dataset,
+            stop_on=list(self.options.stop_on),
             created_ms=int(self.client.clock.now() * 1000),
         )
 

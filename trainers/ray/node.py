@@ -21,6 +21,7 @@ from pathlib import Path
 from tracking import __version__
 from tracking.errors.program import program_parser, run_program
 from trainers.errors import BadInput, TrainerError
+from trainers.networks.group import leave
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.uri import is_s3, split_s3
 from trainers.sagemaker.errors import AwsError, NoCredentials, NotFound
@@ -35,13 +36,12 @@ _NOT_SENT = ("lock", "reserve")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the run that the job's environment describes; the exit code is the run's."""
-    return run_program("trainers.ray.node", lambda: _act(argv))
+    return leave(run_program("trainers.ray.node", lambda: _act(argv)))
 
 
 def _act(argv: Sequence[str] | None) -> int:
     program_parser("trainers.ray.node", __version__, description=__doc__).parse_args(argv)
     from trainers.config.text import build, from_toml
-    from trainers.sagemaker.container.__main__ import device
     from trainers.sagemaker.container.data import ContainerStore
     from trainers.training import experiment
 
@@ -55,7 +55,7 @@ def _act(argv: Sequence[str] | None) -> int:
             uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{work}/mlflow.db"
             source = config.initial.removeprefix("run:")
             store = ContainerStore(uri, None, folder / "journals", source=folder / INIT, source_id=source)
-            with device(), _shown_live(store.journals, Path(work, "relay"), config.dataset):
+            with _shown_live(store.journals, Path(work, "relay"), config.dataset):
                 _, code = experiment.run_or_go_on(config, store)
     return code
 

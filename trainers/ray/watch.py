@@ -127,6 +127,8 @@ class RayWatch(JobWatch):
             self.description = info or {**lost, "message": "the cluster no longer knows the job: its head began anew"}
             self._see_phase()
         news = self._take_log() + self._read_journal()
+        if self.phase == "training":
+            self._judge((self.description.get("start_time") or 0) / 1000, None)
         if self.has_ended and not self._goes_on():
             since = self._state.setdefault("ended_seen_s", now)
             is_whole = self._remote is None or self._state.get("node_status") == _STATUS[self.state]
@@ -213,7 +215,11 @@ class RayWatch(JobWatch):
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
         state, advice, kind = self.state, "", ""
-        reason = self._state.get("node_reason") or str(self.description.get("message") or "").partition(", last")[0]
+        reason = (
+            self._state.get("stopped_for")
+            or self._state.get("node_reason")
+            or str(self.description.get("message") or "").partition(", last")[0]
+        )
         if state == "failed" and not self._state.get("node_reason") and self._log.stat().st_size:
             lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             reason = f"{reason.partition(chr(10))[0]}: {lines[-1].strip()[:400]}"

@@ -30,6 +30,7 @@ LONGEST_KEEP_ALIVE_MIN = 60  # what the guide says; the API's model would take 3
 CHANNELS = ("train", "validation", "test", "train_lst", "validation_lst")
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/?[\w+=,.@/-]+", re.ASCII)
+_ROLE_NAME = re.compile(r"[\w+=,.@/-]{1,512}", re.ASCII)
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.\w+")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
@@ -37,7 +38,7 @@ _UNIT_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 # field → (metavar, help)
 _FLAGS = {
-    "role": ("ARN", "role that the job runs under"),
+    "role": ("ARN|NAME", "role that the job runs under (in a SageMaker notebook: the notebook's)"),
     "output": ("S3_URI", "where models, journals, checkpoints and uploads go: s3://bucket/prefix"),
     "region": ("NAME", "AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's)"),
     "profile": ("NAME", "profile in AWS's files (default: AWS_PROFILE, else the default one)"),
@@ -76,7 +77,10 @@ _FIELD_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """How and where a job is rented. ``None`` means unset; ``tags`` are the job's AWS tags beside the run's.
+    """How and where a job is rented. ``None`` means unset; ``tags`` are the job's AWS tags beside the run's,
+    ``stop_on`` the rules of ``trainers.launch.watching`` that stop it.
+
+    ``role`` is an ARN, or a name, which the launch completes.
 
     ``instance_type`` may name several with commas, in the order in which they are taken. ``train`` …
     ``validation_lst`` are S3 URIs or local paths, as given. Raises BadConfig with every fault.
@@ -103,6 +107,7 @@ class JobOptions:
     kms_key: str | None = None
     image: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    stop_on: tuple[str, ...] = ()
     train: str | None = None
     validation: str | None = None
     test: str | None = None
@@ -121,20 +126,29 @@ class JobOptions:
 
     @property
     def account(self) -> str:
-        """The 12 digits of the account that the role is in."""
+        """The 12 digits of the account that the role is in; empty where the role is unset or a name alone."""
         match = _ROLE.fullmatch(self.role or "")
-        assert match is not None, "ask missing() first"
-        return match[1]
+        return "" if match is None else match[1]
 
     def missing(self) -> list[str]:
         """What a job needs and was not given, a sentence each."""
         faults = []
-        for key, example in (("role", "arn:aws:iam::123456789012:role/NAME"), ("output", "s3://bucket/prefix")):
+        output = default_output(self.region, self.account) if self.region and self.account else "s3://bucket/prefix"
+        for key, example in (("role", "NAME"), ("output", output)):
             if getattr(self, key) is None:
                 faults.append(f"--{key} is needed for a SageMaker job: --{key} {example}, or {key} under [sagemaker].")
+        if self.role is not None and not self.account and self.region is not None:
+            faults.append(f"--role {self.role} is a name that no command has completed; give its ARN.")
         if self.region is None:
             faults.append("--region is needed for a SageMaker job, or AWS_REGION, or a region in your AWS profile.")
+        if faults:
+            faults[-1] += " `python -m trainers.jobs setup` shows what an account has; with --create it makes the rest."
         return faults
+
+
+def default_output(region: str, account: str) -> str:
+    """Under the bucket that SageMaker itself proposes."""
+    return f"s3://sagemaker-{region}-{account}/image-classification"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -227,11 +241,12 @@ def _cast(name: str, value: Any) -> Any:
 def _faults(options: JobOptions) -> list[str]:
     faults = []
     for key, pattern, example in (
-        ("role", _ROLE, "arn:aws:iam::123456789012:role/NAME"),
+        ("role", _ROLE, "NAME or arn:aws:iam::123456789012:role/NAME"),
         ("region", _REGION, "us-east-1"),
     ):
         value = getattr(options, key)
-        if value is not None and not pattern.fullmatch(value):
+        is_name = key == "role" and value is not None and ":" not in value and _ROLE_NAME.fullmatch(value)
+        if value is not None and not pattern.fullmatch(value) and not is_name:
             faults.append(f"{_flag(key)} {value!r} must have the form {example}.")
     faults += _type_faults(options)
     if options.output is not None and not is_legal(options.output):

@@ -5,23 +5,25 @@ What the user gave is checked before a run is recorded; from then on whatever ha
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking import run as tracked
-from tracking.errors.words import plural
+from tracking.errors.words import duration, plural
 from tracking.journal.events import journals
 from trainers.config import Config
-from trainers.config.checks import local_faults
+from trainers.config.checks import devices_of, local_faults
 from trainers.config.text import build, from_toml
-from trainers.errors import BadConfig, BadData, BadInput, TrainerError
+from trainers.errors import BadConfig, BadData, BadInput, TrainerError, WorkerLost
 from trainers.training.interruption import Interrupted, Interruption, interruptible
 from trainers.training.terminal import Tee
 
@@ -34,13 +36,16 @@ LOCAL = {names.LAUNCHER: "local"}
 # The settings that decide which pictures are in which split.
 DATA = ("dataset", "image_root", "split_seed", "validation_fraction", "test_fraction", "pretext", "group", "fold")
 Opened = dict[tuple[Any, ...], "Dataset"]
+# What looks after a run while it is open; ``trainers.launch.watching.local`` has one.
+Watcher = Callable[[tracked.Run, Interruption], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended. ``run_id`` is MLflow's, None while the tracking server has not been reached.
 
-    ``scores`` by their names in MLflow; ``reason`` says why a run did not finish.
+    ``scores`` by their names in MLflow; ``reason`` says why a run did not finish, ``said`` is the last line of one
+    that did.
     """
 
     journal_id: str
@@ -49,6 +54,7 @@ class Outcome:
     exit_code: int
     scores: Mapping[str, float]
     reason: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ def run(
     tags: Mapping[str, str] = LOCAL,
     state_dir: Path | None = None,
     quiet: bool = False,
+    watch: Watcher = lambda run, asked: nullcontext(),
 ) -> Outcome:
     """Train, evaluate and log one run.
 
@@ -98,11 +105,18 @@ def run(
             )
 
         return _recorded(
-            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet
+            opened, prepared, asked, {**tags, **config.tags}, state_dir=state_dir, store=shown, quiet=quiet, watch=watch
         )
 
 
-def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet: bool = False) -> Outcome:
+def resume(
+    run_id: str,
+    *,
+    store: Store | None = None,
+    live: bool = True,
+    quiet: bool = False,
+    watch: Watcher = lambda run, asked: nullcontext(),
+) -> Outcome:
     """Go on with a run that was interrupted or killed, to the same weights as if it had not been.
 
     ``run_id`` is MLflow's, its beginning, or the journal's. Raises BadInput when the run is done or its state is gone.
@@ -124,6 +138,7 @@ def resume(run_id: str, *, store: Store | None = None, live: bool = True, quiet:
             state_dir=None,
             store=shown,
             quiet=quiet,
+            watch=watch,
         )
 
 
@@ -181,13 +196,22 @@ def prepare(
     ``opened`` keeps what was read for the next call. ``source_config`` are the settings of a source that is not trained
     yet. Raises BadInput, with every fault of the settings in one message.
     """
+    from trainers.data.batches import share_of
     from trainers.networks import backend
+    from trainers.networks.group import LISTEN
 
     faults = local_faults(vars(config))
     if faults:
         raise BadConfig(faults)
     source = source_of(config, store) if source_config is None else None
-    num_threads = backend.prepare(config.num_threads)
+    kind, numbers = devices_of(config.devices or "cpu") or ("", ())
+    workers = config.workers or 1
+    here = 1 if LISTEN in os.environ else workers
+    num_threads = backend.prepare(config.num_threads, shares=here * (len(numbers) if kind == "cpu" else 1))
+    count = len(backend.contexts(config.devices)) if config.devices is not None else 1
+    if min(len(share_of(config.mini_batch_size, which, workers)) for which in range(workers)) < count:
+        size = f"--mini-batch-size {config.mini_batch_size}"
+        raise BadConfig([f"{size} is less than a picture for each device of each worker ({workers} x {count})."])
     dataset, resolved = load_data(replace(config, num_threads=num_threads), opened=opened)
     overlaps = _overlaps(dataset, resolved)
     alike = _alike(dataset, resolved)
@@ -334,16 +358,18 @@ def _recorded(
     state_dir: Path | None,
     store: Store | None,
     quiet: bool,
+    watch: Watcher,
 ) -> Outcome:
     """Everything that happens between the opening and the closing of a run's journal."""
+    from trainers.networks import backend
     from trainers.training.stages import Stages
 
-    code, reason, scores = 0, "", dict[str, float]()
+    code, reason, said, scores, began_s = 0, "", "", dict[str, float](), time.monotonic()
     try:
         with _ended_whole(opened, asked) as run:
             log = run.dir / "files" / "log.txt"
             try:
-                with Tee(log, quiet=quiet) as tee:
+                with Tee(log, quiet=quiet) as tee, watch(run, asked), backend.contexts(prepared.config.devices)[0]:
                     stages = Stages(
                         run,
                         prepared.config,
@@ -367,10 +393,15 @@ def _recorded(
     except TrainerError as error:
         code, reason = 1, str(error)
         print(f"trainers.run: {error}", file=sys.stderr)
-    if not code:
-        _say_end(run, scores)
+        if isinstance(error, WorkerLost):
+            print(f"kept    {_what_is_kept(run, state_dir or run.dir / 'state')}", file=sys.stderr)
+    if not code and run.mlflow_run_id and (run.dir / "files" / "model").is_dir():
+        print(f"\nmodel   runs:/{run.mlflow_run_id}/model")
     if store is not None:
         print_page(run, store)
+    if not code:
+        said = _last_line(run, scores, run.earlier_s + time.monotonic() - began_s)
+        print(f"done    {said}")
     return Outcome(
         journal_id=run.journal_id,
         run_id=run.mlflow_run_id,
@@ -378,6 +409,7 @@ def _recorded(
         exit_code=code,
         scores=scores,
         reason=reason,
+        said=said,
     )
 
 
@@ -406,13 +438,12 @@ def _what_is_kept(run: tracked.Run, state_dir: Path) -> str:
     return "no epoch was whole yet, so there is nothing to go on from; the same command starts again."
 
 
-def _say_end(run: tracked.Run, scores: Mapping[str, float]) -> None:
+def _last_line(run: tracked.Run, scores: Mapping[str, float], took_s: float) -> str:
+    """Accuracy, what it cost here, the run and the next command."""
     said = [f"best validation {scores[names.BEST_VALIDATION_ACCURACY]:.4f}"]
     if names.TEST_ACCURACY in scores:
         said.append(f"test {scores[names.TEST_ACCURACY]:.4f}")
-    print(f"\ndone    {', '.join(said)} · run {_short(run)}")
-    if run.mlflow_run_id and (run.dir / "files" / "model").is_dir():
-        print(f"model   runs:/{run.mlflow_run_id}/model")
+    return f"{', '.join(said)} · {duration(took_s)} · run {_short(run)} · next: python -m reports run {_short(run)}"
 
 
 def print_page(run: tracked.Run, store: Store) -> None:

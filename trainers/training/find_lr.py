@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainers.data import Batches
-from trainers.networks import resnet, weights
 from trainers.training import experiment, fit, scores
+from trainers.training.stages import initial_network
 from trainers.training.steps.recipe import Learner
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def suggest(config: Config, store: Store) -> float:
     prepared = experiment.prepare(config, store)
     config, split = prepared.config, prepared.dataset.train
     train = fit.training_batches(split, config)
-    net = resnet.build_for(config)
-    source = prepared.source
-    weights.initialise(net, config.initial, config.seed, None if source is None else source.model_dir)
+    net, _ = initial_network(config, prepared.source)
     learner = Learner(net, config, split.labels)
     learner.begin(1)
     print(f"net     {config.network_name}, {config.optimizer}, batches of {config.mini_batch_size}\n")
@@ -78,4 +76,5 @@ def _losses(learner: Learner, train: Batches) -> Iterator[tuple[float, float]]:
 
 
 def _loss(logits: Any, labels: Any) -> float:
-    return float(-scores.log_softmax(logits.asnumpy())[np.arange(len(labels)), labels].mean())
+    whole = np.concatenate([part.asnumpy() for part in logits])
+    return float(-scores.log_softmax(whole)[np.arange(len(labels)), labels].mean())

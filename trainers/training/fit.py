@@ -7,6 +7,7 @@ the checkpoint of the best validation accuracy; early stopping; resumption to th
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,8 +18,9 @@ import numpy as np
 
 from tracking import names
 from tracking.errors.words import plural
-from trainers.errors import BadInput, TrainingDiverged
+from trainers.errors import BadInput, TrainerError, TrainingDiverged
 from trainers.networks import backend
+from trainers.networks.group import ALONE, Group
 from trainers.networks.saved import save_arrays
 from trainers.training import scores
 from trainers.training.steps import checkpoints
@@ -54,6 +56,7 @@ class EpochRecord:
     images_per_s: float
     epoch_time_s: float
     is_best: bool
+    validation_never_predicted: int  # classes with some validation pictures that are the answer to none
     top_k: int | None = None
     train_top_k_accuracy: float | None = None
     validation_top_k_accuracy: float | None = None
@@ -84,8 +87,8 @@ class BatchProgress:
     images_per_s: float
 
 
-def training_batches(split: Split, config: Config) -> Batches:
-    """A split as training takes it: augmented, in another order each epoch, whole batches alone."""
+def training_batches(split: Split, config: Config, group: Group = ALONE) -> Batches:
+    """A split as training takes it: augmented, in another order each epoch, whole ones, of each the worker's share."""
     from trainers.data import Batches
 
     return Batches(
@@ -97,6 +100,7 @@ def training_batches(split: Split, config: Config) -> Batches:
         shuffle=True,
         seed=config.seed,
         last="discard",
+        share=(group.rank, group.size),
         scaled=config.decode == "scaled",
     )
 
@@ -110,17 +114,18 @@ def fit(
     state_dir: Path,
     on_batch: Callable[[BatchProgress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    group: Group = ALONE,
 ) -> Iterator[EpochRecord]:
     """Train ``net`` and yield a record after each epoch; a state found in ``state_dir`` is continued.
 
     ``train`` must leave out a last batch that isn't full. ``on_batch`` hears about ten times a second how it goes.
     ``stop`` is asked at every batch: when it says True the generator ends there, with the state of the last whole
     epoch kept. A record is yielded after its epoch's state is on disk. ``load_best`` then gives ``net`` the weights
-    that validation chose.
-    Raises TrainingDiverged, DiskFull, and BadInput when the state belongs to other settings.
+    that validation chose. The other workers of ``group``, which has assembled, train along by ``follow``.
+    Raises TrainingDiverged, DiskFull, WorkerLost, and BadInput when the state belongs to other settings.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    learner = Learner(net, config, train.labels)
+    learner = Learner(net, config, train.labels, group)
     facts = {name: getattr(config, name) for name in _FACTS}
     if config.lr_scheduler == "cosine":
         facts["epochs"] = config.epochs
@@ -131,26 +136,17 @@ def fit(
         _check_same(state.facts, facts, state_dir)
         checkpoints.restore(state, state_dir, net, learner.trainer)
         rows = list(state.history)
+    _begin_alike(learner, net, rows)
 
     for epoch in range(len(rows) + 1, config.epochs + 1):
         if stop() or early_stop([row[names.VALIDATION_ACCURACY] for row in rows], config):
             return
         started = time.perf_counter()
-        learner.begin(epoch)
-        rate, num_batches = 0.0, len(train)
-        tally = _Tally(epoch, config, num_batches, on_batch)
-
-        for number, (images, labels) in enumerate(train.epoch(epoch)):
-            if stop():
-                backend.wait_for_all()
-                return
-            rate = learning_rate(config, epoch, (number + 0.5) / num_batches)
-            learner.trainer.set_learning_rate(rate)
-            logits = learner.step(images, labels, epoch, number)
-            # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
-            tally.add(logits, labels)
-        tally.finish()
-        backend.wait_for_all()
+        group.send(str(epoch).encode())
+        tally = _Tally(epoch, config, len(train), on_batch, group)
+        rate = _train(learner, net, train, tally, stop)
+        if rate is None:
+            return
         trained_s = time.perf_counter() - started
 
         seen = scores.score(learner.graph, validation, config.top_k)
@@ -169,6 +165,7 @@ def fit(
             images_per_s=tally.images / trained_s,
             epoch_time_s=time.perf_counter() - started,
             is_best=best,
+            validation_never_predicted=seen.never_predicted,
             top_k=seen.top_k,
             train_top_k_accuracy=tally.top_k_accuracy,
             validation_top_k_accuracy=seen.top_k_accuracy,
@@ -177,6 +174,58 @@ def fit(
         rows.append(record.values())
         checkpoints.save(state_dir, net, learner.trainer, rows, facts)
         yield record
+
+
+def follow(net: Classifier, train: Batches, config: Config, group: Group) -> None:
+    """Train along with worker 0, by this worker's share. Raises Released when it ends the run, else as ``fit``."""
+    learner = Learner(net, config, train.labels, group)
+    _begin_alike(learner, net, [])
+    while True:
+        epoch = int(group.receive())
+        _train(learner, net, train, _Tally(epoch, config, len(train), None, group), lambda: False)
+
+
+def _begin_alike(learner: Learner, net: Classifier, rows: list[dict[str, Any]]) -> None:
+    """Give all workers the weights and the optimizer's memory of worker 0. Raises TrainerError."""
+    group = learner.group
+    if group.size == 1:
+        return
+    with tempfile.TemporaryDirectory(prefix="worker-") as place:
+        folder = Path(place)
+        if group.rank:
+            (folder / "state-0000.npz").write_bytes(group.receive())
+            state = checkpoints.load(folder)
+            assert state is not None
+            checkpoints.restore(state, folder, net, learner.trainer)
+        else:
+            checkpoints.save(folder, net, learner.trainer, rows, {})
+            group.send(next(folder.iterdir()).read_bytes())
+    _check_alike(net, group, "before the first step")
+
+
+def _check_alike(net: Classifier, group: Group, when: str) -> None:
+    if group.size > 1 and not group.agrees(checkpoints.digest(net)):
+        raise TrainerError(f"The workers' weights are not the same {when}. Resume from the last whole epoch.")
+
+
+def _train(learner: Learner, net: Classifier, train: Batches, tally: _Tally, stop: Callable[[], bool]) -> float | None:
+    """One epoch; the learning rate at its end, None where ``stop`` ended it."""
+    rate, epoch = 0.0, tally.epoch
+    learner.begin(epoch)
+    for number, (images, labels) in enumerate(train.epoch(epoch)):
+        if stop():
+            learner.group.call(backend.wait_for_all)
+            return None
+        rate = learning_rate(learner.config, epoch, (number + 0.5) / tally.num_batches)
+        learner.trainer.set_learning_rate(rate)
+        logits = learner.step(images, labels, epoch, number)
+        # MXNet runs asynchronously: this waits for the previous step while the next batch is prepared.
+        tally.add(logits, labels)
+    tally.finish()
+    learner.end()
+    tally.total()
+    _check_alike(net, learner.group, f"after epoch {epoch}")
+    return rate
 
 
 def history(state_dir: Path) -> list[dict[str, Any]]:
@@ -220,18 +269,24 @@ class _Tally:
     """An epoch's running loss and accuracy from logits that are still being computed."""
 
     def __init__(
-        self, epoch: int, config: Config, num_batches: int, on_batch: Callable[[BatchProgress], None] | None
+        self,
+        epoch: int,
+        config: Config,
+        num_batches: int,
+        on_batch: Callable[[BatchProgress], None] | None,
+        group: Group,
     ) -> None:
+        self.group = group
         self.epoch, self.config, self.num_batches, self.on_batch = epoch, config, num_batches, on_batch
         self.top_k, self._first = config.top_k, 0.0
         self.batch = self.images = self._right = self._right_in_k = 0
         self._loss = 0.0
-        self._waiting: tuple[Any, Any] | None = None
+        self._waiting: tuple[list[Any], Any] | None = None
         self._started = time.perf_counter()
         self._told = 0.0
         self.exploded = ""
 
-    def add(self, logits: Any, labels: np.ndarray[Any, Any]) -> None:
+    def add(self, logits: list[Any], labels: np.ndarray[Any, Any]) -> None:
         """Take note of a step, and count the one before it. Raises TrainingDiverged."""
         self.finish()
         self._waiting = logits, labels
@@ -240,8 +295,9 @@ class _Tally:
         """Count the step that is still open. Raises TrainingDiverged."""
         if self._waiting is None:
             return
-        logits, labels = self._waiting[0].asnumpy(), self._waiting[1]
+        parts, labels = self._waiting
         self._waiting = None
+        logits = np.concatenate(self.group.call(lambda: [part.asnumpy() for part in parts]))
         self.batch += 1
         losses = -scores.log_softmax(logits)[np.arange(len(labels)), labels]
         if not np.isfinite(losses).all():
@@ -265,6 +321,12 @@ class _Tally:
             self._right_in_k += int((rank < self.top_k).sum())
         self._tell()
 
+    def total(self) -> None:
+        """Make the sums those of all workers."""
+        sums = self.group.total(np.array([self._loss, self.images, self._right, self._right_in_k], np.float64))
+        self._loss = float(sums[0])
+        self.images, self._right, self._right_in_k = map(int, sums[1:])
+
     @property
     def loss(self) -> float:
         return self._loss / self.images
@@ -282,13 +344,14 @@ class _Tally:
         if self.on_batch is None or (now - self._told < _PROGRESS_EVERY_S and self.batch < self.num_batches):
             return
         self._told = now
-        rate = self.images / (now - self._started)
+        images = self.images * self.group.size  # the others are as far
+        rate = images / (now - self._started)
         self.on_batch(
             BatchProgress(
                 epoch=self.epoch,
                 batch=self.batch,
                 num_batches=self.num_batches,
-                images=self.images,
+                images=images,
                 loss=self.loss,
                 accuracy=self.accuracy,
                 images_per_s=rate,

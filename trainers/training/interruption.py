@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -53,12 +54,15 @@ def interruptible(kept: str) -> Iterator[Interruption]:
 class Interruption:
     """``with Interruption() as asked:`` turns both signals into Interrupted; inside ``asked.deferred()`` they wait.
 
-    Deferred code polls ``asked.pending`` and ends at a good place; a second Ctrl-C no longer waits. All other code
+    Deferred code polls ``asked.pending`` and ends at a good place; a second Ctrl-C no longer waits. ``enough``, where
+    somebody says why, ends the training there too, and the run goes on with what it has. All other code
     calls ``asked.check`` between its stages: what is raised inside a ``__del__``, such as an NDArray's, Python drops.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.enough = ""
+        self.polled_s = 0.0
         self._deferring = False
         self._held: Callable[[], bool] = lambda: False
         self._former: dict[int, object] = {}
@@ -88,8 +92,9 @@ class Interruption:
         self._held = while_true
 
     def pending(self) -> bool:
-        """Whether a signal has come."""
-        return self.signum is not None
+        """Whether a signal has come, or training is enough. ``polled_s`` is when that was last asked, at a batch."""
+        self.polled_s = time.time()
+        return self.signum is not None or bool(self.enough)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""

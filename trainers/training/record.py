@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,19 @@ _CALIBRATED = 256  # pictures that the ranges of an int8 copy are measured on
 
 
 def record(
-    run: Run, context: str, split: Split, scores: Scores, class_names: Sequence[str], *, step: int, run_name: str
+    run: Run,
+    context: str,
+    split: Split,
+    scores: Scores,
+    class_names: Sequence[str],
+    *,
+    step: int,
+    run_name: str,
+    logged: Collection[tuple[str, int]] = (),
 ) -> None:
     """Log ``scores`` of the whole of ``split``; ``step`` is the epoch of the weights.
+
+    ``logged`` are metrics, with their steps, that an earlier attempt has written: they are left out.
 
     ``context`` is the split's name, or for another data set a name of its own, with which metrics and file begin.
 
@@ -44,7 +54,7 @@ def record(
         values |= {names.accuracy(context): scores.accuracy, names.loss(context): scores.loss}
     if scores.top_k is not None and scores.top_k_accuracy is not None:
         values[names.top_k_accuracy(context, scores.top_k)] = scores.top_k_accuracy
-    run.log_metrics(values, step=step)
+    run.log_metrics({name: value for name, value in values.items() if (name, step) not in logged}, step=step)
     path = files / predictions.FOLDER / f"{context}.parquet"
     predictions.write(
         path,

@@ -44,6 +44,13 @@ class Scores:
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
+    def never_predicted(self) -> int:
+        """How many classes with five pictures or more are the answer to none."""
+        num_classes = self.probabilities.shape[1]
+        labelled, answered = (np.bincount(a, minlength=num_classes) for a in (self.labels, self.predicted))
+        return int(((labelled >= 5) & (answered == 0)).sum())
+
+    @property
     def by_class(self) -> tuple[float, float, float]:
         """Balanced accuracy, macro-F1, and the accuracy of always answering the commonest class.
 

@@ -16,8 +16,9 @@ from tracking.models.facts import INT8, ONNX
 from trainers.config import Config
 from trainers.config.text import to_toml
 from trainers.data import Batches, Dataset, Overlap, Split
-from trainers.errors import DiskFull
+from trainers.errors import DiskFull, TrainerError
 from trainers.networks import backend, resnet, saved, weights
+from trainers.networks.group import together
 from trainers.training import environment, fit, scores
 from trainers.training import record as record_scores
 from trainers.training import record as run_model
@@ -56,6 +57,13 @@ class Stages:
         self.state_dir = state_dir if state_dir is not None else run.dir / "state"
         self.files = run.dir / "files"
         self.started, self._others = time.monotonic(), OtherLoad()
+        # What an earlier attempt has logged is not logged again: a score has one value at a step.
+        self._logged = {
+            (name, event["step"])
+            for event, _ in read(run.dir)
+            if event["event"] == "metric"
+            for name in event["values"]
+        }
 
     def carry_out(self, terminal: TextIO, tags: Mapping[str, str]) -> dict[str, float]:
         """All stages; the most important scores. Raises Interrupted."""
@@ -68,7 +76,7 @@ class Stages:
             results = self.evaluate(net, history)
         self.asked.check()
         took_s = self.run.earlier_s + time.monotonic() - self.started
-        self.run.log_metrics({names.TOTAL_TIME_S: took_s}, step=len(history))
+        self._log({names.TOTAL_TIME_S: took_s}, len(history))
         self.asked.hold(lambda: True)  # without its state a run must end as finished
         shutil.rmtree(self.state_dir, ignore_errors=True)  # the model is kept; the state is three times its size
         return results
@@ -102,18 +110,16 @@ class Stages:
     def build(self) -> Any:
         """The network with its initial weights."""
         config = self.config
-        net = resnet.build_for(config)
-        loaded = weights.initialise(
-            net, config.initial, seed=config.seed, model_dir=None if self.source is None else self.source.model_dir
-        )
-        label = str(loaded["label"]) if self.source is None else self.source.label
+        net, label = initial_network(config, self.source)
         num_parameters = resnet.num_parameters(net)
         self.run.set_tags({names.INIT_LABEL: label})
-        self.run.log_metrics({names.NUM_PARAMETERS: num_parameters}, step=0)
+        self._log({names.NUM_PARAMETERS: num_parameters}, 0)
         print(f"net     {config.network_name}, {label}, {num_parameters / 1e6:.2f} M weights")
         print(
             f"train   {plural(config.epochs, 'epoch')} in batches of {config.mini_batch_size}, {config.optimizer},"
             f" learning rate {config.learning_rate:g}, seed {config.seed}, {config.num_threads} thread(s)"
+            f" on {', '.join(map(str, backend.contexts(config.devices)))}"
+            + (f" of each of {config.workers} workers" if config.workers else "")
         )
         for note in (*config.notes(), self._others.note(config.num_threads or 1)):
             if note:
@@ -125,18 +131,22 @@ class Stages:
     def train(self, net: Any, terminal: TextIO) -> list[dict[str, Any]]:
         """Fit; one row of metric values an epoch. The network holds the best checkpoint's weights afterwards."""
         config = self.config
-        train = fit.training_batches(self.dataset.train, config)
         validation = self._batches(self.dataset.validation)
         history, said = self._former_epochs(), False
-        with progress.Progress(config.epochs, terminal=terminal) as shown, self.asked.deferred():
+        with (
+            together(config, self.dataset.train.digest) as group,
+            progress.Progress(config.epochs, terminal=terminal) as shown,
+            self.asked.deferred(),
+        ):
             records = fit.fit(
                 net,
-                train,
+                fit.training_batches(self.dataset.train, config, group),
                 validation,
                 config,
                 state_dir=self.state_dir,
                 on_batch=shown.batch,
                 stop=self.asked.pending,
+                group=group,
             )
             for record in records:
                 row = record.values()
@@ -148,7 +158,9 @@ class Stages:
                 if record.exploded and not said:
                     print(f"warning: {record.exploded}", flush=True)
                     said = True
-        if why := fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
+        if not history and self.asked.enough:
+            raise TrainerError(f"training ended {self.asked.enough} Not one epoch was whole.")
+        if why := self.asked.enough or fit.early_stop([row[names.VALIDATION_ACCURACY] for row in history], config):
             print(f"stopped early {why}")
             self.run.set_tags({names.STOPPED_EARLY: why})
         return history
@@ -156,19 +168,16 @@ class Stages:
     def _former_epochs(self) -> list[dict[str, Any]]:
         """The epochs a resumed run has done; one kept but not logged when it was killed is logged."""
         history = fit.history(self.state_dir)
-        logged = {
-            event["step"]
-            for event, _ in read(self.run.dir)
-            if event["event"] == "metric" and names.TRAIN_LOSS in event["values"]
-        }
         for row in history:
-            if row["epoch"] not in logged:
-                self._log_epoch(row)
+            self._log_epoch(row)
         return history
 
     def _log_epoch(self, row: dict[str, Any]) -> None:
         numbers = {key: value for key, value in row.items() if key not in ("epoch", "is_best") and value is not None}
-        self.run.log_metrics(numbers, step=row["epoch"])
+        self._log(numbers, row["epoch"])
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        self.run.log_metrics({k: v for k, v in values.items() if (k, step) not in self._logged}, step=step)
 
     def evaluate(self, net: Any, history: list[dict[str, Any]]) -> dict[str, float]:
         """Save the best checkpoint as the run's model, score it, and draw the two figures."""
@@ -177,18 +186,12 @@ class Stages:
         fit.load_best(net, self.state_dir)
         epoch = int(best["epoch"])
         results = {names.BEST_VALIDATION_ACCURACY: float(best[names.VALIDATION_ACCURACY])}
-        run.log_metrics(
-            {
-                **results,
-                names.BEST_EPOCH: epoch,
-                names.TRAINING_TIME_S: sum(row[names.EPOCH_TIME_S] for row in history),
-            },
-            step=epoch,
-        )
+        trained_s = sum(row[names.EPOCH_TIME_S] for row in history)
+        self._log({**results, names.BEST_EPOCH: epoch, names.TRAINING_TIME_S: trained_s}, epoch)
         if config.keep_model == "none":
             print("note: no model is kept (--keep-model none): nothing can be evaluated, predicted or promoted with it")
         else:
-            run.log_metrics(self._save_model(net, epoch, "model"), step=epoch)
+            self._log(self._save_model(net, epoch, "model"), epoch)
         figure = self.files / "figures" / "learning_curves.svg"
         run_model.learning_curves(figure, history, str(config.run_name))
         run.log_artifact(figure, "figures")
@@ -206,10 +209,14 @@ class Stages:
         """Every picture of the split once."""
         self.asked.check()
         result = score(net, self._batches(split))
-        record_scores.record(
-            self.run, context, split, result, self.dataset.class_names, step=epoch, run_name=str(self.config.run_name)
-        )
+        self._record(context, split, result, epoch)
         return result
+
+    def _record(self, context: str, split: Split, result: Scores, epoch: int) -> None:
+        classes, run_name = self.dataset.class_names, str(self.config.run_name)
+        record_scores.record(
+            self.run, context, split, result, classes, step=epoch, run_name=run_name, logged=self._logged
+        )
 
     def _score_integers(self, epoch: int) -> None:
         """The int8 copy, another network, on validation and test pictures: scores of names of their own."""
@@ -221,9 +228,7 @@ class Stages:
             self.asked.check()
             result, name = scorer(self._batches(split)), f"{context}-{names.INT8}"
             self.run.set_tags({names.dataset_digest(name): split.digest})
-            record_scores.record(
-                self.run, name, split, result, self.dataset.class_names, step=epoch, run_name=str(config.run_name)
-            )
+            self._record(name, split, result, epoch)
             print(f"int8    {context} {result.accuracy:.4f}")
 
     def _save_model(self, net: Any, epoch: int, name: str) -> dict[str, float]:
@@ -270,6 +275,17 @@ class Stages:
                 f"{self.state_dir} has {free / 2**20:,.0f} MiB left, this run needs about {need / 2**20:,.0f} MiB for"
                 " checkpoints and model. Free some space, or train a smaller network."
             )
+
+
+def initial_network(config: Config, source: Source | None, init: str | None = None) -> tuple[Any, str]:
+    """A run's network with its first weights (``init`` instead of the settings'), on its devices; what they are."""
+    devices, model_dir = backend.contexts(config.devices), None if source is None else source.model_dir
+    net = resnet.build_for(config)
+    with devices[0]:
+        loaded = weights.initialise(net, init or config.initial, seed=config.seed, model_dir=model_dir)
+    if len(devices) > 1:
+        net.collect_params().reset_ctx(devices)
+    return net, str(loaded["label"]) if source is None else source.label
 
 
 def room(config: Config, num_parameters: int) -> tuple[int, int]:

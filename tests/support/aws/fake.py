@@ -17,7 +17,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import cache
@@ -63,6 +63,9 @@ class FakeSageMaker:
         self.without_capacity: set[str] = set()  # instance types that nobody gets now
         self.mlflow: dict[str, tuple[str, str]] = {}  # mlflow-app/NAME or mlflow-tracking-server/NAME → version, status
         self.calls: list[tuple[str, float, str]] = []  # operation, fake time, error code or ""
+        # Host (JOB/algo-1) → its machine's load at a time, as CloudWatch's metrics have it: 0..100 % of one processor
+        self.load: dict[str, Callable[[float], dict[str, float]]] = {}
+        self.load_lag_s = 45.0  # from a minute's end to its values being there
         self.host = Host(folder, self, settings.get("grace_s", 30.0))
         self._plans: list[tuple[str, Plan]] = []
         self._faults: list[list[Any]] = []
@@ -253,6 +256,7 @@ def environment(fake: FakeSageMaker, region: str = "us-east-1") -> dict[str, str
         "AWS_ENDPOINT_URL": fake.moto_url,
         "AWS_ENDPOINT_URL_SAGEMAKER": fake.url,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": fake.url,
+        "AWS_ENDPOINT_URL_CLOUDWATCH": fake.url,
         "AWS_ENDPOINT_URL_BATCH": fake.url,
         "AWS_ENDPOINT_URL_PRICING": fake.url,  # where nobody may ask
         "AWS_ACCESS_KEY_ID": "fake",
@@ -300,16 +304,21 @@ def _read_models_once() -> None:
     """boto3's models of AWS's services, megabytes of JSON each, are read once for all sessions of the process."""
     from botocore.loaders import Loader
 
-    read = Loader.load_service_model
+    # Beside them which endpoints there are, which each session reads: a tenth of a second.
+    for name in ("load_service_model", "load_data_with_path"):
+        setattr(Loader, name, _remembered(getattr(Loader, name)))
+
+
+def _remembered(read: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[tuple[Any, ...], Any] = {}
 
-    def load_service_model(self: Any, *which: Any, **named: Any) -> Any:
+    def remembered(self: Any, *which: Any, **named: Any) -> Any:
         key = (*which, *sorted(named.items()))
         if key not in known:
             known[key] = read(self, *which, **named)
         return known[key]
 
-    Loader.load_service_model = load_service_model
+    return remembered
 
 
 @cache

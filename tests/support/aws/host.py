@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import ROOT
+from tests.support.forked import Forked
+from trainers.sagemaker.container import __main__ as container
 
 SYNC_S = 0.2  # real seconds between two looks at /opt/ml/checkpoints
 
@@ -86,7 +88,7 @@ class Run:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self.s3.download_file(bucket, entry["Key"], str(target))
 
-    def _spawn(self, root: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, root: Path) -> subprocess.Popen[str] | Forked:
         job = self.job
         environment = {
             "PATH": os.environ["PATH"],
@@ -103,8 +105,11 @@ class Run:
         }
         algorithm = job.request["AlgorithmSpecification"]
         entry = algorithm.get("ContainerEntrypoint", ["python", "-m", "trainers.sagemaker.container"])
-        argv = [sys.executable if entry[0] == "python" else entry[0], *entry[1:]]
-        argv += algorithm.get("ContainerArguments", ["train"])
+        words = [*entry, *algorithm.get("ContainerArguments", ["train"])]
+        if words[0] == "python" and not (job.plan.no_network or job.plan.disk_mb):
+            # The code that came with the job is the one here: it need not take its own process's place.
+            return Forked(*words[1:], cwd=root, env={**environment, container.SENT_CODE: str(ROOT)})
+        argv = [sys.executable if words[0] == "python" else words[0], *words[1:]]
         if job.plan.no_network:
             argv = ["unshare", "-rn", *argv]
         if job.plan.disk_mb:
@@ -118,6 +123,8 @@ class Run:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
             start_new_session=True,
         )
 
@@ -125,8 +132,7 @@ class Run:
         assert self.process.stdout is not None
         trigger = self.job.plan.interrupted_on if self.job.attempt == 1 else ""
         with self.process.stdout as stream:
-            for raw in stream:
-                line = raw.decode("utf-8", "replace").rstrip("\n")
+            for line in map(str.rstrip, stream):
                 self.job.print([line], self.job.world.now())
                 if trigger and re.search(trigger, line) and not self.reclaimed:
                     self.reclaimed = True
@@ -226,7 +232,7 @@ class Host:
         """End what still runs."""
         for run in self.runs.values():
             if run.process.poll() is None:
-                os.killpg(run.process.pid, signal.SIGKILL)
+                run.process.kill()
             run.process.wait(30)
             if run.killer is not None:
                 run.killer.cancel()

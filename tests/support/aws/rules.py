@@ -42,7 +42,12 @@ def faults_of(operation: str, request: dict[str, Any], api: Any = None) -> list[
 
 def check_shape(operation: str, request: dict[str, Any]) -> None:
     """Raise ValidationException with all faults, in AWS's words."""
-    faults = faults_of(operation, request)
+    check_members(model().operation_model(operation).input_shape, request)
+
+
+def check_members(shape: Any, request: dict[str, Any]) -> None:
+    """The same against a shape of any service's model."""
+    faults = list(_faults(shape, request, ""))
     if faults:
         count = f"{len(faults)} validation error{'s' if len(faults) > 1 else ''} detected"
         raise invalid(f"{count}: {'; '.join(faults)}")

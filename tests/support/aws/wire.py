@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.aws import metrics
 from tests.support.aws.batch import BATCH_PATHS
 from tests.support.aws.rules import Refused
 
@@ -43,6 +44,10 @@ class Handler(BaseHTTPRequestHandler):
                     fake.let_pass(operation, scope[1])
                 answer = fake.answer(operation, scope[2] if scope else "us-east-1", json.loads(body or b"{}"))
                 self._send(200, json.dumps(answer).encode())
+            elif service == metrics.SERVICE:
+                fake.let_pass(operation)
+                fake.calls.append((operation, fake.now(), ""))
+                self._send(200, json.dumps(metrics.answer(fake, json.loads(body))).encode())
             elif self.path in BATCH_PATHS:
                 scope = _SCOPE.search(self.headers.get("Authorization", ""))
                 region = scope[2] if scope else "us-east-1"

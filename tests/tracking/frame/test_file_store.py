@@ -96,7 +96,7 @@ def test_reports_read_it_where_the_default_store_would_be(
     run_id = frame.load("mlruns")["run_id"][0]
     assert reports(["run", run_id[:8]]) == 0 and reports(["compare", *frame.load("mlruns")["run_id"][:2]]) == 0
     assert contents(workdir) == before
-    with pytest.raises(StoreError, match="holds runs in MLflow's old file layout and no store yet.*migrate-filestore"):
+    with pytest.raises(StoreError, match="holds runs in MLflow's old file layout and no store yet.*tracking copy"):
         resolve().check()
 
 

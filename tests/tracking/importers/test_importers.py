@@ -23,6 +23,7 @@ from tracking.journal.events import journals, read
 from tracking.store import Store, resolve
 from tracking.store.replay import Outcome, replay
 
+pytestmark = pytest.mark.slow
 NOTES = """Example training status log:
 
 Start time

@@ -13,6 +13,8 @@ from tracking import run as tracked
 from tracking.journal import Journal
 from tracking.journal.events import read
 from tracking.journal.system import Machine, Sampler
+from tracking.store import Store
+from tracking.store.replay import replay
 
 NAMES = {
     "system/cpu_utilization_percentage",
@@ -121,7 +123,21 @@ def test_samples_are_taken_at_the_interval_and_end_with_the_journal(tmp_path: Pa
     journal.close()
     going_on.start()
     going_on.stop()
-    assert not going_on._thread.is_alive()
+    assert len(samples(journal.dir)) == len(steps)
+
+
+def test_a_run_goes_on_where_no_thread_can_be_started(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("_thread.start_new_thread", refuse)
+        with tracked.start(flush_s=60) as run:
+            run.log_metrics({"loss": 1}, step=1)
+    assert "no thread can be started" in capsys.readouterr().err
+    assert replay(run.dir, store).status == "FINISHED"
 
 
 def test_a_run_goes_on_where_psutil_is_missing(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -384,6 +385,25 @@ def test_a_folder_without_permission_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(JournalError, match="Permission denied"):
         begin(tmp_path / "journals")
+
+
+@pytest.mark.parametrize(("shared", "mode"), [(0o755, 0o700), (0o775, 0o755), (0o1777, 0o755), (0o700, 0o700)])
+def test_the_owner_alone_reads_a_journal_unless_others_may_write_beside_it(
+    tmp_path: Path, shared: int, mode: int
+) -> None:
+    root = tmp_path / "journals"
+    root.mkdir()
+    root.chmod(shared)
+    former = os.umask(0o022)
+    try:
+        journal = begin(root)
+        journal.metrics({"loss": 1.0}, step=0)
+        journal.close()
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE(journal.dir.stat().st_mode) == mode
+    files = [path for path in journal.dir.iterdir() if path.is_file()]
+    assert len(files) >= 2 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode & 0o666 & 0o755}
 
 
 def test_files_outside_are_copied_and_stay_as_they_were(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tracking.models.serving.pictures import (
     decode,
     read,
     resized,
+    sized,
     to_channels,
 )
 from trainers.data.pictures import codec as training
@@ -119,9 +122,9 @@ def test_the_network_sees_what_training_showed_it(
         "interpolation": "linear" if own else "area",
     }
     for pixels in (PIECE, PHOTO[:40, :50], np.ascontiguousarray(PHOTO[:60].transpose(1, 0, 2))):
-        sized = to_channels(theirs.apply(pixels, theirs.targets(np.array([pixels.shape]))[0]), channels)
-        top, left = (sized.shape[0] - height) // 2, (sized.shape[1] - width) // 2
-        expected = sized[top : top + height, left : left + width].transpose(2, 0, 1)
+        brought = to_channels(theirs.apply(pixels, theirs.targets(np.array([pixels.shape]))[0]), channels)
+        top, left = (brought.shape[0] - height) // 2, (brought.shape[1] - width) // 2
+        expected = brought[top : top + height, left : left + width].transpose(2, 0, 1)
         seen = Sizing(facts).apply(pixels)
         assert seen.shape == shape and seen.flags.c_contiguous
         assert np.abs(seen.astype(int) - expected).max() <= (0 if own else 1)
@@ -233,6 +236,30 @@ def test_a_bomb_takes_no_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5_000_000
+
+
+def test_of_large_pictures_one_at_a_time_is_in_memory() -> None:
+    """Until it has the network's size; small ones do not wait."""
+
+    met: list[bool] = []
+
+    class Meeting(Sizing):
+        def apply(self, pixels: Any) -> Any:
+            try:
+                both.wait(0.2 if pixels.shape[0] > 1000 else 20)
+                met.append(True)
+            except threading.BrokenBarrierError:
+                met.append(False)
+            return super().apply(pixels)
+
+    sizing = Meeting({"image_shape": [1, 28, 28], "resize": 28})
+    for side in (2_100, 100):
+        both = threading.Barrier(2)
+        picture = encoded(np.zeros((side, side), np.uint8), compress_level=0)
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda item: sized(item, sizing, served=True), [picture] * 2))
+        assert {answer.shape for answer in found} == {(1, 28, 28)}
+    assert met == [False, False, True, True]
 
 
 def test_a_large_picture_is_brought_to_size_in_bands() -> None:

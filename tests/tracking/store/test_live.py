@@ -188,7 +188,7 @@ def test_a_store_that_is_known_to_be_wrong_stops_a_run_before_it_begins(
     workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{workdir}")
-    with pytest.raises(StoreError, match="mlflow migrate-filestore"):
+    with pytest.raises(StoreError, match="python -m tracking copy"):
         tracked.start()
     assert list(workdir.iterdir()) == []
     with tracked.start(live=False, system_metrics=False) as run:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +17,7 @@ from mlflow import MlflowClient
 
 import reports
 from reports.__main__ import main
-from tests.support import ROOT
+from tests.support.forked import Forked
 from tests.support.postgres import made, mlflow_server, postgres
 from tests.support.runs import Filler, predictions, trained
 from tests.support.stores import Stopped, StoppingStore, write_full_journal
@@ -179,14 +176,10 @@ def test_what_it_cannot_hold_is_written_otherwise_or_noted(store: Store, tmp_pat
 def test_two_processes_make_the_tables_at_once(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = made(server, "several")
     code = "from tracking.store import resolve; s = resolve(); s.client().create_run(s.experiment_id('exp'))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    processes = [Forked("-c", code) for _ in range(2)]
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
     assert len(list(resolve().runs())) == 2
 
 

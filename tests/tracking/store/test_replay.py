@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT
+from tests.support.forked import Forked
 from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
 from tracking import run as tracked
 from tracking.errors import JournalError, RunNotFound, StoreError, TrackingError
@@ -144,14 +142,8 @@ for directory, fatal in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     deaths = [0, 1, 3, 5, 8, 1000]
     directories = [write_full_journal(store, tmp_path) for _ in deaths]
     arguments = [str(word) for pair in zip(directories, deaths, strict=True) for word in pair]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout.split() == ["9"] * (len(deaths) - 1) + ["0"], done.stderr
+    said, _ = Forked("-c", code, *arguments).communicate()
+    assert said.split() == ["9"] * (len(deaths) - 1) + ["0"], said
     for directory in directories:
         replay(directory, store)
     assert snapshot(store) == [EXPECTED] * len(directories)
@@ -196,13 +188,8 @@ def test_a_server_that_keeps_artifacts_in_its_own_folders_is_said(store: Store, 
 
 def test_two_processes_at_once_make_one_run(store: Store, tmp_path: Path) -> None:
     directory = write_full_journal(store, tmp_path, num_epochs=200)
-    line = [sys.executable, "-m", "tracking", "sync", str(directory)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120) for process in both]
+    both = [Forked("-m", "tracking", "sync", str(directory)) for _ in range(2)]
+    said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len(list(store.runs())) == 1
     history = store.client().get_metric_history(only_run(store).info.run_id, "train_loss")
@@ -487,9 +474,9 @@ assert mlflow.active_run() is None
 mlflow.log_metric("later", 1)
 assert mlflow.active_run().info.experiment_id == active.info.experiment_id
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    theirs = Forked("-c", code)
+    said, _ = theirs.communicate()
+    assert theirs.returncode == 0, said
     runs = {run.info.run_name: run for run in store.runs([store.experiment_id("theirs", create=False)])}
     assert sorted(runs.pop("mine").data.metrics) == ["after", "before", "during"]
     [later] = runs.values()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
+from tests.support.forked import Forked
 from tests.support.stores import half_made, made_database, write_full_journal
 from tracking.errors import RunNotFound, StoreError, StoreUnreachable, TrackingError
 from tracking.store import Store, resolve, schema
@@ -76,7 +77,7 @@ def test_a_file_store_is_refused_with_the_way_out(workdir: Path, monkeypatch: py
         with pytest.raises(StoreError, match="is a folder that does not exist; a store's URI is sqlite:"):
             use()
     (workdir / "runs" / "0").mkdir(parents=True)
-    way_out = f"mlflow migrate-filestore --source {workdir}/runs --target sqlite:///{workdir}/runs/mlflow.db"
+    way_out = f"python -m tracking copy {workdir}/runs sqlite:///{workdir}/runs/mlflow.db"
     for use in (resolve().check, resolve().client):
         with pytest.raises(StoreError, match=rf"is a file store.*{way_out}"):
             use()
@@ -86,7 +87,7 @@ def test_a_file_store_is_refused_with_the_way_out(workdir: Path, monkeypatch: py
 def test_runs_in_the_old_layout_are_pointed_out_until_they_are_brought_over(workdir: Path) -> None:
     (workdir / "mlruns" / "0").mkdir(parents=True)
     (workdir / "mlruns" / "0" / "meta.yaml").write_text("")
-    with pytest.raises(StoreError, match=r"old file layout.*mlflow migrate-filestore --source .*mlruns --target"):
+    with pytest.raises(StoreError, match=r"old file layout.*tracking copy .*mlruns sqlite:"):
         resolve().check()
     shutil.copy(made_database(), workdir / "mlruns" / "mlflow.db")
     resolve().check()
@@ -221,10 +222,8 @@ from tracking.store import resolve
 store = resolve()
 store.client().create_run(store.experiment_id("exp"))
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-c", code]
-    processes = [subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    processes = [Forked("-c", code) for _ in range(3)]
+    said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 3, said
     assert "".join(said) == ""
     store = resolve()
@@ -343,7 +342,7 @@ def test_behind_a_proxy_the_address_itself_is_not_asked(monkeypatch: pytest.Monk
         ("API request to endpoint /x failed with error code 401 != 200.", StoreError, "check user, password"),
         ('FATAL:  password authentication failed for user "me"', StoreError, "check user, password"),
         ("unable to open database file", StoreError, "no write permission"),
-        ("The filesystem tracking backend (e.g., './mlruns') is in maintenance mode", StoreError, "migrate-filestore"),
+        ("The filesystem tracking backend (e.g., './mlruns') is in maintenance mode", StoreError, "tracking copy"),
     ],
 )
 def test_foreign_errors_are_said_in_our_words(text: str, kind: type[Exception], said: str) -> None:
@@ -365,8 +364,7 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
 def test_whoever_makes_a_store_can_be_killed_at_any_moment(workdir: Path) -> None:
     """MLflow's migrations take seconds; killed among them, the next one finds nothing and makes the store again."""
     code = "from tracking.store import resolve; print('go', flush=True); resolve().client()"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    maker = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    maker = Forked("-c", code)
     deadline = time.monotonic() + 120
     while not any((workdir / "mlruns").glob("mlflow.db*")):
         assert maker.poll() is None and time.monotonic() < deadline

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
-import subprocess
+import runpy
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -130,19 +132,15 @@ def test_pixels_are_those_of_image_record_iter(mx: ModuleType, tmp_path: Path, r
             assert (image == expected[int(key.split("[")[1].rstrip("]"))]).all()
 
 
-# The tool as it is, with the name that it asks for and NumPy 1.24 dropped.
-_TOOL = """
-import runpy, sys
-import numpy
-numpy.bool = bool
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 def im2rec(*arguments: str) -> None:
+    """The tool as it is, with the name that it asks for and NumPy 1.24 dropped."""
     tool = Path(door.load().__file__).parent / "tools" / "im2rec.py"
-    subprocess.run([sys.executable, "-c", _TOOL, str(tool), *arguments], check=True, capture_output=True, text=True)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(np, "bool", bool, raising=False)
+        patch.setattr(sys, "argv", [str(tool), *arguments])
+        runpy.run_path(str(tool), run_name="__main__")
+    gc.collect()  # it closes its files by being forgotten
 
 
 def test_we_read_what_im2rec_writes(tmp_path: Path, mx: ModuleType) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.forked import Forked
+from tests.support.inbox import Inbox
+from tests.support.inbox import inbox_fixture as inbox_fixture
 from tracking import names
 from tracking import run as tracked
 from tracking import store as stores
@@ -63,11 +63,13 @@ def test_a_study_trains_sources_first_ranks_and_does_nothing_twice(stored: Path,
     assert Path("board.md").read_text() == board  # the same store gives the same bytes
 
 
-def test_one_failed_run_stops_nothing_but_what_needs_it(stored: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_one_failed_run_stops_nothing_but_what_needs_it(stored: Path, capsys, inbox: Inbox) -> None:  # type: ignore[no-untyped-def]
     broken = STUDY.replace('pretext = "rotation"', 'pretext = "rotation"\noptimizer = "adam"\neps = 0\nbeta_2 = 0')
     Path("tiny.toml").write_text(broken.replace("seed = [0, 1]", "seed = 5").replace(
         'name = "source"', 'name = "source"\nlearning_rate = 1'))  # fmt: skip
-    assert run.main(["--study", "tiny.toml"]) == 1
+    assert run.main(["--study", "tiny.toml", "--notify", inbox.url]) == 1
+    assert inbox.titles == ["source: failed", "transfer: failed", "study tiny: ended"]
+    assert "no longer a number" in inbox.messages[0]["message"] and "# Study tiny" in inbox.messages[2]["message"]
     captured = capsys.readouterr()
     assert by_name(stored) == {"source": ["FAILED"], "scratch": ["FINISHED"]}
     assert "transfer: its source 'source' was not trained" in captured.err
@@ -88,9 +90,8 @@ def test_several_at_a_time_in_processes_of_their_own(stored: Path, monkeypatch, 
 def test_an_interrupted_study_goes_on_with_the_same_command(stored: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     plain = STUDY.replace("epochs = 1", "epochs = 3").replace('pretext = "rotation"\n', "")
     Path("tiny.toml").write_text(plain[: plain.index('[[runs]]\nname = "scratch"')])
-    argv = [sys.executable, "-m", "trainers.run", "--study", "tiny.toml"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    argv = ["--study", "tiny.toml"]
+    first = Forked("-m", "trainers.run", *argv)
     deadline = time.monotonic() + 120
     while not any(
         names.TRAIN_LOSS in event.get("values", {})
@@ -103,7 +104,7 @@ def test_an_interrupted_study_goes_on_with_the_same_command(stored: Path, capsys
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 130 and "the same command resumes the study" in output
     assert by_name(stored) == {"source": ["KILLED"]}
-    assert run.main(argv[3:]) == 0
+    assert run.main(argv) == 0
     assert "resuming run" in capsys.readouterr().out
     assert by_name(stored) == {"source": ["FINISHED"], "transfer": ["FINISHED"]}
 

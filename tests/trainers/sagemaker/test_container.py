@@ -502,3 +502,39 @@ def test_the_run_is_shown_live_in_the_launcher_s_run(tmp_path: Path) -> None:
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("resources", "machines", "rank"),
+    [
+        (None, ["localhost"], 0),
+        ({"current_host": "algo-1", "hosts": ["algo-1"]}, ["algo-1"], 0),
+        ({"current_host": "algo-2", "hosts": ["algo-2", "algo-1"]}, ["algo-1", "algo-2"], 1),
+        (
+            {
+                "current_host": "algo-10",
+                "hosts": [f"algo-{n}" for n in (10, 9, 2, 1)],
+                "network_interface_name": "eth0",
+            },
+            ["algo-1", "algo-2", "algo-9", "algo-10"],
+            3,
+        ),
+        (  # a heterogeneous cluster
+            {
+                "current_host": "algo-1",
+                "current_group_name": "gpu",
+                "hosts": ["algo-1", "algo-2"],
+                "instance_groups": [
+                    {"instance_group_name": "cpu", "instance_type": "ml.c5.xlarge", "hosts": ["algo-2"]},
+                    {"instance_group_name": "gpu", "instance_type": "ml.g5.xlarge", "hosts": ["algo-1"]},
+                ],
+            },
+            ["algo-1", "algo-2"],
+            0,
+        ),
+    ],
+)
+def test_every_machine_finds_its_place(base: Path, resources: Any, machines: list[str], rank: int) -> None:
+    if resources is not None:
+        (base / "input/config/resourceconfig.json").write_text(json.dumps(resources))
+    assert container.machines_of(base) == (machines, rank)

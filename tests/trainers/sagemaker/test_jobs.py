@@ -19,6 +19,7 @@ from tests.support import ROOT
 from tests.support.aws.batch import Queue
 from tests.support.aws.fake import FakeSageMaker, Plan, ScaledClock, environment
 from tests.support.aws.launches import CONFIG, account, launcher, metrics
+from tests.support.forked import Forked
 from tests.support.stores import make_store
 from tracking import names
 from tracking.journal.files import is_held
@@ -83,18 +84,19 @@ def test_a_watcher_that_is_killed_is_followed_by_another(fake: FakeSageMaker, tm
     """SIGKILL in the middle, twice; the third sees the end, and the journal holds everything once."""
     fake.plan("*", replace(QUICK, epoch_s=60))
     entry = recorded(fake, sent=False)  # the first one even has to launch it
-    argv = [sys.executable, "-m", "trainers.jobs", "watch", entry.name, *POLL]
-    env = {**os.environ, **environment(fake), "PYTHONPATH": str(ROOT)}
+    words = ["-m", "trainers.jobs", "watch", entry.name, *POLL]
+    env = {**os.environ, **environment(fake)}
     for epochs in (1, 2):
-        process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Forked(*words, env=env)
         until = time.monotonic() + 60
         while len(metrics(entry.directory, names.VALIDATION_ACCURACY)) < epochs and time.monotonic() < until:
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.kill()
+        process.communicate()
         assert process.returncode == -signal.SIGKILL and not is_held(entry.directory)
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    last = Forked(*words, env=env)
+    said, _ = last.communicate()
+    assert last.returncode == 0, said
     assert len(fake.jobs) == 1
     truth = [(epoch, value) for epoch, _, value in fake.job(entry.name).truth]
     assert metrics(entry.directory, names.VALIDATION_ACCURACY) == truth and len(truth) == 3
@@ -222,15 +224,13 @@ def test_without_the_tracking_server_nothing_is_lost(
 def test_ctrl_c_leaves_the_jobs_running(fake: FakeSageMaker, workdir: Path) -> None:
     fake.plan("*", replace(QUICK, epoch_s=600))
     entry = recorded(fake)
-    argv = [sys.executable, "-m", "trainers.jobs", "watch", entry.name, *POLL]
-    env = {**os.environ, **environment(fake), "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
+    env = {**os.environ, **environment(fake)}
+    process = Forked("-m", "trainers.jobs", "watch", entry.name, *POLL, env=env)
     for line in process.stdout:
         if "Docker entrypoint" in line:
             break
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate()
     assert process.returncode == 130, said
     assert f"Watch again: python -m trainers.jobs watch {entry.name}" in said and "Traceback" not in said
     assert fake.job(entry.name).status == "InProgress" and not is_held(entry.directory)

@@ -118,8 +118,8 @@ def test_a_study_goes_on_where_it_was(fake: FakeSageMaker, capsys: pytest.Captur
     argv = [*job, "--yes", "--force", "--study=two.toml"]
     assert run.main([*argv, "--detach", "--max-cost=1"]) == 0
     assert "each of the 2 jobs may cost $0.50 at most" in capsys.readouterr().err
-    # Half a dollar at 0.7364 an hour is 2444 s, less 180 s for all that is billed beside the training.
-    assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 180}
+    # Half a dollar at 0.7364 an hour is 2444 s, less 320 s for all that is billed beside the training.
+    assert {job.max_runtime_s for job in fake.jobs.values()} == {2444 - 320}
     assert run.main(argv) == 0
     captured = capsys.readouterr()
     assert "2 runs, 0 already done, 2 under way" in captured.err and len(fake.jobs) == 2
@@ -224,9 +224,10 @@ def test_machines_are_compared_without_role_or_output(workdir: Path, capsys: pyt
     given = ["--dataset", "digits", "--epochs", "2", "--compare-instances"]
     assert run.main(["--on", "sagemaker-builtin", *given]) == 0
     lines = capsys.readouterr().out.splitlines()
-    usd = [float(line.split("$")[1].split()[0]) for line in lines[1:-1]]
+    usd = [float(line.split("$")[1].split()[0]) for line in lines[1:-3]]
     assert usd == sorted(usd) and any(line.startswith("ml.g4dn.xlarge ") for line in lines)
-    assert not any(line.startswith("ml.g6.") for line in lines) and "ml.p2.8xlarge" in lines[-1]
+    assert not any(line.startswith("ml.g6.") for line in lines) and "ml.p2.8xlarge" in lines[-2]
+    assert "(no GPU)" in lines[-1] and "at prices of 20" in lines[-3]
     assert run.main(["--on", "sagemaker", *given]) == 0 and "ml.g6.xlarge " in capsys.readouterr().out
 
 

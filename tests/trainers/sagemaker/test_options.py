@@ -95,7 +95,7 @@ def test_every_unreadable_value_comes_in_one_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"role": "trainer"}, "--role 'trainer' must have the form arn:aws:iam"),
+        ({"role": "my trainer"}, "--role 'my trainer' must have the form NAME or arn:aws:iam"),
         ({"role": "arn:aws:iam::12:role/x"}, "--role"),
         ({"output": "bucket/prefix"}, "--output 'bucket/prefix' must have the form s3://"),
         ({"region": "Frankfurt"}, "--region"),
@@ -125,6 +125,8 @@ def test_illegal_values_are_refused_in_words(values: dict[str, object], said: st
 
 def test_what_is_missing_is_asked_for_by_name() -> None:
     assert [fault.split()[0] for fault in JobOptions().missing()] == ["--role", "--output", "--region"]
+    named = JobOptions(role="trainer", output="s3://bucket/x", region="us-east-1")  # as no command leaves it
+    assert "give its ARN" in named.missing()[0]
     assert JobOptions(role=ROLE, output="s3://bucket-one", region="us-east-1").missing() == []
     assert JobOptions(role=ROLE).account == "123456789012"
 

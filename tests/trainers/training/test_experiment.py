@@ -7,10 +7,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 import reports
-from tests.support import ROOT
+from tests.support.forked import Forked
 from tests.support.stores import make_store
 from tracking import names
 from tracking import store as stores
@@ -34,26 +31,25 @@ pytestmark = [pytest.mark.mxnet, pytest.mark.slow]
 TINY = ["--num-layers=20", "--image-shape=1,8,8", "--mini-batch-size=128", "--epochs=2", "--learning-rate=0.05"]
 
 
-def command(*argv: str, cwd: Path, **more: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MXNET_OMP_MAX_THREADS": "1", **more}
-    return subprocess.Popen(
-        [sys.executable, "-m", *argv],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def command(*argv: str, cwd: Path) -> Forked:
+    variables = {"OMP_NUM_THREADS": "1", "MXNET_OMP_MAX_THREADS": "1"}
+    return Forked("-m", *argv, cwd=cwd, env={**os.environ, **variables})
+
+
+def trained(folder: Path, *argv: str) -> str:
+    """What a run in a folder with an empty store prints."""
+    make_store(folder)
+    process = command("trainers.run", *TINY, *argv, cwd=folder)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with one finished run, made as a user makes it; and the run's output."""
     folder = tmp_path_factory.mktemp("finished")
-    process = command("trainers.run", *TINY, "--run-name=tiny", "--tag=who=test", cwd=folder)
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == 0, output
-    yield folder, output
+    return folder, trained(folder, "--run-name=tiny", "--tag=who=test")
 
 
 def only_run(folder: Path):  # type: ignore[no-untyped-def]
@@ -181,7 +177,7 @@ def weights_of(folder: Path) -> bytes:
     return (next((folder / "mlruns" / "journals").iterdir()) / "files" / "model" / "model-0000.params").read_bytes()
 
 
-def wait_for_epoch(folder: Path, epoch: int, process: subprocess.Popen[str]) -> None:
+def wait_for_epoch(folder: Path, epoch: int, process: Forked) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         for journal in (folder / "mlruns" / "journals").glob("*"):
@@ -215,6 +211,7 @@ def test_an_interrupted_run_is_killed_and_resumes_to_the_same_weights(
     assert ended.info.status == "FINISHED" and ended.info.run_id == killed.info.run_id
     history = stores.resolve(tmp_path).client().get_metric_history(ended.info.run_id, "train_loss")
     assert [point.step for point in history] == [1, 2, 3, 4]
+    assert len(stores.resolve(tmp_path).client().get_metric_history(ended.info.run_id, "num_parameters")) == 1
     assert weights_of(tmp_path) == uninterrupted
     said = re.search(r"^run     digits-20-scratch-4ep-s0, from epoch ([234]) of 4$", capsys.readouterr().out, re.M)
     assert said is not None
@@ -243,10 +240,7 @@ def test_early_stopping_says_so_and_why(stored: Path, capsys: pytest.CaptureFixt
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    make_store(folder)
-    process = command("trainers.run", *TINY, "--epochs=4", cwd=folder)
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == 0, output
+    trained(folder, "--epochs=4")
     return weights_of(folder)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support import ROOT
+from tests.support.forked import Forked
 from trainers.config import Config
 from trainers.data import Batches, open_dataset
 from trainers.errors import BadInput, DiskFull, TrainerError, TrainingDiverged
@@ -23,7 +24,7 @@ from trainers.training import fit, scores
 from trainers.training.steps import checkpoints, optimizers
 
 mx = resnet.mx
-pytestmark = pytest.mark.mxnet
+pytestmark = [pytest.mark.mxnet, pytest.mark.slow]
 
 BASE = Config(
     num_layers=20,
@@ -253,12 +254,10 @@ print(course.digest())
 
 def in_a_process(folder: Path, seed: int = 5, stop_after: int = 1000) -> str:
     arguments = [str(folder), str(seed), str(stop_after)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, *arguments], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    process = Forked("-W", "ignore", "-c", SCRIPT, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said.strip()
 
 
 def test_the_same_seed_gives_the_same_bits_in_another_process_and_after_an_interruption(tmp_path: Path) -> None:

@@ -6,14 +6,13 @@ import gc
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.support import ROOT
+from tests.support.forked import Forked
 from tracking import store as stores
 from tracking.journal.events import journals
 from tracking.journal.files import is_held
@@ -34,13 +33,9 @@ sys.exit(run.main(sys.argv[1:]))
 """
 
 
-def started(*words: str, until: str) -> tuple[subprocess.Popen[str], str]:
+def started(*words: str, until: str) -> tuple[Forked, str]:
     """A process of Python, and what it said until a line with ``until`` came."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
+    process = Forked(*words, env={**os.environ, "PYTHONPATH": str(ROOT)})
     said = ""
     for line in process.stdout:
         said += line
@@ -49,7 +44,7 @@ def started(*words: str, until: str) -> tuple[subprocess.Popen[str], str]:
     raise AssertionError(said)
 
 
-def ended(process: subprocess.Popen[str], signum: int) -> str:
+def ended(process: Forked, signum: int) -> str:
     process.send_signal(signum)
     said, _ = process.communicate(timeout=60)
     assert "Traceback" not in said

@@ -23,7 +23,7 @@ from trainers.training.steps import checkpoints
 from trainers.training.steps.optimizers import learning_rate
 from trainers.training.steps.recipe import Learner, class_weights
 
-pytestmark = pytest.mark.mxnet
+pytestmark = [pytest.mark.mxnet, pytest.mark.slow]
 
 ALL: dict[str, Any] = {
     "lr_scheduler": "cosine",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import DamagedModel, read_facts
-from .pictures import BadPicture, Sizing, as_pixels, read
+from .pictures import BadPicture, Sizing, as_pixels, sized
 from .runtime import load
 from .tables import COLUMN, pictures
 
@@ -120,7 +120,7 @@ class PictureModel:
             pictures = []
             for number, item in enumerate(part, start + 1):
                 try:
-                    pictures.append(sizing.apply(read(item, sizing.channels, served=served)))
+                    pictures.append(sized(item, sizing, served=served))
                 except BadPicture as error:
                     raise BadPicture(f"picture {number} of {len(given)}: {error}") from error
             yield np.stack(pictures)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ctypes
 import io
 import os
 import re
 import threading
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,17 @@ def _grey(pixels: Pixels, weights: tuple[int, int, int], rounding: int) -> Pixel
     return np.asarray((pixels.astype(np.uint32) @ np.array(weights, np.uint32) + rounding) >> 15, np.uint8)[..., None]
 
 
-def read(item: Any, channels: int, *, served: bool) -> Pixels:
+def sized(item: Any, sizing: Sizing, *, served: bool) -> Pixels:
+    """One picture, as ``read`` takes it, in the network's size. Of the large ones one at a time is in memory."""
+    with ExitStack() as turn:
+        return sizing.apply(read(item, sizing.channels, served=served, turn=turn))
+
+
+def read(item: Any, channels: int, *, served: bool, turn: ExitStack | None = None) -> Pixels:
     """One picture, however given, as (H, W, 1 or 3) uint8.
 
     Bytes of a JPEG, PNG, WebP, BMP or TIFF, the same in base64 (or a ``data:`` URI), a path, or an array (H, W) or
-    (H, W, 1 or 3). Raises BadPicture.
+    (H, W, 1 or 3). ``turn``: what makes other large pictures wait, until it is closed. Raises BadPicture.
     """
     if isinstance(item, np.ndarray) and item.ndim == 0:  # how MLflow's server hands over a record's value
         item = item.item()
@@ -144,17 +151,17 @@ def read(item: Any, channels: int, *, served: bool) -> Pixels:
         data = bytes(item)
         if _BASE64_START.match(data[:12].decode("latin-1")):
             data = _from_base64(data.decode("latin-1"))
-        return decode(data, channels)
+        return decode(data, channels, turn)
     if isinstance(item, str):
         text = item.strip()
         start = _DATA_URI.match(text[:100])
         if start:
-            return decode(_from_base64(text[start.end() :]), channels)
+            return decode(_from_base64(text[start.end() :]), channels, turn)
         if _BASE64_START.match(text):
-            return decode(_from_base64(text), channels)
-        return decode(_from_file(Path(item), served=served), channels)
+            return decode(_from_base64(text), channels, turn)
+        return decode(_from_file(Path(item), served=served), channels, turn)
     if isinstance(item, os.PathLike):
-        return decode(_from_file(Path(item), served=served), channels)
+        return decode(_from_file(Path(item), served=served), channels, turn)
     if hasattr(item, "getexif") and hasattr(item, "convert"):  # a picture that Pillow has opened
         from PIL import ImageOps
 
@@ -192,8 +199,11 @@ def as_pixels(values: Any) -> Pixels:
     return array.astype(np.uint8)
 
 
-def decode(data: bytes, channels: int) -> Pixels:
-    """Encoded bytes to (H, W, 1 or 3) uint8, upright, alpha dropped; grey for a grey network. Raises BadPicture."""
+def decode(data: bytes, channels: int, turn: ExitStack | None = None) -> Pixels:
+    """Encoded bytes to (H, W, 1 or 3) uint8, upright, alpha dropped; grey for a grey network. Raises BadPicture.
+
+    ``turn``: what makes other large pictures wait, until it is closed; None: until this one is decoded.
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -207,7 +217,9 @@ def decode(data: bytes, channels: int) -> Pixels:
                 raise BadPicture(f"{width} x {height} px in {len(data):,} bytes, which is a trap and no picture")
             if channels == 1 and image.format in ("JPEG", "MPO"):
                 image.draft("L", image.size)  # the luma the file holds, as training reads it
-            with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
+            with ExitStack() as own:
+                if width * height > LARGE_PIXELS:
+                    (turn or own).enter_context(_large())
                 # A JPEG alone: training takes a PNG as it is stored, whatever its EXIF says.
                 # Every further copy of a large picture counts: none is made that changes nothing.
                 turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION, 1) != 1
@@ -230,6 +242,17 @@ def decode(data: bytes, channels: int) -> Pixels:
     if grey:
         return pixels[:, :, None]
     return _grey(pixels, *_LUMAS.get(str(form), _LUMAS["PNG"])) if channels == 1 else pixels
+
+
+@contextmanager
+def _large() -> Iterator[None]:
+    """The turn of one large picture; the memory that it took is given back to the machine."""
+    with _one_at_a_time:
+        try:
+            yield
+        finally:
+            with suppress(OSError, AttributeError):  # glibc alone: it keeps a heap for each thread
+                ctypes.CDLL(None).malloc_trim(0)
 
 
 def _from_base64(text: str) -> bytes:

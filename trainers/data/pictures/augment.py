@@ -35,6 +35,12 @@ class Draws:
     hls: NDArray[np.int16] | None
     inverse: Floats | None
 
+    def take(self, places: NDArray[np.int64]) -> Draws:
+        """Those of some of the pictures."""
+        hls = None if self.hls is None else self.hls[places]
+        inverse = None if self.inverse is None else self.inverse[places]
+        return Draws(y=self.y[places], x=self.x[places], flip=self.flip[places], hls=hls, inverse=inverse)
+
 
 def draw(rng: np.random.Generator, count: int, kind: str) -> Draws:
     """Chances for ``count`` pictures; only what ``kind`` needs is drawn."""

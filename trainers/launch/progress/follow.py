@@ -28,6 +28,13 @@ class Followed:
     last_ms: int = 0
     epoch_ms: int = 0
     took_ms: int = 0
+    _num_findings: int = 0
+
+    def findings(self) -> list[str]:
+        """What the rules found since this was last asked."""
+        found = str(self.tags.get(names.FINDINGS, "")).splitlines()
+        new, self._num_findings = found[self._num_findings :], len(found)
+        return new
 
     def look(self) -> Followed:
         """Read what is new."""

@@ -24,6 +24,7 @@ RATES_PER_S: Mapping[str, float] = {
     "StopTrainingJob": 2.0,
     "GetLogEvents": 8.0,
     "DescribeLogStreams": 4.0,
+    "GetMetricData": 10.0,
     "SubmitServiceJob": 2.5,  # AWS Batch takes 5 for all of an account
     "DescribeServiceJob": 4.0,
 }
@@ -59,6 +60,7 @@ _REJECTED = {
     "ClientException",  # AWS Batch's
 }
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "NoSuchEntity", "404"}
+_MISSING |= {"RepositoryNotFoundException", "ImageNotFoundException"}
 
 
 class Clock(Protocol):

@@ -17,7 +17,7 @@ SMALL_HEIGHT_PX = (
 )
 PRETRAINED_SIDE_PX = 224
 # Its settings that this project adds: the built-in has no such thing, and a value other than the default is a mistake.
-_UNKNOWN = ("pretext", "fold", "seed", "resnet_version", *(name.key for name in names.RECIPE))
+_UNKNOWN = ("pretext", "fold", "seed", "resnet_version", "devices", "workers", *(name.key for name in names.RECIPE))
 
 
 @dataclass(frozen=True)

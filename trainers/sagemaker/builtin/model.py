@@ -176,10 +176,10 @@ def check(model: Model, dataset: SplitsRead, validation: Split | None, run: Any)
         return (
             "The job's validation pictures are not at hand, so the loading of its model is not checked against its log."
         )
-    found = score(model, dataset, validation, "crop").accuracy
     allowed = float(run.data.params.get("mini_batch_size", 32)) / len(validation)
     if allowed >= _SAYS_NOTHING:
         return f"{len(validation)} validation pictures are too few to check the model against its job's log."
+    found = score(model, dataset, validation, "crop").accuracy
     verdict = "agrees with" if abs(found - logged) <= allowed else "CONTRADICTS"
     return f"Validation accuracy computed here, {found:.4f}, {verdict} the job's log, {logged:.4f} (± {allowed:.4f})."
 

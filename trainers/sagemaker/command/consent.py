@@ -6,6 +6,7 @@ Enters: plans, dry. Leaves: what was found and what it all may cost.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -16,6 +17,7 @@ from tracking.errors.words import duration, money, plural
 from trainers.config import Config
 from trainers.errors import BadInput
 from trainers.sagemaker.aws.uri import is_s3
+from trainers.sagemaker.job.request import BILLED_BESIDE_S
 
 if TYPE_CHECKING:
     from trainers.sagemaker.job.launcher import Plan, SageMakerLauncher
@@ -71,6 +73,7 @@ def preflight(plans: list[Plan], launcher: SageMakerLauncher, max_cost_usd: floa
                 local=local if not reports else [],  # the data is the same for all jobs: looked at once
                 counts=_counts(plan, options),
                 former=reports[0] if reports else None,
+                root=launcher.root,
             )
         )
     usd, billed_s = (
@@ -110,10 +113,7 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     least = [min(one.usd_by_type.values(), default=one.usd or 0.0) for one in seen.reports]
     if seen.usd is not None and seen.usd_at_most is not None and seen.billed_s is not None:
         cost = money(seen.usd) if sum(least) == seen.usd else f"{money(sum(least))} to {money(seen.usd)}"
-        lines.append(
-            f"estimate  {duration(seen.billed_s)} billed, {cost} in all"
-            f" (at most {money(seen.usd_at_most)} if it is as far off as it may be)"
-        )
+        lines.append(f"estimate  {duration(seen.billed_s)} billed, {cost} in all, {_how_far_off(seen)}")
     if kept_usd:
         lines.append(
             f"kept      up to {money(kept_usd)} more for machines that wait {options.keep_alive_min} min for work"
@@ -121,12 +121,31 @@ def consent(plans: list[Plan], seen: Checked, options: JobOptions, max_cost_usd:
     ceiling = "" if max_cost_usd is None else f", {money(max_cost_usd)} in all"
     limits_s = [plan.request["StoppingCondition"]["MaxRuntimeInSeconds"] for plan in plans]
     lines.append(f"limit     {duration(max(limits_s))} of training a job{ceiling}")
+    if len(prices) == len(options.instance_types):
+        usd_per_s = max(one.usd for one in prices.values()) * options.instance_count / 3600
+        most_usd = sum(_longest_s(plan) for plan in plans) * usd_per_s + kept_usd
+        lines.append(f"at most   {money(most_usd)} in all, should every job run until its limit stops it")
     if options.queue is not None:
         lines.append(f"queue     {options.queue}: each job waits there for its turn, which is not billed")
     print("\n".join(lines), file=sys.stderr)
     if not sys.stdin.isatty():
         raise BadInput("the price must be confirmed, and there is no terminal to ask on; give --yes to confirm it.")
     return input("Launch? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _longest_s(plan: Plan) -> float:
+    """The most seconds that a job can be billed: spot's attempts all end within its wait."""
+    limits = plan.request["StoppingCondition"]
+    return float(limits.get("MaxWaitTimeInSeconds") or limits["MaxRuntimeInSeconds"] + BILLED_BESIDE_S)
+
+
+def _how_far_off(seen: Checked) -> str:
+    """Up to what the estimate may go, and what it rests on."""
+    num_jobs = min((one.estimate.num_jobs for one in seen.reports if one.estimate is not None), default=0)
+    most = money(seen.usd_at_most or 0.0)
+    if not num_jobs:
+        return f"perhaps up to {most}: no finished job like it is known"
+    return f"in nine of ten cases at most {most}, learnt from {plural(num_jobs, 'finished job')}"
 
 
 def compared(config: Config, region: str, *, is_builtin: bool) -> str:
@@ -140,12 +159,11 @@ def compared(config: Config, region: str, *, is_builtin: bool) -> str:
             raise BadInput("--compare-instances: give --num-training-samples, --num-layers and --image-shape.")
         dataset, config = experiment.load_data(config)
         num_train, num_validation = len(dataset.splits["train"]), len(dataset.splits.get("validation", ()))
-    rows, unpriced = [], []
-    for kind in instances.known():
-        gpu = instances.gpu(kind)
-        if is_builtin and instances.family(kind) not in instances.BUILTIN_FAMILIES:
-            continue
-        if not is_builtin and (gpu is None or not gpu.runs_our_code):
+    rows, unpriced, impossible = [], [], Counter[str]()
+    kinds = _types()
+    for kind in kinds:
+        if why := instances.cannot(kind, is_builtin=is_builtin):
+            impossible[why] += 1
             continue
         try:
             price = pricing.price_per_hour(region, kind)
@@ -162,10 +180,18 @@ def compared(config: Config, region: str, *, is_builtin: bool) -> str:
         f"{kind:20} {duration(s):>10} {money(usd):>9}  {price}"
         for usd, kind, s, price in sorted(rows, key=lambda r: r[:2])
     ]
-    lines.append(
-        f"Estimates, within a factor of {estimate.SPREAD:g}. No price is known of: {', '.join(unpriced) or 'none'}."
-    )
+    lines.append(f"Estimates, within a factor of {estimate.SPREAD:g}, at prices of {pricing.TABLE_DATE}.")
+    lines.append(f"No price is known of: {', '.join(unpriced) or 'none'}.")
+    others = ", ".join(f"{count} ({why})" for why, count in impossible.most_common())
+    lines.append(f"Of AWS's {len(kinds)} machines these cannot take the run: {others}.")
     return "\n".join(lines)
+
+
+def _types() -> list[str]:
+    """Every machine that boto3's API model names for training."""
+    from botocore.session import get_session
+
+    return list(get_session().get_service_model("sagemaker").shape_for("TrainingInstanceType").enum)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

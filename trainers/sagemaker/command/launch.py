@@ -106,7 +106,7 @@ def options_of(arguments: argparse.Namespace) -> LaunchOptions:
         file = studies.studies().get(arguments.study) or Path(arguments.study)
     return LaunchOptions(
         kind=arguments.on,
-        job=options.read(arguments, file),
+        job=replace(options.read(arguments, file), stop_on=arguments.stop_on),
         dry_run=arguments.dry_run,
         rehearse=arguments.rehearse,
         yes=arguments.yes,
@@ -129,8 +129,9 @@ def submit(config: Config, options: JobOptions, kind: str = "sagemaker", *, forc
     they hold errors. Raises BadInput for wrong settings and such errors, AwsError where AWS refuses.
     ``python -m trainers.jobs watch`` logs the job to MLflow.
     """
-    from trainers.sagemaker.command import consent
+    from trainers.sagemaker.command import consent, setup
 
+    options = setup.completed(options)
     launcher = _launcher(options, kind, _store(options))
     seen = consent.preflight([launcher.plan(config, dry=True)], launcher, options.max_cost_usd)
     if seen.has_errors and not force:
@@ -157,6 +158,10 @@ def run(work: Config | Study, options: LaunchOptions) -> int:
             raise BadInput("--compare-instances is about one run; leave --study out.")
         print(consent.compared(work, options.job.region or pricing.TABLE_REGION, is_builtin="builtin" in options.kind))
         return 0
+    if not options.rehearse:
+        from trainers.sagemaker.command import setup
+
+        options = replace(options, job=setup.completed(options.job))
     if isinstance(work, Study) and work.search is not None:
         return _search(work, work.search, options)
     plan = StudyPlan.of(work)
@@ -263,16 +268,12 @@ def leave_out_started(study: Study, plan: StudyPlan, store: Store, kinds: Collec
 
 def key_of(entry: Entry) -> str:
     """Which run of its study a job is."""
-    return _tags(entry).get(names.STUDY_RUN, "")
+    return entry.tags.get(names.STUDY_RUN, "")
 
 
 def study_of(entry: Entry) -> str:
     """The name of a job's study; "" for none."""
-    return _tags(entry).get(names.STUDY, "")
-
-
-def _tags(entry: Entry) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in entry.request.get("Tags", [])}
+    return entry.tags.get(names.STUDY, "")
 
 
 def _check_sources(plan: StudyPlan, options: LaunchOptions) -> None:

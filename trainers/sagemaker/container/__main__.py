@@ -15,9 +15,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracking import __version__
 from tracking.errors.errors import UserError
@@ -32,6 +33,7 @@ CODE = "code"
 FAILURE_CHARACTERS = 1024  # more is cut off by SageMaker
 LAST_MOMENT_S = 105  # after SIGTERM; SIGKILL comes at 120
 RESERVE_BYTES = 1 << 16
+PORT = 9191  # where the first machine of several listens
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,16 +61,25 @@ def _act(argv: Sequence[str] | None) -> int:
 
 def train(base: Path) -> int:
     """Run or go on with the job's run; the exit code. Raises BadInput for what the user gave."""
+    from tracking import run as tracked
+    from tracking.journal.events import journals
+    from trainers.networks.group import LISTEN
     from trainers.sagemaker.container.data import place_data, place_init
     from trainers.sagemaker.job.request import config_from
     from trainers.training import experiment
 
+    machines, rank = machines_of(base)
     values = json.loads((base / "input/config/hyperparameters.json").read_text(encoding="utf-8"))
     values = {key: unquoted(text) for key, text in values.items() if not key.startswith("sagemaker_")}
     config = config_from(place_init(values, base))
     named, store = config.dataset, store_of(base, config.initial)
     config = place_data(config, base)
-    with device(), _shown_live(store, base, named):
+    if rank:
+        over = any(tracked.ended(directory) == "FINISHED" for directory in journals(store.journals))
+        return 0 if over else _train_along(machines[0], rank)
+    os.environ[LISTEN] = f"0.0.0.0:{PORT}"
+    config = replace(config, workers=len(machines))
+    with _shown_live(store, base, named):
         directory, code = experiment.run_or_go_on(config, store)
     return _leave(base, directory, code)
 
@@ -102,17 +113,27 @@ def _shown_live(store: Store, base: Path, dataset: str) -> Iterator[None]:
             print(f"not all was shown live: {why}; the journal in S3 has it", flush=True)
 
 
-def device() -> AbstractContextManager[Any]:
-    """The machine's first GPU as the place where arrays are made, the processor where there is none."""
-    from trainers.networks import backend
+def machines_of(base: Path) -> tuple[list[str], int]:
+    """The names of the job's machines, in the order that each of them finds, and which of them this is.
 
-    library = backend.load()
-    count = library.context.num_gpus()
-    if not count:
-        return nullcontext()
-    print(f"GPU 1 of {count}", flush=True)
-    device: AbstractContextManager[Any] = library.gpu(0)
-    return device
+    Instance groups are not looked at: each machine is a worker.
+    """
+    try:
+        resources = json.loads((base / "input/config/resourceconfig.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ["localhost"], 0
+    machines = sorted(resources["hosts"], key=lambda name: (len(name), name))  # algo-2 before algo-10
+    return machines, machines.index(resources["current_host"])
+
+
+def _train_along(first: str, rank: int) -> int:
+    """Be one of the other machines. All that is kept is the first one's: checkpoints go to the same place in S3."""
+    from trainers.launch.worker import follow
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first machine ends the run, and all of its workers
+    print(f"worker {rank}, of {first}", flush=True)
+    follow(first, PORT, rank)
+    return 0
 
 
 def _leave(base: Path, directory: Path, code: int) -> int:
@@ -223,4 +244,6 @@ def _watch_the_clock(base: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainers.networks.group import leave
+
+    sys.exit(leave(main()))

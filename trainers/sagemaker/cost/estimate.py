@@ -1,21 +1,30 @@
-"""How long a job will take, what it will cost by each moment, how much disk it needs: rough, and said to be.
+"""How long a job will take, what it will cost by each moment, how much disk it needs, and how far off that may be.
 
-Calibrated on AWS's public logs of the built-in (18 layers, 224 px, 15,420 pictures on one V100: 150 pictures a second,
-held up by decoding; 120 s billed before and after the epochs). Expect a factor of two or three either way.
+Calibrated on public logs of the built-in: 18 layers, 224 px, 15,420 pictures on one V100 (150 pictures a second, held
+up by decoding), and 152 layers, 32 px, 1,000 pictures on a V100 and a K80. Without more it may be off by a factor of 3;
+``learnt`` corrects it by what finished jobs of the same kind were billed (``tests/benchmarks/bench_estimate.py``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tracking import names
 from trainers.config import Config
+from trainers.config.checks import devices_of
 from trainers.sagemaker.cost import instances
 
-SPREAD = 3.0  # how far an estimate may be off, either way
+SPREAD = 3.0  # how far an estimate may be off, either way, where no job of the kind has been seen
 _DOWNLOAD_BYTES_PER_S = 100e6
-_IMAGE_S = 60.0  # pulling the container's image, billed
-_UPLOAD_S = 60.0  # packing and sending the model, billed
+_IMAGE_S = 140.0  # pulling the container's image, billed: 69 to 293 s in 13 public jobs of the built-in
+_BOOT_S = 60.0  # from the image's start to the first epoch
+_UPLOAD_S = 25.0  # packing and sending the model, billed
+_LAYER_S = 1e-3  # each layer of a batch takes that on a V100, however small the pictures
+# From job to job (standard deviation of the logarithm): what is billed beside the container's run, and that run. From
+# the same 13 jobs, which count as four jobs of the account.
+_REST_NOISE, _RUN_NOISE, _PRIOR_JOBS = 0.3, 0.08, 4
 _DECODED_224_PER_S = 150.0  # pictures a second that the built-in decodes and augments at 224 px
 _LARGEST_RATE_PER_S = 5000.0
 _EVALUATION_SPEED = 3.0  # a forward pass against forward, backward and update
@@ -29,13 +38,24 @@ _SMALL_MILLIONS = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.73}
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Billed seconds by phase; ``total_s`` is all of them, ``images_per_s`` what the training part rests on."""
+    """Billed seconds by phase; ``total_s`` is all of them, ``images_per_s`` what the training part rests on.
+
+    Nine of ten bills are expected between ``total_s / spread`` and ``total_s * spread``; ``num_jobs`` finished jobs say
+    so, and with none it is a guess.
+    """
 
     download_s: float
     start_s: float
     training_s: float
     upload_s: float
     images_per_s: float
+    spread: float = SPREAD
+    num_jobs: int = 0
+
+    @property
+    def run_s(self) -> float:
+        """What AWS calls the phase Training: from the container's start to its end."""
+        return self.start_s - _IMAGE_S + self.training_s
 
     @property
     def total_s(self) -> float:
@@ -55,6 +75,57 @@ class Estimate:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What a finished job was billed: ``run_s`` of it in the phase Training; ``guess`` is what was expected of it."""
+
+    guess: Estimate
+    run_s: float
+    billed_s: float
+
+
+def learnt(guess: Estimate, bills: Sequence[Bill]) -> Estimate:
+    """The estimate as finished jobs of the same kind correct it: the pace of the epochs, and everything beside the run.
+
+    Few jobs say little of how much bills differ, so what public logs show of that counts as well.
+    """
+    if not bills:
+        return guess
+    num_jobs = len(bills)
+    fixed = [bill.guess.start_s - _IMAGE_S for bill in bills]
+    epochs = [
+        max(bill.run_s - s, 0.1 * bill.run_s) / bill.guess.training_s for s, bill in zip(fixed, bills, strict=True)
+    ]
+    pace = _mean(epochs)
+    runs = [bill.run_s / (s + pace * bill.guess.training_s) for s, bill in zip(fixed, bills, strict=True)]
+    rests = [max(1.0, bill.billed_s - bill.run_s) / (bill.guess.total_s - bill.guess.run_s) for bill in bills]
+    rest = _mean(rests)
+    better = replace(
+        guess,
+        download_s=rest * guess.download_s,
+        start_s=guess.start_s + (rest - 1) * _IMAGE_S,
+        training_s=pace * guess.training_s,
+        upload_s=rest * guess.upload_s,
+        images_per_s=guess.images_per_s / pace,
+        num_jobs=num_jobs,
+    )
+    share = (guess.start_s - _IMAGE_S + better.training_s) / better.total_s
+    deviation = math.hypot(share * _deviation(runs, _RUN_NOISE), (1 - share) * _deviation(rests, _REST_NOISE))
+    quantile = 1.645 + 1.8 / (_PRIOR_JOBS + num_jobs - 1)  # of Student's distribution, two-sided 90 %
+    return replace(better, spread=min(SPREAD, math.exp(quantile * deviation)))
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def _deviation(ratios: Sequence[float], noise: float) -> float:
+    """The deviation of the next job's logarithm from the mean of those seen."""
+    middle = _mean(ratios)
+    squares = _PRIOR_JOBS * noise**2 + sum(math.log(ratio / middle) ** 2 for ratio in ratios)
+    return math.sqrt(squares / (_PRIOR_JOBS + len(ratios) - 1) * (1 + 1 / len(ratios)))
+
+
 def estimate(
     config: Config,
     instance_type: str,
@@ -68,19 +139,26 @@ def estimate(
 ) -> Estimate:
     """The job's billed seconds. ``is_listed``: pictures and a list, which the built-in first packs, on billed time.
 
-    Our own trainer (not ``is_builtin``) takes one GPU of one machine, whatever is rented.
+    Our own trainer (not ``is_builtin``) takes the GPUs that ``--devices`` names of each machine.
     """
-    rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else 1)
-    rate *= num_instances if is_builtin else 1
+    rate = images_per_s(config, instance_type, num_gpus=None if is_builtin else used_gpus(config, instance_type))
+    rate *= num_instances
     pictures = num_train + num_validation / _EVALUATION_SPEED
     packing_s = (num_train + num_validation) / _PACKED_PER_S if is_listed else 0.0
     return Estimate(
         download_s=num_bytes / _DOWNLOAD_BYTES_PER_S,
-        start_s=_IMAGE_S + packing_s,
+        start_s=_IMAGE_S + _BOOT_S + packing_s,
         training_s=config.epochs * pictures / rate,
         upload_s=_UPLOAD_S,
         images_per_s=rate,
     )
+
+
+def used_gpus(config: Config, instance_type: str) -> int:
+    """How many GPUs of a machine our own trainer computes on; 1 also where it is no GPU."""
+    machine = instances.find(instance_type)
+    kind, numbers = devices_of(config.devices or "0") or ("", ())
+    return 1 if machine is None or kind == "cpu" else len(numbers) or machine.num_gpus
 
 
 def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = None) -> float:
@@ -98,7 +176,9 @@ def images_per_s(config: Config, instance_type: str, *, num_gpus: int | None = N
     computing = (
         count * faster * tflops * 1e12 / (6 * macs(config))
     )  # 2 operations a multiply-add; the backward pass costs two
-    return min(computing, reading)
+    depth, batch = config.num_layers if config.num_layers is not None else 152, config.mini_batch_size
+    launching = batch / (depth * _LAYER_S * (9.0 / tflops) ** 0.7)  # 1 ms on a V100, 3.5 on a K80
+    return float(min(computing, reading, launching))
 
 
 def macs(config: Config) -> float:

@@ -141,11 +141,6 @@ def find(instance_type: str) -> Instance | None:
     return Instance(type=instance_type, num_gpus=row[0], gpu=_GPUS[family], num_cpus=row[1], disk_gb=row[2])
 
 
-def known() -> tuple[str, ...]:
-    """Every GPU instance type of which facts are known."""
-    return tuple(f"ml.{kin}.{size}" for kin, sizes in _SIZES.items() for size in sizes)
-
-
 def gpu(instance_type: str) -> Gpu | None:
     """The GPU of the type's family, whatever the size; None where it has none, or none is known."""
     return _GPUS.get(family(instance_type))
@@ -154,6 +149,18 @@ def gpu(instance_type: str) -> Gpu | None:
 def other_accelerator(instance_type: str) -> str | None:
     """The name of an accelerator that is no NVIDIA GPU, ``Trainium``; None for all other types."""
     return _NOT_CUDA.get(family(instance_type))
+
+
+def cannot(instance_type: str, *, is_builtin: bool) -> str:
+    """Why no job of the algorithm, or of our own image, runs on the type; empty where one does or nothing is known."""
+    if is_cpu(instance_type):
+        return "no GPU"
+    if is_builtin:
+        return "" if family(instance_type) in BUILTIN_FAMILIES else "not among the built-in's families"
+    found = gpu(instance_type)
+    if found is None:
+        return other_accelerator(instance_type) or ""
+    return "" if found.runs_our_code else f"no code for {found.name}"
 
 
 def with_one_gpu(instance_type: str) -> str | None:

@@ -181,6 +181,7 @@ class SageMakerLauncher:
             fallback=list(plan.fallback),
             queue=queue.asked(plan.options),
             budget=self._budget,
+            stop_on=list(plan.options.stop_on),
             directory=journal.dir,
         ).save()
         return entry, journal
@@ -201,7 +202,8 @@ class SageMakerLauncher:
             now = ledger.load(entry.directory)  # it may have been sent until the journal was ours
             if now is not None and now.submitted_ms is None and not now.ended:
                 self.on_news(f"{now.name} was recorded before and not launched; this launch continues with it")
-                return now.changed(profile=plan.options.profile, budget=self._budget), journal
+                stop_on = list(plan.options.stop_on)
+                return now.changed(profile=plan.options.profile, budget=self._budget, stop_on=stop_on), journal
             journal.close()
         return None
 

@@ -31,7 +31,7 @@ class Entry:
     values of a ``pricing.Price``: the dearest where several machines will do, ``prices`` those of each. ``fallback``:
     the machines that the watcher takes next where AWS has none free, ``tried`` those of which it had none. ``ended``
     holds AWS's last status once everything about the job is in the journal. ``budget`` (``id``, ``usd``) is what all
-    jobs with this id may cost together, in whichever process they are watched.
+    jobs with this id may cost together, in whichever process they are watched. ``stop_on``: rules that stop it.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Entry:
     fallback: Sequence[str] = field(default_factory=list)
     tried: Sequence[str] = field(default_factory=list)
     budget: Mapping[str, Any] | None = None
+    stop_on: Sequence[str] = field(default_factory=list)
     arn: str = ""
     queue: Mapping[str, Any] | None = None
     queue_job: str = ""
@@ -74,6 +75,11 @@ class Entry:
     def instance_type(self) -> str:
         """The machine asked for."""
         return ",".join(types_of(self.request))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Those that the job has at its place."""
+        return {tag["Key"]: tag["Value"] for tag in self.request.get("Tags", [])}
 
     def on_next_type(self) -> Entry:
         """The same job, not sent yet, on the next machine of ``fallback``, under the next name; saved."""

@@ -144,14 +144,8 @@ def _image(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
             repositoryName=parts.repository,
             imageIds=[identity],
         )
-    except errors.AwsError as error:
-        if isinstance(error, errors.NotFound) or error.code in (
-            "RepositoryNotFoundException",
-            "ImageNotFoundException",
-        ):
-            yield finding("image-missing", f"{image}: {short(error)}")
-        else:
-            yield unasked("image-unchecked", image, error)
+    except errors.NotFound as error:
+        yield finding("image-missing", f"{image}: {short(error)}")
     except TrainerError as error:
         yield unasked("image-unchecked", image, error)
 

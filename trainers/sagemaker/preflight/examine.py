@@ -27,6 +27,7 @@ from trainers.sagemaker.preflight.data import channels as preflight_data
 from trainers.sagemaker.preflight.data import local as preflight_local
 from trainers.sagemaker.preflight.data.facts import Facts, channels
 from trainers.sagemaker.preflight.findings import finding, priced
+from trainers.sagemaker.preflight.past import Past
 from trainers.sagemaker.preflight.report import Report
 
 _COUNTED = ("train", "validation")
@@ -59,13 +60,15 @@ def examine(
     local: Sequence[Path] = (),
     counts: Mapping[str, int] | None = None,
     former: Report | None = None,
+    root: Path | None = None,
 ) -> Report:
     """The findings together with what they rest on.
 
     ``num_jobs``: how many such jobs a study will want at once. ``pending``: channels that are not uploaded yet, and
     ``local``: the paths of this machine they come from, which are checked in their stead. ``counts``: split → number
     of pictures, where the caller knows (for the estimate). ``former``: the report of another job of the same study;
-    account and price are not asked about again, and what was read of S3 is not read again.
+    account and price are not asked about again, and what was read of S3 is not read again. ``root``: the journals'
+    folder, whose finished jobs the estimate learns from.
     """
     region = options.region if options.region is not None else aws.region
     is_builtin = preflight_request.is_builtin(request)
@@ -74,7 +77,9 @@ def examine(
     kinds = tuple(dict.fromkeys([*types_of(request), *fallback]))
     count = int(request.get("ResourceConfig", {}).get("InstanceCount", 1))
     findings = preflight_request.check(request, config, region=region, is_builtin=is_builtin, fallback=fallback)
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    past = former.past if former is not None and former.past is not None else Past(root, aws)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        looked = pool.submit(past.look, request)
         data = pool.submit(preflight_data.check, request, config, objects, is_builtin=is_builtin, pending=pending)
         if former is None:
             asked: dict[str, Any] = {"region": region, "is_builtin": is_builtin, "num_jobs": num_jobs}
@@ -99,11 +104,8 @@ def examine(
     findings += preflight_data.below_batch(config, {**sizes, **(counts or {}), **most}, is_builtin=is_builtin)
     findings = [_informed(finding, facts.get("train", Facts())) for finding in findings]
     is_listed = _is_listed(request, is_builtin)
-    guesses = {
-        kind: guess
-        for kind in kinds
-        if (guess := _estimate(config, kind, count, facts, is_listed, is_builtin, counts or {})) is not None
-    }
+    looked.result()
+    guesses = _estimates(request, config, kinds, past, facts, is_listed, is_builtin, counts or {})
     for kind in kinds:
         findings += money.disk(request, config, facts, kind, is_listed)
     report = Report(
@@ -120,9 +122,10 @@ def examine(
         objects=objects,
         account=of_account,
         local_sizes=sizes,
+        past=past,
     )
     if not is_builtin:
-        findings += [one for kind in kinds for one in money.idle(kind, count, report)]
+        findings += [one for kind in kinds for one in money.idle(kind, count, config, report)]
     findings += money.budget(request, options, report)
     guess, price = report.estimate, report.price
     spent = (
@@ -156,30 +159,43 @@ def _prices(region: str, kinds: Sequence[str], aws: Aws) -> tuple[dict[str, pric
     return prices, findings
 
 
-def _estimate(
+def _estimates(
+    request: Mapping[str, Any],
     config: Config,
-    kind: str,
-    count: int,
+    kinds: Sequence[str],
+    past: Past,
     facts: Mapping[str, Facts],
     is_listed: bool,
     is_builtin: bool,
     counts: Mapping[str, int],
-) -> estimate.Estimate | None:
-    """The job's time, where the number of training pictures is known from the data, the caller or the settings."""
-    learnt = {name: counts.get(name, facts[name].num_images if name in facts else None) for name in _COUNTED}
-    num_train = learnt["train"] if learnt["train"] is not None else config.num_training_samples
-    if num_train is None:
-        return None
-    return estimate.estimate(
-        config,
-        kind,
-        num_instances=count,
-        num_train=num_train,
-        num_validation=learnt["validation"] if learnt["validation"] is not None else num_train // 10,
-        num_bytes=sum(f.num_bytes for f in facts.values()),
-        is_listed=is_listed,
-        is_builtin=is_builtin,
-    )
+) -> dict[str, estimate.Estimate]:
+    """The job's time on each machine; empty unless the data, the caller or the settings say how many pictures."""
+    known = {name: counts.get(name, facts[name].num_images if name in facts else None) for name in _COUNTED}
+    num_train = known["train"] if known["train"] is not None else config.num_training_samples
+    if not num_train:
+        return {}
+    validation = (known["validation"] if known["validation"] is not None else num_train // 10) / num_train
+    num_bytes = sum(f.num_bytes for f in facts.values()) / num_train
+
+    def expect(config: Config, kind: str, count: int, pictures: int) -> estimate.Estimate:
+        return estimate.estimate(
+            config,
+            kind,
+            num_instances=count,
+            num_train=pictures,
+            num_validation=round(validation * pictures),
+            num_bytes=round(num_bytes * pictures),
+            is_listed=is_listed,
+            is_builtin=is_builtin,
+        )
+
+    count = int(request.get("ResourceConfig", {}).get("InstanceCount", 1))
+    return {
+        kind: estimate.learnt(
+            expect(config, kind, count, num_train), past.bills(request, config, kind, num_train, expect)
+        )
+        for kind in kinds
+    }
 
 
 def _is_listed(request: Mapping[str, Any], is_builtin: bool) -> bool:

@@ -204,10 +204,9 @@ _ACCOUNT: dict[str, Rule] = {
         "start", "MXNet for CUDA does not load without a GPU's driver", "Take a GPU machine, or an --image for CPUs."
     ),
     "instance-slow": _warning("result", "MXNet trains on the CPU, ten times slower or more", "Take a GPU machine."),
-    "gpus-idle": _warning("", "our trainer works on the machine's first GPU alone", "Take a machine with one GPU."),
-    "machines-idle": _error(
-        "result", "each machine would train the whole run, over the other's checkpoints", "Give --instance-count 1."
-    ),
+    "gpus-idle": _warning("", "our trainer works on one GPU unless --devices names more", "Give --devices gpu."),
+    "gpus-missing": _error("start", "MXNet does not find them", "Name others, or give --devices gpu for all."),
+    "machines-idle": _note("machines share each batch and exchange all gradients; with small shares they mostly wait"),
     "instance-unknown": _unchecked(
         "no facts about the type ship with this project", "Check its GPU and disk yourself."
     ),

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tracking.errors.words import money
+from tracking.errors.words import money, plural
 from trainers.config import Config
+from trainers.config.checks import devices_of
+from trainers.data.batches import share_of
 from trainers.data.check.rules import Finding
 from trainers.sagemaker.cost import estimate, instances
 from trainers.sagemaker.options import JobOptions
@@ -19,29 +21,33 @@ from trainers.sagemaker.preflight.findings import finding
 if TYPE_CHECKING:
     from trainers.sagemaker.preflight.report import Report
 
+_FEW = 16  # of fewer pictures batch normalisation has poor statistics, and a GPU waits more than it computes
 _SYSTEM_BYTES = 2e9  # what a machine's own disk holds besides: image layers, logs
 
 
-def idle(kind: str, count: int, report: Report) -> list[Finding]:
-    """What our own trainer, which takes one GPU of one machine, leaves unused, and what that costs."""
-    machine = instances.find(kind)
+def idle(kind: str, count: int, config: Config, report: Report) -> list[Finding]:
+    """What our own trainer, which takes ``--devices`` of each machine, leaves unused, and what that costs."""
+    machine, used, batch = instances.find(kind), estimate.used_gpus(config, kind), config.mini_batch_size
     findings = []
-    if count > 1:
-        findings.append(
-            finding("machines-idle", f"{count} x {kind}{_wasted(report, (count - 1) / count)}: our trainer runs on one")
-        )
-    if machine is not None and machine.num_gpus > 1:
-        share = (machine.num_gpus - 1) / machine.num_gpus
-        alone = instances.with_one_gpu(kind)
+    if count > 1 and batch < _FEW * count * used:
+        what = f"each of the {count} x {kind} takes {batch / count:.3g} of the {batch} pictures of a batch"
+        findings.append(finding("machines-idle", what))
+    if machine is not None and used < machine.num_gpus:
+        share = (machine.num_gpus - used) / machine.num_gpus
         findings.append(
             finding(
                 "gpus-idle",
-                f"{kind} has {machine.num_gpus} GPUs, our trainer uses one{_wasted(report, share)}",
-                fix=f"Take {alone}, the same GPU alone."
-                if alone
-                else "Take a machine with one GPU, such as ml.g5.xlarge.",
+                f"{kind} has {machine.num_gpus} GPUs, our trainer uses {used}{_wasted(report, share)}",
+                fix=f"Give --devices gpu, with a --mini-batch-size of at least {_FEW} for each, or take"
+                f" {instances.with_one_gpu(kind) or 'a machine such as ml.g5.xlarge'}, with one.",
             )
         )
+    named = devices_of(config.devices or "") or ("", ())
+    if machine is not None and max(named[1], default=0) >= machine.num_gpus and named[0] == "gpu":
+        findings.append(finding("gpus-missing", f"--devices {config.devices}: {kind} has {machine.num_gpus}, from 0"))
+    if min(len(share_of(batch, which, count)) for which in range(count)) < used:
+        what = f"--mini-batch-size {batch} leaves some of the {used} GPUs of {count} x {kind} without a picture"
+        findings.append(finding("batch-below-gpus", what))
     return findings
 
 
@@ -86,7 +92,7 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
     usd = report.usd
     said = f"about {_time(guess.total_s)} billed"
     if usd is not None and report.price is not None:
-        said += f", {money(usd)} (anything up to {money(usd * estimate.SPREAD)}) at {report.price}"
+        said += f", {money(usd)} ({money(usd / guess.spread)} to {money(usd * guess.spread)}) at {report.price}"
         said += f" x {report.num_instances}" if report.num_instances > 1 else ""
     for number, (kind, cost) in enumerate(report.usd_by_type.items()):
         said += f"{', ' if number else ': '}{money(cost)} on {kind}"
@@ -95,13 +101,14 @@ def budget(request: Mapping[str, Any], options: JobOptions, report: Report) -> l
     kept = ""
     if report.kept_s and report.price is not None:
         kept = f"; the machine kept for {_time(report.kept_s)} costs up to {money(report.kept_usd_at_most)} more"
-    findings.append(finding("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}{kept}{note}"))
+    basis = f"learnt from {plural(guess.num_jobs, 'finished job')}" if guess.num_jobs else "no finished job like it"
+    findings.append(finding("estimate", f"{said}: {rest}, upload {_time(guess.upload_s)}; {basis}{kept}{note}"))
     if options.max_cost_usd is not None and usd is not None and usd > options.max_cost_usd:
-        far = usd / estimate.SPREAD > options.max_cost_usd
+        far = usd / guess.spread > options.max_cost_usd
         what = f"the job is estimated at {money(usd)}, --max-cost is {money(options.max_cost_usd)}"
         findings.append(finding("max-cost" if far else "max-cost-tight", what))
     elif limit_s is not None and guess.training_s > limit_s:
-        far = guess.training_s / estimate.SPREAD > limit_s
+        far = guess.training_s / guess.spread > limit_s
         what = f"training is estimated at {_time(guess.training_s)}, MaxRuntimeInSeconds is {_time(limit_s)}"
         findings.append(finding("max-runtime" if far else "max-runtime-tight", what))
     return findings

@@ -9,6 +9,7 @@ from trainers.data.check.rules import Finding
 from trainers.sagemaker.aws.objects import Objects
 from trainers.sagemaker.cost import estimate, pricing
 from trainers.sagemaker.preflight.data.facts import Facts
+from trainers.sagemaker.preflight.past import Past
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Report:
     Where several machines will do, ``price``, ``estimate`` and ``usd`` are those of the one where the job costs most.
     ``num_reads`` counts S3 requests besides listings. ``kept_s``: how long the machine may be kept, billed, afterwards.
     ``objects`` is what was read of S3, ``account`` what was found of account and price, ``local_sizes`` how many
-    pictures were found on this machine, by split: for the next job of a study.
+    pictures were found on this machine, by split, ``past`` the finished jobs: for the next job of a study.
     """
 
     findings: list[Finding]
@@ -34,6 +35,7 @@ class Report:
     objects: Objects | None = field(default=None, repr=False, compare=False)
     account: list[Finding] = field(default_factory=list, repr=False)
     local_sizes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    past: Past | None = field(default=None, repr=False, compare=False)
 
     @property
     def price(self) -> pricing.Price | None:
@@ -75,7 +77,7 @@ class Report:
     @property
     def usd_at_most(self) -> float | None:
         """The job's cost should the estimate be as far off as it may be."""
-        return self._usd(self.estimate.total_s * estimate.SPREAD) if self.estimate is not None else None
+        return self._usd(self.estimate.total_s * self.estimate.spread) if self.estimate is not None else None
 
     @property
     def kept_usd_at_most(self) -> float:

@@ -181,7 +181,14 @@ def _settings(request: Mapping[str, Any], config: Config, is_builtin: bool) -> I
         )
         for fault in faults:
             yield finding(fault.code, fault.what)
-    elif config.initial not in ("scratch", "imagenet") and not _has_channel(request, INIT_CHANNEL):
+        return
+    if config.workers is not None:
+        what = f"--workers {config.workers}: each machine of a job is a worker"
+        yield finding("setting-foreign", what, fix=f"Give --instance-count {config.workers} instead.")
+    if config.kv_store == "dist_async":
+        what = "--kv-store dist_async: our trainer sums the gradients of several machines with dist_sync"
+        yield finding("setting-foreign", what, fix="Leave it out, or take --on sagemaker-builtin.")
+    if config.initial not in ("scratch", "imagenet") and not _has_channel(request, INIT_CHANNEL):
         yield finding("init-local", f"--init {config.initial}")
 
 

@@ -19,7 +19,7 @@ from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.job import ledger
 from trainers.sagemaker.job.ledger import Entry
 from trainers.sagemaker.job.phases import Phase
-from trainers.sagemaker.watch.outcome import Outcome
+from trainers.sagemaker.watch.outcome import Outcome, ending
 
 if TYPE_CHECKING:
     from tracking.journal import Journal
@@ -191,21 +191,3 @@ def recorded(directory: Path) -> str:
     if entry is None:
         return ""
     return entry.ended or ("waiting" if entry.submitted_ms is None else "unwatched")
-
-
-def ending(entry: Entry, outcome: Outcome | None) -> str:
-    """How a job ended and what to do, in a few lines."""
-    if outcome is None:
-        return f"{entry.name}: not watched to its end. Continue with: python -m trainers.jobs watch {entry.name}"
-    billed = "" if outcome.billable_s is None else f", billed {duration(outcome.billable_s)}"
-    cost = "" if outcome.cost_usd is None else f", {money(outcome.cost_usd)}"
-    if outcome.kept_usd_at_most:
-        cost += f", and up to {money(outcome.kept_usd_at_most)} for the machine kept until the next job takes it"
-    lines = [f"{entry.name}: {outcome.state}{billed}{cost}"]
-    if outcome.reason:
-        lines.append(f"  why: {outcome.reason}")
-    if outcome.advice:
-        lines.append(f"  what to do: {outcome.advice}")
-    if outcome.model_uri:
-        lines.append(f"  model: {outcome.model_uri}")
-    return "\n".join(lines)

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tracking import names
 from tracking.errors import TrackingError
 from tracking.journal import Journal
 from trainers.errors import TrainerError
+from trainers.launch.watching import notify
 from trainers.sagemaker.aws.client import RATES_PER_S, Aws, Clients
 from trainers.sagemaker.cost import pricing
 from trainers.sagemaker.errors import AwsError, NoCredentials, NotAllowed, QuotaReached, Unreachable
@@ -22,7 +24,7 @@ from trainers.sagemaker.job.request import BILLED_BESIDE_S
 from trainers.sagemaker.watch.end import stored_outcome
 from trainers.sagemaker.watch.live import LiveReplay
 from trainers.sagemaker.watch.one_job import SETTLE_S, JobWatch
-from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
+from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent, ending
 
 if TYPE_CHECKING:
     from tracking.store import Store
@@ -31,18 +33,23 @@ POLL_S = 15.0
 _WORKERS = 4  # an answer takes a quarter of a second, so these do 16 calls a second; each costs memory
 # Describe and logs together may take this share of the rate that we allow ourselves.
 _USED_SHARE = 0.8
+_WAITS = "waits for quota"
 _FLUSH_S, _INTERRUPTED_FLUSH_S = 60.0, 5.0
 
 
 @dataclass(kw_only=True)
 class WatchedJob:
-    """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again."""
+    """One job of a fleet. ``trouble`` says why it could not be looked at; ``given_up``: it will not be again.
+
+    ``is_said``: a message said how it ended, or nobody waits for one.
+    """
 
     watch: JobWatch
     due_s: float = 0.0
     trouble: str = ""
     given_up: bool = False
     cancelled: bool = False
+    is_said: bool = False
     ended_noticed_s: float | None = field(default=None)
 
     @property
@@ -91,7 +98,8 @@ class Fleet:
 
     def _watched(self, entry: ledger.Entry, aws: Aws, journal: Journal | None) -> WatchedJob:
         settle_s = SETTLE_S * self._poll_s / POLL_S
-        return WatchedJob(watch=self._watch_of(entry, aws, journal=journal, listener=self.listener, settle_s=settle_s))
+        watch = self._watch_of(entry, aws, journal=journal, listener=self.listener, settle_s=settle_s)
+        return WatchedJob(watch=watch, is_said=bool(entry.ended))
 
     def add(self, entry: ledger.Entry, aws: Aws, journal: Journal | None = None) -> WatchedJob:
         """Watch one job more from the next round on."""
@@ -131,6 +139,7 @@ class Fleet:
         for _ in pool.map(self._look, due):
             pass
         self._hold_budgets()
+        self._tell_ends()
         if self._shower is not None:
             self._shower.wake()
         self._on_round(self)
@@ -178,13 +187,15 @@ class Fleet:
             machine = (entry.region, entry.instance_type)
             if machine in full:
                 job.due_s = self._clock.now() + self._quota_pause_s
-                job.trouble = job.trouble or "waits for quota, as another job does"
+                job.trouble = job.trouble or f"{_WAITS}, as another job does"
                 continue
             try:
                 job.watch.open()
                 if job.watch.outcome is not None:  # another process gave it up
                     continue
                 job.watch.send()
+                if job.trouble.startswith(_WAITS):
+                    notify.tell(f"{entry.run_name or entry.name}: quota granted", "It is launched.")
                 job.trouble, job.due_s = "", self._clock.now()
                 self.listener.say(job.entry, "launched")
             except AwsError as error:
@@ -193,7 +204,7 @@ class Fleet:
                 elif isinstance(error, QuotaReached):
                     full.add(machine)
                     job.due_s = self._clock.now() + self._quota_pause_s
-                    waits = f"waits for quota: {error.quota or 'the limit'} is {error.limit}, {error.used} in use"
+                    waits = f"{_WAITS}: {error.quota or 'the limit'} is {error.limit}, {error.used} in use"
                     if job.trouble != waits:
                         self.listener.say(entry, f"{waits}. It is not launched yet; trying again.")
                     job.trouble = waits
@@ -241,6 +252,18 @@ class Fleet:
         for job in self.jobs:
             if job.entry.submitted_ms is None:
                 job.due_s = 0.0
+
+    def _tell_ends(self) -> None:
+        """A message for each job that has ended; of a study's, which has one at its end, those that failed alone."""
+        for job in self.jobs:
+            if not job.is_over or job.is_said:
+                continue
+            job.is_said, outcome = True, job.watch.outcome
+            state = "no longer watched" if outcome is None else outcome.state
+            if state in ("failed", "no longer watched") or names.STUDY not in job.entry.tags:
+                text = f"{job.trouble}\n{ending(job.entry, outcome)}" if outcome is None else ending(job.entry, outcome)
+                kind: notify.Kind = "success" if state == "finished" else "failure"
+                notify.tell(f"{job.entry.run_name or job.entry.name}: {state}", text, kind)
 
     def _hold_budgets(self) -> None:
         assert self._clock is not None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tracking import names
 from tracking.journal import Journal
 from tracking.journal.files import whole_file
+from tracking.journal.system import PREFIX
 from trainers.errors import TrainerError
 from trainers.launch.job import ENDED as ENDED_STATES
 from trainers.launch.job import State
+from trainers.launch.watching import notify
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.logs import Line, LogReader
 from trainers.sagemaker.builtin import log
@@ -28,6 +30,7 @@ from trainers.sagemaker.watch import end as watch_end
 from trainers.sagemaker.watch import reasons
 from trainers.sagemaker.watch.end import STATE_FILE
 from trainers.sagemaker.watch.events import EventLog
+from trainers.sagemaker.watch.health import Health
 from trainers.sagemaker.watch.outcome import Listener, Outcome, Silent
 from trainers.sagemaker.watch.remote_journal import RemoteJournal
 
@@ -125,7 +128,9 @@ class JobWatch:
         news = self._read_log(drain=ended is not None) + self._read_journal()
         if ended is not None and self._goes_on_elsewhere(ended):
             return
-        if ended is not None and self._has_settled(news, ended.end_s):
+        if ended is None:
+            self._look_after()
+        elif self._has_settled(news, ended.end_s):
             self._finish(ended)
         self._save()
 
@@ -167,7 +172,15 @@ class JobWatch:
         try:
             self.open()
             if self.outcome is None:
-                self.entry = self._send_when_possible(on_news)
+                waits: list[str] = []
+
+                def heard(text: str) -> None:
+                    waits.append(text)
+                    on_news(text)
+
+                self.entry = self._send_when_possible(heard)
+                if waits:
+                    notify.tell(f"{self.entry.run_name or self.entry.name}: quota granted", "It is launched.")
             return self.entry
         except AwsError as error:
             self.refused(error)
@@ -232,6 +245,7 @@ class JobWatch:
         self._remote = self._open_remote(self._state.setdefault("remote", {}))
         assert self._journal is not None
         self._taker = EventLog(self.entry, self._journal, self._state)
+        self._health = Health(self.aws, self.entry, self._state, journal=self._journal, listener=self.listener)
 
     def _send_when_possible(self, on_news: Callable[[str], None]) -> ledger.Entry:
         return submit.send_when_possible(self.aws, self.entry, on_news=on_news)
@@ -340,6 +354,8 @@ class JobWatch:
                 for text in line.text.splitlines():
                     for event in log.log_events(text):
                         self._taker.take_log_event(event, time_ms=line.time_ms, machine=machine)
+                        if event["event"] in ("progress", "metric"):
+                            self._health.signals.beat(line.time_ms / 1000)
         self.listener.lines(self.entry, page)
 
     def _read_journal(self) -> int:
@@ -349,8 +365,26 @@ class JobWatch:
         count = 0
         for event in self._remote.read():
             self._taker.take_event(event)
+            if event["event"] == "metric":
+                load = {name for name in event["values"] if name.startswith(PREFIX)}
+                self._state["own_load"] = sorted(load.union(self._state.get("own_load", ())))
             count += 1
         return count
+
+    def _look_after(self) -> None:
+        """Read the machines' load, and stop the job where a rule finds what it is to be stopped for."""
+        last = phases.phases(self.description)[-1:]
+        if self._taker is None or not last or last[0].name != "training":
+            return
+        self._health.measure(self.description, self._taker)
+        price = watch_end.price_of(self.entry, self.description)
+        each = None if price is None else price.usd * phases.instances(self.description)[1]
+        self._judge(last[0].start_s, each)
+
+    def _judge(self, since_s: float, usd_per_hour: float | None) -> None:
+        why = self._state["stopped_for"] = self._state.get("stopped_for") or self._health.judge(since_s, usd_per_hour)
+        if why:
+            self.stop()
 
     def _has_settled(self, news: int, end_s: float) -> bool:
         """Whether no more comes: of a job that ended long ago at once, else once nothing came for a while."""
@@ -389,6 +423,7 @@ class JobWatch:
         assert self._journal is not None and self._taker is not None
         if "WarmPoolStatus" in self.description:  # the bill of a kept machine grows
             self.description = self._describe() or self.description
+        self._health.measure(self.description, self._taker)
         if self._remote is not None:
             self._remote.files(self.entry.directory / "files", with_log=not self._log.stat().st_size)
             self._taker.take_artifacts()
@@ -397,6 +432,8 @@ class JobWatch:
             self._taker.end_of_log(final, int(end.end_s * 1000))
         model_uri = watch_end.model_uri(self.aws, self.description)
         failure = reasons.failure_of(end, has_model=bool(model_uri))
+        if end.secondary == "Stopped" and self._state.get("stopped_for"):
+            end = replace(end, reason=self._state["stopped_for"])
         price = watch_end.price_of(self.entry, self.description)
         former = queue.former_attempts(self.aws, self.entry) if self.entry.queue is not None else []
         cost = None if price is None else watch_end.cost(self.entry, [*former, self.description])

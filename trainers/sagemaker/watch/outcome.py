@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tracking import names
+from tracking.errors import TrackingError
+from tracking.errors.words import duration, money
 from trainers.launch.job import State
+from trainers.launch.progress.follow import Followed
 from trainers.sagemaker.aws.logs import Line
 from trainers.sagemaker.job.ledger import Entry
 from trainers.sagemaker.job.phases import Phase
@@ -54,3 +58,32 @@ class Outcome:
     cost_usd: float | None = None
     model_uri: str = ""
     kept_usd_at_most: float = 0.0
+
+
+def ending(entry: Entry, outcome: Outcome | None) -> str:
+    """How a job ended and what to do, in a few lines; the last names accuracy, cost, run and the next command."""
+    if outcome is None:
+        return f"{entry.name}: not watched to its end. Continue with: python -m trainers.jobs watch {entry.name}"
+    billed = "" if outcome.billable_s is None else f", billed {duration(outcome.billable_s)}"
+    cost = "cost unknown" if outcome.cost_usd is None else money(outcome.cost_usd)
+    kept = ""
+    if outcome.kept_usd_at_most:
+        kept = f", and up to {money(outcome.kept_usd_at_most)} for the machine kept until the next job takes it"
+    lines = [f"{entry.name}: {outcome.state}{billed}{'' if outcome.cost_usd is None else f', {cost}'}{kept}"]
+    if outcome.reason:
+        lines.append(f"  why: {outcome.reason}")
+    if outcome.advice:
+        lines.append(f"  what to do: {outcome.advice}")
+    if outcome.model_uri:
+        lines.append(f"  model: {outcome.model_uri}")
+    accuracy, then = "no accuracy", f"python -m trainers.jobs logs {entry.name}"
+    try:
+        known = Followed(entry.directory).look()
+    except TrackingError:
+        known = Followed(entry.directory)
+    test, run = known.metrics.get(names.TEST_ACCURACY), entry.journal_id[:8]
+    if test is not None or known.score() is not None:
+        accuracy = f"test {test:.4f}" if test is not None else f"best validation {known.score():.4f}"
+        needs_test = test is None and bool(outcome.model_uri)
+        then = f"python -m trainers.evaluate {run}" if needs_test else f"python -m reports run {run}"
+    return "\n".join([*lines, f"  {accuracy} · {cost} · run {run} · next: {then}"])

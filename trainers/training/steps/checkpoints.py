@@ -8,6 +8,7 @@ order of the pictures and their augmentation follow from the seed and the epoch'
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -94,6 +95,11 @@ def restore(state: State, folder: Path, net: Any, trainer: Any) -> None:
         file = Path(place) / "optimizer"
         file.write_bytes(state.optimizer)
         trainer.load_states(str(file))
+    # Each device counts its updates, and Adam goes by them; the state may be that of other devices.
+    counts = trainer.optimizer._all_index_update_counts
+    most = max(counts.values(), key=len)
+    for device in next(iter(net.collect_params().values())).list_ctx():
+        counts[device.device_id] = dict(most)
 
 
 def save_best(folder: Path, epoch: int, net: Any) -> None:
@@ -122,6 +128,11 @@ def arrays_of(net: Any) -> dict[str, np.ndarray[Any, Any]]:
     """All of a network's arrays by name: weights, running statistics, constants. Its own do not move."""
     backend.wait_for_all()
     return {name: parameter.data().copy().asnumpy() for name, parameter in net.collect_params().items()}
+
+
+def digest(net: Any) -> str:
+    """Of all of a network's arrays."""
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays_of(net).values())).hexdigest()
 
 
 def set_arrays(net: Any, arrays: dict[str, np.ndarray[Any, Any]], source: Path) -> None:

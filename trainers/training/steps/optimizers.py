@@ -22,7 +22,7 @@ def trainer_for(net: Classifier, config: Config) -> Any:
     for name, parameter in parameters.items():
         # As MXNet's symbolic optimizers do, which the built-in is made of; Gluon by itself decays everything.
         parameter.wd_mult = 1.0 if name.endswith(("_weight", "_gamma")) else 0.0
-    return mx.gluon.Trainer(parameters, _optimizer(config))
+    return mx.gluon.Trainer(parameters, _optimizer(config), kvstore=None)  # the Learner sums gradients
 
 
 def learning_rate(config: Config, epoch: int, done: float = 1.0) -> float:

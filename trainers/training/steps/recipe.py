@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.networks import backend
+from trainers.networks.group import ALONE, Group
 from trainers.networks.resnet import to_array
 from trainers.training.steps.optimizers import trainer_for
 
@@ -25,10 +26,23 @@ _MIXED = 1  # apart from the draws of the augmentation, which have the same seed
 class Learner:
     """A network and what changes it. ``graph`` computes what the network does, in the settings' precision."""
 
-    def __init__(self, net: Classifier, config: Config, labels: NDArray[np.int64]) -> None:
-        """``labels`` are those of the training split, whose counts ``--class-weights balanced`` goes by."""
-        self.config = config
+    def __init__(self, net: Classifier, config: Config, labels: NDArray[np.int64], group: Group = ALONE) -> None:
+        """``labels`` are those of the training split, whose counts ``--class-weights balanced`` goes by.
+
+        A batch is shared by the devices that the network is on, and by the workers of ``group``.
+        """
+        self.config, self.group = config, group
         self.trainer = trainer_for(net, config)
+        parameters = net.collect_params()
+        self.devices = next(iter(parameters.values())).list_ctx()
+        self._learnt = {name: one for name, one in parameters.items() if one.grad_req != "null"}
+        self._statistics = [p for name, p in parameters.items() if name.endswith(("running_mean", "running_var"))]
+        # Gradients alone are kept in the store. Weights under the same keys, as Gluon's Trainer keeps them, may be
+        # overwritten by the first gradients before each worker has them.
+        self._store: Any = group.store or (mx.kv.create("device") if len(self.devices) > 1 else None)
+        if self._store is not None:
+            keys, arrays = list(self._learnt), [one.list_grad()[0] for one in self._learnt.values()]
+            group.call(lambda: self._store.init(keys, arrays))
         self.graph = backend.computing_in(net, config.precision_dtype)
         self._head = net.head
         self._body = net.without_head() if config.freeze else None
@@ -40,19 +54,46 @@ class Learner:
 
     def begin(self, epoch: int) -> None:
         """Called before an epoch (from 1): layers that draw (dropout) draw the same whenever it is trained."""
-        mx.random.seed(int(np.random.default_rng([self.config.seed, epoch]).integers(2**31)))
+        own = [self.group.rank] if self.group.rank else []
+        mx.random.seed(int(np.random.default_rng([self.config.seed, epoch, *own]).integers(2**31)))
 
-    def step(self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int) -> Any:
-        """Change the weights by one batch; its logits, of the state before."""
+    def step(self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int) -> list[Any]:
+        """Change the weights by one batch, or this worker's share; its logits, of the state before, by device."""
         pixels, targets = self._mixed(images, labels, epoch, number)
         frozen = self._body is not None and epoch < (self.config.unfreeze_epoch or epoch + 1)
-        features = self._body(to_array(pixels)) if frozen and self._body is not None else None
+        given, wanted = self._shared(pixels), self._shared(targets)
+        if frozen and self._body is not None:
+            given = [self._body(part) for part in given]
         with mx.autograd.record():
-            logits = self.graph(to_array(pixels)) if features is None else self._head(features)
-            loss = self._loss(logits, to_array(targets))
-        loss.backward()
-        self.trainer.step(len(labels), ignore_stale_grad=frozen)
+            logits = [(self._head if frozen else self.graph)(part) for part in given]
+            losses = [self._loss(answer, right) for answer, right in zip(logits, wanted, strict=True)]
+        mx.autograd.backward(losses)
+        if self._store is not None:
+            learns = self._head.collect_params() if frozen else self._learnt
+            for number, (key, parameter) in enumerate(learns.items()):
+                self._store.pushpull(key, parameter.list_grad(), priority=-number)
+        size = len(labels) if self.group.size == 1 else self.config.mini_batch_size  # of the whole batch
+        self.trainer.update(size, ignore_stale_grad=frozen)
         return logits
+
+    def end(self) -> None:
+        """Called after an epoch: waits for its last step, and gives all devices and workers the same statistics.
+
+        Each has normalised by those of its own share; the means over all are what the network is scored with.
+        """
+        self.group.call(backend.wait_for_all)
+        if len(self.devices) == self.group.size == 1 or not self._statistics:
+            return
+        means = [np.mean([part.asnumpy() for part in one.list_data()], axis=0) for one in self._statistics]
+        whole = self.group.total(np.concatenate(means, dtype=np.float64)) / self.group.size
+        for parameter, mean in zip(
+            self._statistics, np.split(whole, np.cumsum([len(mean) for mean in means])[:-1]), strict=True
+        ):
+            parameter.set_data(to_array(mean))
+
+    def _shared(self, values: NDArray[Any]) -> list[Any]:
+        parts = np.array_split(values, len(self.devices))
+        return [to_array(part, device) for part, device in zip(parts, self.devices, strict=True)]
 
     def _mixed(
         self, images: NDArray[Any], labels: NDArray[np.int64], epoch: int, number: int

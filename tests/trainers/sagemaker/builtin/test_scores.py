@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from tracking.store import resolve
 from trainers import evaluate
 from trainers.data import Batches, open_dataset
 from trainers.data.source import read_source
+from trainers.sagemaker.builtin import model
 
 pytestmark = pytest.mark.mxnet
 SHAPE = (1, 8, 8)
@@ -95,6 +98,16 @@ def test_other_validation_pictures_prove_nothing(
     run_id = job(workdir, archive[0], 0.9, "another digest")
     assert evaluate.main([run_id, "--dataset", "digits", "--fit", "squash"]) == 0
     assert "not at hand" in capsys.readouterr().out
+
+
+def test_a_few_validation_pictures_say_nothing_of_the_log() -> None:
+    """With six pictures the log may be off by most of them: neither agreement nor contradiction is claimed."""
+    digest = {names.VALIDATION_DATASET_DIGEST: "a"}
+    data = SimpleNamespace(metrics={names.VALIDATION_ACCURACY: 0.5}, tags=digest, params={"mini_batch_size": "4"})
+    six: Any = type("Six", (), {"__len__": lambda self: 6, "digest": "a"})()
+    unused: Any = None
+    said = model.check(unused, unused, six, SimpleNamespace(data=data))
+    assert said == "6 validation pictures are too few to check the model against its job's log."
 
 
 def test_data_of_which_nothing_is_known_is_the_jobs_test_set_as_a_whole(

@@ -138,3 +138,12 @@ def test_the_preflight_looks_at_every_machine_and_prices_the_list(
     consent.consent([plan], seen, plan.options, None)
     said = capsys.readouterr().err
     assert "1 × ml.g5.xlarge, else ml.m5.large, else ml.g6.xlarge" in said and "$0.12 to $1.41 an hour" in said
+    # Four hours and 320 s at the dearest of the three, $1.408 an hour.
+    assert "at most   $5.76 in all, should every job run until its limit stops it" in said
+    assert "in all, perhaps up to $9.00: no finished job like it is known" in said
+    spot = launcher(fake, tmp_path / "spot", spot=True, max_wait_s=20_000, instance_count=2)
+    waiting = spot.plan(CONFIG, dry=True)
+    report = examine.examine(waiting.request, CONFIG, waiting.options, spot.aws, counts={"train": 640})
+    seen = consent.Checked(reports=[report], has_errors=False, usd=1.0, usd_at_most=9.0, billed_s=600.0)
+    consent.consent([waiting], seen, waiting.options, None)
+    assert "at most   $8.18 in all" in capsys.readouterr().err  # 20,000 s on two machines at $0.7364

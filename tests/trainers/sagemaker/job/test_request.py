@@ -145,22 +145,22 @@ def test_machines_with_a_disk_of_their_own_get_no_volume_and_no_key() -> None:
 
 
 def test_the_cost_ceiling_shortens_the_run_time() -> None:
-    # $1 buys 4888 s at $0.7364/h; 180 s are kept for what is billed beside the training.
+    # $1 buys 4888 s at $0.7364/h; 320 s are kept for what is billed beside the training.
     options = JobOptions(**BASE, max_cost_usd=1.0)
     built = request.build(TRANSFER, options, RECORDS, job_name="a")
-    assert built["StoppingCondition"] == {"MaxRuntimeInSeconds": 4888 - 180}
+    assert built["StoppingCondition"] == {"MaxRuntimeInSeconds": 4888 - 320}
     kept = JobOptions(**BASE, max_cost_usd=1.0, keep_alive_min=20)
-    assert request.capped(kept).max_runtime_s == 4888 - 180 - 1200
+    assert request.capped(kept).max_runtime_s == 4888 - 320 - 1200
     live = pricing.Price(usd=1.4728, source="live", date="2026-11-02", region="us-east-1")  # twice the table's
-    assert request.capped(options, live).max_runtime_s == 2444 - 180
+    assert request.capped(options, live).max_runtime_s == 2444 - 320
     assert request.capped(JobOptions(**BASE, max_cost_usd=1.0, max_runtime_s=600)).max_runtime_s == 600
     assert request.capped(JobOptions(**BASE)).max_runtime_s == 14_400
 
 
 def test_a_ceiling_that_pays_for_no_minute_says_what_would() -> None:
-    with pytest.raises(BadConfig, match=r"--max-cost 0.02: at \$0.74/h .* Give at least 0.05"):
+    with pytest.raises(BadConfig, match=r"--max-cost 0.02: at \$0.74/h .* Give at least 0.08"):
         request.build(TRANSFER, JobOptions(**BASE, max_cost_usd=0.02), RECORDS, job_name="a")
-    assert request.capped(JobOptions(**BASE, max_cost_usd=0.05)).max_runtime_s >= 60
+    assert request.capped(JobOptions(**BASE, max_cost_usd=0.08)).max_runtime_s >= 60
 
 
 def test_spot_waits_longer_than_it_runs() -> None:

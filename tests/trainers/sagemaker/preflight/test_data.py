@@ -25,6 +25,7 @@ from trainers.sagemaker.options import CHANNELS, JobOptions
 from trainers.sagemaker.preflight import examine
 from trainers.sagemaker.preflight.data import local
 
+pytestmark = pytest.mark.slow
 LISTED = replace(BUILTIN, resize=32)
 
 

@@ -1,0 +1,1 @@
+"""Where ``copy`` writes: a database's own tables, or any store through MLflow."""

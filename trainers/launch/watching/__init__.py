@@ -1,0 +1,1 @@
+"""A training watched: rules over its curves and its machine, here or elsewhere; messages to people."""
