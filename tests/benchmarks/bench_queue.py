@@ -103,18 +103,24 @@ def _run(
                 kills += 1
             code = process.wait()
             print(f"{words[0]}: exit {code}, {before} before, {far()} after", flush=True)
+    # What a killed watcher had in the journals and not yet in MLflow.
+    subprocess.run([sys.executable, "-m", "tracking", "sync"], cwd=folder, env=variables, check=True)
     return kills
 
 
 def _verdict(store: Store, fake: FakeSageMaker, count: int, kills: int, took_s: float) -> int:
     entries = list(ledger.entries(store.journals))
-    runs = {run.data.tags[names.JOB_NAME]: run for run in store.runs() if names.JOB_NAME in run.data.tags}
+    runs = {run.data.tags[names.JOB_NAME]: run for run in store.runs()}
+    ids = [run.info.run_id for run in store.runs()]
     tokens = {job.request["clientToken"] for job in fake.batch.jobs}
     wrong = [entry.name for entry in entries if entry.ended != "finished"]
     types: Counter[str] = Counter()
     for entry in entries:
         paid = fake.job(entry.arn.rpartition("/")[2])
         types[paid.selected] += 1
+        if entry.name not in runs:
+            wrong.append(f"{entry.name} is not in MLflow")
+            continue
         metrics, tags = runs[entry.name].data.metrics, runs[entry.name].data.tags
         usd = paid.billable_s / 3600 * USD[paid.selected]
         if abs(metrics[names.COST_USD] - usd) > 1e-6 or tags[names.INSTANCE_TYPE] != paid.selected:
@@ -126,7 +132,7 @@ def _verdict(store: Store, fake: FakeSageMaker, count: int, kills: int, took_s: 
         f" {len(fake.batch.faults)} faults by the API's models; {took_s:.0f} s"
     )
     print("\n".join(wrong + fake.batch.faults) or "each cost is that of the machine that ran")
-    whole = len(entries) == len(fake.batch.jobs) == len(tokens) == len(runs) == count
+    whole = len(entries) == len(fake.batch.jobs) == len(tokens) == len(runs) == len(ids) == count
     return 0 if whole and not wrong and not fake.batch.faults else 1
 
 

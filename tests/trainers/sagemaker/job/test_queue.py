@@ -248,6 +248,20 @@ def test_the_higher_priority_goes_first_where_the_queue_has_shares(fake: FakeSag
     assert {outcome.state for outcome in outcomes if outcome is not None} == {"finished"}
 
 
+class Loads(dict[str, object]):
+    """Every machine of a training job that Batch made is busy."""
+
+    def get(self, host: str, default: object = None) -> object:  # type: ignore[override]
+        return (lambda at_s: {"GPUUtilization": 93.0}) if host.startswith("AWSBatchcats") else default
+
+
+def test_the_load_of_a_queued_jobs_machine_is_read(fake: FakeSageMaker, tmp_path: Path) -> None:
+    fake.load = Loads()  # type: ignore[assignment]
+    entry = queued(fake, tmp_path / "journals")
+    watch_many([entry], aws=launcher(fake, tmp_path).aws)
+    assert {value for _, value in metrics(entry.directory, "system/gpu_0_utilization_percentage")} == {93.0}
+
+
 def test_jobs_that_wait_are_not_counted_as_if_they_ran(fake: FakeSageMaker, tmp_path: Path) -> None:
     """Six jobs of 2 cents under 20 cents: were each thought to run until it is stopped, none would be let run."""
     fake.plan("*", Plan(epoch_s=5.0))
