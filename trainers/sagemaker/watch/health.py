@@ -79,7 +79,7 @@ class Health:
                     "Metric": {
                         "Namespace": NAMESPACE,
                         "MetricName": metric,
-                        "Dimensions": [{"Name": "Host", "Value": f"{self._entry.name}/algo-{number}"}],
+                        "Dimensions": [{"Name": "Host", "Value": f"{self._entry.training_job}/algo-{number}"}],
                     },
                     "Period": int(_MINUTE_S),
                     "Stat": "Average",

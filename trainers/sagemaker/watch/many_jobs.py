@@ -355,7 +355,7 @@ class Budgets:
 def _ahead_usd(job: WatchedJob, next_look_s: float) -> float:
     """What a running job costs until it has been stopped, the machine that is kept for the next one included."""
     entry = job.entry
-    if entry.price is None or entry.submitted_ms is None or job.watch.has_ended:
+    if entry.price is None or entry.submitted_ms is None or job.watch.has_ended or job.watch.phase == "queued":
         return 0.0
     kept_s = float(entry.request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0))
     return pricing.cost_usd(next_look_s + _STOPPING_S + kept_s, entry.num_instances, entry.price["usd"])
