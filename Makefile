@@ -7,7 +7,7 @@ SUITE := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 REPORTS_VENV ?= .venv-reports
 REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
-.PHONY: demo test coverage test-reports compat lint bench fuzz docs docs-check clean install
+.PHONY: demo test coverage test-reports compat lint bench fuzz soak docs docs-check clean install
 
 install: $(STAMP)
 
@@ -65,6 +65,12 @@ FUZZ_SECONDS ?= 300
 fuzz: $(STAMP)
 	@for target in $$($(BIN)/python -m tests.fuzz); do echo "== $$target"; \
 		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
+
+# Programs stopped at random moments, their calls compared with the store; prints the table of docs/reliability.md. Power
+# cuts and full disks want the right to mount.
+SOAK_POINTS ?= 1000
+soak: $(STAMP)
+	PYTHONPATH=. $(BIN)/python -W ignore -m tests.faults --points $(SOAK_POINTS) --markdown
 
 # The documentation as a site, in build/site.
 docs: $(STAMP)

@@ -50,6 +50,9 @@ class Bare:
 
     package, asynchronously = "mlflow", False
 
+    def version(self) -> str:
+        return version(self.package)
+
     def load(self, address: str) -> None:
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
@@ -91,6 +94,11 @@ class Async(Bare):
 class Ours(Bare):
     """This package on the same store."""
 
+    def version(self) -> str:
+        from tracking import __version__
+
+        return f"{__version__}, MLflow {version(self.package)}"
+
     def load(self, address: str) -> None:
         from tracking.store import resolve
 
@@ -121,6 +129,9 @@ class Trackio:
     """Trackio, which writes to sqlite from a thread; ``fragments``: to files, which its server reads."""
 
     package, mode = "trackio", "sqlite"
+
+    def version(self) -> str:
+        return version(self.package)
 
     def load(self, address: str) -> None:
         os.environ.update(TRACKIO_DIR=f"{os.getcwd()}/trackio", TRACKIO_STORAGE_MODE=self.mode)
@@ -157,6 +168,9 @@ class Wandb:
     """W&B offline; its file is read as its format says, since ``wandb sync`` wants W&B's server."""
 
     package = "wandb"
+
+    def version(self) -> str:
+        return version(self.package)
 
     def load(self, address: str) -> None:
         import wandb
@@ -214,6 +228,9 @@ class Aim:
     """Aim into a folder."""
 
     package = "aim"
+
+    def version(self) -> str:
+        return version(self.package)
 
     def load(self, address: str) -> None:
         from aim import Repo
@@ -279,7 +296,7 @@ def program(tool: Any, name: str, steps: int, pause_s: float, oracle: int) -> No
         os.write(oracle, f"{json.dumps({'run': name, 'step': step, 's': slow})}\n".encode())
         time.sleep(pause_s)
     else:
-        before = time.monotonic()
+        os.write(oracle, f"{json.dumps({'run': name, 'ending': True})}\n".encode())
         with suppress(Exception):
             tool.end()
             os.write(oracle, f"{json.dumps({'run': name, 'ended': True})}\n".encode())
@@ -329,12 +346,14 @@ def worker(name: str, kills: int, seed: int, address: str, control: str) -> dict
     os.waitpid(pid, 0)
     found = tool.found()
     done: dict[str, set[int]] = collections.defaultdict(set)
-    ended, seconds, slowest, errors = set(), 0.0, 0.0, []
+    ending, ended, seconds, slowest, errors = set(), set(), 0.0, 0.0, []
     for line in Path("oracle").read_text().splitlines():
         entry = json.loads(line)
         if "step" in entry:
             done[entry["run"]].add(entry["step"])
             slowest = max(slowest, entry["s"])
+        elif "ending" in entry:
+            ending.add(entry["run"])
         elif "ended" in entry:
             ended.add(entry["run"])
         elif "all" in entry:
@@ -345,12 +364,12 @@ def worker(name: str, kills: int, seed: int, address: str, control: str) -> dict
     doubled = sum(sum(steps.values()) - len(steps) for steps, _ in found.values())
     statuses = [(run, found[run][1] if run in found else None) for run in done]
     wrong = sum(
-        status in ("RUNNING", "UNFINISHED") or (status == "FINISHED") != (run in ended)
+        status == "RUNNING" or (status == "FINISHED" and run not in ending) or (status != "FINISHED" and run in ended)
         for run, status in statuses
         if status is not None
     )
     return {
-        "version": version(tool.package),
+        "version": tool.version(),
         "logged": sum(map(len, done.values())),
         "lost": lost,
         "runs_lost": sum(1 for run, steps in done.items() if len(steps - set(found.get(run, (set(), 0))[0]))),

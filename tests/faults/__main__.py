@@ -75,8 +75,8 @@ def main() -> int:
                     kept = Path(tempfile.gettempdir()) / f"fault-{name.replace(', ', '-')}-{asked.seed}-{number}"
                     shutil.rmtree(kept, ignore_errors=True)
                     shutil.copytree(place.base, kept, ignore=shutil.ignore_patterns("disk*", "template"))
-        _print(rows, asked.markdown)
     finally:
+        _print(rows, asked.markdown)
         shutil.rmtree(base, ignore_errors=True)
     return 0 if is_clean else 1
 

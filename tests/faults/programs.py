@@ -250,10 +250,10 @@ def prepare_evaluation(place: Place) -> None:
 
 
 def evaluate(place: Place) -> int:
-    """Score the run on its validation pictures once more."""
+    """Score the run on all digits, under a name of their own."""
     from trainers.evaluate import main as evaluation
 
-    return evaluation(["stopped", "--split", "validation", "--dataset", "digits", "--name", "again"])
+    return evaluation(["stopped", "--dataset", "digits", "--name", "again"])
 
 
 def evaluate_again(place: Place) -> int:

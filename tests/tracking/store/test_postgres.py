@@ -74,6 +74,15 @@ def filled(server: str, tmp_path_factory: pytest.TempPathFactory) -> Filler:
     return filler
 
 
+def restart(uri: str) -> None:
+    """End every connection to a database, as the server does that is restarted."""
+    other = sa.create_engine(f"{uri.rpartition('/')[0]}/template1")
+    with other.connect() as connection:
+        ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+        connection.execute(sa.text(ending), {"name": uri.rpartition("/")[2]})
+    other.dispose()
+
+
 @pytest.fixture(scope="module")
 def own(server: str) -> str:
     """The URI of a database to write into."""
@@ -107,6 +116,19 @@ def test_runs_live_there_as_they_live_in_a_file(store: Store, tmp_path: Path) ->
             history = store.client().get_metric_history(one.info.run_id, "train_accuracy")
             assert [(m.step, m.timestamp) for m in history] == [(1, 1_000), (2, 2_000), (3, 3_000)]
             assert (one.info.status, one.info.end_time) == ("FAILED", 10_000)
+
+
+def test_a_restarted_server_loses_nothing_of_a_run_that_is_shown(store: Store) -> None:
+    with tracked.start(experiment="exp", system_metrics=False, flush_s=60) as run:
+        for step in range(1, 401):
+            run.log_metrics({"loss": step}, step=step)
+            if step % 50 == 0:
+                assert run.run_id  # which has it look for what is new, as it does every two seconds
+                time.sleep(0.02)
+                restart(store.tracking_uri)
+    assert replay(run.dir, store).status == "FINISHED"
+    history = store.client().get_metric_history(run.run_id, "loss")
+    assert sorted(point.step for point in history) == list(range(1, 401))
 
 
 def test_a_password_goes_nowhere_and_a_new_one_replays_nothing(
