@@ -30,6 +30,7 @@ _RETRY = {
     ],
 }
 _TOKEN_S = 600.0  # how long a client token is relied on; after that the queue is searched first
+_DAY_S = 86_400.0  # no two clocks are further apart
 _LOOKS, _PAUSE_S = 3, 2.0  # a job just submitted may not be listed for a moment
 
 
@@ -121,23 +122,23 @@ def describe(aws: Aws, entry: ledger.Entry, patience_s: float | None = 120.0) ->
         return _training(aws, entry.arn, patience_s) or _search(aws, entry)
     status = job["status"]
     found = {} if status in _WAITING else _training(aws, _arn(job.get("latestAttempt", {})), patience_s)
-    if status == "FAILED" and job.get("isTerminated") and found and "TrainingStartTime" not in found:
-        return _ended(job)  # it has not failed for want of a machine, whatever its last attempt did
+    if status == "FAILED" and job.get("isTerminated") and found.get("TrainingJobStatus") == "Failed":
+        return _ended(job)  # it was ended while it waited for its next attempt
     if status in _ENDED:
         return found or _ended(job, is_bill_known="latestAttempt" not in job)
     # A failed attempt may be followed by another one: Batch says when it was the last.
     return found if found.get("TrainingJobStatus") not in (None, "Failed", "Stopped") else _waiting(job)
 
 
-def former_attempts(aws: Aws, entry: ledger.Entry) -> list[dict[str, Any]]:
-    """The training jobs of the attempts before the newest one, as far as they are there. Raises AwsError."""
+def former_attempts(aws: Aws, entry: ledger.Entry, newest: str) -> list[dict[str, Any]]:
+    """The training jobs of all attempts but the one with the ARN ``newest``, as far as they are there."""
     try:
         job = aws.call("batch", "DescribeServiceJob", jobId=entry.queue_job)
     except (errors.NotFound, errors.Rejected):
         return []
     preempted = job.get("preemptionSummary", {}).get("recentPreemptedAttempts", [])
     arns = dict.fromkeys(_arn(attempt) for attempt in [*job.get("attempts", []), *preempted])
-    return [found for arn in arns if arn != entry.arn and (found := _training(aws, arn, 120.0))]
+    return [found for arn in arns if arn != newest and (found := _training(aws, arn, 120.0))]
 
 
 def _arn(attempt: Mapping[str, Any]) -> str:
@@ -158,8 +159,11 @@ def _training(aws: Aws, arn: str, patience_s: float | None) -> dict[str, Any]:
 def _search(aws: Aws, entry: ledger.Entry) -> dict[str, Any]:
     """The job's newest attempt, known by its tags."""
     # What Batch puts before and behind the name leaves room for 23 letters of it.
-    stem, since_s = f"AWSBatch{entry.name[:8]}", entry.created_ms / 1000
-    for page in aws.pages("sagemaker", "ListTrainingJobs", NameContains=stem, CreationTimeAfter=since_s):
+    wanted: dict[str, Any] = {"NameContains": f"AWSBatch{entry.name[:8]}", "MaxResults": 100}
+    wanted |= {"SortBy": "CreationTime", "SortOrder": "Descending"}
+    for page in aws.pages(
+        "sagemaker", "ListTrainingJobs", CreationTimeAfter=entry.created_ms / 1000 - _DAY_S, **wanted
+    ):
         for job in page["TrainingJobSummaries"]:
             pages = aws.pages("sagemaker", "ListTags", ResourceArn=job["TrainingJobArn"])
             if {"Key": names.JOURNAL_ID, "Value": entry.journal_id} in [tag for tags in pages for tag in tags["Tags"]]:
@@ -183,7 +187,9 @@ def _waiting(job: Mapping[str, Any]) -> dict[str, Any]:
 def _ended(job: Mapping[str, Any], *, is_bill_known: bool = True) -> dict[str, Any]:
     """The end of a job whose training job never was, or is not there any more."""
     said = [job.get("statusReason"), *(attempt.get("statusReason") for attempt in reversed(job.get("attempts", [])))]
-    reason = next(filter(None, said), "AWS Batch gave no reason")
+    reason = (
+        next(filter(None, said), "AWS Batch gave no reason").removeprefix("Received status from SageMaker:").strip()
+    )
     is_stopped = job.get("isTerminated") and "JobStateTimeLimit" not in reason
     status = "Completed" if job["status"] == "SUCCEEDED" else "Stopped" if is_stopped else "Failed"
     created_s = job["createdAt"] / 1000

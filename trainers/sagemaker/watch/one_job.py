@@ -435,7 +435,11 @@ class JobWatch:
         if end.secondary == "Stopped" and self._state.get("stopped_for"):
             end = replace(end, reason=self._state["stopped_for"])
         price = watch_end.price_of(self.entry, self.description)
-        former = queue.former_attempts(self.aws, self.entry) if self.entry.queue is not None else []
+        former = (
+            queue.former_attempts(self.aws, self.entry, self.description["TrainingJobArn"])
+            if self.entry.queue is not None
+            else []
+        )
         cost = None if price is None else watch_end.cost(self.entry, [*former, self.description])
         billable = self.description.get("BillableTimeInSeconds") if cost is None else cost.billable_s
         metrics, tags = watch_end.facts(self.entry, self.description, self._state, cost, price, model_uri)

@@ -173,6 +173,30 @@ def test_a_stopped_job_ends_in_the_queue_while_it_starts_and_while_it_trains(
     assert said == ["it is FAILED in the queue"]
 
 
+def test_what_an_attempt_cost_counts_where_the_job_ends_before_the_next_one(
+    fake: FakeSageMaker, tmp_path: Path
+) -> None:
+    fake.batch.launches = lambda number: Plan(fails_in="Training", failure=INTERNAL)
+    fake.batch.retry_s = 3600.0
+    entry = queued(fake, tmp_path / "journals")
+    aws, watch = launcher(fake, tmp_path).aws, None
+    while not fake.batch.jobs[0].attempts:
+        watch = watch or JobWatch(entry, aws)
+        watch.poll()
+        fake.batch.queues["gpus"].most = 0 if fake.jobs else 1
+        fake.clock.sleep(30)
+    assert watch is not None
+    watch.poll()
+    assert watch.phase == "queued"
+    watch.close()
+    submit.stop(aws, entry)
+    (outcome,) = watch_many([ledger.load(entry.directory) or entry], aws=aws, poll_s=60)
+    (paid,) = fake.jobs.values()
+    assert outcome is not None and outcome.state == "killed" and paid.billable_s > 0
+    assert outcome.billable_s == paid.billable_s
+    assert outcome.cost_usd == pytest.approx(paid.billable_s / 3600 * 0.7364)
+
+
 def test_a_job_that_batch_has_forgotten_is_found_at_sagemaker(fake: FakeSageMaker, tmp_path: Path) -> None:
     """The laptop was off for longer than Batch keeps what has ended."""
     fake.batch.forget_s = 7 * 86_400.0
