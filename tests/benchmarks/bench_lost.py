@@ -259,12 +259,13 @@ class Aim:
 
         found: Found = {}
         for key in Repo("aim").list_all_runs():
-            run = Run(key, repo="aim", read_only=True)
             steps = collections.Counter[int]()
-            for metric in run.metrics():
-                if metric.name == "loss":
-                    steps.update(metric.values.sparse_list()[0])
-            found[run.name] = steps, "RUNNING" if run.active else "FINISHED"
+            with suppress(Exception):  # a run that was killed early cannot be opened
+                run = Run(key, repo="aim", read_only=True)
+                for metric in run.metrics():
+                    if metric.name == "loss":
+                        steps.update(metric.data.indices_list())
+                found[run.name] = steps, "RUNNING" if run.active else "FINISHED"
         return found
 
 
@@ -322,10 +323,11 @@ def worker(name: str, kills: int, seed: int, address: str, control: str) -> dict
     tool.load(address)
     oracle = os.open("oracle", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     begin = time.monotonic()
-    if control:  # an outage: the server is away from a second on
+    if control:  # an outage: the server is away from the tenth step on
         with socket.create_connection(("127.0.0.1", int(control))) as said:
             pid = forked(tool, "outage", OUTAGE_STEPS, OUTAGE_PAUSE_S, oracle)
-            time.sleep(2.0)
+            while Path("oracle").read_bytes().count(b"step") < 10:
+                time.sleep(0.05)
             said.sendall(b"down")
             time.sleep(OUTAGE_S)
             said.sendall(b"up")

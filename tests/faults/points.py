@@ -67,7 +67,10 @@ class Place:
 
 @dataclass(kw_only=True)
 class Program:
-    """What is stopped: ``prepare`` makes what each point begins with, ``recover`` is what a person would do then."""
+    """What is stopped: ``prepare`` makes what each point begins with, ``recover`` is what a person would do then.
+
+    ``share`` of all points, of which each takes ``cost`` times as long as one of logging.
+    """
 
     prepare: Callable[[Place], object]
     act: Callable[[Place], object]
@@ -75,6 +78,7 @@ class Program:
     judge: Callable[[Place], Verdict]
     faults: tuple[str, ...] = tuple(FAULTS)
     share: float = 1.0
+    cost: float = 1.0
     size_mb: int = 3
     needs: Callable[[], object] = lambda: None
     seconds: float = 0.0

@@ -278,7 +278,7 @@ PROGRAMS = {
         share=4.0,
     ),
     "logging, slowly": Program(
-        prepare=_made, act=log_slowly, recover=go_on, judge=_in_the_store, faults=("power cut",), share=0.4
+        prepare=_made, act=log_slowly, recover=go_on, judge=_in_the_store, faults=("power cut",), share=0.4, cost=6.0
     ),
     "replay": Program(
         prepare=write_journals,
@@ -286,9 +286,17 @@ PROGRAMS = {
         recover=lambda place: tracking(["repair"]) | tracking(["sync"]),
         judge=_in_the_store,
         share=3.0,
+        cost=2.0,
     ),
     "training": Program(
-        prepare=_made, act=train, recover=train_on, judge=_in_the_store, faults=_TRAINED, share=0.3, needs=load_mxnet
+        prepare=_made,
+        act=train,
+        recover=train_on,
+        judge=_in_the_store,
+        faults=_TRAINED,
+        share=0.3,
+        cost=10.0,
+        needs=load_mxnet,
     ),
     "evaluation": Program(
         prepare=prepare_evaluation,
@@ -297,6 +305,7 @@ PROGRAMS = {
         judge=_in_the_store,
         faults=_TRAINED,
         share=0.3,
+        cost=6.0,
         needs=load_mxnet,
     ),
     "packing": Program(

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from tracking.errors.program import drawn
 from tracking.errors.words import duration
+from tracking.journal.background import in_background
 
 _COLUMNS = ("epoch", "train", "loss", "validation", "loss", "lr", "images/s", "time")
 _WIDTHS = (7, 6, 6, 10, 6, 8, 8, 7)
+_BEGIN_S = 5.0  # a thread that has not begun by then has died of it
 _BAR_AT_MOST, _BESIDE_BAR = 28, 66  # columns: the bar, and the widest text that stands beside it
 
 
@@ -119,7 +122,7 @@ class Tee:
         self._quiet = quiet
         self.terminal: TextIO = sys.stdout
         self._saved: list[tuple[int, int]] = []
-        self._threads: list[threading.Thread] = []
+        self._over: list[threading.Event] = []
 
     def __enter__(self) -> Tee:
         self._file = self.path.open("ab", buffering=0)
@@ -127,13 +130,15 @@ class Tee:
             _flush()
             saved = os.dup(descriptor)
             reader, writer = os.pipe()
-            os.dup2(writer, descriptor)
+            shown, begun = None if self._quiet and descriptor == 1 else saved, threading.Event()
+            over = in_background(partial(self._copy, reader, shown, begun))
+            if not over.is_set() and begun.wait(
+                _BEGIN_S
+            ):  # a pipe without a reader fills up, and who writes to it waits forever
+                os.dup2(writer, descriptor)
+                self._over.append(over)
             os.close(writer)
-            shown = None if self._quiet and descriptor == 1 else saved
-            thread = threading.Thread(target=self._copy, args=(reader, shown), name=f"tee-{descriptor}", daemon=True)
-            thread.start()
             self._saved.append((descriptor, saved))
-            self._threads.append(thread)
         to = os.open(os.devnull, os.O_WRONLY) if self._quiet else os.dup(self._saved[0][1])
         self.terminal = os.fdopen(to, "w", encoding="utf-8", errors="replace")
         return self
@@ -145,13 +150,14 @@ class Tee:
         self.terminal.close()
         for descriptor, saved in self._saved:
             os.dup2(saved, descriptor)  # closes the pipe's last writer, so the thread sees its end
-        for thread in self._threads:
-            thread.join(timeout=5)  # a child process that still holds the pipe must not hold us
+        for over in self._over:
+            over.wait(5.0)  # a child process that still holds the pipe must not hold us
         for _, saved in self._saved:
             os.close(saved)
         self._file.close()
 
-    def _copy(self, reader: int, terminal: int | None) -> None:
+    def _copy(self, reader: int, terminal: int | None, begun: threading.Event) -> None:
+        begun.set()
         with os.fdopen(reader, "rb", buffering=0) as pipe:
             while chunk := pipe.read(65536):
                 if terminal is not None:

@@ -55,6 +55,10 @@ def test_the_tee_catches_python_children_and_raw_descriptors(tmp_path: Path) -> 
         cwd=ROOT,
     )
     assert done.stdout == "after\n" and done.stderr == "an error\n"
+    refused = "import _thread\ndef refuse(*_): raise RuntimeError\n_thread.start_new_thread = refuse\n"
+    argv = [sys.executable, "-c", refused + code, str(tmp_path / "none.txt")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert "from below" in done.stdout and done.stderr == "an error\n" and done.returncode == 0
 
 
 def test_progress_prints_a_line_an_epoch_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
