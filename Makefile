@@ -7,7 +7,7 @@ SUITE := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 REPORTS_VENV ?= .venv-reports
 REPORTS_STAMP := $(REPORTS_VENV)/.installed
 
-.PHONY: demo test coverage test-reports compat lint bench fuzz soak docs docs-check clean install
+.PHONY: demo test coverage test-reports lowest newest compat lint bench fuzz soak docs docs-check clean install
 
 install: $(STAMP)
 
@@ -46,6 +46,28 @@ $(REPORTS_STAMP): pyproject.toml constraints.txt constraints-reports.txt
 		pytest pytest-xdist hypothesis markdown-it-py statsmodels
 	@touch $@
 
+# What stands on others' packages most, with the oldest versions that pyproject.toml allows (some have no wheels for a
+# Python above 3.10), and with the newest there are. Found so far: docs/dependencies.md.
+LOWEST_PYTHON ?= python3.10
+OTHERS := tests/tracking/journal tests/tracking/models tests/tracking/frame tests/tracking/store/test_replay.py \
+	tests/trainers/networks tests/trainers/config tests/reports --ignore tests/reports/test_html.py
+TOOLS := pytest pytest-xdist hypothesis markdown-it-py psycopg2-binary statsmodels
+lowest:
+	$(LOWEST_PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip compile --quiet pyproject.toml --extra train --extra sagemaker --extra onnx \
+		--resolution lowest-direct --python-version 3.10 -o .venv-lowest/versions.txt
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --no-build -r .venv-lowest/versions.txt
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest -c .venv-lowest/versions.txt $(TOOLS)
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --no-deps gluoncv==0.10.5.post0
+	PYTHONPATH=. .venv-lowest/bin/python -m pytest -q -n 2 --dist loadfile $(OTHERS)
+
+newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade -e '.[train,sagemaker,onnx]' $(TOOLS)
+	.venv-newest/bin/python -m pip install --quiet --no-deps gluoncv
+	PYTHONPATH=. .venv-newest/bin/python -m pytest -q -n 2 --dist loadfile $(OTHERS)
+
 # Servers and clients of other MLflow versions, each in an environment of its own (0.7 GB each); prints the table of
 # docs/compatibility.md.
 compat: $(STAMP)
@@ -81,4 +103,4 @@ docs-check: $(STAMP)
 	$(BIN)/python -m tests.support.docs
 
 clean:
-	rm -rf $(VENV) $(REPORTS_VENV) .venv-compat .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(REPORTS_VENV) .venv-compat .venv-lowest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
