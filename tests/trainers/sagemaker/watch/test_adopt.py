@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.aws.account import BUILTIN, World, build, world
+from tests.support.aws.batch import Queue
 from tests.support.aws.fake import Plan
-from tests.support.aws.launches import metrics
+from tests.support.aws.launches import launched, metrics
+from tracking import names
 from tracking.store import Store
 from trainers import jobs
 from trainers.sagemaker.aws.client import Aws
@@ -104,6 +106,22 @@ def test_a_job_that_came_in_from_its_description_is_known(account: World, store:
     assert history.import_jobs(account.aws, store) == history.Imported(num_found=2, num_new=1, num_known=1)
     assert sorted(run.info.run_name for run in store.runs()) == ["signs-1", "signs-2"]
     assert main(["import", "job.json"]) == 0 and len(list(store.runs())) == 2
+
+
+def test_the_attempts_of_a_queued_job_are_its_run_and_no_others(account: World, store: Store) -> None:
+    account.put("data/train/train.rec", b"pictures")
+    account.put("data/validation/validation.rec", b"pictures")
+    account.fake.batch.queues["gpus"] = Queue(name="gpus")
+    broken = Plan(fails_in="Training", failure="InternalServerError: We encountered an internal error.")
+    account.fake.batch.launches = dict(enumerate([broken])).get
+    entry = launched(account.fake, store.journals, queue="gpus")
+    for _ in range(8):
+        _let_pass(account, 600.0)
+    done = history.import_jobs(account.aws, store)
+    assert len(account.fake.jobs) == 2 and done == history.Imported(num_found=2, num_new=1, num_known=1)
+    assert history.import_jobs(account.aws, store) == history.Imported(num_found=2, num_known=2)
+    (run,) = store.runs()
+    assert run.info.status == "FINISHED" and run.data.tags[names.JOB_NAME] == entry.name
 
 
 def test_an_import_that_was_stopped_is_gone_on_with(account: World, store: Store) -> None:
