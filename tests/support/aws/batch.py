@@ -273,7 +273,7 @@ class Batch:
 
     def _DescribeJobQueues(self, region: str, request: dict[str, Any]) -> dict[str, Any]:
         place = f"arn:aws:batch:{region}:123456789012"
-        found = [self.queues[name] for name in request["jobQueues"] if name in self.queues]
+        found = [self.queues[name] for name in request.get("jobQueues", self.queues) if name in self.queues]
         return {
             "jobQueues": [
                 {

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.aws.account import BUILTIN, World, account_fixture, build, shared_fixture
+from tests.support.aws.batch import Queue
 from tracking.journal import Journal
 from trainers import jobs
-from trainers.sagemaker.job import ledger
+from trainers.sagemaker.job import ledger, queue
 from trainers.sagemaker.job.request import Channel
 
 __all__ = ["account_fixture", "shared_fixture"]
+QUEUES = {"gpus": queue.TYPE, "others": "EKS"}
 OLD, PLACE = datetime(2024, 1, 1, tzinfo=timezone.utc), "runs/uploads/"
 
 
@@ -75,6 +77,22 @@ def test_what_no_job_refers_to_is_listed_and_goes_with_a_yes_alone(
     assert {key.partition("/")[2].partition("/")[0] for key in before - _left(uploads)} == {"left"}
     assert jobs.main(["clean", "--region", "us-east-1", "--yes"]) == 0
     assert "0 uploads of 4" in capsys.readouterr().out
+
+
+def test_a_job_that_waits_in_a_queue_keeps_its_upload(uploads: World, capsys: pytest.CaptureFixture[str]) -> None:
+    uploads.fake.batch.queues = {name: Queue(name=name, most=0, kind=kind) for name, kind in QUEUES.items()}
+    submitted = {
+        "jobName": "elsewhere",
+        "jobQueue": "gpus",
+        "serviceJobType": queue.TYPE,
+        "serviceRequestPayload": queue.payload(_request("elsewhere", "records/left/")),
+        "clientToken": "x" * 8,
+    }
+    uploads.aws.call("batch", "SubmitServiceJob", **submitted, retryStrategy={"attempts": 1}, tags={"a": "b"})
+    assert jobs.main(["clean", "--region", "us-east-1", "--output", "s3://bucket-one/runs", "--yes"]) == 0
+    assert {key for key in _left(uploads) if "/left/" in key} == {
+        f"records/left/{split}/{split}.rec" for split in ("train", "validation")
+    }
 
 
 def test_where_jobs_may_not_be_listed_or_are_elsewhere_nothing_goes(

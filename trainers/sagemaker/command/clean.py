@@ -1,8 +1,8 @@
 """``python -m trainers.jobs clean``: uploads in S3 that no job refers to, with what they cost; ``--yes`` removes them.
 
 A job refers to what its channels name: each job recorded here, launched or not, and each one that the account knows in
-the bucket's region, wherever it was launched and however it ended. A job that waits unsent on another machine is not
-seen, so what is younger than 30 days stays.
+the bucket's region, wherever it was launched and however it ended, those that wait in a queue of AWS Batch included. A
+job that waits unsent on another machine is not seen, so what is younger than 30 days stays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainers.errors import BadInput, TrainerError
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.uri import is_legal, split_s3
 from trainers.sagemaker.errors import NotFound
-from trainers.sagemaker.job import ledger
+from trainers.sagemaker.job import ledger, queue
 from trainers.sagemaker.options import default_output
 
 _YOUNGEST = timedelta(days=30)
@@ -118,6 +118,10 @@ def _unreferred(
     left = dict(uploads)
     for request in requests:
         _take_out(left, bucket, request)
+    if not left:
+        return []
+    for waiting in queue.requests(aws):
+        _take_out(left, bucket, waiting)
     if not left:
         return []
     since = min(upload.newest for upload in left.values()) - _LONGEST

@@ -6,7 +6,7 @@ For each attempt Batch makes a training job under a name of its own (``AWSBatchâ
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tracking import names
@@ -19,6 +19,7 @@ TYPE = "SAGEMAKER_TRAINING"
 MOST_PAYLOAD_BYTES = 10 * 1024
 QUEUED = "Queued"  # beside AWS's secondary statuses
 _WAITING, _ENDED = ("SUBMITTED", "PENDING", "RUNNABLE"), ("SUCCEEDED", "FAILED")
+_STARTED = ("SCHEDULED", "STARTING", "RUNNING")
 # A fault of AWS's own is worth another attempt, which goes on from the checkpoint; AWS itself spells it in both ways.
 # Waiting for capacity is Batch's own matter and counts as no attempt.
 _RETRY = {
@@ -96,6 +97,19 @@ def find(aws: Aws, entry: ledger.Entry) -> str:
                 if tags.get(names.JOURNAL_ID) == entry.journal_id:
                     return str(job["jobId"])
     return ""
+
+
+def requests(aws: Aws) -> Iterator[dict[str, Any]]:
+    """CreateTrainingJob's requests of all jobs that wait or run in the account's queues. Raises AwsError."""
+    for page in aws.pages("batch", "DescribeJobQueues"):
+        for queue in page["jobQueues"]:
+            if queue.get("jobQueueType") != TYPE:
+                continue
+            for status in (*_WAITING, *_STARTED):
+                for jobs in aws.pages("batch", "ListServiceJobs", jobQueue=queue["jobQueueArn"], jobStatus=status):
+                    for job in jobs["jobSummaryList"]:
+                        found = aws.call("batch", "DescribeServiceJob", jobId=job["jobId"])
+                        yield json.loads(found["serviceRequestPayload"])
 
 
 def end(aws: Aws, entry: ledger.Entry) -> str:
