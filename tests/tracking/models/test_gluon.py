@@ -433,7 +433,7 @@ def test_a_model_can_answer_with_names_alone_as_mlflows_evaluation_wants(
     assert model.predict(pictures).tolist() == expected
     table = pd.DataFrame({"image": [encode_png(p.transpose(2, 0, 1)) for p in pictures], "label": expected})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
-    with mlflow.start_run():
+    with mlflow.start_run(experiment_id="0"):  # whatever another test has set
         found = mlflow.models.evaluate(model, table.iloc[3:], targets="label", model_type="classifier")
     assert found.metrics["accuracy_score"] == 1 and found.metrics["example_count"] == 5
     with pytest.raises(ValueError, match="legal are table, class_name"):
