@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run and connection.kind(source) in ("http", "https"):
         print("files on a server are not counted")
     if num_there:
-        print(f"{plural(num_there, 'run')} there already, left as they are")
+        print(f"{plural(num_there, 'run')} there already, left alone")
     if problems:
         print(
             f"{plural(len(problems), 'problem')}, named above; the same command tries the runs again that are missing"

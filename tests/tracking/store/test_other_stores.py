@@ -227,12 +227,13 @@ def test_a_file_store_is_read_and_not_opened_by_mlflow(
     (workdir / "old" / "0").mkdir(parents=True)
     (workdir / "old" / "0" / "meta.yaml").write_text("experiment_id: '0'\nname: Default\nlifecycle_stage: active\n")
     before = contents(workdir)
+    moved = "MLflow writes no file stores since 3.13, only databases: `python -m tracking copy "
     for uri in (str(workdir / "old"), (workdir / "old").as_uri(), "old"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert reports(["leaderboard"]) == 2
         assert f"no runs in {uri}; train one" in capsys.readouterr().err
         assert tracking(["sync"]) == 2
-        assert "is a file store. MLflow no longer writes that layout. Bring it over once" in capsys.readouterr().err
+        assert f"is a file store. {moved}" in capsys.readouterr().err
     assert contents(workdir) == before
 
 
