@@ -66,6 +66,10 @@ class AppendFile:
         os.fdatasync(self._fd)
         self._synced = time.monotonic()
 
+    def move(self, directory: Path) -> None:
+        """Go on in the segment where it is now."""
+        self._directory = directory
+
     def drop_reserve(self) -> None:
         """Free the space reserved for last words."""
         (self._directory / "reserve").unlink(missing_ok=True)

@@ -82,22 +82,15 @@ class Journal:
         time_ms = check_time(now_ms() if start_time_ms is None else start_time_ms)
         known_tags = {check_name(name): str(value) for name, value in (tags or {}).items()}
         directory = Path(root).absolute() / journal_id
+        fresh = directory.parent / f".{journal_id}.{os.getpid()}.tmp"
+        journal = None
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
-            # Not visible before its lock is held: it would look like one whose writer died.
-            fresh = directory.parent / f".{journal_id}.{os.getpid()}.tmp"
             make_private(fresh)
             (fresh / FILES).mkdir()
-            lock = hold(fresh)
-            fresh.rename(directory)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and directory.exists():
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise JournalError(f"{directory} exists: a journal is begun once; reopen it to go on") from None
-            raise cannot_write(directory, error) from error
-        journal = cls(directory, lock)
-        try:
-            journal._lines = AppendFile(directory, 1, 0)
+            journal = cls(fresh, hold(fresh))
+            journal.journal_id = journal_id
+            journal._lines = AppendFile(fresh, 1, 0)
             journal._write(
                 {
                     "time_ms": time_ms,
@@ -113,9 +106,22 @@ class Journal:
                 }
             )
             journal._sync()
-        except BaseException:
-            journal.close()
-            raise
+            # Not visible before its lock is held and its first line is on the disk: it would look like one whose writer
+            # died, or be none at all.
+            fresh.rename(directory)
+            journal.dir = directory
+            journal._lines.move(directory)
+            journal._sync()
+        except BaseException as error:
+            if journal is not None:
+                journal.close()
+            if journal is None or journal.dir == fresh:
+                shutil.rmtree(fresh, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and directory.exists():
+                raise JournalError(f"{directory} exists: a journal is begun once; reopen it to go on") from None
+            raise cannot_write(directory, error) from error
         return journal
 
     @classmethod
@@ -131,6 +137,8 @@ class Journal:
             end = Position()
             for _, position in read(directory):
                 end = position
+            if end == Position():  # its writer died before the first line
+                raise JournalError(f"{directory} holds no journal")
             number = max(numbers)
             journal._lines = AppendFile(directory, number, end.offset if end.segment == number else 0)
         except BaseException:

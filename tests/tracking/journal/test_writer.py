@@ -204,6 +204,10 @@ def test_cut_off_anywhere_it_is_a_shorter_journal(tmp_path: Path, data: st.DataO
     path.write_bytes(path.read_bytes()[:cut] + garbage)
     left = [(event, position) for event, position in whole if position.offset <= cut]
     assert list(read(journal.dir)) == left
+    if not left:
+        with pytest.raises(JournalError, match="holds no journal"):
+            Journal.reopen(journal.dir)
+        return
     again = Journal.reopen(journal.dir)
     again.tags({"after": "the cut"})
     again.close()
@@ -246,6 +250,22 @@ def test_a_given_id_is_begun_once(tmp_path: Path) -> None:
         begin(tmp_path, journal_id="../abc")
     assert kinds(journal.dir) == ["start", "tag"]
     assert [p.name for p in tmp_path.iterdir()] == ["abc"]
+
+
+def test_a_journal_is_there_with_its_first_line_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged to one that never began would reach no store."""
+    for place in ("append", "sync", "move"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files.AppendFile, place, lambda *_, **__: sys.exit(143))  # where SIGTERM is an exit
+            with pytest.raises(SystemExit):
+                begin(tmp_path / place)
+        found = [path for path in (tmp_path / place).iterdir() if not path.name.startswith(".")]
+        assert [next(read(path), None) is not None for path in found] == ([True] if place == "move" else [])
+        assert not list((tmp_path / place).glob(".*"))
+    (tmp_path / "abc").mkdir()
+    (tmp_path / "abc" / "journal-000001.jsonl").touch()  # as former versions left one
+    with pytest.raises(JournalError, match="holds no journal"):
+        Journal.reopen(tmp_path / "abc")
 
 
 def test_what_is_no_journal_cannot_be_reopened(tmp_path: Path) -> None:
