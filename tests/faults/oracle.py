@@ -187,7 +187,9 @@ def _one_run(
         if must and tags.get(key, "").removesuffix(".0") not in legal and key not in ("status_reason", "error_type"):
             yield must
     [(status, where)] = connection.execute("SELECT status, artifact_uri FROM runs WHERE run_uuid = ?", [run_id])
-    ends = [one for one in said if one["kind"] == "status"]
+    # What only adds to a run, as an evaluation does, ends by itself; the run's status stays.
+    added = {one["journal"] for one in said if one["kind"] == "create" and one["run_id"]}
+    ends = [one for one in said if one["kind"] == "status" and one["journal"] not in added]
     returned = max((n for n, one in enumerate(ends) if "at" in one and not one.get("spare")), default=-1)
     legal_ends = {one["status"] for one in ends[max(returned, 0) :]}
     ended = ""
