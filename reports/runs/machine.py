@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.document.document import Block, Column, Heading, Paragraph, Table
 from reports.runs.lookup import Run
-from tracking.frame import histories
+from tracking.frame import histories, load
 from tracking.frame.query import HasUri
 
 _PREFIX, _LEAST = "system/", 3  # fewer samples say nothing
@@ -17,7 +17,10 @@ _HALF = 45.0  # per cent: what fits into half of a machine
 def blocks(run: Run, store: HasUri) -> list[Block]:
     """A table of the load, and what follows from it; nothing for a run without system metrics."""
     gpus = [f"gpu_{number}{part}" for number in ("", *(f"{n}_" for n in range(16))) for part in (_GPU, _GPU_MEMORY)]
-    points = histories(store, [run.run_id], [_PREFIX + key for key in (*_TITLES, *gpus)])
+    columns = [f"metrics.{_PREFIX}{key}" for key in (*_TITLES, *gpus)]
+    there = load(store, filter=f"attributes.run_id = '{run.run_id}'", columns=columns)
+    # Asked once which there are: a server answers for each metric's points by itself.
+    points = histories(store, [run.run_id], [c.removeprefix("metrics.") for c in columns if c in there])
     found = {
         str(key).removeprefix(_PREFIX): (float(own.mean()), float(own.max()))
         for key, own in points.dropna(subset="value").groupby("metric")["value"]
@@ -26,12 +29,12 @@ def blocks(run: Run, store: HasUri) -> list[Block]:
     if not found:
         return []
     titles = [_title(key) for key in found]
-    columns = (
+    shown = (
         Column("", False, titles),
         Column("mean", True, [f"{mean:.0f} %" for mean, _ in found.values()]),
         Column("highest", True, [f"{high:.0f} %" for _, high in found.values()]),
     )
-    return [Heading("The machine"), Table(columns), Paragraph(_verdict(found), "note")]
+    return [Heading("The machine"), Table(shown), Paragraph(_verdict(found), "note")]
 
 
 def _title(key: str) -> str:
