@@ -11,6 +11,7 @@ from collections.abc import Collection
 from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
+from tracking.journal.background import in_background
 from trainers.launch.watching import notify, rules
 from trainers.training.experiment import Watcher
 from trainers.training.interruption import Interruption
@@ -31,15 +32,14 @@ class Watch:
         self._signals = rules.Signals(since_s=time.time())
         self._found: dict[str, str] = {}
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="rules", daemon=True)
 
     def __enter__(self) -> Watch:
-        self._thread.start()
+        self._over = in_background(self._go_on)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        self._thread.join(5.0)
+        self._over.wait(5.0)
 
     def _go_on(self) -> None:
         while not self._ending.wait(INTERVAL_S):
