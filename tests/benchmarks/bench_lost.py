@@ -1,9 +1,9 @@
 """The same program with other trackers, the same kills and the same outage: what is lost, doubled, ended wrongly.
 
-    python tests/benchmarks/bench_lost.py [TOOL …] [--kills 200] [--peers DIR]
+    python tests/benchmarks/bench_lost.py [TOOL …] [--kills 200] [--outages 5] [--peers DIR]
 
 The program logs two metrics a step; an oracle outside of the store notes each call that returned. Each run is a forked
-process that is killed (-9) at a random moment; then the tool's own recovery runs, and its store is read. The outage: a
+process that is killed (-9) at a random moment; then the tool's own recovery runs, and its store is read. An outage: a
 server that closes every connection for some seconds while the program logs. Trackio, W&B and Aim are wanted in
 environments of their own, DIR/peer-trackio and so on; those that are not there are left out.
 """
@@ -318,20 +318,22 @@ def forked(tool: Any, name: str, steps: int, pause_s: float, oracle: int) -> int
 
 
 def worker(name: str, kills: int, seed: int, address: str, control: str) -> dict[str, Any]:
-    """All runs of one tool, in the current folder; the counts."""
+    """All runs of one tool, in the current folder; the counts. With ``control`` as many outages as ``kills`` says."""
     tool, moments = TOOLS[name](), random.Random(seed)
     tool.load(address)
     oracle = os.open("oracle", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     begin = time.monotonic()
-    if control:  # an outage: the server is away from the tenth step on
+    if control:  # the server is away from the tenth step on
         with socket.create_connection(("127.0.0.1", int(control))) as said:
-            pid = forked(tool, "outage", OUTAGE_STEPS, OUTAGE_PAUSE_S, oracle)
-            while Path("oracle").read_bytes().count(b"step") < 10:
-                time.sleep(0.05)
-            said.sendall(b"down")
-            time.sleep(OUTAGE_S)
-            said.sendall(b"up")
-            os.waitpid(pid, 0)
+            for number in range(kills):
+                before = Path("oracle").read_bytes().count(b"step")
+                pid = forked(tool, f"outage-{number}", OUTAGE_STEPS, OUTAGE_PAUSE_S, oracle)
+                while Path("oracle").read_bytes().count(b"step") < before + 10:
+                    time.sleep(0.05)
+                said.sendall(b"down")
+                time.sleep(OUTAGE_S)
+                said.sendall(b"up")
+                os.waitpid(pid, 0)
     else:
         os.waitpid(forked(tool, "whole", STEPS, PAUSE_S, oracle), 0)
         whole_s = time.monotonic() - begin
@@ -444,6 +446,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tools", nargs="*", metavar="TOOL", help=", ".join(TOOLS))
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--outages", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peers", default="/tmp", help="folder of the environments peer-trackio, peer-wandb, peer-aim")
     asked = parser.parse_args()
@@ -462,8 +465,8 @@ def main() -> None:
             if not os.path.exists(python):
                 print(f"{name}: {python} is not there", file=sys.stderr)
                 continue
-            arguments = ["--kills", str(asked.kills), "--seed", str(asked.seed)]
-            for fault in ("kill -9", "outage"):
+            for fault, count in (("kill -9", asked.kills), ("outage", asked.outages)):
+                arguments = ["--kills", str(count), "--seed", str(asked.seed)]
                 folder = base / f"{len(list(base.iterdir()))}"
                 if "server" not in name:
                     result = _ask(name, folder, python, arguments) if fault == "kill -9" else None
@@ -478,7 +481,7 @@ def main() -> None:
                         result = _ask(name, served / "client", python, [*rest, "--database", f"{served}/mlflow.db"])
                 if result is None:
                     continue
-                what = f"{asked.kills} kills" if fault == "kill -9" else f"server away {OUTAGE_S:.0f} s"
+                what = f"{count} kills" if fault == "kill -9" else f"server away {count} times, {OUTAGE_S:.0f} s"
                 what += f", {result['errors'][0]}" if result["errors"] else ""
                 wrong = "none kept" if result["wrong"] is None else result["wrong"]
                 counts = [f"{result[key]:,}" for key in ("logged", "lost", "runs_lost", "doubled")]
