@@ -481,7 +481,7 @@ def main() -> None:
                         result = _ask(name, served / "client", python, [*rest, "--database", f"{served}/mlflow.db"])
                 if result is None:
                     continue
-                what = f"{count} kills" if fault == "kill -9" else f"server away {count} times, {OUTAGE_S:.0f} s"
+                what = f"{count} kills" if fault == "kill -9" else f"server away {count} x {OUTAGE_S:.0f} s"
                 what += f", {result['errors'][0]}" if result["errors"] else ""
                 wrong = "none kept" if result["wrong"] is None else result["wrong"]
                 counts = [f"{result[key]:,}" for key in ("logged", "lost", "runs_lost", "doubled")]
