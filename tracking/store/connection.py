@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -32,6 +33,7 @@ from tracking.store.address import DATABASES as DATABASES
 from tracking.store.address import kind as kind
 
 if TYPE_CHECKING:
+    import sqlalchemy
     from mlflow import MlflowClient
 
 PROBE_TIMEOUT_S = 5.0
@@ -41,6 +43,7 @@ LOCK_TIMEOUT_S = 120.0
 _NO_EXPERIMENT = "is this an MLflow server"
 _SHOWN = 240
 _well: dict[str, float] = {}
+_opened: set[sqlalchemy.URL] = set()
 
 
 def run_filters(word: str) -> list[str]:
@@ -158,9 +161,34 @@ def open_client(uri: str) -> MlflowClient:
 
     remember(uri)
     guard_logs()
+    if kind(uri) in DATABASES:
+        _share_no_connections(uri)
     # It narrates the making of its tables into the middle of a run's output.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
+
+
+def _share_no_connections(uri: str) -> None:
+    """Have a forked process open connections of its own: on one connection two processes read each other's answers.
+
+    After SQLAlchemy's documentation, "Using Connection Pools with Multiprocessing or os.fork()".
+    """
+    import sqlalchemy.event
+
+    if not _opened:
+        engines: weakref.WeakSet[sqlalchemy.Engine] = weakref.WeakSet()
+
+        @sqlalchemy.event.listens_for(sqlalchemy.Engine, "engine_connect")
+        def connected(connection: sqlalchemy.Connection) -> None:
+            if connection.engine.url in _opened:
+                engines.add(connection.engine)
+
+        def forget() -> None:
+            for engine in list(engines):
+                engine.dispose(close=False)
+
+        os.register_at_fork(after_in_child=forget)
+    _opened.add(sqlalchemy.make_url(uri))
 
 
 def server_remark(uri: str) -> str | None:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from tests.support import ROOT
 from tests.support.forked import Forked
@@ -229,6 +231,31 @@ store.client().create_run(store.experiment_id("exp"))
     store = resolve()
     assert len(list(store.runs())) == 3
     assert [e.name for e in store.client().search_experiments()] == ["exp", "Default"]
+
+
+def test_a_forked_process_opens_connections_of_its_own(store: Store) -> None:
+    used: list[object] = []
+
+    @event.listens_for(Pool, "checkout")
+    def note(connection: object, *_: object) -> None:
+        used.append(connection)
+
+    try:
+        store.client().search_experiments()
+        former = list(used)
+        assert former
+        used.clear()
+        pid = os.fork()
+        if not pid:
+            with suppress(BaseException):
+                store.client().search_experiments()
+                os._exit(0 if used and not any(one is old for one in used for old in former) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        store.client().search_experiments()
+        assert used and all(any(one is old for old in former) for one in used)
+    finally:
+        event.remove(Pool, "checkout", note)
 
 
 def test_odd_characters_in_the_path_are_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
