@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tracking.errors import JournalError
+from tracking.journal.background import in_background
 from tracking.journal.events import SEGMENT_BYTES, Position, open_segment, segment_path, segments
 
 # Freed when the disk is full, so that the end of the run can still be written.
 RESERVE_BYTES = 64 * 2**10
-# How long an event may wait in the machine's memory while others follow it.
-SYNC_S = 1.0
+# How long an event may wait in the machine's memory before it is brought to the disk itself.
+SYNC_S = 0.5
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -32,7 +34,7 @@ class AppendFile:
     def __init__(self, directory: Path, number: int, size: int) -> None:
         """Go on in segment ``number`` after ``size`` bytes, cutting off what follows; make it where there is none."""
         self._directory = directory
-        self._synced = time.monotonic()
+        self._failed: OSError | None = None
         reserve = directory / "reserve"
         try:
             remove(reserve)
@@ -46,7 +48,7 @@ class AppendFile:
     def append(self, line: bytes, *, last_words: bool = False) -> None:
         """Write a line that ends in a newline. ``last_words`` may use the space held back for a full disk.
 
-        It is flushed to the disk at most once a second, so not every event of a fast sequence is.
+        It is flushed to the disk itself within ``SYNC_S``, in the background; where that failed, this call fails.
         """
         try:
             try:
@@ -56,15 +58,29 @@ class AppendFile:
                     raise
                 self.drop_reserve()
                 self._append(line)
-            if time.monotonic() - self._synced >= SYNC_S:
-                self.sync()
+            self._check()
+            _flush_soon(self)
         except OSError as error:
             raise cannot_write(segment_path(self._directory, self._number), error) from error
 
     def sync(self) -> None:
         """Return when everything is on the disk itself."""
         os.fdatasync(self._fd)
-        self._synced = time.monotonic()
+        self._check()
+
+    def flush(self) -> None:
+        """``sync`` for another thread: the next call here fails where the disk did not take it."""
+        fd = self._fd
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            if fd == self._fd != -1:  # else it was closed meanwhile
+                self._failed = error
+
+    def _check(self) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:  # the system says it once
+            raise failed
 
     def move(self, directory: Path) -> None:
         """Go on in the segment where it is now."""
@@ -76,7 +92,8 @@ class AppendFile:
 
     def close(self) -> None:
         """Close the segment."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _open(self, number: int, size: int) -> int:
         path = segment_path(self._directory, number)
@@ -107,6 +124,55 @@ class AppendFile:
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise
         self._size += written
+
+
+# Waiting for a disk is no business of the training thread: one thread of the process does it, while there is anything.
+_waiting: set[AppendFile] = set()
+_guard = threading.RLock()
+_is_flushing = False
+
+
+def _flush_soon(file: AppendFile) -> None:
+    global _is_flushing
+    if file in _waiting:  # what is written before it is taken out is flushed with the rest
+        return
+    with _guard:
+        _waiting.add(file)
+        if not _is_flushing:
+            _is_flushing = True
+            if in_background(_flush_waiting).is_set() and _is_flushing:  # no thread can be made
+                _stop_flushing()
+                file.sync()
+
+
+def _flush_waiting() -> None:
+    try:
+        while True:
+            for file in list(_waiting):
+                _waiting.discard(file)
+                file.flush()
+            time.sleep(SYNC_S)
+            with _guard:
+                if not _waiting:
+                    return _stop_flushing()
+    except BaseException:  # out of memory; the next event begins another thread
+        _stop_flushing()
+
+
+def _stop_flushing() -> None:
+    global _is_flushing
+    _is_flushing = False
+    _waiting.clear()
+
+
+def _flush_anew() -> None:
+    """In a forked child, where the thread is not, and what it held is held for good."""
+    global _guard
+    _guard = threading.RLock()
+    _stop_flushing()
+
+
+os.register_at_fork(after_in_child=_flush_anew)
 
 
 def flush(directory: Path, position: Position) -> Position:

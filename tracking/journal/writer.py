@@ -1,8 +1,8 @@
 """The write side of a run's journal (``tracking.journal.events`` says what that is), with the standard library alone.
 
-An event is with the operating system when the call returns: a killed process loses nothing. What is flushed to the disk
-itself, and so outlives a power cut: the beginning and the end of a run, artifacts, and every event that comes a second
-or more after the last flush, as an epoch's do.
+An event is with the operating system when the call returns: a killed process loses nothing. On the disk itself, and so
+safe from a power cut, are the beginning and the end of a run and artifacts when their calls return, every other event
+half a second later: a thread waits for the disk, not the training.
 """
 
 from __future__ import annotations

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ import pytest
 
 from tracking import run as tracked
 from tracking.__main__ import main
+from tracking.errors import JournalError
 from tracking.journal import Journal, files
+from tracking.journal.events import read
 from tracking.journal.progress import is_done
 from tracking.store import Store
 from tracking.store.replay import replay
@@ -156,18 +162,58 @@ def test_artifacts_are_on_the_disk_before_their_event(tmp_path: Path, monkeypatc
     assert str(own) in seen[1]
 
 
-def test_an_event_a_second_after_the_last_flush_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+def test_events_are_flushed_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SYNC_S", 0.05)
     flushes = Flushes(monkeypatch)
     journal = Journal.create(tmp_path, experiment="exp", run_name=None)
     path = journal.dir / "journal-000001.jsonl"
     assert flushes.sizes[str(path)] == path.stat().st_size  # the beginning
-    sizes = []
-    for seconds in (0.0, 0.4, 0.7, 0.0, 30.0):  # 0, 0.4, 1.1, 1.1, 31.1
-        now[0] += seconds
+    for pause in (0.0, 0.0, 0.06, 0.3):  # a burst, one while its thread sleeps, one after that has ended
+        time.sleep(pause)
         journal.metrics({"loss": 1}, step=1)
-        sizes.append(flushes.sizes[str(path)] == path.stat().st_size)
-    assert sizes == [False, False, True, False, True]
+    pid = os.fork()  # the child has no such thread, and its own journal has one
+    if not pid:
+        with suppress(BaseException):
+            other = Journal.create(tmp_path, experiment="exp", run_name=None)
+            other.metrics({"loss": 1}, step=1)
+            os._exit(0 if all_flushed(flushes, other.dir / "journal-000001.jsonl") else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert all_flushed(flushes, path)
+    journal.metrics({"loss": 1}, step=2)
     journal.status("FINISHED")
     assert flushes.sizes[str(path)] == path.stat().st_size
+
+
+def all_flushed(flushes: Flushes, path: Path, limit_s: float = 30.0) -> bool:
+    """Whether all of a file comes to the disk, without a further event."""
+    end = time.monotonic() + limit_s
+    while flushes.sizes[str(path)] != path.stat().st_size and time.monotonic() < end:
+        time.sleep(0.01)
+    return flushes.sizes[str(path)] == path.stat().st_size
+
+
+def test_a_slow_disk_keeps_no_event_waiting_and_a_failing_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.create(tmp_path, experiment="exp", run_name=None)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        entered.set()
+        go_on.wait(30)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", hang)
+        journal.metrics({"loss": 1}, step=1)
+        assert entered.wait(30)
+        journal.metrics({"loss": 1}, step=2)  # returns while the disk hangs
+        go_on.set()
+        with pytest.raises(JournalError, match="Input/output error"):
+            for step in range(3, 3000):
+                journal.metrics({"loss": 1}, step=step)
+                time.sleep(0.01)
+    journal.status("FAILED")
+    steps = [one["step"] for one, _ in read(journal.dir) if one["event"] == "metric"]
+    assert steps == list(range(1, len(steps) + 1))
