@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from tracking.__main__ import COMMANDS, main
 from tracking.commands import ui
 from tracking.journal import Journal
 from tracking.journal.events import read
+from tracking.journal.files import sign
 from tracking.store import Store, resolve
 
 Captured = pytest.CaptureFixture[str]
@@ -106,6 +108,24 @@ def test_sync_goes_on_after_a_journal_it_cannot_read(store: Store, tmp_path: Pat
     assert f"{bad.name[:8]}: {path.name}, byte" in captured.err
     assert good.name[:8] in captured.out
     assert [run.info.status for run in store.runs()] == ["FAILED"] * 2  # as they say themselves: its end is in
+
+
+def test_sync_goes_on_after_a_journal_that_a_stopped_process_brings_in(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr("tracking.store.replay.BUSY_S", 0.1)
+    good, busy = write_full_journal(store, tmp_path), write_full_journal(store, tmp_path)
+    stopped = os.open(busy / "replay.lock", os.O_RDWR | os.O_CREAT)
+    sign(stopped)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    try:
+        assert main(["sync"]) == 1
+    finally:
+        os.close(stopped)
+    captured = capsys.readouterr()
+    assert f"{busy.name}: process {os.getpid()} on" in captured.err and "for 0.1 s" in captured.err
+    assert good.name[:8] in captured.out
+    assert main(["sync"]) == 0
 
 
 def test_sync_that_asks_the_store_finds_what_it_lost(store: Store, tmp_path: Path, capsys: Captured) -> None:

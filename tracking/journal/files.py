@@ -247,8 +247,7 @@ def hold(directory: Path) -> int:
         raise cannot_write(path, error) from error
     try:
         _lock(fd, directory)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        sign(fd)
     except OSError as error:
         os.close(fd)
         raise cannot_write(path, error) from error
@@ -258,6 +257,12 @@ def hold(directory: Path) -> int:
     return fd
 
 
+def sign(fd: int) -> None:
+    """Write into a lock's file which process holds it."""
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+
+
 def _lock(fd: int, directory: Path) -> None:
     for last in (*[False] * 10, True):
         try:
@@ -265,11 +270,13 @@ def _lock(fd: int, directory: Path) -> None:
         except BlockingIOError:
             if not last:  # another process may only be checking whether it is held
                 time.sleep(0.02)
-    owner = writer(directory)
-    raise JournalError(
-        f"{directory} is being written by process {owner.get('pid', '?')} on {owner.get('host', '?')};"
-        " wait for it or end it first"
-    )
+    raise JournalError(f"{directory} is being written by {holder(directory)}; wait for it or end it first")
+
+
+def holder(directory: Path, name: str = "lock") -> str:
+    """Which process signed a lock last, in words."""
+    owner = writer(directory, name)
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
 
 
 def is_held(directory: Path) -> bool:
@@ -290,9 +297,9 @@ def is_held(directory: Path) -> bool:
     return False
 
 
-def writer(directory: Path) -> dict[str, Any]:
+def writer(directory: Path, name: str = "lock") -> dict[str, Any]:
     """The process that wrote the journal last: ``{"pid": …, "host": …}``, empty where unknown."""
-    path = Path(directory) / "lock"
+    path = Path(directory) / name
     try:
         found = json.loads(path.read_text()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):

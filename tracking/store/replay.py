@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
-from tracking.errors import RunNotFound, StoreError
+from tracking.errors import JournalError, RunNotFound, StoreError
 from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
-from tracking.journal.files import cannot_write, flush, open_own, whole_file
+from tracking.journal.files import cannot_write, flush, holder, open_own, sign, whole_file
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store import moved
 from tracking.store.connection import translated
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tracking.store.store import Store
 
 SAVE_S = 1.0
+BUSY_S = 30.0
 _MAX_RUN_NAME = 250
 
 
@@ -54,8 +56,11 @@ class Outcome:
 
 
 def replay(directory: Path, store: Store, client: MlflowClient | None = None) -> Outcome:
-    """Bring everything the journal holds now into the store. Raises StoreError, JournalError, RunNotFound."""
-    return Replayer(directory, store, client).advance()
+    """Bring everything the journal holds now into the store. Raises StoreError, JournalError, RunNotFound.
+
+    JournalError also where another process has been doing so for ``BUSY_S``.
+    """
+    return Replayer(directory, store, client).advance(BUSY_S)
 
 
 class Replayer:
@@ -69,9 +74,9 @@ class Replayer:
         self._target: Target | None = None
         self.run_id: str | None = None
 
-    def advance(self) -> Outcome:
-        """Take over the events that are new since the last time."""
-        with _alone(self._directory), translated(self._store.tracking_uri):
+    def advance(self, busy_s: float = math.inf) -> Outcome:
+        """Take over the events that are new since the last time; waits ``busy_s`` for another process that does so."""
+        with _alone(self._directory, busy_s), translated(self._store.tracking_uri):
             self._progress = progress(self._directory, self._store.public_uri)
             try:
                 return self._advance()
@@ -196,15 +201,28 @@ def _get_run(client: MlflowClient, run_id: str) -> Any:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep every other replayer of this journal waiting."""
+def _alone(directory: Path, busy_s: float) -> Iterator[None]:
+    """Keep every other replayer of this journal waiting; JournalError where another one has it for ``busy_s``."""
     path = directory / "replay.lock"
     try:
         fd = open_own(path, os.O_RDWR)
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        end = time.monotonic() + busy_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise JournalError(
+                        f"{holder(directory, path.name)} has been bringing it in for {busy_s:g} s; wait for it, or"
+                        " continue or end it where it was stopped"
+                    ) from None
+                time.sleep(0.05)
+        with suppress(OSError):  # a full disk; the name is not needed
+            sign(fd)
         yield
     finally:
         os.close(fd)
