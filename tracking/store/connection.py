@@ -13,7 +13,6 @@ import os
 import re
 import socket
 import tempfile
-import threading
 import time
 import urllib.request
 import weakref
@@ -28,6 +27,7 @@ from tracking import names
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
 from tracking.errors.redaction import guard_logs, remember
 from tracking.errors.redaction import public as public
+from tracking.journal.background import in_background
 from tracking.store import address, readonly
 from tracking.store.address import DATABASES as DATABASES
 from tracking.store.address import kind as kind
@@ -110,9 +110,7 @@ def _check_answer(uri: str) -> None:
         except Exception as error:
             found.append(error)
 
-    thread = threading.Thread(target=ask, name="tracking-probe", daemon=True)
-    thread.start()
-    thread.join(ANSWER_S)
+    in_background(ask).wait(ANSWER_S)
     where = public(uri)
     if not found:
         raise StoreUnreachable(

@@ -6,6 +6,7 @@ Threads are decided here, once, before the library is loaded: left alone MXNet t
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import importlib.util
 import logging
@@ -15,12 +16,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tracking.journal.background import in_background
 from trainers.config.checks import devices_of
 from trainers.errors import BadInput, TrainerError
 
@@ -105,7 +106,7 @@ def _quota(system: Path) -> int:
     return max(1, int(quota) // int(period))
 
 
-@cache
+@functools.cache
 def load() -> Any:
     """The ``mxnet`` module, imported with the threads set and the gaps of newer NumPy filled.
 
@@ -126,7 +127,7 @@ def c_library() -> ctypes.CDLL:
     return ctypes.CDLL(str(Path(folder) / "libmxnet.so"))
 
 
-@cache
+@functools.cache
 def zoo(name: str) -> Any:
     """A module of ``gluoncv.model_zoo``, such as ``cifarresnet`` or ``model_store``; errors as ``load``."""
     load()
@@ -184,7 +185,7 @@ class Throttle:
         """From now on."""
         if self._start_team is not None and self._over is None:
             self._over = threading.Event()
-            threading.Thread(target=self._idle, args=(self._over,), daemon=True).start()
+            in_background(functools.partial(self._idle, self._over))
 
     def off(self) -> None:
         """As libgomp does by itself."""
@@ -291,7 +292,7 @@ def _low(symbol: Any, parameters: Any) -> Any:
     return block
 
 
-@cache
+@functools.cache
 def require_bfloat16() -> None:
     """Try one convolution; MXNet refuses it without AVX-512, and emulates it (at half speed) without AVX512_BF16."""
     mx = load()

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracking.journal.background import in_background
+
 _PACKAGES = (
     "mxnet",
     "gluoncv",
@@ -151,16 +153,16 @@ class Neighbours:
     ) -> None:
         self._num_threads, self._throttle, self._psutil, self._every_s = num_threads, throttle, psutil, every_s
         self._over = threading.Event()
-        self._watch = threading.Thread(target=self._look, name="neighbours", daemon=True)
+        self._watch: threading.Event | None = None
 
     def __enter__(self) -> None:
         if self._num_threads > 1:
-            self._watch.start()
+            self._watch = in_background(self._look)
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._num_threads > 1:
-            self._watch.join()
+        if self._watch is not None:
+            self._watch.wait()
         self._throttle.off()
 
     def _look(self) -> None:

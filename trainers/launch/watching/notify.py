@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from tracking.errors.redaction import STARS, hidden
+from tracking.journal.background import in_background
 from trainers.errors import BadConfig
 
 VARIABLE = "TRAINERS_NOTIFY"
@@ -47,8 +48,7 @@ class Notifier:
             raise BadConfig(faults)
         self._waiting: queue.Queue[tuple[str, str, str] | None] = queue.Queue()
         self._given_up = threading.Event()
-        self._thread = threading.Thread(target=self._send_all, name="notify", daemon=True)
-        self._thread.start()
+        self._over = in_background(self._send_all)
 
     def tell(self, title: str, text: str, kind: Kind) -> None:
         """Have a message sent; returns at once."""
@@ -57,9 +57,9 @@ class Notifier:
     def close(self, patience_s: float) -> None:
         """Wait until all is sent, no longer than ``patience_s``."""
         self._waiting.put(None)
-        self._thread.join(patience_s)
+        is_over = self._over.wait(patience_s)
         self._given_up.set()
-        if self._thread.is_alive():
+        if not is_over:
             print(f"not every message was sent within {patience_s:.0f} s (--notify)", file=sys.stderr)
 
     def _send_all(self) -> None:
