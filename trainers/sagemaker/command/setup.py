@@ -11,7 +11,6 @@ import json
 import shlex
 import sys
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from trainers.sagemaker.aws.uri import is_legal, split_s3
 from trainers.sagemaker.cost.instances import SMALLEST_GPU
 from trainers.sagemaker.errors import AwsError, NoCredentials, NotFound
 from trainers.sagemaker.options import JobOptions, default_output
+from trainers.sagemaker.preflight.account import quotas
 
 METADATA = Path("/opt/ml/metadata/resource-metadata.json")  # only in SageMaker's notebooks and Studio
 _PATIENCE_S = 5.0
@@ -221,21 +221,16 @@ def _missing(what: str, name: str, ask: Any) -> bool:
 
 def _lacks_quota(aws: Aws, kind: str) -> bool:
     wanted = f"{kind} for training job usage"
-    asked: dict[str, Any] = {"patience_s": _PATIENCE_S, "ServiceCode": "sagemaker"}
     try:
-        # An account that never asked for more may have AWS's default alone.
-        applied = aws.pages("service-quotas", "ListServiceQuotas", **asked)
-        usual = aws.pages("service-quotas", "ListAWSDefaultServiceQuotas", **asked)
-        for page in chain(applied, usual):
-            for quota in page.get("Quotas", []):
-                if quota["QuotaName"] == wanted:
-                    print(f"quota      {wanted}: {quota['Value']:g}")
-                    if quota["Value"] < 1:
-                        print(
-                            "           aws service-quotas request-service-quota-increase --service-code sagemaker"
-                            f" --quota-code {quota.get('QuotaCode', '?')} --desired-value 1 --region {aws.region}"
-                        )
-                    return bool(quota["Value"] < 1)
+        for quota in quotas(aws, _PATIENCE_S):
+            if quota["QuotaName"] == wanted:
+                print(f"quota      {wanted}: {quota['Value']:g}")
+                if quota["Value"] < 1:
+                    print(
+                        "           aws service-quotas request-service-quota-increase --service-code sagemaker"
+                        f" --quota-code {quota.get('QuotaCode', '?')} --desired-value 1 --region {aws.region}"
+                    )
+                return bool(quota["Value"] < 1)
         print(f"quota      AWS lists none called {wanted!r}")
     except TrainerError as error:
         print(f"quota      {wanted}: not known: {error}")

@@ -1,4 +1,4 @@
-"""What a machine that can be rented has: GPUs, their memory and age, its own disk or a volume, and how fast it trains.
+"""What a machine that can be rented has: GPUs, their age, its own disk or a volume, and how fast it trains.
 
 Sizes are those of the EC2 type of the same name. ``NVME`` families bring their own disk: ``VolumeSizeInGB`` does not
 apply to them and a volume key is refused. Enters: an instance type's name. Leaves: facts, or None where none are known.
@@ -23,7 +23,6 @@ class Gpu:
 
     name: str
     capability: tuple[int, int]
-    memory_gib: int
     tflops: float
 
     @property
@@ -39,25 +38,25 @@ class Gpu:
 
 
 _GPUS = {
-    "p2": Gpu("K80", (3, 7), 12, 1.5),
-    "p3": Gpu("V100", (7, 0), 16, 9.0),
-    "p3dn": Gpu("V100", (7, 0), 32, 9.0),
-    "p4d": Gpu("A100", (8, 0), 40, 17.0),
-    "p4de": Gpu("A100", (8, 0), 80, 17.0),
-    "p5": Gpu("H100", (9, 0), 80, 30.0),
-    "p5e": Gpu("H200", (9, 0), 141, 30.0),
-    "p5en": Gpu("H200", (9, 0), 141, 30.0),
-    "p6-b200": Gpu("B200", (10, 0), 179, 30.0),
-    "p6-b300": Gpu("B300", (10, 3), 268, 30.0),
-    "p6e-gb200": Gpu("GB200", (10, 0), 185, 30.0),
-    "g4dn": Gpu("T4", (7, 5), 16, 3.0),
-    "g5": Gpu("A10G", (8, 6), 24, 7.0),
-    "g6": Gpu("L4", (8, 9), 24, 6.0),
-    "g6e": Gpu("L40S", (8, 9), 48, 12.0),
-    "g6f": Gpu("L4", (8, 9), 24, 6.0),  # a share of one
-    "gr6": Gpu("L4", (8, 9), 24, 6.0),
-    "g7": Gpu("RTX PRO 4500", (12, 0), 32, 12.0),
-    "g7e": Gpu("RTX PRO 6000", (12, 0), 96, 20.0),
+    "p2": Gpu("K80", (3, 7), 1.5),
+    "p3": Gpu("V100", (7, 0), 9.0),
+    "p3dn": Gpu("V100", (7, 0), 9.0),
+    "p4d": Gpu("A100", (8, 0), 17.0),
+    "p4de": Gpu("A100", (8, 0), 17.0),
+    "p5": Gpu("H100", (9, 0), 30.0),
+    "p5e": Gpu("H200", (9, 0), 30.0),
+    "p5en": Gpu("H200", (9, 0), 30.0),
+    "p6-b200": Gpu("B200", (10, 0), 30.0),
+    "p6-b300": Gpu("B300", (10, 3), 30.0),
+    "p6e-gb200": Gpu("GB200", (10, 0), 30.0),
+    "g4dn": Gpu("T4", (7, 5), 3.0),
+    "g5": Gpu("A10G", (8, 6), 7.0),
+    "g6": Gpu("L4", (8, 9), 6.0),
+    "g6e": Gpu("L40S", (8, 9), 12.0),
+    "g6f": Gpu("L4", (8, 9), 6.0),  # a share of one
+    "gr6": Gpu("L4", (8, 9), 6.0),
+    "g7": Gpu("RTX PRO 4500", (12, 0), 12.0),
+    "g7e": Gpu("RTX PRO 6000", (12, 0), 20.0),
 }
 # Accelerators that no build of MXNet drives.
 _NOT_CUDA = {

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from itertools import chain
 from typing import Any
 
 from trainers.data.check.rules import Finding
@@ -180,6 +181,14 @@ def _tracking_server(request: Mapping[str, Any], aws: Aws) -> Iterator[Finding]:
         yield finding("tracking-version", words)
 
 
+def quotas(aws: Aws, patience_s: float) -> Iterator[Mapping[str, Any]]:
+    """SageMaker's quotas, those of this account first; of one that was never raised AWS may know its default alone."""
+    asked: dict[str, Any] = {"patience_s": patience_s, "ServiceCode": "sagemaker"}
+    applied = aws.pages("service-quotas", "ListServiceQuotas", **asked)
+    for page in chain(applied, aws.pages("service-quotas", "ListAWSDefaultServiceQuotas", **asked)):
+        yield from page.get("Quotas", [])
+
+
 def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int, fallback: Sequence[str]) -> Iterator[Finding]:
     resources = request.get("ResourceConfig", {})
     count = resources.get("InstanceCount", 1)
@@ -189,20 +198,19 @@ def _quotas(request: Mapping[str, Any], aws: Aws, num_jobs: int, fallback: Seque
     if resources.get("KeepAlivePeriodInSeconds"):
         wanted |= {f"{kind} for training warm pool usage": "warm-pool-quota" for kind in kinds}
     try:
-        for page in aws.pages("service-quotas", "ListServiceQuotas", patience_s=PATIENCE_S, ServiceCode="sagemaker"):
-            for quota in page.get("Quotas", []):
-                code = wanted.pop(quota["QuotaName"], None)
-                if code is not None and quota["Value"] < count:
-                    yield finding(code, f"{quota['QuotaName']} is {quota['Value']:g} in this account, {count} needed")
-                elif code == "quota" and quota["Value"] < count * num_jobs:
-                    at_once = int(quota["Value"] // count)
-                    yield finding(
-                        code,
-                        f"{quota['QuotaName']} is {quota['Value']:g}, for {num_jobs} jobs: {at_once} at a time",
-                        severity="warning",
-                        fix="Nothing need be done: the others wait for their turn.",
-                        why="",
-                    )
+        for quota in quotas(aws, PATIENCE_S):
+            code = wanted.pop(quota["QuotaName"], None)
+            if code is not None and quota["Value"] < count:
+                yield finding(code, f"{quota['QuotaName']} is {quota['Value']:g} in this account, {count} needed")
+            elif code == "quota" and quota["Value"] < count * num_jobs:
+                at_once = int(quota["Value"] // count)
+                yield finding(
+                    code,
+                    f"{quota['QuotaName']} is {quota['Value']:g}, for {num_jobs} jobs: {at_once} at a time",
+                    severity="warning",
+                    fix="Nothing need be done: the others wait for their turn.",
+                    why="",
+                )
             if not wanted:
                 return
     except TrainerError as error:

@@ -211,7 +211,7 @@ _ACCOUNT: dict[str, Rule] = {
         "no facts about the type ship with this project", "Check its GPU and disk yourself."
     ),
     "quota": _error("create", "the account may not run so many", "Ask AWS for a higher quota, or take another type."),
-    "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:ListServiceQuotas, or look in the console."),
+    "quota-unchecked": _unchecked(_NO_LEAVE, "Ask for servicequotas:List*ServiceQuotas, or look in the console."),
     "warm-pool-quota": _warning("result", "the machine is not kept", "Ask AWS for a warm pool quota."),
     "tracking-version": _note("the container logs there as well"),
     "tracking-older": _warning(

@@ -257,6 +257,9 @@ def test_quotas_are_asked_by_name(account: World) -> None:
     assert codes(preflight(account, channels, spot=True)) == []
     account.answers.table["ListServiceQuotas"] = quotas({"ml.g4dn.xlarge for training job usage": 1.0})
     assert "quota-unchecked" in codes(preflight(account, channels, spot=True), "unchecked")
+    # Never asked for, so that AWS knows its default alone.
+    account.answers.table["ListAWSDefaultServiceQuotas"] = quotas({spot: 0.0})
+    assert codes(preflight(account, channels, spot=True)) == ["quota"]
 
 
 def test_a_study_is_told_how_many_run_at_a_time(account: World) -> None:
