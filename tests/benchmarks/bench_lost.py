@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, PAUSE_S = 60, 0.005
+STEPS, PAUSE_S = 60, 0.03
 OUTAGE_STEPS, OUTAGE_PAUSE_S, OUTAGE_S = 60, 0.1, 10.0
 Found = dict[str, tuple[collections.Counter[int], str | None]]  # by run: how often each step is there; its status
 
