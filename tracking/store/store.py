@@ -220,7 +220,10 @@ def resolve(directory: Path | None = None, uri: str = "") -> Store:
 
     Journals are always in ``mlruns/journals`` of the directory. Nothing is opened or made.
     """
-    folder = (directory or Path.cwd()).absolute() / "mlruns"
+    try:
+        folder = (directory or Path.cwd()).absolute() / "mlruns"
+    except FileNotFoundError:
+        raise StoreError("the current folder was deleted; change to another one") from None
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{folder / 'mlflow.db'}"
     path = sqlite_path(uri)
     artifacts: Path | None = folder / "artifacts" if connection.kind(uri) in connection.DATABASES else None

@@ -95,6 +95,15 @@ def test_runs_in_the_old_layout_are_pointed_out_until_they_are_brought_over(work
     resolve().check()
 
 
+def test_a_folder_that_was_deleted_is_said(workdir: Path) -> None:
+    (workdir / "gone").mkdir()
+    os.chdir(workdir / "gone")
+    (workdir / "gone").rmdir()
+    with pytest.raises(StoreError, match="current folder was deleted"):
+        resolve()
+    os.chdir(workdir)
+
+
 def test_a_memory_store_is_refused(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in ("sqlite://", "sqlite:///:memory:"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
