@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ from tracking import names
 from tracking.journal.checks import FILES, MAX_DATASET_NAME_LENGTH, Event, text_from
 from tracking.journal.events import read
 from tracking.store import artifacts
-from tracking.store.connection import has_no_such_call, is_refusal, kind
+from tracking.store.connection import has_no_such_call, is_bad_value, is_refusal, kind
 from tracking.store.logged_models import LoggedModels, is_model
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ NOTE = "mlflow.note.content"
 _MAX_PROBLEMS = 50
 # What servers turned out not to know, by tracking URI: asked once in a process.
 _LACKING: dict[str, set[str]] = {}
+_TRIES = 5
 _PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}
 
 
@@ -83,11 +85,8 @@ class Target:
             getattr(self, f"_on_{event['event']}", self._on_unknown)(event)
 
     def _take_again(self, events: list[Event]) -> None:
-        try:
-            self._take(events)  # a server's hiccup looks the same, and would cost the run its end
-        except Exception as error:
-            if not is_refusal(error):
-                raise
+        error = _refusal(lambda: self._take(events))
+        if error is not None:
             # The note goes to the same store: where that cannot be written either, it was not the event.
             what = f"{events[0]['event']} event of {events[0]['time_ms']} ms"
             self._problem(f"MLflow does not take the {what}: {_in_words(error)}")
@@ -291,12 +290,26 @@ def log_in_parts(client: MlflowClient, run_id: str, problem: Callable[[str], Non
             single = [{k: [value]} for k, values in part.items() for value in values]
             # One refused value must not keep the rest, nor the run's end, out of the store.
             for one in single:
-                try:
-                    client.log_batch(run_id, **one, synchronous=True)
-                except Exception as cause:
-                    if not is_refusal(cause):
-                        raise
+                cause = _refusal(functools.partial(client.log_batch, run_id, **one, synchronous=True))
+                if cause is not None:
                     problem(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}")
+
+
+def _refusal(call: Callable[[], object]) -> Exception | None:
+    """Why the store does not take something for good; None where it took it. Raises what concerns the store.
+
+    A sick server's errors look like refusals, and to give up at the first would cost a run its values.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            call()
+            return None
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            if tries_left == 0 or is_bad_value(error):
+                return error
+    return None
 
 
 def fits(tag: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 
 from tests.support.forked import Forked
 from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
@@ -279,6 +281,34 @@ def test_one_bad_event_of_a_foreign_journal_does_not_keep_out_the_rest(store: St
     assert unknown == "event 'from the future' is unknown to this version"
     assert gone.startswith("artifact files/gone is gone from")
     assert run.data.tags["replay_problems"].splitlines()[-2:] == [unknown, gone]
+
+
+def test_a_server_that_fails_now_and_then_is_not_taken_for_one_that_refuses(store: Store) -> None:
+    journal = Journal.create(store.journals, experiment="exp", run_name=None)
+    for step in range(100):
+        journal.metrics({"loss": step, "accuracy": step}, step=step)
+        journal.tags({f"tag_{step}": "x"})
+    journal.status("FINISHED")
+    client, chance, calls = store.client(), random.Random(1), 0
+
+    def flaky(method: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 1 or chance.random() < 0.1:
+                raise MlflowException("too busy", error_code=INTERNAL_ERROR)
+            return method(*arguments, **named)
+
+        return call
+
+    for name in ("log_batch", "set_tag"):
+        setattr(client, name, flaky(getattr(client, name)))
+    outcome = replay(journal.dir, store, client)
+    assert calls > 100 and (outcome.problems, outcome.status) == ([], "FINISHED")
+    [run] = store.runs()
+    assert len(run.data.tags.keys() & {f"tag_{step}" for step in range(100)}) == 100
+    for name in ("loss", "accuracy"):
+        assert len(store.client().get_metric_history(run.info.run_id, name)) == 100
 
 
 def test_the_names_we_take_are_the_names_mlflow_takes(store: Store) -> None:
