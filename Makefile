@@ -14,6 +14,8 @@ install: $(STAMP)
 # gluoncv comes without its dependencies (they are in the extra "train"): its own list asks for opencv-python, which
 # needs libGL and would overwrite the headless build.
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' \
+		|| { echo "MXNet needs Python 3.10 to 3.12: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,sagemaker,onnx,dev]'
@@ -51,7 +53,7 @@ $(REPORTS_STAMP): pyproject.toml constraints.txt constraints-reports.txt
 LOWEST_PYTHON ?= python3.10
 OTHERS := tests/tracking/journal tests/tracking/models tests/tracking/frame tests/tracking/store/test_replay.py \
 	tests/trainers/networks tests/trainers/config tests/reports --ignore tests/reports/test_html.py
-TOOLS := pytest pytest-xdist hypothesis markdown-it-py psycopg2-binary statsmodels
+TOOLS := pytest pytest-xdist httpx2 hypothesis markdown-it-py psycopg2-binary statsmodels
 lowest:
 	$(LOWEST_PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv

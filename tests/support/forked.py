@@ -16,13 +16,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
+
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["mlflow.store.tracking.sqlalchemy_store", "mxnet", "sklearn.datasets", "pyarrow.parquet"]
-)
+_CONTEXT.set_forkserver_preload(["tests.support.preloaded"])
 
 
 class Forked:
@@ -30,6 +31,9 @@ class Forked:
 
     def __init__(self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
         """``words``: ``-m MODULE …`` or ``-c CODE …``, maybe after ``-W FILTER``."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(Path(__file__).parents[2])  # where the server finds what it imports first
+            forkserver.ensure_running()
         reader, writer = _CONTEXT.Pipe(duplex=False)
         self.stdout = open(os.dup(reader.fileno()), encoding="utf-8", errors="replace")
         arguments = (words, dict(os.environ if env is None else env), str(cwd or Path.cwd()), writer)

@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import traceback
+from ipaddress import IPv6Address
 from types import TracebackType
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
@@ -55,6 +56,8 @@ def is_parsable(uri: str) -> bool:
     end = _user_end(rest, is_web=is_web)
     try:
         host = urlsplit(uri).hostname
+        if "[" in urlsplit(uri).netloc:
+            IPv6Address(host or "")  # as Python 3.11.4 and later look at it
         return end is None or ("@" not in rest[:end] and (not is_web or host == urlsplit(public(uri)).hostname))
     except ValueError:
         return False

@@ -252,6 +252,8 @@ def _explain(error: BaseException) -> str:
     for library, package in _SYSTEM_LIBRARIES.items():
         if library in text:
             return f"MXNet needs the system library {library} ({text}). On Debian or Ubuntu: apt-get install {package}"
+    if sys.version_info >= (3, 13):
+        return "Training needs MXNet, which runs on Python 3.10 to 3.12. Reports and saved models work on this one."
     name = (getattr(error, "name", None) or "").split(".")[0]
     if isinstance(error, ImportError) and name in ("mxnet", "gluoncv"):
         return f"Training needs {name}, which is not installed. Install it: {INSTALL}"

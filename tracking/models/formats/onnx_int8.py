@@ -29,6 +29,7 @@ def quantize(model: Path, to: Path, pictures: NDArray[np.uint8]) -> None:
     Raises ModelError where it cannot be done, and says what is missing.
     """
     try:
+        import onnx
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
@@ -63,6 +64,12 @@ def quantize(model: Path, to: Path, pictures: NDArray[np.uint8]) -> None:
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
+            # It names the newest version of every operator set it knows; an older onnxruntime would refuse those.
+            made = onnx.load(to)
+            used = {node.domain for node in made.graph.node}
+            for unused in [given for given in made.opset_import if given.domain not in used]:
+                made.opset_import.remove(unused)
+            onnx.save(made, to)
         except Exception as error:  # the library's errors have no common root
             to.unlink(missing_ok=True)
             raise ModelError(f"onnxruntime cannot turn the network into integers ({error}).") from error
