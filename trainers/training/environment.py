@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracking.errors.redaction import hidden
+
 _PACKAGES = (
     "mxnet",
     "gluoncv",
@@ -34,7 +36,7 @@ def environment(num_threads: int) -> dict[str, Any]:
         "git": git(Path.cwd()),
         "machine": machine(),
         "num_threads": num_threads,
-        "argv": sys.argv,
+        "argv": [hidden(word) for word in sys.argv],
     }
 
 
