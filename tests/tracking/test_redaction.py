@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,48 @@ def test_no_command_says_a_secret(
     said = capfd.readouterr()
     assert not [secret for secret in secrets if secret in said.out + said.err], said
     assert max(codes) in (1, 2) or "127.0.0.1:9" in said.out + said.err
+
+
+# From issues of MLflow, W&B, psycopg2, DuckDB, urllib3, boto3 and OpenSearch: what was printed, "zq" being secret.
+TEXTS = [
+    'missing "=" after "postgresql:/alice:zq0/x@localhost:5432/db" in connection info string',
+    "connect string: dbname=pdns user=me port=5432 password=zq1: could not connect to server",
+    "Unable to connect to Postgres at password='zq2' : connection to server failed",
+    "should have been\n'POST\n/\n\nhost:ecs.amazonaws.com\nx-amz-security-token:zq3DY+/x==\n\nhost;x-amz-date'",
+    "Retrying after connection broken by 'X': /t.json?X-Amz-Security-Token=zq4&X-Amz-Date=1&X-Amz-Signature=zq4b",
+    "Redirecting https://host/one -> /private/a b?sv=2020&sig=zq5%3D&se=2026",
+    '{"headers": {"Authorization": "Basic dTp6cTY=", "x-api-key": "zq6", "Host": "a"}}',
+    "<p>Authorization: Basic dTp6cTc=</p> and in short Basic dTp6cTc=",
+    "sscheme or token does not match: Bearer zq8-12345678",
+    '{"value": {"azz": "123", "token": "zq9"}}',
+    "<Code>InvalidAccessKeyId</Code><AWSAccessKeyId>ASIAZQHBOGN22XLKE7WL</AWSAccessKeyId>",
+    "git clone https://me:zq11@github.com/REPO.git; pip --extra-index-url https://zq11@pypi.corp/simple",
+    "Cannot connect to proxy http://me:zq12@proxy:3128",
+    "AccountName=a;AccountKey=zq13==;EndpointSuffix=core.windows.net",
+    "Token ghp_zq14abcdefghijklmnop of hf_zq14abcdefghijklmnop and eyJ0eXAiOiJK.eyJzdWIiOzq14.zq14",
+    "what the variable holds: zq15/+text and zq15%2F%2Btext",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_others_print_is_without_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "zq15/+text")
+    shown = redaction.hidden(text)
+    assert not re.search("zq|dTp6|ASIA", shown) and "***" in shown
+    assert len(shown.splitlines()) == len(text.splitlines()) and shown[:5] in (text[:5], "Token")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password authentication failed for user me",
+        "epoch 3 at 12:30:05@host, Basic authentication, git@github.com:me/x.git",
+        '{"epoch": 3, "tokenizer": "bert", "key": "value"}',
+        "arn:aws:sagemaker:us-east-1:1:mlflow-tracking-server/a@b",
+    ],
+)
+def test_what_is_no_secret_is_left_in_texts(text: str) -> None:
+    assert redaction.hidden(text) == text
 
 
 def test_what_the_server_s_user_shows_too_is_left_in_texts() -> None:

@@ -16,9 +16,15 @@ from tracking.errors.redaction import hidden
 
 
 class UserError(Exception):
-    """The message says what was given, what is legal and what to do; ``exit_code`` is the program's."""
+    """The message says what was given, what is legal and what to do; ``exit_code`` is the program's.
+
+    It may quote MLflow, AWS, a driver or an address: secrets are hidden in it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(hidden(message))
 
 
 class UsageError(UserError, ValueError):
@@ -28,15 +34,9 @@ class UsageError(UserError, ValueError):
 
 
 class TrackingError(UserError, ValueError):
-    """Root of the package's errors.
-
-    The message may quote MLflow or a driver: passwords of the store's URI are hidden in it.
-    """
+    """Root of the package's errors."""
 
     exit_code = 2
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(hidden(message))
 
 
 class StoreError(TrackingError):

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import Any, NoReturn, TextIO, cast
 
 from tracking.errors.errors import UsageError, UserError
-from tracking.errors.redaction import guard
+from tracking.errors.redaction import guard, guard_logs
 from tracking.errors.words import harmless, nearest
 
 # argparse's own sentences; newer Pythons write the choices without quotes.
@@ -72,6 +72,7 @@ class _Verbose(argparse.Action):
 
     def __call__(self, *_: Any) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+        guard_logs("")
 
 
 class _Harmless:

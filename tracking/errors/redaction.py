@@ -6,6 +6,8 @@ a database driver. The standard library alone.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
 import os
 import re
@@ -22,14 +24,37 @@ STARS = "***"
 # Variables that hold a URI with secrets in it, or a secret as such.
 _URIS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+_SECRET_NAME = re.compile(r"(?:PASSWORD|PASSWD|_PWD|PASSPHRASE|TOKEN|SECRET|API_?KEY|(?:ACCESS|SECRET|PRIVATE)_KEY)$")
 _SECRET_KEY = re.compile(
     r"pass(?!file)|pwd|token|secret|credential|api_?key|access_?key|private_?key|signature|jwt|^(sig|key|auth)$", re.I
 )
 # The same in free text, where "key=value" may be anything.
-_PLAIN_KEY = re.compile(r"pwd|passw|passphrase|_token$|^token$|secret|api_?key|access_?key", re.I)
+_PLAIN_KEY = re.compile(
+    r"pwd|passw|passphrase|[_-]token$|^token$|secret|api[_-]?key|(access|account)_?key|signature$|^sig$|-credential$",
+    re.I,
+)
 _URI = re.compile(r"(?<![\w+.-])[a-z][a-z0-9+.-]+://[^\s'\"<>`]+", re.I)
 # A key and its value as ODBC writes them: braces hold what has semicolons in it.
-_PAIR = re.compile(r"(?<![\w./-])(?P<key>[\w.-]{1,60})(?P<is>[ ]?=[ ]?)(?P<value>\{(?:[^}]|\}\})*\}?|[^;&\s'\"<>`]*)")
+_PAIR = re.compile(
+    r"(?<![\w./-])(?P<key>[\w.-]{1,60})(?P<is>[ ]?=[ ]?['\"]?)(?P<value>\{(?:[^}]|\}\})*\}?|[^;&\s'\"<>`]*)"
+)
+_JSON_PAIR = re.compile(r"(?P<is>(?P<q>['\"])(?P<key>[\w.-]{1,60})(?P=q)\s*:\s*['\"])(?P<value>[^'\"]*)")
+# A URI that lacks its slashes, or all of its scheme.
+_NO_SCHEME = re.compile(
+    r"(?<![\w/:.-])((?:[a-z][a-z0-9+]+:/?)?(?!https?:|(?:postgres|mysql|mssql|sqlite)[a-z0-9+]*:)[^/:@\s'\"<>=]+:)"
+    r"((?!//)[^@\s'\"<>]+)(?=@[\w.\[-])"
+)
+# What a server that repeats a request says of its headers, and tokens that are known by their form.
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-amz-security-token|x-api-key)(['\"]?\s*:\s*['\"]?)"
+    r"(?:(?:basic|bearer|token|digest|negotiate|aws4-hmac-sha256)\s+)?[^\s'\"<>][^'\"<>\r\n]*",
+    re.I,
+)
+_BASIC = re.compile(r"(?<=basic\s)[A-Za-z0-9+/_-]{4,}={0,2}", re.I)
+_TOKEN = re.compile(
+    r"\b(?:gh[pousr]_|github_pat_|hf_|glpat-|xox[abprs]-|dapi|sk-)[\w-]{16,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|(?<=Bearer )(?=\S*\d)[\w.~+/-]{8,}=*"
+)
 _NO_PASSWORD = ("", "x-oauth-basic")  # beside a token in the place of the user
 # A shorter piece of a password is hidden where it is quoted; one that is not long, where it is a word.
 _SHORT, _LONG = 4, 8
@@ -69,9 +94,14 @@ def remember(uri: str) -> None:
 
 
 def hidden(text: str) -> str:
-    """A text without the secrets of the store's URI, and of every other URI in it, however they are written there."""
-    uris = {*_known, *(os.environ.get(name, "") for name in _URIS)} - {""}
-    secrets = {os.environ.get(name, "") for name in _SECRETS}
+    """A text without secrets, however they are written there: those of the store's URI and of every other one in it,
+    those that variables of the environment hold by their names, and what a server repeats of a request."""
+    uris, secrets = set(_known), set[str]()
+    for name, value in os.environ.items():
+        if name in _URIS or _URI.match(value):
+            uris |= {value} if name in _URIS else set(value.split())
+        elif name in _SECRETS or (_SECRET_NAME.search(name) and len(value) >= _LONG):
+            secrets |= {value, quote(value), quote(value, safe="")}
     for uri in sorted(uris, key=len, reverse=True):
         shown, found = _parted(uri)
         text = text.replace(uri, shown)
@@ -80,7 +110,12 @@ def hidden(text: str) -> str:
     text = _URI.sub(lambda found: public(found[0]), text)
     for secret in sorted(secrets - {"", STARS}, key=len, reverse=True):
         text = _without(text, secret)
-    return _PAIR.sub(_hide_pair, text) if "=" in text else text
+    for pattern, shown in ((_HEADER, rf"\1\2{STARS}"), (_TOKEN, STARS)):
+        text = pattern.sub(shown, text)
+    text = _BASIC.sub(_hide_basic, text)
+    for pairs in (_PAIR, _JSON_PAIR):
+        text = pairs.sub(_hide_pair, text)
+    return _NO_SCHEME.sub(lambda found: f"{found[1]}{STARS}" if ":/" in found[1] else found[0], text)
 
 
 def guard() -> None:
@@ -92,9 +127,9 @@ def guard() -> None:
     guard_logs()
 
 
-def guard_logs() -> None:
-    """Hide in what MLflow and the libraries under it log to the terminal."""
-    handlers = [h for name in ("mlflow", "alembic", "sqlalchemy") for h in logging.getLogger(name).handlers]
+def guard_logs(*more: str) -> None:
+    """Hide in what MLflow, the libraries under it and the loggers ``more`` log to the terminal."""
+    handlers = [h for name in ("mlflow", "alembic", "sqlalchemy", *more) for h in logging.getLogger(name).handlers]
     for handler in {*handlers, *([logging.lastResort] if logging.lastResort else [])}:
         if _hide_record not in handler.filters:
             handler.addFilter(_hide_record)
@@ -115,6 +150,8 @@ def _say(kind: type[BaseException], error: BaseException | None, where: Tracebac
 def _parted(uri: str) -> tuple[str, set[str]]:
     """What may be shown of a URI, and its secrets with the pieces that a parser might take them apart into."""
     scheme, colon, rest = uri.partition("://")
+    if not colon and (lost := None if uri.startswith("arn:") else _NO_SCHEME.match(uri)):
+        return f"{lost[1]}{STARS}{uri[lost.end() :]}", _forms(lost[2])
     if not colon or scheme.lower() == "sqlite":  # a path, an ARN, a name
         return uri, set()
     secrets: set[str] = set()
@@ -179,7 +216,15 @@ def _hide_query(query: str, secrets: set[str]) -> str:
 def _hide_pair(pair: re.Match[str]) -> str:
     if not pair["value"] or not _PLAIN_KEY.search(pair["key"]):
         return pair[0]
-    return f"{pair['key']}{pair['is']}{STARS}"
+    return f"{pair[0][: pair.start('value') - pair.start()]}{STARS}"
+
+
+def _hide_basic(found: re.Match[str]) -> str:
+    """Stars for what is a user and a password, and not for ``Basic authentication``."""
+    try:
+        return STARS if b":" in base64.b64decode(found[0], altchars=b"-_") else found[0]
+    except binascii.Error:
+        return found[0]
 
 
 def _forms(secret: str) -> set[str]:
@@ -193,7 +238,9 @@ def _forms(secret: str) -> set[str]:
         cuts = [place for found in _DELIMITERS.finditer(text) for place in found.span()][:_MAX_CUTS]
         places = sorted({0, *cuts, len(text)})
         pieces |= {text[start:end] for start in places for end in places if start < end}
-    return whole | {piece for piece in pieces if any(map(str.isalnum, piece)) or len(piece) >= _SHORT}
+    return whole | {
+        piece for piece in pieces if len(piece) > 1 and (any(map(str.isalnum, piece)) or len(piece) >= _SHORT)
+    }
 
 
 def _without(text: str, secret: str) -> str:

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tracking import names
 from tracking.errors import StoreError, StoreUnreachable, TrackingError
-from tracking.errors.redaction import guard_logs, remember
+from tracking.errors.redaction import guard_logs, hidden, remember
 from tracking.errors.redaction import public as public
 from tracking.journal.background import in_background
 from tracking.store import address, readonly
@@ -129,6 +129,7 @@ def _check_answer(uri: str) -> None:
 
 
 def _in_short(text: str) -> str:
+    text = hidden(text)  # before it is cut: half a secret is not known any more
     text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     cause = re.search(
         r"\(Caused by (?:\w+\()?['\"]?(.+?)['\"]?\)*$", text, re.DOTALL

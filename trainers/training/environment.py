@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracking.errors.redaction import hidden
 from tracking.journal.background import in_background
 
 _PACKAGES = (
@@ -36,7 +37,7 @@ def environment(num_threads: int) -> dict[str, Any]:
         "git": git(Path.cwd()),
         "machine": machine(),
         "num_threads": num_threads,
-        "argv": sys.argv,
+        "argv": [hidden(word) for word in sys.argv],
     }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -19,11 +22,13 @@ import pytest
 from tests.support.models import CLASS_NAMES, FAMILIES, ask, by_class, crops, network, probabilities, saved_model
 from tests.support.serving import Server, serve
 from tests.tracking.models.test_pictures import a_png, encoded
+from tracking.models.serving.model import BODY_VARIABLE
 from tracking.models.serving.pictures import ROOT_VARIABLE
 
 pytestmark = pytest.mark.mxnet
 SMALL = (20, "v1", (3, 28, 28))
 PICTURES = crops(3, SMALL[2], seed=21)
+MOST_BYTES = 1_000_000
 
 
 def base64s() -> list[str]:
@@ -45,7 +50,7 @@ def model() -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path, pictures_folder: Path) -> Iterator[Server]:
-    with serve(model, **{ROOT_VARIABLE: str(pictures_folder)}) as running:
+    with serve(model, **{ROOT_VARIABLE: str(pictures_folder), BODY_VARIABLE: str(MOST_BYTES)}) as running:
         yield running
 
 
@@ -151,6 +156,23 @@ def test_hostile_input_is_refused_and_the_server_goes_on(kind: str, server: Serv
 def test_a_nest_too_deep_for_mlflows_own_reader_does_not_end_the_server(server: Server) -> None:
     status, _ = server.ask(b'{"inputs": ' + b"[" * 20_000 + b"]" * 20_000 + b"}")
     assert status >= 400 and server.is_alive()
+
+
+@pytest.mark.parametrize("way", ["with its length", "in chunks", "with a false length"])
+def test_a_request_that_is_too_large_is_refused_before_all_of_it_is_sent(way: str, server: Server) -> None:
+    chunks = f"Transfer-Encoding: chunked\r\n\r\n{2 * MOST_BYTES:x}\r\n" + " " * (MOST_BYTES + 10)
+    rest = {
+        "with its length": f"Content-Length: {MOST_BYTES + 1}\r\n\r\n",
+        "in chunks": chunks,
+        "with a false length": f"Content-Length: 5\r\n{chunks}",
+    }[way]
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as caller:
+        caller.sendall(f"POST /invocations HTTP/1.1\r\nHost: {place.netloc}\r\n{rest}".encode())
+        reply = HTTPResponse(caller)
+        reply.begin()
+        assert reply.status == 413 and f"at most {MOST_BYTES:,} bytes" in reply.read().decode()
+    assert answers(server.ask({"inputs": base64s()[:1]})).shape == (1, 4)
 
 
 def test_other_kinds_of_content_are_refused(server: Server) -> None:

@@ -7,7 +7,8 @@ this package is not installed: mlflow, onnxruntime, numpy and pillow are enough.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ OUTPUTS = ("table", "class_name")
 _BATCH = 64
 # Set by MLflow's scoring server before it asks for an answer.
 _SERVED = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
+# The application that uvicorn runs for `mlflow models serve`; it loads the model while it is imported.
+_SERVER = "mlflow.pyfunc.scoring_server.app"
+# How large a request to a served model may be: by default as much as nginx lets through to it in MLflow's own image.
+BODY_VARIABLE, MAX_BODY_BYTES = "MODEL_MAX_BODY_BYTES", 100 * 2**20
 
 
 class PictureModel:
@@ -134,12 +139,36 @@ class PictureModel:
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> PictureModel:
     """MLflow's way in. ``model_config``: ``runtime``, ``num_threads`` and ``output``, as for ``PictureModel``."""
     config = dict(model_config or {})
+    if _SERVER in sys.modules:
+        _limit_bodies(int(os.environ.get(BODY_VARIABLE) or MAX_BODY_BYTES))
     return PictureModel(
         path,
         runtime=str(config.get("runtime", "auto")),
         num_threads=int(config.get("num_threads", 0)),
         output=str(config.get("output", "table")),
     )
+
+
+def _limit_bodies(most: int) -> None:
+    """Refuse larger requests before they are in memory. Neither MLflow nor uvicorn has a setting for it."""
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+    whole = Request.stream
+    refused = HTTPException(413, f"a request has at most {most:,} bytes here ({BODY_VARIABLE}); send fewer pictures")
+
+    async def stream(self: Request) -> AsyncIterator[bytes]:
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > most:
+            raise refused
+        size = 0
+        async for chunk in whole(self):
+            size += len(chunk)
+            if size > most:
+                raise refused
+            yield chunk
+
+    Request.stream = stream  # type: ignore[method-assign, assignment]
 
 
 def _unwrapped(given: Any, sizing: Sizing) -> Any:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from tracking.errors.redaction import hidden
 from trainers.sagemaker import errors
 
 # Calls a second. ListTrainingJobs has a quota of 2 that cannot be raised; the others' are not published, so these are
@@ -321,6 +322,7 @@ def translate(error: Exception, operation: str) -> Exception:
 
 def _words(text: str) -> str:
     """An answer as it may go into a message: of a proxy's page its words, of everything else not too much."""
+    text = hidden(text)  # before it is cut: half a secret is not known any more
     if "<html" in text.lower() or "<!doctype" in text.lower():
         plain = " ".join(
             re.sub(r"<(style|script).*?</\1\s*>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tracking.errors.redaction import hidden
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.errors import NotFound, Rejected
 
@@ -103,7 +104,7 @@ class LogReader:
             events, skip = page["events"], place.get("skip", 0)
             fresh = events[min(skip, len(events)) :]
             if fresh:
-                yield [Line(int(event["timestamp"]), name, str(event["message"])) for event in fresh]
+                yield [Line(int(event["timestamp"]), name, hidden(str(event["message"]))) for event in fresh]
             place["read"] += len(fresh)
             skip = place["skip"] = skip - (len(events) - len(fresh))
             num_empty = 0 if events else num_empty + 1

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tracking.errors.redaction import hidden
 from trainers.launch.job import State
 
 ENDED = ("Completed", "Failed", "Stopped")
@@ -138,7 +139,7 @@ def end(description: Mapping[str, Any]) -> End | None:
             state="failed",
             status="FAILED",
             secondary=secondary,
-            reason=str(description.get("FailureReason") or "AWS gave no reason"),
+            reason=hidden(str(description.get("FailureReason") or "AWS gave no reason")),
             end_s=end_s,
         )
     limits = description.get("StoppingCondition", {})
