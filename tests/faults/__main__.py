@@ -23,10 +23,12 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402
 
+from tests.faults.commands import COMMANDS  # noqa: E402
 from tests.faults.points import FAULTS, Place, Program, Row, calibrate, run_point  # noqa: E402
-from tests.faults.programs import PROGRAMS  # noqa: E402
+from tests.faults.programs import PROGRAMS as FIRST  # noqa: E402
 from tests.support.stores import made_database  # noqa: E402
 
+PROGRAMS = {**FIRST, **COMMANDS}
 _HEADS = ("promise", "points", "calls", "lost", "doubled", "wrong status", "hung", "slowest call, ms", "seconds")
 
 
@@ -91,7 +93,7 @@ def _print(rows: dict[tuple[str, str], Row], markdown: bool) -> None:
         sums = row.sums
         counts = (row.points, sums.num_events, sums.lost, sums.doubled, sums.wrong, row.hung)
         remark = f" ({row.left_out})" if row.left_out else ""
-        remark += f" (loss window {sums.window_s:.2f} s)" if fault == "power cut" and sums.num_events else ""
+        remark += f" (loss window {sums.window_s:.2f} s)" if fault == "power cut" and sums.slowest_ms else ""
         slowest = f"{sums.slowest_ms:.0f}" if sums.slowest_ms else ""
         line = [f"{name}: {fault}{remark}", *(f"{count:,}" for count in counts), slowest, f"{row.seconds:.0f}"]
         table.append((*line, f"{datetime.now(timezone.utc):%Y-%m-%d}") if markdown else tuple(line))

@@ -69,7 +69,8 @@ class Place:
 class Program:
     """What is stopped: ``prepare`` makes what each point begins with, ``recover`` is what a person would do then.
 
-    ``share`` of all points, of which each takes ``cost`` times as long as one of logging.
+    ``share`` of all points, of which each takes ``cost`` times as long as one of logging. ``must_succeed``: what
+    recovers has to end with exit code 0.
     """
 
     prepare: Callable[[Place], object]
@@ -81,6 +82,7 @@ class Program:
     cost: float = 1.0
     size_mb: int = 3
     needs: Callable[[], object] = lambda: None
+    must_succeed: bool = False
     seconds: float = 0.0
     num_calls: int = 0
 
@@ -316,9 +318,13 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
         (place.work / "filler").unlink(missing_ok=True)
         hung = code is None
         if not hung:
-            hung = _whole(place, program.recover) is None
+            code = _whole(place, program.recover)
+            hung = code is None
         row.hung += hung
         verdict = Verdict() if hung else program.judge(place)
+        if code and program.must_succeed:
+            verdict.wrong += 1
+            verdict.why += f"; after the fault it ended with {code}: {(place.base / 'output').read_text()[-800:]}"
     finally:
         _unmount(place)
     row.points += 1
