@@ -23,10 +23,14 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402
 
-from tests.faults.points import FAULTS, Place, Program, Row, calibrate, run_point  # noqa: E402
-from tests.faults.programs import PROGRAMS  # noqa: E402
+from tests.faults.commands import COMMANDS  # noqa: E402
+from tests.faults.points import Place, Program, Row, calibrate, run_point  # noqa: E402
+from tests.faults.programs import PROGRAMS as FIRST  # noqa: E402
+from tests.faults.stores import SERVICES, STORES  # noqa: E402
 from tests.support.stores import made_database  # noqa: E402
 
+PROGRAMS = {**FIRST, **COMMANDS, **STORES}
+_ALL_FAULTS = list(dict.fromkeys(fault for program in PROGRAMS.values() for fault in program.faults))
 _HEADS = ("promise", "points", "calls", "lost", "doubled", "wrong status", "hung", "slowest call, ms", "seconds")
 
 
@@ -34,7 +38,9 @@ def main() -> int:
     """Run the points and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("programs", nargs="*", choices=[*PROGRAMS, []], metavar="PROGRAM", help=", ".join(PROGRAMS))
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="only this one; may be given again")
+    parser.add_argument(
+        "--fault", action="append", choices=_ALL_FAULTS, metavar="FAULT", help="only this one; may be given again"
+    )
     parser.add_argument("--points", type=int, default=1000, help="in all, shared out (default 1000)")
     parser.add_argument("--only", type=int, help="the point of this number alone, to see it again")
     parser.add_argument("--seed", type=int, default=0)
@@ -57,13 +63,13 @@ def main() -> int:
         for name, program, faults in plan:
             end += asked.minutes * 60 * program.share * program.cost / costs
             place = Place(base=base / "point", seed=f"{asked.seed}/{name}")
-            calibrate(place, program)
+            why = calibrate(place, program)
             count = max(len(faults), round(asked.points * program.share / shares))
             for number in range(count):
                 fault = faults[number % len(faults)]
                 if asked.only is not None and number != asked.only:
                     continue
-                row = rows.setdefault((name, fault), Row())
+                row = rows.setdefault((name, fault), Row(left_out=why or ""))
                 if time.monotonic() > end:
                     row.left_out = row.left_out or ("" if row.points else "out of time")
                     continue
@@ -80,6 +86,7 @@ def main() -> int:
                     shutil.copytree(place.base, kept, ignore=shutil.ignore_patterns("disk*", "template"))
     finally:
         _print(rows, asked.markdown)
+        SERVICES.close()
         shutil.rmtree(base, ignore_errors=True)
     return 0 if is_clean else 1
 
@@ -91,7 +98,7 @@ def _print(rows: dict[tuple[str, str], Row], markdown: bool) -> None:
         sums = row.sums
         counts = (row.points, sums.num_events, sums.lost, sums.doubled, sums.wrong, row.hung)
         remark = f" ({row.left_out})" if row.left_out else ""
-        remark += f" (loss window {sums.window_s:.2f} s)" if fault == "power cut" and sums.num_events else ""
+        remark += f" (loss window {sums.window_s:.2f} s)" if fault == "power cut" and sums.slowest_ms else ""
         slowest = f"{sums.slowest_ms:.0f}" if sums.slowest_ms else ""
         line = [f"{name}: {fault}{remark}", *(f"{count:,}" for count in counts), slowest, f"{row.seconds:.0f}"]
         table.append((*line, f"{datetime.now(timezone.utc):%Y-%m-%d}") if markdown else tuple(line))

@@ -109,10 +109,13 @@ def calls(path: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def compare(oracle: Path, database: Path, cut_at: float | None = None, window_s: float = 0.0) -> Verdict:
+def compare(
+    oracle: Path, database: Path, cut_at: float | None = None, window_s: float = 0.0, artifacts: Path = Path()
+) -> Verdict:
     """What of the announced calls is lost, doubled or ended wrongly in an sqlite store.
 
-    ``cut_at``: when power was cut; calls that returned less than ``window_s`` before it may be lost.
+    ``cut_at``: when power was cut; calls that returned less than ``window_s`` before it may be lost. ``artifacts``:
+    where a server keeps those that it is sent.
     """
     verdict, said = Verdict(), calls(oracle)
     attached = {one["journal"]: one["run_id"] for one in said if one["kind"] == "create" and one["run_id"]}
@@ -133,7 +136,7 @@ def compare(oracle: Path, database: Path, cut_at: float | None = None, window_s:
                 verdict.why += f"run of {journal} is there {count} times; "
         for run_id in {runs[journal] for journal in by_journal if journal in runs}:
             mine = [one for journal, several in by_journal.items() if runs.get(journal) == run_id for one in several]
-            for lost in _one_run(connection, run_id, mine, verdict):
+            for lost in _one_run(connection, run_id, mine, verdict, artifacts):
                 _lose(verdict, lost, cut_at)
     for journal, several in by_journal.items():
         if journal not in runs:
@@ -152,7 +155,7 @@ def _lose(verdict: Verdict, one: dict[str, Any], cut_at: float | None) -> None:
 
 
 def _one_run(
-    connection: sqlite3.Connection, run_id: str, said: list[dict[str, Any]], verdict: Verdict
+    connection: sqlite3.Connection, run_id: str, said: list[dict[str, Any]], verdict: Verdict, artifacts: Path
 ) -> Iterator[dict[str, Any]]:
     """The calls that returned and are not in this run; what is doubled or wrong is noted."""
     done = [one for one in said if "at" in one]
@@ -215,6 +218,8 @@ def _one_run(
         verdict.doubled += double
         verdict.why += f"models {models}; "
     folder = Path(unquote(urlparse(where).path))
+    if urlparse(where).scheme == "mlflow-artifacts":
+        folder = artifacts / folder.relative_to("/")
     latest = {one["path"]: one for one in said if one["kind"] == "artifact"}  # a later one of that name replaces it
     for one in latest.values():
         file = folder / one["path"]

@@ -22,11 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.moods import Mood
 from tests.faults.oracle import Oracle, Verdict, watch
 from tracking.store.live import Live
 
 LIMIT_S = 180.0  # of a busy machine
 WINDOW_S = 1.0
+# A run beside a store in a mood has at most the seconds of its flush to wait, and no call waits for the store.
+MOOD_LIMIT_S, WAITED_MS = 30.0, 1000.0
 FAULTS = {
     "kill -9": "kill",
     "SIGTERM": "term",
@@ -46,6 +49,7 @@ class Place:
     base: Path
     seed: str = ""
     number: int = 0
+    fault: str = ""
     cut_at: float | None = None
 
     @property
@@ -69,7 +73,9 @@ class Place:
 class Program:
     """What is stopped: ``prepare`` makes what each point begins with, ``recover`` is what a person would do then.
 
-    ``share`` of all points, of which each takes ``cost`` times as long as one of logging.
+    ``share`` of all points, of which each takes ``cost`` times as long as one of logging. ``must_succeed``: what
+    recovers has to end with exit code 0. ``needs`` gets what it wants, or says why it cannot. ``moods``: what its store
+    does meanwhile, in place of what is done to the program itself; ``reset`` has the store well and empty.
     """
 
     prepare: Callable[[Place], object]
@@ -80,7 +86,10 @@ class Program:
     share: float = 1.0
     cost: float = 1.0
     size_mb: int = 3
-    needs: Callable[[], object] = lambda: None
+    needs: Callable[[], str | None] = lambda: None
+    must_succeed: bool = False
+    moods: dict[str, Mood] = field(default_factory=dict)
+    reset: Callable[[Place], object] = lambda _: None
     seconds: float = 0.0
     num_calls: int = 0
 
@@ -185,9 +194,10 @@ def _step_clock(delay_s: float, step_s: float) -> None:
     time.time_ns = lambda: real_ns() + int(offset() * 1e9)
 
 
-def calibrate(place: Place, program: Program) -> None:
-    """Prepare, and see undisturbed how long the program takes and how many calls it makes."""
-    program.needs()
+def calibrate(place: Place, program: Program) -> str | None:
+    """Prepare, and see undisturbed how long the program takes and how many calls it makes; why not, where it cannot."""
+    if why := program.needs():
+        return why
     shutil.rmtree(place.base, ignore_errors=True)
     place.work.mkdir(parents=True)
     if _whole(place, program.prepare) != 0:
@@ -205,8 +215,9 @@ def calibrate(place: Place, program: Program) -> None:
         counted.write_text(str(-countdown.left))
         return code
 
-    for what in (program.act, counting):
+    for what in (program.act,) if program.moods else (program.act, counting):
         _restore(place)
+        program.reset(place)
         begin = time.monotonic()
         code = _whole(place, what)
         if what is program.act:
@@ -215,7 +226,8 @@ def calibrate(place: Place, program: Program) -> None:
         if code != 0 or verdict.lost or verdict.doubled or verdict.wrong:
             said = (place.base / "output").read_text()[-3000:]
             raise RuntimeError(f"undisturbed it ends with {code}: {verdict}\n{said}")
-    program.num_calls = int(counted.read_text())
+    program.num_calls = 0 if program.moods else int(counted.read_text())
+    return None
 
 
 def _restore(place: Place) -> None:
@@ -275,8 +287,8 @@ def _fill(place: Place) -> None:
 
 def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict | None:
     """Run one point and add it to the row; its verdict, None where the fault cannot be made here."""
-    kind, chosen = FAULTS[fault], place.moments(fault)
-    place.cut_at, begin = None, time.monotonic()
+    kind, chosen = "mood" if program.moods else FAULTS[fault], place.moments(fault)
+    place.cut_at, place.fault, begin = None, fault, time.monotonic()
     mounted = True
     if kind == "full":
         mounted = _mount(place, "-t", "tmpfs", "-o", f"size={program.size_mb}m", "tmpfs")
@@ -287,6 +299,7 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
         return None
     try:
         _restore(place)
+        program.reset(place)
         if kind == "power":
             os.sync()
         delay, before = chosen.uniform(0, program.seconds), lambda: None
@@ -297,6 +310,14 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
         elif kind == "clock":
             step = chosen.choice([-time.time() + 60, -86400.0, -3600.0, -1.5, 1.5, 3600.0, 86400.0])
             before = lambda: _step_clock(delay, step)  # noqa: E731
+        if kind == "mood":
+            mood = program.moods[fault]
+            if not mood.is_ready(place):
+                row.left_out = "needs the right to mount"
+                return None
+            delay = chosen.uniform(-0.3 if mood.may_be_first else 0.05, 0.9) * program.seconds
+            if delay < 0:
+                mood.begin(place)
         pid, ready = _child(place, program.act, before)
         os.read(ready, 1)
         os.close(ready)
@@ -311,14 +332,23 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
                 _fill(place)
             elif not is_over:
                 _strike(kind, pid, chosen)
-        if kind != "power":
+        if kind == "mood":
+            code = _through(place, mood, pid, delay, chosen.choice([MOOD_LIMIT_S, chosen.uniform(0, program.seconds)]))
+        elif kind != "power":
             code = _wait(pid)
         (place.work / "filler").unlink(missing_ok=True)
-        hung = code is None
+        hung, fell = code is None, kind == "mood" and code != 0
         if not hung:
-            hung = _whole(place, program.recover) is None
+            code = _whole(place, program.recover)
+            hung = code is None
         row.hung += hung
         verdict = Verdict() if hung else program.judge(place)
+        if fell or (kind == "mood" and verdict.slowest_ms > WAITED_MS):
+            verdict.wrong += 1
+            verdict.why += f"; the program failed by its store, or waited: {(place.base / 'output').read_text()[-800:]}"
+        if code and program.must_succeed:
+            verdict.wrong += 1
+            verdict.why += f"; after the fault it ended with {code}: {(place.base / 'output').read_text()[-800:]}"
     finally:
         _unmount(place)
     row.points += 1
@@ -328,6 +358,22 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
     for name in ("window_s", "slowest_ms"):
         setattr(row.sums, name, max(getattr(row.sums, name), getattr(verdict, name)))
     return verdict
+
+
+def _through(place: Place, mood: Mood, pid: int, delay: float, seconds: float) -> int | None:
+    """Have the mood begin, unless it has, and end; the program's exit code, None where it waits for the store."""
+    fd = os.pidfd_open(pid)
+    try:
+        if delay > 0:
+            select.select([fd], [], [], delay)
+            mood.begin(place)
+        try:
+            is_over = bool(select.select([fd], [], [], seconds)[0])
+        finally:
+            mood.end(place)
+    finally:
+        os.close(fd)
+    return _wait(pid, MOOD_LIMIT_S if is_over or seconds < MOOD_LIMIT_S else 0)
 
 
 def _strike(kind: str, pid: int, chosen: random.Random) -> None:

@@ -33,7 +33,7 @@ def _made(place: Place) -> None:
     make_store(place.work)
 
 
-def _may_end_by_signal(place: Place) -> None:
+def may_end_by_signal(place: Place) -> None:
     """Every other program takes SIGTERM as an exit, as many do; the rest just die of it."""
     if place.number % 2:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -41,7 +41,7 @@ def _may_end_by_signal(place: Place) -> None:
 
 def log(place: Place) -> None:
     """A run with everything that people log, shown in MLflow while it goes on."""
-    _may_end_by_signal(place)
+    may_end_by_signal(place)
     with tracked.start("stopped", experiment="exp", params={"lr": 0.1}, system_metrics=False) as run:
         _log_steps(run, 1)
 
@@ -96,14 +96,14 @@ def write_journals(place: Place) -> None:
 
 def sync(place: Place) -> int:
     """Bring in what is not there."""
-    _may_end_by_signal(place)
+    may_end_by_signal(place)
     return tracking(["sync"])
 
 
 # ---- programs that read, pack and promote
 
 
-def _content(folder: Path) -> dict[str, str]:
+def content(folder: Path) -> dict[str, str]:
     """Every file's checksum."""
     found = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
@@ -126,7 +126,7 @@ def report(place: Place) -> int:
 
 def nothing_changed(place: Place) -> Verdict:
     """A reader changes nothing, and its page is whole."""
-    was, now = _content(place.base / "template"), _content(place.work)
+    was, now = content(place.base / "template"), content(place.work)
     changed = {name for name in was | now if was.get(name) != now.get(name)}
     page = place.work / "page.html"
     torn = page.exists() and not page.read_text().rstrip().endswith("</html>")
@@ -159,7 +159,7 @@ def pack_again(place: Place) -> int:
 
 def packed_whole(place: Place) -> Verdict:
     """The folder is what an undisturbed call wrote, and nothing is beside it."""
-    was, now = _content(place.base / "expected"), _content(place.work / "packed")
+    was, now = content(place.base / "expected"), content(place.work / "packed")
     changed = sorted(name for name in was | now if was.get(name) != now.get(name))
     stray = sorted(set(os.listdir(place.work)) - {"pictures", "packed", "lost+found"})
     return Verdict(lost=len(changed), doubled=len(stray), num_events=len(was), why=f"{changed} {stray}")

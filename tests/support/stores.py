@@ -36,7 +36,7 @@ def remember_tables() -> None:
             make(engine)
             file.backup(kept)
 
-    utils._initialize_tables = remembered
+    utils._initialize_tables = functools.wraps(make)(remembered)
 
 
 @functools.cache

@@ -3,7 +3,8 @@
 Looked at are the runs that were written in this directory (mlruns/journals) and ended longer ago than --older-than. A
 journal goes with its checkpoints when all of it is in MLflow, where the run stays. A run that failed or was killed goes
 itself: MLflow marks it as deleted (`mlflow runs restore` brings back its values), its files are removed. What a
-registered model, another run or a report needs stays, and so does the best run of an experiment.
+registered model, another run or a report needs stays, and so does the best run of an experiment. A removal that was
+stopped is done to its end by the next call.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,6 +40,8 @@ _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{8,32}(?![0-9a-f])")  # an id, or its 
 _REPORTS = (".md", ".html", ".json", ".csv", ".txt", ".ipynb")
 _OWN = f"tags.{names.JOURNAL_ID}"
 _BEST = (names.TEST_ACCURACY, names.BEST_VALIDATION_ACCURACY)
+_IN_USE = "being written"
+_BEGUN = ".pruned-"  # a journal has this name, which nothing else looks at, from the beginning of its removal on
 
 
 @dataclass(kw_only=True)
@@ -58,11 +61,20 @@ class Item:
     def places(self) -> list[Path]:
         return [self.journal, *self.folders]
 
+    @property
+    def is_begun(self) -> bool:
+        return self.journal.name.startswith(_BEGUN)
+
+    @property
+    def short(self) -> str:
+        return self.journal.name.removeprefix(_BEGUN)[:8]
+
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.ended_ms / 1000, timezone.utc).strftime("%Y-%m-%d")
         what = "run    " if self.is_failed else "journal"
         size = readable(sum(one.st_size for one in _stats(self)))
-        return f"{what}  {self.journal.name[:8]}  {self.status:8}  {when}  {size:>8}  {text_from(self.name)}"
+        name = "the rest of a removal that was stopped" if self.is_begun else text_from(self.name)
+        return f"{what}  {self.short}  {self.status:8}  {when}  {size:>8}  {name}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,15 +148,17 @@ def _said_yes() -> bool:
 def _candidates(store: Store, before_ms: float) -> tuple[list[Item], Counter[str]]:
     """The journals that may go as far as they themselves say; and how many stay, by the reason."""
     items, left = [], Counter[str]()
-    for directory in journals(store.journals):
+    for directory in [*journals(store.journals), *sorted(store.journals.glob(f"{_BEGUN}*"))]:
         try:
             item = _item(directory, store)
         except TrackingError as error:
-            left[f"not readable: {error}"] += 1
-            continue
+            item = f"not readable: {error}"
+        is_begun = directory.name.startswith(_BEGUN)
+        if is_begun and isinstance(item, str) and item != _IN_USE:  # MLflow's part is done, some files are left
+            item = Item(journal=directory, run_id="", name="", status="", ended_ms=0, is_failed=False)
         if isinstance(item, str):
             left[item] += 1
-        elif item.ended_ms >= before_ms:
+        elif item.ended_ms >= before_ms and not is_begun:
             left["not old enough"] += 1
         else:
             items.append(item)
@@ -156,7 +170,7 @@ def _item(directory: Path, store: Store) -> Item | str:
     if directory.is_symlink() or directory.lstat().st_uid != os.getuid():
         return "a link, or another user's"
     if is_held(directory):
-        return "being written"
+        return _IN_USE
     start = beginning(directory)
     status, ended_ms = None, 0
     for event, _ in read(directory):
@@ -192,8 +206,13 @@ def _kept(store: Store, items: list[Item], rules: set[str]) -> dict[str, str]:
     for item in items:
         row, ids = rows.get(item.run_id), (item.run_id[:8], item.journal.name[:8])
         report = next((named[one] for one in ids if one in named), None)
+        if row is None and item.is_begun:
+            item.is_failed = False  # it is gone from MLflow, and its files before it
+            continue
         if row is None:
             kept[item.journal.name] = f"no longer in {store.public_uri}"
+        elif item.is_begun:
+            _fill(item, row, store)
         elif row.get(f"tags.{names.REPLAY_PROBLEMS}"):
             kept[item.journal.name] = "MLflow could not take all of it (tag replay_problems)"
         elif item.run_id in promoted:
@@ -207,15 +226,22 @@ def _kept(store: Store, items: list[Item], rules: set[str]) -> dict[str, str]:
         elif item.is_failed and row["status"] != item.status:
             kept[item.journal.name] = f"{row['status']} in MLflow"
         else:
-            models = frame.models(store, item.run_id)
-            places = [artifacts.local_folder(place) for place in (row["artifact_uri"], *(where for _, where in models))]
-            folders = [folder for folder in places if folder is not None]
-            if len(folders) == len(places) and any(files_in([item.journal / "files"])) and not any(files_in(folders)):
+            places = _fill(item, row, store)
+            if all(places) and any(files_in([item.journal / "files"])) and not any(files_in(places)):
                 kept[item.journal.name] = "its files are not with MLflow's"
-            elif item.is_failed:
-                item.folders = [one for one in folders if _is_ours(one, item.run_id, store)]
-                item.models = [model_id for model_id, _ in models]
     return kept
+
+
+def _fill(item: Item, row: dict[str, Any], store: Store) -> list[Path | None]:
+    """Where MLflow has its files, None being another machine; of a failed run those that go, and its models."""
+    from tracking.frame import frame
+
+    models = frame.models(store, item.run_id)
+    places = [artifacts.local_folder(place) for place in (row["artifact_uri"], *(where for _, where in models))]
+    if item.is_failed:
+        item.folders = [one for one in places if one is not None and _is_ours(one, item.run_id, store)]
+        item.models = [model_id for model_id, _ in models]
+    return places
 
 
 def _is_ours(folder: Path, run_id: str, store: Store) -> bool:
@@ -277,9 +303,9 @@ def _named_in_reports(folder: Path, store: Store) -> dict[str, str]:
     return found
 
 
-def files_in(places: list[Path]) -> Iterator[Path]:
+def files_in(places: Sequence[Path | None]) -> Iterator[Path]:
     """Every file in some folders; no link is followed."""
-    for place in places:
+    for place in filter(None, places):
         for where, _, files in os.walk(place):
             yield from (Path(where) / one for one in files)
 
@@ -296,7 +322,10 @@ def _freed(stats: list[os.stat_result]) -> int:
 
 
 def _remove(items: list[Item], store: Store) -> int:
-    """Remove them one by one, each checked once more under its writer's lock; the journal goes last."""
+    """Remove them one by one, each checked once more under its writer's lock.
+
+    The journal gets another name first and goes last, so that the next call finds what was begun, and `sync` does not.
+    """
     client = store.client() if any(item.is_failed for item in items) else None
     gone: list[os.stat_result] = []
     num_failed = 0
@@ -304,20 +333,23 @@ def _remove(items: list[Item], store: Store) -> int:
         try:
             lock, stats = hold(item.journal), _stats(item)
             try:
-                if not is_done(item.journal, store.public_uri):
+                if not item.is_begun and not is_done(item.journal, store.public_uri):
                     raise TrackingError("it was written meanwhile")
+                aside = item.journal.with_name(f"{_BEGUN}{item.journal.name.removeprefix(_BEGUN)}")
+                item.journal.rename(aside)
+                for place in item.folders:
+                    shutil.rmtree(place)
                 if client is not None and item.is_failed:
                     with connection.translated(store.tracking_uri):
-                        client.delete_run(item.run_id)
                         for model_id in item.models:
                             client.delete_logged_model(model_id)
-                for place in (*item.folders, item.journal):
-                    shutil.rmtree(place)
+                        client.delete_run(item.run_id)
+                shutil.rmtree(aside)
             finally:
                 os.close(lock)
         except (TrackingError, OSError) as error:
             num_failed += 1
-            say(f"{item.journal.name[:8]} is left: {error}")
+            say(f"{item.short} is left: {error}")
             continue
         gone += stats
     print(f"freed {readable(_freed(gone))}: {plural(len(items) - num_failed, 'journal')}")

@@ -164,6 +164,32 @@ def test_what_is_in_use_or_not_ours_or_nowhere_else_stays(store: Store, workdir:
     assert shared not in left(store) and (workdir / "linked" / "state").is_dir()
 
 
+def test_a_removal_that_was_stopped_anywhere_is_done_by_the_next_call(
+    store: Store, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the failed run's files, in its journal, in that of the other one."""
+    remove, best = shutil.rmtree, write(store, "best", "FINISHED", test=0.9)
+    for stop_at in range(3):
+        ids = {write(store, f"{name} {stop_at}", name, model=True) for name in ("FINISHED", "FAILED")}
+        gone, calls = run_of(store, f"FAILED {stop_at}").info.run_id, iter([False] * stop_at + [True])
+
+        def stop(folder: Path, calls: Any = calls, **_: Any) -> None:
+            if next(calls):
+                next(path for path in sorted(Path(folder).rglob("*")) if path.is_file()).unlink()
+                raise KeyboardInterrupt
+            remove(folder)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("tracking.commands.prune.shutil.rmtree", stop)
+            assert prune("--yes") == 130
+        assert main(["sync"]) == 0 and prune("--dry-run") == 0
+        assert "the rest of a removal that was stopped" in capsys.readouterr().out
+        assert prune("--yes") == 0 and left(store) == {best} and not ids & left(store)
+        assert store.client().get_run(gone).info.lifecycle_stage == "deleted"
+        assert store.artifact_root is not None and not list((store.artifact_root / "exp" / gone).rglob("x.bin"))
+        assert prune("--yes") == 0 and "nothing to remove" in capsys.readouterr().out
+
+
 def test_without_a_store_nothing_is_made(workdir: Path, capsys: Captured) -> None:
     assert prune("--yes") == 2
     assert "no store at" in capsys.readouterr().err and list(workdir.iterdir()) == []
