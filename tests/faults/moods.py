@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import http.client
 import http.server
-import itertools
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -54,14 +54,15 @@ class _Relay(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     mood: Path
     inner: int
-    number = itertools.count()
 
     def _answer(self) -> None:
         body = self._body()
-        mood = self.mood.read_text()
+        mood, _, where = self.mood.read_text().partition(" @ ")
         if mood == "every other answer":
-            number = next(self.number)
-            mood = _SICK[number // 2 % len(_SICK)] if number % 2 else _WELL
+            mood = random.choice((*_SICK, *[_WELL] * len(_SICK)))
+        is_file = mood == "413 page" and not where and "/artifacts" in self.path  # a file that is too large stays so
+        if is_file or not self.path.partition("?")[0].endswith(where):
+            mood = _WELL
         while mood == "silent" == self.mood.read_text():
             time.sleep(0.05)
         if mood == "slow":

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import tempfile
+import threading
 import time
 import urllib.request
 import weakref
@@ -44,6 +45,7 @@ _NO_EXPERIMENT = "is this an MLflow server"
 _SHOWN = 240
 _well: dict[str, float] = {}
 _opened: set[sqlalchemy.URL] = set()
+_once = threading.Lock()
 
 
 def run_filters(word: str) -> list[str]:
@@ -255,6 +257,20 @@ def opening(uri: str) -> Iterator[None]:
 
 
 @contextmanager
+def asked_once() -> Iterator[None]:
+    """Keep MLflow from repeating a request whose answer was lost: what makes something would make it twice."""
+    with _once:
+        former = os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        try:
+            yield
+        finally:
+            os.environ.pop("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+            if former is not None:
+                os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = former
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep MLflow from announcing that it makes a database."""
     logger = logging.getLogger("mlflow.store.db.utils")
@@ -289,8 +305,12 @@ def is_bad_value(error: Exception) -> bool:
 def is_refusal(error: Exception) -> bool:
     """Whether what was sent may be to blame, a name, a value, a file; the store is well if it takes something else."""
     if isinstance(error, OSError):  # of a file; what the whole machine lacks is no event's fault
+        if getattr(getattr(error, "response", None), "status_code", 0) == 413:  # more than a proxy lets through
+            return True
         return error.errno in (errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT)
     if isinstance(error, TrackingError) or _is_deleted(str(error)) or _translate("", error) is not None:
+        return False
+    if _is_page(str(error)):
         return False
     code = getattr(error, "error_code", None)
     if code is not None:
@@ -361,6 +381,11 @@ def _is_no_answer(error: Exception, text: str) -> bool:
         return True
     signs = ("Max retries exceeded", "timed out", "Connection refused", "Connection aborted", "IncompleteRead")
     return any(sign in text for sign in signs) or bool(re.search(r"error code 5\d\d|failed with error code 429", text))
+
+
+def _is_page(text: str) -> bool:
+    """Whether a proxy answered, which says nothing of what was sent, but that it was too much: MLflow answers JSON."""
+    return "not in a valid JSON format" in text or bool(re.search(r"failed with error code (?!413)\d", text))
 
 
 def _is_refused(error: Exception, text: str) -> bool:

@@ -146,13 +146,14 @@ class LoggedModels:
         """
         model = self._find(folder.name)
         if model is None:
-            model = self._client.create_logged_model(
-                self._experiment_id,
-                name=folder.name,
-                source_run_id=self._run_id,
-                params={key: value for key, value in params.items() if len(value) <= _MAX_PARAM_CHARACTERS},
-                model_type=MODEL_TYPE,
-            )
+            with connection.asked_once():
+                model = self._client.create_logged_model(
+                    self._experiment_id,
+                    name=folder.name,
+                    source_run_id=self._run_id,
+                    params={key: value for key, value in params.items() if len(value) <= _MAX_PARAM_CHARACTERS},
+                    model_type=MODEL_TYPE,
+                )
         step = _step(folder)
         with tempfile.TemporaryDirectory() as scratch:
             description = Path(scratch) / MLMODEL

@@ -28,7 +28,7 @@ from tracking.journal.events import Position, beginning, checksum, read
 from tracking.journal.files import cannot_write, flush, holder, open_own, sign, whole_file
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store import moved
-from tracking.store.connection import translated
+from tracking.store.connection import asked_once, translated
 from tracking.store.mlflow_run import Target, fits
 
 if TYPE_CHECKING:
@@ -156,12 +156,13 @@ class Replayer:
         if start.get("parent"):
             parent = replayed_as(self._directory.parent / start["parent"], self._store.public_uri)
             tags |= {"mlflow.parentRunId": parent} if parent else {}
-        return self._client.create_run(
-            self._progress.experiment_id,
-            start_time=start["start_time_ms"],
-            tags=tags,
-            run_name=text_from(start.get("run_name") or "")[:_MAX_RUN_NAME] or None,
-        )
+        with asked_once():
+            return self._client.create_run(
+                self._progress.experiment_id,
+                start_time=start["start_time_ms"],
+                tags=tags,
+                run_name=text_from(start.get("run_name") or "")[:_MAX_RUN_NAME] or None,
+            )
 
     def _save(self) -> None:
         everything = {**all_progress(self._directory), self._store.public_uri: self._progress}

@@ -20,19 +20,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.utils import rest_utils
 
 import reports
+from tests.faults.moods import relay, say
 from tests.support import ROOT
 from tests.support.runs import Filler
 from tests.support.stores import Stopped, StoppingStore, made_database, write_full_journal
 from tests.tracking.store.test_logged_models import model_folder
 from tracking import run as tracked
 from tracking.__main__ import main
+from tracking.errors import StoreError, StoreUnreachable
 from tracking.frame import api, frame
 from tracking.journal import Journal
 from tracking.store import Store, artifacts, connection, logged_models, resolve
-from tracking.store.replay import replay
+from tracking.store.replay import Replayer, replay
 
 pytestmark = pytest.mark.slow
 
@@ -206,6 +209,73 @@ def test_over_http_too_it_is_exactly_once(remote: Store, tmp_path: Path, stop_at
 
 
 @pytest.fixture
+def moody(remote: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, Path]]:
+    """The server behind a relay, and the file that says which mood that is in."""
+    port = int(remote.tracking_uri.rpartition(":")[2])
+    with relay(port, tmp_path / "mood") as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield resolve(), tmp_path / "mood"
+
+
+def ended_with_a_model(store: Store, tmp_path: Path) -> Journal:
+    journal = Journal.create(store.journals, experiment="far", run_name="moody")
+    journal.metrics({"test_accuracy": 0.5}, step=2)
+    journal.dataset(context="test", name="digits", digest="d1", source="/d", num_images=9, num_classes=3)
+    journal.artifact(model_folder(tmp_path / "model"))
+    journal.status("FINISHED")
+    journal.close()
+    return journal
+
+
+def test_an_answer_that_was_lost_makes_nothing_twice(moody: tuple[Store, Path], tmp_path: Path) -> None:
+    """MLflow's client repeats such a request by itself: other people's runs without content."""
+    store, mood = moody
+    journal = ended_with_a_model(store, tmp_path)
+    for where in ("runs/create", "mlflow/logged-models"):
+        say(mood, f"lost answer @ {where}")
+        with pytest.raises(StoreUnreachable):
+            replay(journal.dir, store)
+    say(mood)
+    assert replay(journal.dir, store).status == "FINISHED"
+    [run] = store.runs(None, f"tags.journal_id = '{journal.journal_id}'")
+    of_run = f"source_run_id = '{run.info.run_id}'"
+    assert len(store.client().search_logged_models([run.info.experiment_id], of_run)) == 1
+
+
+def test_a_page_in_place_of_an_answer_is_no_events_fault(moody: tuple[Store, Path], tmp_path: Path) -> None:
+    store, mood = moody
+    replayer = Replayer(ended_with_a_model(store, tmp_path).dir, store)
+    say(mood, "login page @ runs/log-batch")
+    with pytest.raises(MlflowException, match="Sign in"):
+        replayer.advance()
+    for page, said in (("login page", "Sign in"), ("404 page", "404 Not Found"), ("403 page", "403 Forbidden")):
+        say(mood, page)
+        with pytest.raises((MlflowException, StoreError), match=said):
+            replayer.advance()
+    say(mood)
+    outcome = replayer.advance()
+    assert (outcome.status, outcome.problems, outcome.notes) == ("FINISHED", [], [])
+    run = store.find_run(outcome.run_id)
+    assert [known.dataset.digest for known in run.inputs.dataset_inputs] == [
+        "d1"
+    ] and "server_lacks" not in run.data.tags
+
+
+def test_a_file_that_a_proxy_finds_too_large_keeps_nothing_else_out(moody: tuple[Store, Path], tmp_path: Path) -> None:
+    store, mood = moody
+    (tmp_path / "large.bin").write_bytes(b"x" * 5_000)
+    journal = Journal.create(store.journals, experiment="far", run_name="moody")
+    journal.artifact(tmp_path / "large.bin")
+    journal.metrics({"loss": 0.5}, step=1)
+    journal.status("FINISHED")
+    journal.close()
+    say(mood, "413 page @ /large.bin")
+    outcome = replay(journal.dir, store)
+    assert outcome.status == "FINISHED" and "413" in outcome.problems[0]
+    assert store.find_run(outcome.run_id).data.metrics == {"loss": 0.5}
+
+
+@pytest.fixture
 def asked() -> list[str]:
     """What the older server was asked, in turn."""
     return []
@@ -280,5 +350,6 @@ def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once
     assert connection.server_remark(remote.tracking_uri) is None
     # Found out once, not with each run.
     assert [call for call in asked if "logged-models" in call or call.endswith("log-inputs")] == [
-        *("runs/log-inputs", "logged-models/search"),
+        *["runs/log-inputs"] * 2,
+        *["logged-models/search"] * 2,
     ]

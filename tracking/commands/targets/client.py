@@ -20,7 +20,7 @@ from tracking.frame import load
 from tracking.frame.rows import Row, Rows
 from tracking.models.facts import MLMODEL
 from tracking.store import Store, artifacts
-from tracking.store.connection import has_no_such_call, is_refusal, translated
+from tracking.store.connection import asked_once, has_no_such_call, is_refusal, translated
 from tracking.store.logged_models import described
 from tracking.store.mlflow_run import log_in_parts
 
@@ -144,7 +144,8 @@ class Client:
             return self._client.get_run(known.run_id)
         first = {"mlflow.user": run["user_id"] or "unknown"} | {k: v for k, v in tags.items() if k in _FIRST}
         first |= {k: v for k, v in tags.items() if k in (PARENT, names.COPIED_FROM)}
-        made = self._client.create_run(home.experiment_id, run["start_time"], first, run["name"])
+        with asked_once():
+            made = self._client.create_run(home.experiment_id, run["start_time"], first, run["name"])
         self._known[origin] = self._known[run["run_uuid"]] = Known(made.info.run_id, "RUNNING", True)
         return made
 
@@ -198,9 +199,10 @@ class Client:
         there: Any = None
         try:
             there = self._model(model["model_id"])
-            there = there or self._client.create_logged_model(
-                experiment_id, model["name"], run_id, tags, texts["param"], model["model_type"]
-            )
+            with asked_once():
+                there = there or self._client.create_logged_model(
+                    experiment_id, model["name"], run_id, tags, texts["param"], model["model_type"]
+                )
         except Exception as error:
             if not has_no_such_call(error):
                 raise
