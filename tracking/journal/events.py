@@ -30,6 +30,7 @@ from tracking.journal.checks import DAMAGED, Event, check
 
 VERSION = 1
 SEGMENT_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 4 * SEGMENT_BYTES  # a longer one is no writer's, and would fill the memory
 
 _SEGMENT = re.compile(r"journal-(\d{6})\.jsonl")
 
@@ -84,7 +85,10 @@ def read(directory: Path, position: Position | None = None) -> Iterator[tuple[Ev
         path = segment_path(directory, number)
         with open(open_segment(path), "rb") as stream:
             stream.seek(offset)
-            for line in stream:
+            while line := stream.readline(MAX_LINE_BYTES):
+                size, is_too_long = len(line), len(line) == MAX_LINE_BYTES
+                while is_too_long and not line.endswith(b"\n") and (more := stream.readline(MAX_LINE_BYTES)):
+                    size, line = size + len(more), more[-1:]
                 event = _decode(line)
                 if event is None:
                     if number == last and not stream.peek(1):
@@ -92,7 +96,7 @@ def read(directory: Path, position: Position | None = None) -> Iterator[tuple[Ev
                     event = _damaged(f"not an event: {line[:80]!r}")
                 if event["event"] == DAMAGED:
                     event["why"] = f"{path.name}, byte {offset}: {event['why']}"
-                offset += len(line)
+                offset += size
                 yield event, Position(number, offset)
         if number == last:
             return
@@ -134,6 +138,9 @@ def _inside(root: Path) -> Iterator[tuple[Path, str | None]]:
         raise JournalError(f"the journals' folder {root} cannot be read: {error.strerror}") from error
     for path in found:
         try:
+            if path.is_symlink():  # its files would be others'
+                yield path, "it is a link"
+                continue
             segment_path(path, 1).lstat()
         except (FileNotFoundError, NotADirectoryError):
             yield path, f"it holds no {segment_path(Path(), 1)}"

@@ -205,7 +205,7 @@ class Store:
 
         location = None
         if self.artifact_root is not None:
-            folder = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "experiment"
+            folder = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60] or "experiment"
             location = (self.artifact_root / folder).as_uri()
         try:
             client.create_experiment(name, artifact_location=location, tags=_KIND)

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
+from tracking import run as tracked
 from tracking.__main__ import main
 from tracking.errors import JournalError
-from tracking.journal import Journal
-from tracking.store import Store
+from tracking.journal import Journal, events
+from tracking.store import Store, artifacts
 from tracking.store.replay import replay
 
 Captured = pytest.CaptureFixture[str]
@@ -388,3 +389,44 @@ def test_links_among_a_journals_files_harm_no_file_of_the_users(store: Store, wo
         with pytest.raises(JournalError):
             Journal.reopen(journal.dir)
     assert (workdir / "precious").read_text() == "precious"
+
+
+def test_a_line_of_gigabytes_takes_no_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(events, "MAX_LINE_BYTES", 2**20)
+    journal = begun(store, "bad")
+    journal.close()
+    path = journal.dir / "journal-000001.jsonl"
+    with path.open("r+b") as stream:
+        stream.truncate(50 * 2**20)  # zeros that the disk does not hold
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\n")
+    add(journal.dir, *AFTER)
+    tracemalloc.start()
+    found = [(event["event"], event.get("why", "")[-20:]) for event, _ in events.read(journal.dir)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [kind for kind, _ in found] == ["start", "metric", "damaged", "metric", "status"]
+    assert peak < 4 * 2**20
+
+
+def test_a_journal_that_is_a_link_is_left_alone(store: Store, workdir: Path, capsys: Captured) -> None:
+    journal = Journal.create(workdir / "elsewhere", experiment="e", run_name="other")
+    journal.close()
+    store.journals.mkdir(exist_ok=True)
+    (store.journals / "link").symlink_to(journal.dir)
+    before = sorted(journal.dir.iterdir())
+    assert main(["sync"]) == 1
+    assert "link is left alone: it is a link" in capsys.readouterr().err
+    assert sorted(journal.dir.iterdir()) == before
+
+
+def test_an_experiment_of_any_name_has_a_folder_below_the_store_s(store: Store, workdir: Path) -> None:
+    for name in ("../../up", "/tmp/absolute", "..", "ü" * 256, "a\x1b[31m\u202eb", "=1+1"):
+        with tracked.start(experiment=name, system_metrics=False) as run:
+            run.log_text("a", "a.txt")
+        assert run.mlflow_run_id is not None
+        folder = artifacts.local_folder(store.client().get_run(run.mlflow_run_id).info.artifact_uri)
+        assert folder is not None and (folder / "a.txt").read_text() == "a"
+        assert store.artifact_root in folder.resolve().parents
