@@ -144,6 +144,11 @@ def _permit(place: Place, bits: int) -> None:
     _store(place).parent.chmod(0o555 | bits)
 
 
+def _overwrite(path: Path, beginning: bytes) -> None:
+    with path.open("r+b") as stream:
+        stream.write(beginning)
+
+
 FILE_MOODS = {
     "locked": Mood(begin=_lock, end=_unlock),
     "disk full": Mood(
@@ -153,6 +158,11 @@ FILE_MOODS = {
     ),
     "read-only": Mood(
         begin=lambda place: _permit(place, 0), end=lambda place: _permit(place, 0o200), may_be_first=False
+    ),
+    "damaged": Mood(
+        begin=lambda place: _overwrite(_store(place), b"\0" * 16),
+        end=lambda place: _overwrite(_store(place), b"SQLite format 3\0"),
+        may_be_first=False,
     ),
     "deleted": Mood(begin=lambda place: _store(place).unlink()),
 }
