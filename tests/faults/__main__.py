@@ -1,18 +1,21 @@
 """Stop programs at random moments and count what is lost: ``python -m tests.faults [PROGRAM …] --points N --seed S``.
 
-A point is a forked program, a fault at a moment that the seed decides, recovery by ``tracking repair``, ``sync`` and
-``--resume``, and a comparison of the calls that had returned with the store, by SQL. One table at the end; exit code 1
-where something was lost, doubled, ended wrongly or hung.
+A point is a forked program, a fault at a moment that the seed decides (of the program, or of its store), recovery by
+``tracking repair``, ``sync`` and ``--resume``, and a comparison of the calls that had returned with the store, by SQL.
+One table at the end; exit code 1 where something was lost, doubled, ended wrongly or hung: each such point is printed
+with the command that shows it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
+import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -24,6 +27,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402
 
 from tests.faults.commands import COMMANDS  # noqa: E402
+from tests.faults.oracle import Verdict  # noqa: E402
 from tests.faults.points import Place, Program, Row, calibrate, run_point  # noqa: E402
 from tests.faults.programs import PROGRAMS as FIRST  # noqa: E402
 from tests.faults.stores import SERVICES, STORES  # noqa: E402
@@ -63,24 +67,30 @@ def main() -> int:
         for name, program, faults in plan:
             end += asked.minutes * 60 * program.share * program.cost / costs
             place = Place(base=base / "point", seed=f"{asked.seed}/{name}")
-            why = calibrate(place, program)
-            count = max(len(faults), round(asked.points * program.share / shares))
+            cannot = calibrate(place, program)
+            count = max(len(faults), math.ceil(asked.points * program.share / shares), (asked.only or 0) + 1)
             for number in range(count):
                 fault = faults[number % len(faults)]
                 if asked.only is not None and number != asked.only:
                     continue
-                row = rows.setdefault((name, fault), Row(left_out=why or ""))
+                row = rows.setdefault((name, fault), Row(left_out=cannot or ""))
                 if time.monotonic() > end:
                     row.left_out = row.left_out or ("" if row.points else "out of time")
                     continue
                 place.number = number
                 verdict, hung = None, row.hung
-                if not row.left_out:
-                    verdict = run_point(place, program, fault, row)
+                try:
+                    if not row.left_out:
+                        verdict = run_point(place, program, fault, row)
+                except Exception:  # a store that cannot even be read; the other points go on
+                    verdict = Verdict(wrong=1, why=traceback.format_exc())
+                    row.points, row.sums.wrong = row.points + 1, row.sums.wrong + 1
                 if row.hung > hung or (verdict and (verdict.lost or verdict.doubled or verdict.wrong)):
                     is_clean = False
-                    why = verdict.why[:1500] if verdict and verdict.why else "it hung"
-                    print(f"{name}, {fault}, point {number}, seed {asked.seed}: {why}", file=sys.stderr, flush=True)
+                    why = verdict.why[-1500:] if verdict and verdict.why else "it hung"
+                    only = "".join(f' --fault "{one}"' for one in asked.fault or ())
+                    again = f'python -m tests.faults "{name}"{only} --seed {asked.seed} --only {number}'
+                    print(f"{fault}: {again}\n{why}", file=sys.stderr, flush=True)
                     kept = Path(tempfile.gettempdir()) / f"fault-{name.replace(', ', '-')}-{asked.seed}-{number}"
                     shutil.rmtree(kept, ignore_errors=True)
                     shutil.copytree(place.base, kept, ignore=shutil.ignore_patterns("disk*", "template"))

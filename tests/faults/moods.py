@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from tests.support.postgres import binaries
 
 _WELL, _FOR_PROXIES = "well", 2_000
@@ -167,17 +169,9 @@ def wipe(database: Path) -> None:
 
 def ask(uri: str, *statements: str) -> list[Any]:
     """Carry statements out, each by itself; the rows of the last."""
-    import psycopg2
-
-    connection = psycopg2.connect(uri.replace("+psycopg2", ""))
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            for one in statements:
-                cursor.execute(one)
-            return list(cursor.fetchall()) if cursor.description else []
-    finally:
-        connection.close()
+    with sa.create_engine(uri, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+        found = [connection.exec_driver_sql(one) for one in statements][-1]
+        return list(found.all()) if found.returns_rows else []
 
 
 def control(data: Path, *words: str) -> None:

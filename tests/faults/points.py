@@ -78,10 +78,10 @@ class Program:
     does meanwhile, in place of what is done to the program itself; ``reset`` has the store well and empty.
     """
 
-    prepare: Callable[[Place], object]
     act: Callable[[Place], object]
     recover: Callable[[Place], object]
     judge: Callable[[Place], Verdict]
+    prepare: Callable[[Place], object] = lambda _: None
     faults: tuple[str, ...] = tuple(FAULTS)
     share: float = 1.0
     cost: float = 1.0
@@ -92,6 +92,10 @@ class Program:
     reset: Callable[[Place], object] = lambda _: None
     seconds: float = 0.0
     num_calls: int = 0
+
+    def __post_init__(self) -> None:
+        if self.moods:
+            self.faults, self.must_succeed = tuple(self.moods), True
 
 
 @dataclass(kw_only=True)
@@ -275,8 +279,9 @@ def _cut_power(place: Place, pid: int) -> None:
         raise RuntimeError("the cut disk cannot be mounted")
 
 
-def _fill(place: Place) -> None:
-    with (place.work / "filler").open("wb", buffering=0) as stream:
+def fill(folder: Path) -> None:
+    """Leave no byte of a disk."""
+    with (folder / "filler").open("wb", buffering=0) as stream:
         for size in (65536, 4096, 1):
             try:
                 while stream.write(b"x" * size):
@@ -329,7 +334,7 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
             if kind == "power":
                 _cut_power(place, pid)
             elif kind == "full":
-                _fill(place)
+                fill(place.work)
             elif not is_over:
                 _strike(kind, pid, chosen)
         if kind == "mood":

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack, closing
@@ -15,12 +14,13 @@ from pathlib import Path
 
 from tests.faults.moods import ANSWERS, Mood, ask, control, relay, say, wipe
 from tests.faults.oracle import compare
-from tests.faults.points import Place, Program
+from tests.faults.points import Place, Program, fill
 from tests.support.postgres import binaries, mlflow_server, postgres
 from tests.support.stores import made_database
 from tests.tracking.store.test_logged_models import model_folder
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
+from tracking.journal.files import remove
 
 STEPS, MAKERS = 40, 16
 SERVICES = ExitStack()  # what was started; ``main`` ends it
@@ -29,11 +29,24 @@ _uri: dict[str, str] = {}
 _path: dict[str, Path] = {}
 
 
-def _scratch(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"faults-{name}-"))
+def _scratch(*, megabytes: int = 0) -> Path:
+    """A folder; a small disk of its own, where that can be mounted."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
     folder.chmod(0o755)
     SERVICES.callback(shutil.rmtree, folder, ignore_errors=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if megabytes and subprocess.run(mount, capture_output=True).returncode == 0:
+        SERVICES.callback(subprocess.run, ["umount", "-l", str(folder)], capture_output=True)
     return folder
+
+
+def _full(name: str) -> Mood:
+    """The disk of that name has no byte left."""
+    return Mood(
+        begin=lambda _: fill(_path[name]),
+        end=lambda _: (_path[name] / "filler").unlink(),
+        is_ready=lambda _: os.path.ismount(_path[name]),
+    )
 
 
 def _log(uri: str) -> int:
@@ -65,7 +78,7 @@ def _bring_in(uri: str, *options: str) -> int:
 
 def serve() -> str | None:
     """A server with an sqlite file, and the relay in front of it; the same for every point."""
-    folder = _scratch("server")
+    folder = _scratch()
     shutil.copy(made_database(), folder / "server.db")
     address = SERVICES.enter_context(mlflow_server(f"sqlite:///{folder}/server.db", folder / "artifacts"))
     _path.update(server=folder / "server.db", artifacts=folder / "artifacts", mood=folder / "mood")
@@ -88,106 +101,72 @@ SERVER_MOODS = {
 # ---- an sqlite file
 
 
-def _store(place: Place) -> Path:
-    return place.work / "store" / "mlflow.db"
+def open_folder() -> None:
+    """The place of the file: its journals are elsewhere."""
+    _path["folder"] = _scratch(megabytes=4)
+    _uri["sqlite"] = f"sqlite:///{_path['folder']}/mlflow.db"
 
 
-def _reset_file(place: Place) -> None:
-    folder = place.work / "store"
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-    if place.fault == "disk full" and not os.path.ismount(folder):
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
-        if done.returncode == 0:
-            SERVICES.callback(subprocess.run, ["umount", str(folder)], capture_output=True)
-    elif place.fault != "disk full" and os.path.ismount(folder):
-        subprocess.run(["umount", str(folder)], check=True)
-    shutil.copy(made_database(), _store(place))
+def _file() -> Path:
+    return _path["folder"] / "mlflow.db"
 
 
-def _lock(place: Place) -> None:
-    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)"
-    code += "; c.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
-    line = [sys.executable, "-S", "-c", code, str(_store(place))]
-    other = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert other.stdout is not None and other.stdout.readline()
-    _others.append(other)
+def _reset_file(_: Place) -> None:
+    for path in _path["folder"].iterdir():
+        remove(path)
+    shutil.copy(made_database(), _file())
 
 
-def _unlock(_: Place) -> None:
-    while _others:
-        _others.pop().communicate()
+def _lock(_: Place) -> None:
+    _held.append(sqlite3.connect(_file(), timeout=60, isolation_level=None))
+    _held[0].execute("BEGIN EXCLUSIVE")
 
 
-_others: list[subprocess.Popen[bytes]] = []
+_held: list[sqlite3.Connection] = []
 
 
-def _fill(folder: Path) -> None:
-    with (folder / "filler").open("wb", buffering=0) as stream:
-        for size in (65536, 4096, 1):
-            try:
-                while stream.write(b"x" * size):
-                    pass
-            except OSError:
-                continue
-
-
-def _as_any_user(place: Place) -> int:
+def _as_any_user(_: Place) -> int:
     """Without root's right to write what is read-only."""
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     assert ctypes.CDLL(None).capset(header, none) == 0 or os.geteuid() != 0
-    return _log(f"sqlite:///{_store(place)}")
+    return _log(_uri["sqlite"])
 
 
-def _permit(place: Place, bits: int) -> None:
-    _store(place).chmod(0o444 | bits)
-    _store(place).parent.chmod(0o555 | bits)
+def _permit(bits: int) -> None:
+    _file().chmod(0o444 | bits)
+    _path["folder"].chmod(0o555 | bits)
+
+
+def _overwrite(beginning: bytes) -> None:
+    with _file().open("r+b") as stream:
+        stream.write(beginning)
 
 
 FILE_MOODS = {
-    "locked": Mood(begin=_lock, end=_unlock),
-    "disk full": Mood(
-        begin=lambda place: _fill(place.work / "store"),
-        end=lambda place: (place.work / "store" / "filler").unlink(),
-        is_ready=lambda place: os.path.ismount(place.work / "store"),
+    "locked": Mood(begin=_lock, end=lambda _: _held.pop().close(), may_be_first=False),
+    "disk full": _full("folder"),
+    "read-only": Mood(begin=lambda _: _permit(0), end=lambda _: _permit(0o200), may_be_first=False),
+    "damaged": Mood(
+        begin=lambda _: _overwrite(b"\0" * 16), end=lambda _: _overwrite(b"SQLite format 3\0"), may_be_first=False
     ),
-    "read-only": Mood(
-        begin=lambda place: _permit(place, 0), end=lambda place: _permit(place, 0o200), may_be_first=False
-    ),
-    "deleted": Mood(begin=lambda place: _store(place).unlink()),
+    "deleted": Mood(begin=lambda _: _file().unlink()),
 }
 
 # ---- PostgreSQL
 
 
 def start_postgres() -> str | None:
-    """A server; the program is a user like others, its database is on a disk of its own where that can be mounted."""
+    """A server; the program is a user like others, its database is on a small disk of its own."""
     if binaries() is None:
         return "PostgreSQL is not installed"
-    if "admin" in _uri:
-        return None
-    admin = _uri["admin"] = SERVICES.enter_context(postgres())
-    data = _path["data"] = Path(ask(admin, "SHOW data_directory")[0][0])
-    disk = _path["disk"] = data.parent / "disk"
-    disk.mkdir()
-    if (
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)], capture_output=True).returncode
-        == 0
-    ):
-        SERVICES.callback(subprocess.run, ["umount", "-l", str(disk)], capture_output=True)
-    os.chown(disk, data.stat().st_uid, data.stat().st_gid)
-    ask(admin, "CREATE ROLE logger LOGIN", f"CREATE TABLESPACE small OWNER logger LOCATION '{disk}'")
-    _uri["postgres"] = _made("runs")
-    from mlflow import MlflowClient
-
-    pid = os.fork()
-    if not pid:  # MLflow makes its tables, and keeps connections
-        try:
-            MlflowClient(tracking_uri=_uri["postgres"]).search_experiments()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return None if os.waitpid(pid, 0)[1] == 0 else "MLflow could not make its tables"
+    if "admin" not in _uri:
+        admin = _uri["admin"] = SERVICES.enter_context(postgres())
+        data = _path["data"] = Path(ask(admin, "SHOW data_directory")[0][0])
+        disk = _path["disk"] = _scratch(megabytes=48)
+        os.chown(disk, data.stat().st_uid, data.stat().st_gid)
+        ask(admin, "CREATE ROLE logger LOGIN", f"CREATE TABLESPACE small OWNER logger LOCATION '{disk}'")
+        _uri["postgres"] = _made("runs")
+    return None
 
 
 def _made(name: str) -> str:
@@ -197,34 +176,21 @@ def _made(name: str) -> str:
 
 
 def _reset_postgres(_: Place) -> None:
-    uri = _uri["postgres"]
-    tables = [name for (name,) in ask(uri, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
-    kept = {"alembic_version", "experiments", "workspaces"}
-    ask(
-        uri,
-        f"TRUNCATE {', '.join(sorted(set(tables) - kept))} CASCADE",
-        "DELETE FROM experiments WHERE experiment_id <> 0",
-    )
+    tables = {name for (name,) in ask(_uri["postgres"], "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    if tables:
+        emptied = ", ".join(sorted(tables - {"alembic_version", "experiments", "workspaces"}))
+        ask(_uri["postgres"], f"TRUNCATE {emptied} CASCADE", "DELETE FROM experiments WHERE experiment_id <> 0")
 
 
-def _end_connections(_: Place) -> None:
-    ask(_uri["admin"], "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'logger'")
+_ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'logger'"
 
 
-def _altered(begin: str, end: str) -> Mood:
+def _altered(what: str, begin: str, end: str) -> Mood:
     """Something that new connections meet; those that there are end."""
-
-    def alter(place: Place) -> None:
-        _end_connections(place)
-        for _ in range(100):
-            try:
-                ask(_uri["admin"], begin)
-                break
-            except Exception:  # a program that has just connected again
-                _end_connections(place)
-        _end_connections(place)
-
-    return Mood(begin=alter, end=lambda _: ask(_uri["admin"], end))
+    return Mood(
+        begin=lambda _: ask(_uri["admin"], f"ALTER {what} {begin}", _ENDED),
+        end=lambda _: ask(_uri["admin"], f"ALTER {what} {end}"),
+    )
 
 
 def _stop(_: Place) -> None:
@@ -239,15 +205,11 @@ def _start(_: Place) -> None:
 POSTGRES_MOODS = {
     "restarted": Mood(begin=lambda place: (_stop(place), _start(place))),
     "stopped": Mood(begin=_stop, end=_start),
-    "connections ended": Mood(begin=_end_connections),
-    "no connection left": _altered("ALTER ROLE logger CONNECTION LIMIT 0", "ALTER ROLE logger CONNECTION LIMIT -1"),
-    "login refused": _altered("ALTER ROLE logger NOLOGIN", "ALTER ROLE logger LOGIN"),
-    "database away": _altered("ALTER DATABASE runs RENAME TO away", "ALTER DATABASE away RENAME TO runs"),
-    "disk full": Mood(
-        begin=lambda _: _fill(_path["disk"]),
-        end=lambda _: (_path["disk"] / "filler").unlink(),
-        is_ready=lambda _: os.path.ismount(_path["disk"]),
-    ),
+    "connections ended": Mood(begin=lambda _: ask(_uri["admin"], _ENDED)),
+    "no connection left": _altered("ROLE logger", "CONNECTION LIMIT 0", "CONNECTION LIMIT -1"),
+    "login refused": _altered("ROLE logger", "NOLOGIN", "LOGIN"),
+    "database closed": _altered("DATABASE runs", "ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"),
+    "disk full": _full("disk"),
 }
 
 
@@ -294,69 +256,59 @@ def _make_at_once(uri: str) -> int:
     return max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
 
 
+def _file_here(place: Place) -> Path:
+    return place.work / "store" / "mlflow.db"
+
+
 AT_ONCE = {f"{MAKERS} at once": Mood(begin=lambda _: None)}
 
 STORES = {
     "server": Program(
-        prepare=lambda _: None,
         needs=serve,
         reset=lambda _: (say(_path["mood"]), wipe(_path["server"])),
         act=lambda _: _log(_uri["server"]),
         recover=lambda place: _bring_in(_uri["server"], *["--all"] * (place.fault == "restarted empty")),
         judge=lambda place: compare(place.oracle, _path["server"], artifacts=_path["artifacts"]),
         moods=SERVER_MOODS,
-        faults=tuple(SERVER_MOODS),
         share=1.6,
         cost=6.0,
-        must_succeed=True,
     ),
     "sqlite": Program(
-        prepare=lambda _: None,
+        needs=open_folder,
         reset=_reset_file,
         act=_as_any_user,
-        recover=lambda place: _bring_in(f"sqlite:///{_store(place)}", *["--all"] * (place.fault == "deleted")),
-        judge=lambda place: compare(place.oracle, _store(place)),
+        recover=lambda place: _bring_in(_uri["sqlite"], *["--all"] * (place.fault == "deleted")),
+        judge=lambda place: compare(place.oracle, _file()),
         moods=FILE_MOODS,
-        faults=tuple(FILE_MOODS),
         share=0.5,
         cost=5.0,
-        must_succeed=True,
     ),
     "PostgreSQL": Program(
-        prepare=lambda _: None,
         needs=start_postgres,
         reset=_reset_postgres,
         act=lambda _: _log(_uri["postgres"]),
         recover=lambda _: _bring_in(_uri["postgres"]),
         judge=lambda place: compare(place.oracle, _as_sqlite(place, _uri["postgres"])),
         moods=POSTGRES_MOODS,
-        faults=tuple(POSTGRES_MOODS),
         share=0.7,
         cost=6.0,
-        must_succeed=True,
     ),
     "makers, sqlite": Program(
-        prepare=lambda _: None,
-        act=lambda place: _make_at_once(f"sqlite:///{_store(place)}"),
-        recover=lambda place: _bring_in(f"sqlite:///{_store(place)}"),
-        judge=lambda place: compare(place.oracle, _store(place)),
+        act=lambda place: _make_at_once(f"sqlite:///{_file_here(place)}"),
+        recover=lambda place: _bring_in(f"sqlite:///{_file_here(place)}"),
+        judge=lambda place: compare(place.oracle, _file_here(place)),
         moods=AT_ONCE,
-        faults=tuple(AT_ONCE),
         share=0.04,
         cost=20.0,
-        must_succeed=True,
     ),
     "makers, PostgreSQL": Program(
-        prepare=lambda _: None,
         needs=start_postgres,
         reset=lambda _: _uri.update(made=_made("made")),
         act=lambda _: _make_at_once(_uri["made"]),
         recover=lambda _: _bring_in(_uri["made"]),
         judge=lambda place: compare(place.oracle, _as_sqlite(place, _uri["made"])),
         moods=AT_ONCE,
-        faults=tuple(AT_ONCE),
         share=0.04,
         cost=25.0,
-        must_succeed=True,
     ),
 }

@@ -53,14 +53,15 @@ def test_what_is_lost_doubled_or_ended_otherwise_is_found(
 
 
 def test_a_run_that_is_stopped_loses_nothing() -> None:
-    """A point of some; ``make soak`` has a thousand of all."""
-    faults = [word for fault in ("kill -9", "out of memory", "disk full", "clock steps") for word in ("--fault", fault)]
+    """A point of some, one of them of a store; ``make soak`` has a thousand of all."""
+    some = ("kill -9", "out of memory", "disk full", "clock steps", "deleted")
+    faults = [word for fault in some for word in ("--fault", fault)]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.faults", "logging", "--points", "4", *faults],
+        [sys.executable, "-W", "ignore", "-m", "tests.faults", "logging", "sqlite", "--points", "4", *faults],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "logging: kill -9" in done.stdout and "logging: clock steps" in done.stdout
+    assert "logging: kill -9" in done.stdout and "sqlite: deleted" in done.stdout

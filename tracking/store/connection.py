@@ -342,6 +342,8 @@ def _translate(uri: str, error: Exception) -> TrackingError | None:
         return StoreError(f"{where} is a file store; `python -m tracking copy` moves its runs into a database")
     if "database is locked" in text:
         return StoreUnreachable(readonly.locked(where.partition(":///")[2] or where))
+    if _is_damaged(text):
+        return readonly.in_words(Path(where.partition(":///")[2] or where), text.splitlines()[0])
     if _is_full_disk(text):
         return StoreUnreachable(f"{where}: the disk is full; make room, then `python -m tracking sync`")
     if _is_read_only(text):
@@ -367,6 +369,11 @@ def _is_file_store(text: str) -> bool:
 
 def _is_full_disk(text: str) -> bool:
     return "disk is full" in text or "No space left" in text or "disk I/O error" in text
+
+
+def _is_damaged(text: str) -> bool:
+    signs = ("file is not a database", "database disk image is malformed")
+    return any(f"(sqlite3.DatabaseError) {sign}" in text for sign in signs)
 
 
 def _is_read_only(text: str) -> bool:

@@ -294,7 +294,8 @@ def _look_at_server(uri: str) -> Look:
     border.check_reachable(uri)
     with reading(uri):
         engine = server_engine(uri)
-        with engine.connect() as connection:
+        # No lock is kept from one question to the next: a program that makes the tables meanwhile needs all of them.
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
 
             def ask(sql: str) -> Sequence[Any]:
                 return connection.exec_driver_sql(sql).all()

@@ -20,7 +20,9 @@ from tracking import frame
 from tracking import run as tracked
 from tracking.__main__ import main as tracking
 from tracking.errors import StoreError, StoreUnreachable
+from tracking.journal import Journal
 from tracking.store import Store, readonly, resolve, schema
+from tracking.store.replay import Replayer
 
 Captured = pytest.CaptureFixture[str]
 
@@ -157,6 +159,28 @@ os.kill(os.getpid(), signal.SIGKILL)
     store.check()
     tracked_run(store)
     assert len(frame.load(store)) == 2
+
+
+def test_a_damaged_file_is_no_events_fault(store: Store) -> None:
+    """Nor is it noted as one when the file is whole again: a copy was put back, or a network disk is well."""
+    database = Path(str(store.database))
+    journal = Journal.create(store.journals, experiment="exp", run_name="damaged")
+    replayer = Replayer(journal.dir, store)
+    replayer.advance()
+    journal.dataset(context="test", name="digits", digest="d1", source="/d", num_images=9, num_classes=3)
+    journal.status("FINISHED")
+    journal.close()
+    with database.open("r+b") as stream:
+        stream.write(b"\0" * 16)
+    with pytest.raises(StoreError, match="is not an sqlite database"):
+        replayer.advance()
+    with database.open("r+b") as stream:
+        stream.write(b"SQLite format 3\0")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA user_version = 1")  # so that who has it open reads it again
+    outcome = replayer.advance()
+    assert (outcome.status, outcome.problems) == ("FINISHED", [])
+    assert [one.digest for one in frame.inputs(store, outcome.run_id)] == ["d1"]
 
 
 @contextmanager

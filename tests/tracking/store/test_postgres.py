@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,21 @@ def test_two_processes_make_the_tables_at_once(server: str, monkeypatch: pytest.
     said = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert len(list(resolve().runs())) == 2
+
+
+def test_a_look_keeps_no_lock_from_a_program_that_makes_the_tables(store: Store) -> None:
+    """Else one of many that begin at once, the maker or a looker, is ended by the database as deadlocked."""
+    engine = sa.create_engine(store.tracking_uri, poolclass=sa.NullPool)
+    with engine.begin() as maker, ThreadPoolExecutor(1) as pool:
+        maker.exec_driver_sql("LOCK TABLE experiments IN ACCESS EXCLUSIVE MODE")
+        looking = pool.submit(schema.look, store.tracking_uri)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while not looking.done() and not statement(store.tracking_uri, waiting)[0][0]:
+            time.sleep(0.01)
+        maker.exec_driver_sql("SET LOCAL lock_timeout = '300ms'")
+        maker.exec_driver_sql("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        maker.commit()
+        assert schema.state(looking.result()) == "ready"
 
 
 def test_a_database_of_another_version_is_said_with_the_way_out(store: Store) -> None:

@@ -373,6 +373,7 @@ def test_behind_a_proxy_the_address_itself_is_not_asked(monkeypatch: pytest.Monk
     [
         ("(sqlite3.OperationalError) database or disk is full", StoreUnreachable, "the disk is full; make room"),
         ("(sqlite3.OperationalError) database is locked", StoreUnreachable, "mlflow.db is locked by another program"),
+        ("(sqlite3.DatabaseError) database disk image is malformed", StoreError, "/x/mlflow.db is damaged"),
         ("API request to /x failed with exception Max retries exceeded with url", StoreUnreachable, "no answer"),
         ("API request to endpoint /x failed with error code 503 != 200.", StoreUnreachable, "no answer"),
         ("API request to endpoint /x failed with error code 401 != 200.", StoreError, "check user, password"),
