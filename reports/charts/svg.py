@@ -159,10 +159,13 @@ def fitted(text: str, room: float, size: float = 12) -> str:
     """Text of at most ``room`` pixels, with an ellipsis where it was longer."""
     if measure(text, size) <= room:
         return text
-    signs = _SIGN.findall(one_line(text))
-    while signs and measure("".join(signs), size) > room - size:
-        signs.pop()
-    return "".join(signs).rstrip() + "…"
+    shown, left = "", room - size
+    for sign in _SIGN.findall(one_line(text)):
+        left -= size * _em(sign)
+        if left < 0:
+            break
+        shown += sign
+    return shown.rstrip() + "…"
 
 
 def told_apart(labels: Sequence[str], room: float, size: float = 12) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from tracking.errors.words import harmless
+
 
 @dataclass(frozen=True)
 class Strong:
@@ -92,6 +94,9 @@ class Listing:
     text: str
     language: str = "sh"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", harmless(self.text))  # it is shown with its line ends and spaces
+
 
 @dataclass(frozen=True)
 class Column:
@@ -140,6 +145,9 @@ class Document:
     title: str
     blocks: list[Block] = field(default_factory=list)
     contents: bool = False
+
+    def __post_init__(self) -> None:
+        self.title = harmless(self.title)
 
     def add(self, *blocks: Block | None) -> None:
         """Append the blocks that are there."""

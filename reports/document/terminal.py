@@ -82,7 +82,7 @@ def _block(block: Block, columns: int) -> Iterator[RenderableType]:
             yield line
     elif isinstance(block, Listing):
         # Not wrapped by us, so that it can be copied.
-        yield Words(harmless(block.text), "cyan", no_wrap=True, overflow="ignore")
+        yield Words(block.text, "cyan", no_wrap=True, overflow="ignore")
     elif isinstance(block, Table):
         yield from _table(block, columns)
 
@@ -134,7 +134,7 @@ def _words(text: Text, style: str = "") -> Words:
         elif isinstance(span, Strong):
             words.append(one_line(span.text), "bold")
         elif isinstance(span, Link):
-            words.append(one_line(span.text), Style(color="cyan", link=span.url))
+            words.append(one_line(span.text), Style(color="cyan", link=one_line(span.url)))
         else:
             words.append(one_line(span.text), "cyan")
     return words

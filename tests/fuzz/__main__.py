@@ -11,7 +11,7 @@ def main() -> None:
     """Run until the seconds are over; a crash leaves its input in the folder and ends with the traceback."""
     import atheris
 
-    with atheris.instrument_imports(include=["tracking", "trainers"]):
+    with atheris.instrument_imports(include=["tracking", "trainers", "reports"]):
         from tests.fuzz.seeds import SEEDS
         from tests.fuzz.targets import TARGETS
     if len(sys.argv) < 2:

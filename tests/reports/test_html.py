@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -101,6 +103,39 @@ def test_the_watcher_sees_a_complaint(pages: Path, page: Browser, tmp_path: Path
     page.errors.clear()
     page.open(tmp_path / "bad.html")
     assert len(page.errors) == 2 and page.requests[-1] == "http://127.0.0.1:9/x.png"
+
+
+def test_the_browser_runs_and_loads_nothing_that_got_into_a_page_all_the_same(
+    pages: Path, page: Browser, tmp_path: Path
+) -> None:
+    """As if a name had not been escaped: what the page's own policy then forbids."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        _open_with_intruders(pages, page, tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}")
+        came = []
+        with contextlib.suppress(BlockingIOError, TimeoutError):  # it may connect in advance, and then ask nothing
+            while True:
+                with server.accept()[0] as caller:
+                    caller.settimeout(0.3)
+                    came.append(caller.recv(1000).decode().partition("\r\n")[0])
+        assert came == []
+
+
+def _open_with_intruders(pages: Path, page: Browser, tmp_path: Path, far: str) -> None:
+    inside = f"""<script>document.title='owned'</script>
+    <script src='data:text/javascript,document.title="owned"'></script><script src='{far}/a.js'></script>
+    <img src='{far}/a.png' onerror="document.title='owned'"><base href='{far}/'>
+    <svg onload="document.title='owned'"><image href='{far}/b.png'/></svg><link rel='stylesheet' href='{far}/a.css'>
+    <style>@import '{far}/b.css'; body {{ background: url({far}/c.png) }}</style><iframe src='{far}/f'></iframe>
+    <object data='{far}/o'></object><iframe srcdoc="<script>parent.document.title='owned'</script>"></iframe>
+    <a id='x' href="javascript:document.title='owned'">a</a><form id='f' action='{far}/form'><input name='a'></form>"""
+    text = (pages / "board.html").read_text(encoding="utf-8")
+    (tmp_path / "open.html").write_text(text.replace("</main>", f"{inside}</main>"), encoding="utf-8")
+    page.open(tmp_path / "open.html")
+    page.run("document.getElementById('x').click()")
+    page.run("document.getElementById('f').submit()")
+    assert page.run("document.title") == "Leaderboard" and page.run("document.baseURI").startswith("file:")
+    page.errors.clear()
 
 
 def test_what_a_name_says_is_shown_as_it_is(pages: Path, page: Browser) -> None:

@@ -276,7 +276,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content, loader = path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        # MLflow repeats no part of a file; one that does may be of any length as text.
+        if b"&" in content and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, loader)):
+            return {}
+        found = yaml.load(content, loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

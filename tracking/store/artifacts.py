@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +77,8 @@ def readable(source: Path, root: Path) -> Iterator[tuple[Path | None, list[str]]
     faults = {path: fault for path in files if (fault := _fault(path, root)) is not None}
     left_out = [f"{path.relative_to(root.parent)} {fault}" for path, fault in faults.items()]
     left_out += [f"{Path(error.filename).relative_to(root.parent)} cannot be read: {error.strerror}" for error in away]
-    if not faults:
+    is_shared = root.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not faults and not is_shared:
         yield source, left_out
     elif len(faults) == len(files):
         yield None, left_out
@@ -84,8 +87,21 @@ def readable(source: Path, root: Path) -> Iterator[tuple[Path | None, list[str]]
             whole = Path(scratch) / source.name
             for path in files:
                 if path not in faults:
-                    copy(path, whole / path.relative_to(source), may_link=False)
+                    _take(path, whole / path.relative_to(source), root)
             yield whole, left_out
+
+
+def _take(path: Path, target: Path, root: Path) -> None:
+    """Copy a file of a folder that others may write to. OSError where what was opened is none of the folder's: they
+    may have put a link in its place since it was looked at."""
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
+        opened = Path(f"/proc/self/fd/{stream.fileno()}")
+        is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+        if not is_file or _leads_out(opened if opened.exists() else path, root):
+            raise OSError(errno.ELOOP, "is a link that leads elsewhere", str(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as out:
+            shutil.copyfileobj(stream, out)
 
 
 def _leads_out(path: Path, root: Path) -> bool:

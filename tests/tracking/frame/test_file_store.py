@@ -155,3 +155,14 @@ def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:
         frame.load(str(tmp_path / "nowhere"))
     with pytest.raises(StoreError, match="filter .* is not understood: of a file store it compares"):
         frame.load(str(tmp_path), filter="params.a = 5")
+
+
+def test_a_description_that_repeats_itself_is_not_spelled_out(tmp_path: Path) -> None:
+    """Nine lists, each of nine of the former: half a kilobyte that as text has gigabytes."""
+    steps = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    for where, name in (("a", "run_name"), ("b", "status")):
+        meta = old(tmp_path, where * 32) / "meta.yaml"
+        meta.write_text(f"a: &a [x]\n{steps}{meta.read_text()}{name}: *i\n")
+    old(tmp_path, "c" * 32)
+    runs = frame.load(tmp_path.as_uri())
+    assert list(runs["run_id"]) == ["c" * 32] and "left out: " in runs.attrs["note"]

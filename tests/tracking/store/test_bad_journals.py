@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -430,3 +433,33 @@ def test_an_experiment_of_any_name_has_a_folder_below_the_store_s(store: Store, 
         folder = artifacts.local_folder(store.client().get_run(run.mlflow_run_id).info.artifact_uri)
         assert folder is not None and (folder / "a.txt").read_text() == "a"
         assert store.artifact_root in folder.resolve().parents
+
+
+def test_a_file_that_is_exchanged_for_a_link_meanwhile_leads_nowhere(workdir: Path) -> None:
+    """By somebody who may write to the journal's folder, while its artifacts are taken."""
+    (workdir / "secret").write_text("secret")
+    root = workdir / "journal" / "files"
+    root.mkdir(parents=True)
+    root.parent.chmod(0o777)
+    own, over = root / "own", threading.Event()
+    own.write_text("own")
+
+    def exchange() -> None:
+        while not over.is_set():
+            for make in (lambda path: path.symlink_to(workdir / "secret"), lambda path: path.write_text("own")):
+                make(root.parent / "next")
+                os.replace(root.parent / "next", own)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    taken = []
+    try:
+        for _ in range(400):
+            with contextlib.suppress(OSError), artifacts.readable(own, root) as (found, _):
+                if found is not None:
+                    time.sleep(0.0005)
+                    taken.append(found.read_text())
+    finally:
+        over.set()
+        thread.join()
+    assert set(taken) == {"own"}
