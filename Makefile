@@ -66,7 +66,7 @@ lowest:
 
 newest:
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --upgrade -e '.[train,sagemaker,onnx]' $(TOOLS)
+	.venv-newest/bin/python -m pip install --quiet --upgrade -e '.[train,sagemaker,onnx,labels,search]' $(TOOLS)
 	.venv-newest/bin/python -m pip install --quiet --no-deps gluoncv
 	PYTHONPATH=. .venv-newest/bin/python -m pytest -q -n 2 --dist loadfile $(OTHERS)
 

@@ -380,7 +380,7 @@ def test_ctrl_c_keeps_the_answers_until_then(
 def test_no_mxnet_is_needed_and_memory_stays_bounded(workdir: Path, model: Path) -> None:
     (workdir / "photo.jpg").write_bytes(jpeg(Image.fromarray(photographs()[0]).resize((3000, 2000))))
     code = (
-        "import sys; sys.modules['mxnet'] = sys.modules['gluoncv'] = None\n"
+        "import sys; sys.modules['mxnet'] = sys.modules['gluoncv'] = sys.modules['cv2'] = None\n"
         "from trainers import predict\n"
         "assert predict.main(sys.argv[1:2] + ['photo.jpg'] * 20 + ['--out', 'a.csv']) == 0\n"
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"

@@ -345,7 +345,7 @@ def test_a_model_carries_its_own_code_whatever_is_installed(saved: Path, tmp_pat
     assert isinstance(direct, PictureModel) and direct.network.runtime == "mxnet"
 
 
-_WITHOUT_MXNET = """
+_BLOCKED = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 class Blocked:
@@ -353,6 +353,10 @@ class Blocked:
         if name.split(".")[0] in sys.argv[3].split(","):
             raise ImportError(name + " is not installed")
 sys.meta_path.insert(0, Blocked())
+"""
+_WITHOUT_MXNET = (
+    _BLOCKED
+    + """
 import mlflow, numpy
 pictures = numpy.load(sys.argv[2])
 model = mlflow.pyfunc.load_model(sys.argv[1])
@@ -364,6 +368,7 @@ from tracking.models import gluon
 logits = gluon.load_model(sys.argv[1])(pictures.transpose(0, 3, 1, 2)).tolist()
 print(json.dumps([answer["probabilities"].tolist(), len(example), logits, alone]))
 """
+)
 
 
 def test_a_model_answers_where_mxnet_is_not_installed(saved: Path, tmp_path: Path) -> None:
@@ -384,6 +389,26 @@ def test_a_model_answers_where_mxnet_is_not_installed(saved: Path, tmp_path: Pat
     found = np.array([[row[name] for name in CLASS_NAMES] for row in rows])
     assert np.abs(found - probabilities(expected)).max() <= 1e-5 and num_examples == 1 and not loaded
     assert np.abs(np.array(logits) - expected).max() <= 1e-4
+
+
+def test_a_model_answers_with_onnxruntime_numpy_and_pillow_alone(saved: Path, tmp_path: Path) -> None:
+    """What will still be there when MLflow is not."""
+    blocked = "mxnet,gluoncv,onnx,cv2,tracking,trainers,mlflow,pandas,scipy,sklearn,yaml,pyarrow"
+    code = f"""{_BLOCKED}
+import importlib, pathlib, numpy
+(code,) = pathlib.Path(sys.argv[1], "code").glob("picture_model_*")
+sys.path.insert(0, str(code.parent))
+model = importlib.import_module(code.name + ".model").PictureModel(sys.argv[1])
+print(json.dumps([model.class_names, model.probabilities(numpy.load(sys.argv[2])).tolist()]))
+"""
+    pictures = crops(3, SMALL[2], seed=8)
+    np.save(tmp_path / "pictures.npy", pictures)
+    asked = [sys.executable, "-c", code, str(saved), str(tmp_path / "pictures.npy"), blocked]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    class_names, found = json.loads(done.stdout)
+    assert class_names == CLASS_NAMES
+    assert np.abs(np.array(found) - probabilities(ask(network(*SMALL), pictures))).max() <= 1e-5
 
 
 def test_loading_a_network_runs_no_code_of_the_folder(saved: Path, tmp_path: Path) -> None:
