@@ -91,7 +91,7 @@ fuzz: $(STAMP)
 		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
 
 # Programs stopped at random moments, their calls compared with the store; prints the table of docs/reliability.md. Power
-# cuts and full disks want the right to mount.
+# cuts and full disks want the right to mount, the rows of PostgreSQL its binaries.
 SOAK_POINTS ?= 1000
 soak: $(STAMP)
 	PYTHONPATH=. $(BIN)/python -W ignore -m tests.faults --points $(SOAK_POINTS) --markdown

@@ -38,7 +38,7 @@ Found = dict[str, tuple[collections.Counter[int], str | None]]  # by run: how of
 
 
 def _by_sql(database: str, metrics: str, runs: str) -> Found:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(database)) as connection:  # may take back what a killed writer left half written
         found: Found = {name: (collections.Counter(), status) for name, status in connection.execute(runs)}
         for name, step in connection.execute(metrics):
             found.setdefault(name, (collections.Counter(), None))[0][step] += 1

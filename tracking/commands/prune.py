@@ -40,7 +40,7 @@ _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{8,32}(?![0-9a-f])")  # an id, or its 
 _REPORTS = (".md", ".html", ".json", ".csv", ".txt", ".ipynb")
 _OWN = f"tags.{names.JOURNAL_ID}"
 _BEST = (names.TEST_ACCURACY, names.BEST_VALIDATION_ACCURACY)
-_IN_USE = "being written"
+_IN_USE, _NOT_OURS = "being written", "a link, or another user's"
 _BEGUN = ".pruned-"  # a journal has this name, which nothing else looks at, from the beginning of its removal on
 
 
@@ -154,7 +154,8 @@ def _candidates(store: Store, before_ms: float) -> tuple[list[Item], Counter[str
         except TrackingError as error:
             item = f"not readable: {error}"
         is_begun = directory.name.startswith(_BEGUN)
-        if is_begun and isinstance(item, str) and item != _IN_USE:  # MLflow's part is done, some files are left
+        if is_begun and isinstance(item, str) and item not in (_IN_USE, _NOT_OURS):
+            # MLflow's part is done, and some of its files too.
             item = Item(journal=directory, run_id="", name="", status="", ended_ms=0, is_failed=False)
         if isinstance(item, str):
             left[item] += 1
@@ -168,7 +169,7 @@ def _candidates(store: Store, before_ms: float) -> tuple[list[Item], Counter[str
 def _item(directory: Path, store: Store) -> Item | str:
     """What of a journal could go, or why it stays."""
     if directory.is_symlink() or directory.lstat().st_uid != os.getuid():
-        return "a link, or another user's"
+        return _NOT_OURS
     if is_held(directory):
         return _IN_USE
     start = beginning(directory)

@@ -140,6 +140,7 @@ def copy(source: Path, target: Path, *, may_link: bool) -> None:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_parts(target)
         with whole_file(target, shared=True) as part:
             part.unlink(missing_ok=True)
             if not (may_link and _link(source, part)):
@@ -151,6 +152,20 @@ def copy(source: Path, target: Path, *, may_link: bool) -> None:
             f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
             " then `python -m tracking sync`"
         ) from error
+
+
+def _remove_parts(target: Path) -> None:
+    """Remove what programs that were stopped while they wrote this file have left: it would pass for an artifact."""
+    start = f".{target.name[:100]}."
+    for name in os.listdir(target.parent):
+        pid = name[len(start) : -len(".part")]
+        if name.startswith(start) and name.endswith(".part") and pid.isdecimal():
+            try:
+                os.kill(int(pid), 0)
+            except (ProcessLookupError, OverflowError):
+                target.with_name(name).unlink(missing_ok=True)
+            except PermissionError:  # another user's process
+                continue
 
 
 def _read_through(path: Path) -> None:

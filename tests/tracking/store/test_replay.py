@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sys
@@ -20,7 +21,7 @@ from tracking.errors import JournalError, RunNotFound, StoreError, TrackingError
 from tracking.journal import Journal
 from tracking.journal.checks import check_name
 from tracking.journal.progress import is_done, is_elsewhere, progress
-from tracking.store import Store
+from tracking.store import Store, artifacts
 from tracking.store.replay import replay
 
 pytestmark = pytest.mark.slow
@@ -404,6 +405,18 @@ def test_local_artifacts_are_linked_where_they_never_change_in_place(store: Stor
     replay(written.dir, store)
     assert (folder / "model" / "model.bin").read_bytes() == b"second"
     assert sorted(p.name for p in folder.rglob("*")) == ["log.txt", "model", "model.bin"]
+
+
+def test_what_a_killed_program_left_of_a_file_does_not_stay_as_an_artifact(store: Store, tmp_path: Path) -> None:
+    """That of a program that is alive does, and so does every other file."""
+    source, folder = tmp_path / "log.txt", tmp_path / "there"
+    folder.mkdir()
+    source.write_text("log")
+    others = {f".log.txt.{os.getppid()}.part", ".log.txt.part", ".other.txt.4194305.part"}
+    for name in (*others, ".log.txt.4194305.part"):  # above every process's number
+        (folder / name).write_text("lo")
+    artifacts.copy(source, folder / "log.txt", may_link=False)
+    assert set(os.listdir(folder)) == {"log.txt", *others}
 
 
 def test_a_child_is_shown_under_its_parent(store: Store) -> None:
