@@ -106,7 +106,7 @@ class World:
         over = threading.Event()
 
         def look() -> None:
-            while not over.wait(0.01):
+            while not over.wait(0.1):
                 for child in psutil.Process().children(recursive=True):
                     with contextlib.suppress(psutil.Error):
                         self.command_lines.add(" ".join(child.cmdline()))
@@ -185,6 +185,7 @@ def test_of_runs_studies_and_pages(world: World) -> None:
     Path("s.toml").write_text("[settings]\nepochs = 1\n[[runs]]\nname = 'a'\ndataset = 'pets'\n")
     with world.watched():
         assert run.main(["--study=s.toml", "--notify", told]) == 1
+    assert any("-m trainers.run --config" in line for line in world.command_lines)
     for data in (signed, shared, url("uri", rest="host.example/d.tar")):
         assert run.main(["--dataset", data, "--epochs=1", "--notify", told]) == 2
     assert tracking_program.main(["-v", "sync"]) == 0
