@@ -10,6 +10,7 @@ what uses them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -107,7 +108,7 @@ def load_model(
     from tracking.models import gluon
     from tracking.store import logged_models, resolve
 
-    if Path(model_uri).is_dir():
+    if os.path.isdir(model_uri):  # Path's own raises where a name is too long for a disk
         return gluon.load_model(model_uri, runtime=runtime, num_threads=num_threads)
     with logged_models.folder_of(store or resolve(), str(model_uri)) as folder:
         return gluon.load_model(folder, runtime=runtime, num_threads=num_threads)

@@ -259,7 +259,7 @@ def test_pages_that_others_reach_come_with_the_way_to_passwords(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     main(["ui", "--host", host, "--port", str(port), *rest])
-    assert ("note: whoever reaches 0.0.0.0 may" in capsys.readouterr().out) == said
+    assert ("note: everyone who reaches 0.0.0.0 may" in capsys.readouterr().out) == said
 
 
 def test_the_ui_starts_no_judges_of_language_models_unless_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

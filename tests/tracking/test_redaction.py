@@ -139,6 +139,7 @@ def test_no_command_says_a_secret(
 
 # From issues of MLflow, W&B, psycopg2, DuckDB, urllib3, boto3 and OpenSearch: what was printed, "zq" being secret.
 TEXTS = [
+    '{"password": "zq\\"zq"}',
     'missing "=" after "postgresql:/alice:zq0/x@localhost:5432/db" in connection info string',
     "connect string: dbname=pdns user=me port=5432 password=zq1: could not connect to server",
     "Unable to connect to Postgres at password='zq2' : connection to server failed",
@@ -173,10 +174,13 @@ def test_what_others_print_is_without_it(text: str, monkeypatch: pytest.MonkeyPa
         "epoch 3 at 12:30:05@host, Basic authentication, git@github.com:me/x.git",
         '{"epoch": 3, "tokenizer": "bert", "key": "value"}',
         "arn:aws:sagemaker:us-east-1:1:mlflow-tracking-server/a@b",
+        "models:/my-photos@champion",
+        "/data/a:b@c/mlruns",
     ],
 )
 def test_what_is_no_secret_is_left_in_texts(text: str) -> None:
-    assert redaction.hidden(text) == text
+    assert redaction.hidden(text) == text and redaction.hidden(f"see {text}") == f"see {text}"
+    assert " " in text or redaction.public(text) == text
 
 
 def test_what_the_server_s_user_shows_too_is_left_in_texts() -> None:

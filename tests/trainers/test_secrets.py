@@ -24,6 +24,8 @@ from tests.support.stores import make_store
 from tracking import __main__ as tracking_program
 from tracking import run as tracked
 from trainers import evaluate, jobs, run
+from trainers.config import Config
+from trainers.launch.job import LocalLauncher
 from trainers.training.environment import environment
 
 # In each kind of place one of its own, so that a leak says where it came from.
@@ -106,7 +108,7 @@ class World:
         over = threading.Event()
 
         def look() -> None:
-            while not over.wait(0.01):
+            while not over.wait(0.1):
                 for child in psutil.Process().children(recursive=True):
                     with contextlib.suppress(psutil.Error):
                         self.command_lines.add(" ".join(child.cmdline()))
@@ -180,11 +182,15 @@ def test_of_runs_studies_and_pages(world: World) -> None:
     with contextlib.suppress(RuntimeError), tracked.start(system_metrics=False) as failed:
         raise RuntimeError(f"{dsn} {dsn.replace('//', '/')} {SECRETS['hf']} password='{SECRETS['raised']}' {signed}")
     world.patch.setattr("trainers.launch.watching.notify.PAUSES_S", (0.0,))
-    Path("pets/cat").mkdir(parents=True)
-    Path("pets/cat/1.png").write_bytes(b"no picture")
+    for place in ("pets/cat", "pets/dog"):
+        Path(place).mkdir(parents=True)
+        Path(place, "1.png").write_bytes(b"no picture")
     Path("s.toml").write_text("[settings]\nepochs = 1\n[[runs]]\nname = 'a'\ndataset = 'pets'\n")
     with world.watched():
         assert run.main(["--study=s.toml", "--notify", told]) == 1
+        child = LocalLauncher(world.folder / "launched").submit(Config(dataset="pets", epochs=1))
+        assert child.wait(60) == "failed"
+    assert any("-m trainers.run --config" in line for line in world.command_lines)
     for data in (signed, shared, url("uri", rest="host.example/d.tar")):
         assert run.main(["--dataset", data, "--epochs=1", "--notify", told]) == 2
     assert tracking_program.main(["-v", "sync"]) == 0

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if kind(store.tracking_uri) in DATABASES and schema.state(schema.look(store.tracking_uri)) != "ready":
         store.client()
     if not _is_loopback(arguments.host) and "--app-name" not in arguments.rest:
-        print(f"note: whoever reaches {arguments.host} may read, change and delete every run; {PASSWORDS}")
+        print(f"note: everyone who reaches {arguments.host} may read, change and delete every run; {PASSWORDS}")
     url = f"http://{_shown(arguments.host)}:{arguments.port}"
     print(f"MLflow's pages on {store.public_uri} are coming up at {url} (Ctrl-C ends them)", flush=True)
     line = command(store, arguments.host, arguments.port, arguments.rest)

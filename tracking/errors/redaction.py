@@ -38,11 +38,13 @@ _URI = re.compile(r"(?<![\w+.-])[a-z][a-z0-9+.-]+://[^\s'\"<>`]+", re.I)
 _PAIR = re.compile(
     r"(?<![\w./-])(?P<key>[\w.-]{1,60})(?P<is>[ ]?=[ ]?['\"]?)(?P<value>\{(?:[^}]|\}\})*\}?|[^;&\s'\"<>`]*)"
 )
-_JSON_PAIR = re.compile(r"(?P<is>(?P<q>['\"])(?P<key>[\w.-]{1,60})(?P=q)\s*:\s*['\"])(?P<value>[^'\"]*)")
+_JSON_PAIR = re.compile(
+    r"(?P<is>(?P<q>['\"])(?P<key>[\w.-]{1,60})(?P=q)[ ]*:[ ]*['\"])(?P<value>(?:\\.|[^'\"\\\r\n])*)"
+)
 # A URI that lacks its slashes, or all of its scheme.
 _NO_SCHEME = re.compile(
     r"(?<![\w/:.-])((?:[a-z][a-z0-9+]+:/?)?(?!https?:|(?:postgres|mysql|mssql|sqlite)[a-z0-9+]*:)[^/:@\s'\"<>=]+:)"
-    r"((?!//)[^@\s'\"<>]+)(?=@[\w.\[-])"
+    r"((?!/)[^@\s'\"<>]+)(?=@[\w.\[-])"
 )
 # What a server that repeats a request says of its headers, and tokens that are known by their form.
 _HEADER = re.compile(

@@ -131,7 +131,7 @@ def _check_answer(uri: str) -> None:
 
 
 def _in_short(text: str) -> str:
-    text = hidden(text)  # before it is cut: half a secret is not known any more
+    text = hidden(text[:20_000])  # before it is cut short: half a secret is not known any more
     text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
     cause = re.search(
         r"\(Caused by (?:\w+\()?['\"]?(.+?)['\"]?\)*$", text, re.DOTALL

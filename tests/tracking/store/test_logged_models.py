@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+import tracking
 from tests.support.stores import Stopped, StoppingStore
 from tracking import run as tracked
+from tracking.errors import ModelError, RunNotFound
 from tracking.journal import Journal
 from tracking.store import Store
 from tracking.store.replay import replay
@@ -222,3 +224,10 @@ def test_a_model_that_says_no_epoch_belongs_to_the_state_before_training(store: 
     replay(journal.dir, store)
     (model,) = models(store)
     assert {m.key for m in model.metrics} == {"validation_accuracy"}
+
+
+def test_no_name_of_a_model_leads_elsewhere(store: Store) -> None:
+    for name in ("../../x", "a\0b", "x" * 5000, "..", "\x1b[31mred", "=1+1", ""):
+        for uri in (f"models:/{name}@champion", f"models:/{name}/1", f"runs:/{name}/model", f"runs:/../../etc/{name}"):
+            with pytest.raises((ModelError, RunNotFound)):
+                tracking.load_model(uri)

@@ -322,7 +322,7 @@ def translate(error: Exception, operation: str) -> Exception:
 
 def _words(text: str) -> str:
     """An answer as it may go into a message: of a proxy's page its words, of everything else not too much."""
-    text = hidden(text)  # before it is cut: half a secret is not known any more
+    text = hidden(text[:20_000])  # before it is cut short: half a secret is not known any more
     if "<html" in text.lower() or "<!doctype" in text.lower():
         plain = " ".join(
             re.sub(r"<(style|script).*?</\1\s*>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split()
