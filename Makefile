@@ -49,7 +49,8 @@ $(REPORTS_STAMP): pyproject.toml constraints.txt constraints-reports.txt
 	@touch $@
 
 # What stands on others' packages most, with the oldest versions that pyproject.toml allows (some have no wheels for a
-# Python above 3.10), and with the newest there are. Found so far: docs/dependencies.md.
+# Python above 3.10), and with the newest there are. lowest also looks whether each Python can install what
+# constraints.txt pins. Found so far: docs/dependencies.md.
 LOWEST_PYTHON ?= python3.10
 OTHERS := tests/tracking/journal tests/tracking/models tests/tracking/frame tests/tracking/store/test_replay.py \
 	tests/trainers/networks tests/trainers/config tests/reports --ignore tests/reports/test_html.py
@@ -57,6 +58,9 @@ TOOLS := pytest pytest-xdist httpx2 hypothesis markdown-it-py psycopg2-binary st
 lowest:
 	$(LOWEST_PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
+	for version in 3.10 3.11 3.12; do .venv-lowest/bin/uv pip compile --quiet --no-python-downloads pyproject.toml \
+		--extra train --extra sagemaker --extra onnx --extra dev -c constraints.txt --python-version $$version \
+		-o /dev/null || exit 1; done
 	.venv-lowest/bin/uv pip compile --quiet pyproject.toml --extra train --extra sagemaker --extra onnx \
 		--resolution lowest-direct --python-version 3.10 -o .venv-lowest/versions.txt
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --no-build -r .venv-lowest/versions.txt

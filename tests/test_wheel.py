@@ -22,9 +22,10 @@ from trainers.sagemaker.aws.upload import code_archive
 print(*tarfile.open(fileobj=io.BytesIO(code_archive())).getnames(), sep="\\n")
 """
 SAVE = """
-import mxnet, tracking
-from trainers.networks import resnet
+import tracking
+from trainers.networks import backend, resnet
 
+mxnet = backend.load()
 net = resnet.build(20, 3, (1, 28, 28))
 net.initialize()
 net(mxnet.nd.zeros((1, 1, 28, 28)))

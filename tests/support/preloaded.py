@@ -5,6 +5,6 @@ import numpy
 import pyarrow.parquet  # noqa: F401
 import sklearn.datasets  # noqa: F401
 
-numpy.bool = bool  # type: ignore[attr-defined]  # MXNet asks for it; NumPy 1.24, the oldest of Python 3.12, has it not
+numpy.bool = bool  # type: ignore[attr-defined]  # MXNet asks for it; NumPy dropped it in 1.24
 
 import mxnet  # noqa: E402, F401
