@@ -1,9 +1,9 @@
 """Which launcher carries out which run, where several launchers, on one machine or many, share a study.
 
 The claims of a study are where its runs are: in the database that MLflow keeps them in, else in a folder beside the
-store. A run's claims are numbered; the launcher that makes the next number has the run, and only one can. A claim beats while
-its launcher lives. On one machine a launcher that died is known by its process; elsewhere a claim that has not beaten
-for a minute, as seen by the clock of who looks, is over. No two clocks are compared.
+store. A run's claims are numbered; the launcher that makes the next number has the run, and only one can. A claim
+beats while its launcher lives. On one machine a launcher that died is known by its process; elsewhere a claim that has
+not beaten for a minute, as seen by the clock of who looks, is over. No two clocks are compared.
 """
 
 from __future__ import annotations
