@@ -221,8 +221,8 @@ def test_pyproject_names_every_package_and_truly_which_files_import_it() -> None
         for name, path in said
         if not (ROOT / path).is_file() or module.get(name, name.replace("-", "_")) not in imports(ROOT / path)
     ]
-    # gluoncv is installed without its list; distutils is setuptools'; Python 3.10 has no tomllib; the last three are used
-    # only where they are there.
+    # gluoncv comes without its list; distutils is setuptools'; Python 3.10 has no tomllib; the last three are used only
+    # where they are there.
     others = {"botocore", "markupsafe", "gluoncv", "distutils", "tomllib", "torch", "pynvml", "starlette"}
     used = set().union(*(imports(path) for path in files().values())) - set(sys.stdlib_module_names)
     assert not used - declared - others - set(_ORDER[""].split(" < "))
