@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import reports
+from tests.support.forked import Forked
 from tests.support.pictures import class_folders
 from tests.support.stores import make_store
 from tracking import names
@@ -103,6 +104,23 @@ def test_another_folder_is_scored_whole_under_a_name_of_its_own(photos: tuple[Pa
     assert "Other metrics" not in card
     page = reports.leaderboard(stores.resolve(folder))
     assert page["test_accuracy"].tolist() == [before[0]["test_accuracy"]] and "field-test" not in page.to_text()
+
+
+def test_a_score_by_the_onnx_copy_needs_no_mxnet(photos: tuple[Path, str]) -> None:
+    folder, run_id = photos
+    class_folders(folder / "later", 5, start=3000)
+    code = f"""
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] in ("trainers", "mxnet", "gluoncv")]:
+    del sys.modules[name]
+sys.modules["mxnet"] = sys.modules["gluoncv"] = None
+from trainers.evaluate import main
+sys.exit(main(["{run_id}", "--dataset", "later"]))
+"""
+    process = Forked("-c", code)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert logged(folder).data.metrics["later_num_images"] == 10
 
 
 def test_several_other_sets_stand_side_by_side(photos: tuple[Path, str], capsys: Any) -> None:

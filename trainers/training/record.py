@@ -1,4 +1,7 @@
-"""Write scores to a run: metrics, per-picture predictions, learning curves and the test split's confusion matrix."""
+"""Write scores to a run: metrics, per-picture predictions, learning curves and the test split's confusion matrix.
+
+MXNet is loaded to save a network, not to record the scores of an ONNX copy.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from tracking.models import package
 from tracking.store import predictions
 from trainers.data import Batches
 from trainers.errors import room_for
-from trainers.networks import resnet, saved
 
 if TYPE_CHECKING:
     from reports.document.document import Figure
@@ -77,6 +79,8 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
     ``facts["onnx"]`` is how far the ONNX copy differs from MXNet on real validation pictures, or under ``problem`` why
     there is none. Raises DiskFull.
     """
+    from trainers.networks import resnet, saved
+
     saved.save_model(net, folder, described(config, dataset, epoch))
     shown = _some(dataset.validation, config)
     measured = _some(dataset.validation, config, _CALIBRATED) if config.int8 else None
@@ -93,6 +97,8 @@ def save(net: Any, folder: Path, config: Config, dataset: Dataset, epoch: int) -
 
 def described(config: Config, dataset: Dataset, epoch: int) -> dict[str, Any]:
     """What a picture goes through before the network, what its answers mean, and which epoch's weights these are."""
+    from trainers.networks import resnet
+
     own = dataset.train.pictures.own
     native = dataset.facts.height, dataset.facts.width
     mean, std = resnet.normalisation(config.shape[0])
