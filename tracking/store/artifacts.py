@@ -7,14 +7,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable
 from tracking.journal.files import is_disk_full, whole_file
-from tracking.store.connection import kind, translated
+from tracking.store.connection import kind, public, translated
 
 
 def local_folder(artifact_uri: str) -> Path | None:
@@ -48,6 +48,31 @@ def fetch(tracking_uri: str, artifact_uri: str | None, name: str, folder: Path) 
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:
         raise StoreError(f"cannot fetch {uri}: {error}") from error
+
+
+def sent(source: Path, folder: str = "") -> dict[str, int]:
+    """The size of each file that goes to ``folder`` of the artifacts, by its path there."""
+    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+    return {f"{folder}/{path.relative_to(source.parent).as_posix()}".lstrip("/"): path.stat().st_size for path in files}
+
+
+def check_arrived(sizes: Mapping[str, int], artifact_uri: str, tracking_uri: str) -> None:
+    """StoreUnreachable where a server has not all of what was sent to ``artifact_uri``.
+
+    MLflow's client takes every answer of status 200 for success, a proxy's login page too.
+    """
+    if kind(artifact_uri) not in ("http", "https", "mlflow-artifacts"):
+        return
+    from mlflow.artifacts import list_artifacts
+
+    there: dict[str, int | None] = {}
+    for folder in sorted({path.rpartition("/")[0] for path in sizes}):
+        uri = f"{artifact_uri.rstrip('/')}/{folder}".rstrip("/")
+        for item in list_artifacts(artifact_uri=uri, tracking_uri=tracking_uri):
+            there[f"{folder}/{item.path.rpartition('/')[2]}".lstrip("/")] = item.file_size
+    for path, size in sizes.items():
+        if path not in there or there[path] not in (size, None):
+            raise StoreUnreachable(f"{path} was sent to {public(artifact_uri)} and is not there as it was sent")
 
 
 def is_reachable(folder: Path, tracking_uri: str) -> bool:

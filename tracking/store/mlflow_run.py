@@ -53,7 +53,8 @@ class Target:
         self._attached = attached
         self._params: dict[str, str] = dict(run.data.params)
         self._noted: str = run.data.tags.get(names.REPLAY_PROBLEMS, "")
-        self._folder = artifacts.local_folder(run.info.artifact_uri)
+        self._artifact_uri: str = run.info.artifact_uri
+        self._folder = artifacts.local_folder(self._artifact_uri)
         self._out_of_reach = self._folder is not None and not artifacts.is_reachable(self._folder, tracking_uri)
         self._models = LoggedModels(client, run)
         self._lacks = _LACKING.setdefault(tracking_uri, set())
@@ -245,10 +246,12 @@ class Target:
             )
         elif self._folder is not None:
             artifacts.copy(source, self._folder / folder / source.name, may_link=may_link)
-        elif source.is_dir():
-            self._client.log_artifacts(self.run_id, str(source), f"{folder}/{source.name}".lstrip("/"))
         else:
-            self._client.log_artifact(self.run_id, str(source), folder or None)
+            if source.is_dir():
+                self._client.log_artifacts(self.run_id, str(source), f"{folder}/{source.name}".lstrip("/"))
+            else:
+                self._client.log_artifact(self.run_id, str(source), folder or None)
+            artifacts.check_arrived(artifacts.sent(source, folder), self._artifact_uri, self._client.tracking_uri)
 
     def _fitting(self, folder: str, name: str, value: str, limit: int) -> str:
         """The value as MLflow can hold it; one that is too long becomes an artifact and its beginning points there."""

@@ -261,6 +261,28 @@ def test_a_page_in_place_of_an_answer_is_no_events_fault(moody: tuple[Store, Pat
     ] and "server_lacks" not in run.data.tags
 
 
+def test_a_file_that_a_login_page_was_the_answer_to_is_sent_again(moody: tuple[Store, Path], tmp_path: Path) -> None:
+    store, mood = moody
+    journal = Journal.create(store.journals, experiment="far", run_name="moody")
+    (tmp_path / "notes" / "deep").mkdir(parents=True)
+    (tmp_path / "notes" / "deep" / "a.txt").write_text("a")
+    journal.artifact(tmp_path / "notes" / "deep" / "a.txt", "texts")
+    journal.artifact(tmp_path / "notes")
+    journal.artifact(model_folder(tmp_path / "model"))
+    journal.status("FINISHED")
+    journal.close()
+    replayer = Replayer(journal.dir, store)
+    for where, missing in (("texts/a.txt", "texts/a.txt"), ("deep/a.txt", "notes/deep/a.txt"), ("MLmodel", "MLmodel")):
+        say(mood, f"login page @ {where}")
+        with pytest.raises(StoreUnreachable, match=f"{missing} was sent"):
+            replayer.advance()
+    say(mood)
+    outcome = replayer.advance()
+    assert (outcome.status, outcome.problems) == ("FINISHED", [])
+    client = store.client()
+    assert [file.path for file in client.list_artifacts(outcome.run_id, "notes/deep")] == ["notes/deep/a.txt"]
+
+
 def test_a_file_that_a_proxy_finds_too_large_keeps_nothing_else_out(moody: tuple[Store, Path], tmp_path: Path) -> None:
     store, mood = moody
     (tmp_path / "large.bin").write_bytes(b"x" * 5_000)
