@@ -121,7 +121,7 @@ def long(folder: Path, points: int) -> bool:
     mlruns = folder / "mlruns"
     store = Store(f"sqlite:///{mlruns}/mlflow.db", mlruns / "artifacts", mlruns / "journals")
     store.client()
-    with tracked.start("long", live=None, system_metrics=False, mlruns=mlruns) as run:
+    with tracked.start("long", live=None, system_metrics=False, root=store.journals) as run:
         for step in range(points // A_CALL):
             run.log_metrics({f"m{k}": step / (k + 1) for k in range(A_CALL)}, step=step)
     pid = os.fork()
