@@ -16,7 +16,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,10 @@ def relay(inner: int, mood: Path) -> Iterator[str]:
         finally:
             os._exit(0)
     try:
+        for _ in range(600):  # until it listens
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.kill(pid, signal.SIGKILL)
