@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -50,14 +50,8 @@ def fetch(tracking_uri: str, artifact_uri: str | None, name: str, folder: Path) 
         raise StoreError(f"cannot fetch {uri}: {error}") from error
 
 
-def sent(source: Path, folder: str = "") -> dict[str, int]:
-    """The size of each file that goes to ``folder`` of the artifacts, by its path there."""
-    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
-    return {f"{folder}/{path.relative_to(source.parent).as_posix()}".lstrip("/"): path.stat().st_size for path in files}
-
-
-def check_arrived(sizes: Mapping[str, int], artifact_uri: str, tracking_uri: str) -> None:
-    """StoreUnreachable where a server has not all of what was sent to ``artifact_uri``.
+def check_arrived(source: Path, artifact_uri: str, tracking_uri: str) -> None:
+    """StoreUnreachable where a server has not all of ``source``, a file or a folder's files, sent to ``artifact_uri``.
 
     MLflow's client takes every answer of status 200 for success, a proxy's login page too.
     """
@@ -65,14 +59,18 @@ def check_arrived(sizes: Mapping[str, int], artifact_uri: str, tracking_uri: str
         return
     from mlflow.artifacts import list_artifacts
 
-    there: dict[str, int | None] = {}
-    for folder in sorted({path.rpartition("/")[0] for path in sizes}):
-        uri = f"{artifact_uri.rstrip('/')}/{folder}".rstrip("/")
-        for item in list_artifacts(artifact_uri=uri, tracking_uri=tracking_uri):
-            there[f"{folder}/{item.path.rpartition('/')[2]}".lstrip("/")] = item.file_size
-    for path, size in sizes.items():
-        if path not in there or there[path] not in (size, None):
-            raise StoreUnreachable(f"{path} was sent to {public(artifact_uri)} and is not there as it was sent")
+    top = source.parent if source.is_file() else source
+    folders: dict[Path, list[Path]] = {}
+    for path in [source] if source.is_file() else source.rglob("*"):
+        if path.is_file():
+            folders.setdefault(path.parent.relative_to(top), []).append(path)
+    for folder, files in folders.items():
+        where = "/".join([artifact_uri.rstrip("/"), *folder.parts])
+        found = list_artifacts(artifact_uri=where, tracking_uri=tracking_uri)
+        sizes = {item.path.rpartition("/")[2]: item.file_size for item in found}
+        for path in files:
+            if path.name not in sizes or sizes[path.name] not in (path.stat().st_size, None):
+                raise StoreUnreachable(f"{public(where)}/{path.name} was sent and is not there as it was sent")
 
 
 def is_reachable(folder: Path, tracking_uri: str) -> bool:

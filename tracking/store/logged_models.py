@@ -161,10 +161,9 @@ class LoggedModels:
             target = artifacts.local_folder(model.artifact_location)
             if target is None:
                 self._client.log_model_artifacts(model.model_id, str(folder))
+                artifacts.check_arrived(folder, model.artifact_location, self._client.tracking_uri)
                 self._client.log_model_artifact(model.model_id, str(description))
-                sizes = {path.partition("/")[2]: size for path, size in artifacts.sent(folder).items()}
-                sizes |= artifacts.sent(description)
-                artifacts.check_arrived(sizes, model.artifact_location, self._client.tracking_uri)
+                artifacts.check_arrived(description, model.artifact_location, self._client.tracking_uri)
             else:
                 fixed = _fixed(folder)
                 for part in sorted(folder.iterdir()):

@@ -248,10 +248,11 @@ class Target:
             artifacts.copy(source, self._folder / folder / source.name, may_link=may_link)
         else:
             if source.is_dir():
-                self._client.log_artifacts(self.run_id, str(source), f"{folder}/{source.name}".lstrip("/"))
+                folder = f"{folder}/{source.name}".lstrip("/")
+                self._client.log_artifacts(self.run_id, str(source), folder)
             else:
                 self._client.log_artifact(self.run_id, str(source), folder or None)
-            artifacts.check_arrived(artifacts.sent(source, folder), self._artifact_uri, self._client.tracking_uri)
+            artifacts.check_arrived(source, f"{self._artifact_uri}/{folder}", self._client.tracking_uri)
 
     def _fitting(self, folder: str, name: str, value: str, limit: int) -> str:
         """The value as MLflow can hold it; one that is too long becomes an artifact and its beginning points there."""

@@ -217,8 +217,8 @@ def moody(remote: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield resolve(), tmp_path / "mood"
 
 
-def ended_with_a_model(store: Store, tmp_path: Path) -> Journal:
-    journal = Journal.create(store.journals, experiment="far", run_name="moody")
+def ended_with_a_model(store: Store, tmp_path: Path, run_name: str = "moody") -> Journal:
+    journal = Journal.create(store.journals, experiment="far", run_name=run_name)
     journal.metrics({"test_accuracy": 0.5}, step=2)
     journal.dataset(context="test", name="digits", digest="d1", source="/d", num_images=9, num_classes=3)
     journal.artifact(model_folder(tmp_path / "model"))
@@ -281,6 +281,25 @@ def test_a_file_that_a_login_page_was_the_answer_to_is_sent_again(moody: tuple[S
     assert (outcome.status, outcome.problems) == ("FINISHED", [])
     client = store.client()
     assert [file.path for file in client.list_artifacts(outcome.run_id, "notes/deep")] == ["notes/deep/a.txt"]
+
+
+def test_a_copy_notices_it_too_and_is_continued(moody: tuple[Store, Path], tmp_path: Path) -> None:
+    store, mood = moody
+    shutil.copy(made_database(), tmp_path / "here.db")
+    here = resolve(tmp_path, f"sqlite:///{tmp_path}/here.db")
+    journal = Journal.create(here.journals, experiment="far", run_name="copied")
+    (tmp_path / "a.txt").write_text("a")
+    journal.artifact(tmp_path / "a.txt", "texts")
+    journal.status("FINISHED")
+    journal.close()
+    replay(journal.dir, here)
+    say(mood, "login page @ texts/a.txt")
+    assert main(["copy", here.tracking_uri, store.tracking_uri]) == 1
+    say(mood)
+    assert main(["copy", here.tracking_uri, store.tracking_uri]) == 0
+    [run] = store.runs(None, f"tags.journal_id = '{journal.journal_id}'")
+    assert [file.path for file in store.client().list_artifacts(run.info.run_id, "texts")] == ["texts/a.txt"]
+    assert run.info.status == "FINISHED"
 
 
 def test_a_file_that_a_proxy_finds_too_large_keeps_nothing_else_out(moody: tuple[Store, Path], tmp_path: Path) -> None:
@@ -350,12 +369,7 @@ def test_a_server_without_logged_models_gets_all_it_can_take_and_it_is_said_once
     older: Store, remote: Store, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        journal = Journal.create(older.journals, experiment="far", run_name="older")
-        journal.metrics({"test_accuracy": 0.5}, step=2)
-        journal.dataset(context="test", name="digits", digest="d1", source="/d", num_images=9, num_classes=3)
-        journal.artifact(model_folder(tmp_path / "model"))
-        journal.status("FINISHED")
-        journal.close()
+        ended_with_a_model(older, tmp_path, "older")
     assert main(["sync"]) == 0
     said = capsys.readouterr()
     assert "2 brought up to date" in said.out

@@ -192,8 +192,9 @@ def put(folder: Path | None, target: str, tracking_uri: str) -> Counter[str]:
     with artifacts.readable(folder, folder) as (found, _):
         inside = [] if found is None else [path for path in sorted(found.rglob("*")) if path.is_file()]
         local = artifacts.local_folder(target)
-        if inside and local is None:
+        if found is not None and inside and local is None:
             get_artifact_repository(target, tracking_uri=tracking_uri).log_artifacts(str(found))
+            artifacts.check_arrived(found, target, tracking_uri)
         for path in inside if local is not None else ():
             assert local is not None and found is not None
             there = local / path.relative_to(found)
