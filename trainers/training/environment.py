@@ -163,7 +163,7 @@ class Neighbours:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._watch is not None:
-            self._watch.wait()
+            self._watch.wait(5.0)  # a thread that memory ran out for never says that it is over
         self._throttle.off()
 
     def _look(self) -> None:
