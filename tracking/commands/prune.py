@@ -27,7 +27,7 @@ from tracking.commands.sync import name_strangers, say
 from tracking.errors import TrackingError
 from tracking.errors.words import plural, readable
 from tracking.journal.checks import text_from
-from tracking.journal.events import beginning, journals, read
+from tracking.journal.events import beginning, journals, read, strangers
 from tracking.journal.files import hold, is_held
 from tracking.journal.progress import is_done, progress
 from tracking.store import Store, artifacts, connection, resolve, schema
@@ -148,7 +148,8 @@ def _said_yes() -> bool:
 def _candidates(store: Store, before_ms: float) -> tuple[list[Item], Counter[str]]:
     """The journals that may go as far as they themselves say; and how many stay, by the reason."""
     items, left = [], Counter[str]()
-    for directory in [*journals(store.journals), *sorted(store.journals.glob(f"{_BEGUN}*"))]:
+    linked = [path for path, _ in strangers(store.journals) if path.is_symlink() and path.is_dir()]
+    for directory in [*journals(store.journals), *linked, *sorted(store.journals.glob(f"{_BEGUN}*"))]:
         try:
             item = _item(directory, store)
         except TrackingError as error:

@@ -156,7 +156,7 @@ def test_what_is_in_use_or_not_ours_or_nowhere_else_stays(store: Store, workdir:
     finally:
         os.close(lock)
     said = capsys.readouterr().out
-    for why in ("being written", "not ended", "not old enough", "not wholly in", "its files are not with"):
+    for why in ("being written", "not ended", "not old enough", "not wholly in", "a link", "its files are not with"):
         assert f"stays: 1 run, {why}" in said
     assert "no longer in sqlite" in said and "MLflow could not take all of it" in said
     assert left(store) == {going, unsynced, young, held, elsewhere, incomplete, deleted, linked, "dangling", "notes"}
