@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
 
+from tracking.journal.background import in_background
 from trainers.data.pictures import threads
 from trainers.data.pictures.threads import in_order
 
@@ -68,5 +70,45 @@ def never(_: Callable[[], None]) -> threading.Event:
 
 def test_where_no_thread_begins_the_caller_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "in_background", never)
+    monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
+    assert list(in_order(str, range(20), 4, 8)) == [str(number) for number in range(20)]
+
+
+def test_a_caller_that_waits_long_makes_no_more_at_once_and_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
+    lock, at_once = threading.Lock(), [0, 0]
+
+    def act(number: int) -> Held:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        threading.Event().wait(0.02)
+        with lock:
+            at_once[0] -= 1
+        return Held()
+
+    results = in_order(act, range(12), 2, 4)
+    kept = [weakref.ref(next(results)) for _ in range(12)]
+    assert at_once[1] == 2
+    for _ in range(500):  # the thread of the last one has it in hand for a moment more
+        if not any(one() for one in kept):
+            break
+        threading.Event().wait(0.01)
+    assert not any(one() for one in kept), "the threads hold on to what they have made"
+    results.close()
+
+
+class Held:
+    """Something that can be watched going."""
+
+
+def test_where_some_threads_begin_the_caller_does_the_work_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Callable[[], None]] = []
+
+    def one_only(work: Callable[[], None]) -> threading.Event:
+        begun.append(work)
+        return in_background(work) if len(begun) == 2 else threading.Event()
+
+    monkeypatch.setattr(threads, "in_background", one_only)
     monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
     assert list(in_order(str, range(20), 4, 8)) == [str(number) for number in range(20)]
