@@ -168,6 +168,12 @@ def wipe(database: Path) -> None:
         connection.execute("DELETE FROM experiments WHERE experiment_id != 0")
 
 
+def back_up(database: Path, to: Path) -> None:
+    """Make the second the same as the first, whoever has it open."""
+    with closing(sqlite3.connect(database, timeout=60)) as source, closing(sqlite3.connect(to, timeout=60)) as target:
+        source.backup(target)
+
+
 # ---- PostgreSQL
 
 

@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.faults.moods import ANSWERS, Mood, ask, control, relay, say, wipe
+from tests.faults.moods import ANSWERS, Mood, ask, back_up, control, relay, say, wipe
 from tests.faults.oracle import compare
 from tests.faults.points import Place, Program, fill
 from tests.support.postgres import binaries, mlflow_server, postgres
@@ -93,10 +93,24 @@ def _come_back_empty(_: Place) -> None:
     say(_path["mood"])
 
 
+def _come_back_older(place: Place) -> None:
+    say(_path["mood"], "down")
+    time.sleep(0.2)
+    back_up(_older(place), _path["server"])
+    say(_path["mood"])
+
+
+def _older(place: Place) -> Path:
+    return place.base / "older.db"
+
+
 SERVER_MOODS = {
     word: Mood(begin=lambda _, word=word: say(_path["mood"], word), end=lambda _: say(_path["mood"]))
     for word in ANSWERS
-} | {"restarted empty": Mood(begin=_come_back_empty)}
+} | {
+    "restarted empty": Mood(begin=_come_back_empty),
+    "put back": Mood(begin=lambda place: back_up(_path["server"], _older(place)), end=_come_back_older),
+}
 
 # ---- an sqlite file
 
@@ -150,6 +164,9 @@ FILE_MOODS = {
         begin=lambda _: _overwrite(b"\0" * 16), end=lambda _: _overwrite(b"SQLite format 3\0"), may_be_first=False
     ),
     "deleted": Mood(begin=lambda _: _file().unlink()),
+    "put back": Mood(
+        begin=lambda place: back_up(_file(), _older(place)), end=lambda place: shutil.move(_older(place), _file())
+    ),
 }
 
 # ---- PostgreSQL
@@ -267,7 +284,7 @@ STORES = {
         needs=serve,
         reset=lambda _: (say(_path["mood"]), wipe(_path["server"])),
         act=lambda _: _log(_uri["server"]),
-        recover=lambda place: _bring_in(_uri["server"], *["--all"] * (place.fault == "restarted empty")),
+        recover=lambda place: _bring_in(_uri["server"], *["--all"] * (place.fault in ("restarted empty", "put back"))),
         judge=lambda place: compare(place.oracle, _path["server"], artifacts=_path["artifacts"]),
         moods=SERVER_MOODS,
         share=1.6,
@@ -277,7 +294,7 @@ STORES = {
         needs=open_folder,
         reset=_reset_file,
         act=_as_any_user,
-        recover=lambda place: _bring_in(_uri["sqlite"], *["--all"] * (place.fault == "deleted")),
+        recover=lambda place: _bring_in(_uri["sqlite"], *["--all"] * (place.fault in ("deleted", "put back"))),
         judge=lambda place: compare(place.oracle, _file()),
         moods=FILE_MOODS,
         share=0.5,

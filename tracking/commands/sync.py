@@ -26,7 +26,7 @@ HELP = "upload runs logged while the tracking server was unreachable"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sync``."""
     parser.add_argument("dir", nargs="*", type=Path, metavar="DIR", help="a journal, or a folder of journals")
-    parser.add_argument("--all", action="store_true", help="also look whether MLflow still has the runs it was given")
+    parser.add_argument("--all", action="store_true", help="also look whether MLflow still has what it was given")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def name_strangers(store: Store) -> int:
 def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> int:
     """Replay the journals, a line each on stdout; the exit code: 1 where not all of them could be taken over.
 
-    ``everything``: also those that this store, or another, is known to have.
+    ``everything``: also those that this store, or another, is known to have; it is looked whether that is still so.
     """
     # A line for each run on a server would drown ours.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -71,7 +71,7 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
             if not everything and is_elsewhere(directory, store.public_uri):
                 num_elsewhere += 1
                 continue
-            outcome = replay(directory, store)
+            outcome = replay(directory, store, look=everything)
             if outcome.status in (None, "RUNNING") and not is_held(directory):
                 dead.append(directory)
         except StoreUnreachable:
@@ -95,7 +95,8 @@ def bring_in(directories: Iterable[Path], store: Store, *, everything: bool) -> 
         for problem in outcome.problems:
             say(f"{directory.name[:8]}: {problem}")
         notes |= dict.fromkeys(outcome.notes)
-    print(f"{num_new} brought up to date, {num_done} were already, in {store.public_uri}")
+    when = "already" if everything or not num_done else "before (--all looks again)"
+    print(f"{num_new} brought up to date, {num_done} were {when}, in {store.public_uri}")
     for note in notes:
         print(f"note: {note}")
     if num_elsewhere:

@@ -29,6 +29,7 @@ from tracking.journal.files import cannot_write, flush, holder, open_own, sign, 
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store import moved
 from tracking.store.connection import asked_once, translated
+from tracking.store.lacking import lacks
 from tracking.store.mlflow_run import Target, fits
 
 if TYPE_CHECKING:
@@ -55,19 +56,23 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def replay(directory: Path, store: Store, client: MlflowClient | None = None) -> Outcome:
+def replay(directory: Path, store: Store, client: MlflowClient | None = None, *, look: bool = False) -> Outcome:
     """Bring everything the journal holds now into the store. Raises StoreError, JournalError, RunNotFound.
 
-    JournalError also where another process has been doing so for ``BUSY_S``.
+    JournalError also where another process has been doing so for ``BUSY_S``. ``look``: begin anew where the store does
+    not have what it was sent.
     """
-    return Replayer(directory, store, client).advance(BUSY_S)
+    return Replayer(directory, store, client, look=look).advance(BUSY_S)
 
 
 class Replayer:
     """Brings one journal into one store, as far as it goes each time ``advance`` is called."""
 
-    def __init__(self, directory: Path, store: Store, client: MlflowClient | None = None) -> None:
+    def __init__(
+        self, directory: Path, store: Store, client: MlflowClient | None = None, *, look: bool = False
+    ) -> None:
         self._directory = Path(directory)
+        self._look = look
         self._store = store
         self._client = client
         self._progress = Progress()
@@ -130,10 +135,13 @@ class Replayer:
                 f" `mlflow runs restore --run-id {run.info.run_id}`, or remove its journal {self._directory}"
             )
         moved.check(self._store.tracking_uri, run.info.artifact_uri)
+        attached = bool(start.get("attach_run_id"))
+        sent = (event for event, _ in _until(self._progress.position, read(self._directory)))
+        if self._look and lacks(self._client, run, self._directory, sent, attached=attached):
+            self._progress = Progress()
         self.run_id = self._progress.run_id = run.info.run_id
         self._progress.experiment_id = run.info.experiment_id
         self._save()
-        attached = bool(start.get("attach_run_id"))
         uri = self._store.tracking_uri
         return Target(self._client, run, self._directory, start, attached=attached, tracking_uri=uri)
 

@@ -119,7 +119,7 @@ def test_a_dead_server_costs_no_run_and_sync_brings_it_in_later(
     assert (found.info.status, found.info.run_name) == ("FINISHED", "offline")
     assert len(store.client().get_metric_history(found.info.run_id, "loss")) == 100
     assert main(["sync"]) == 0
-    assert "0 brought up to date, 1 were already" in capsys.readouterr().out
+    assert "0 brought up to date, 1 were before (--all looks again)" in capsys.readouterr().out
 
 
 def test_a_server_that_never_answers_is_waited_for_only_so_long(

@@ -69,7 +69,7 @@ def test_what_a_resumed_run_logs_after_a_cut_arrives(
     assert [run.info.status for run in store.runs()] == ["FINISHED"]
     assert set(history(store)) == set(range(1, max(20, 10 + more) + 1))
     assert main(arguments) == 0
-    assert "0 brought up to date, 1 were already" in capsys.readouterr().out
+    assert "0 brought up to date, 1 were before (--all looks again)" in capsys.readouterr().out
     assert main(["repair"]) == 0
     assert capsys.readouterr().out == "nothing to repair\n"
 
