@@ -26,7 +26,7 @@ PATIENCE_S = 30.0  # that a process waits at its end
 class Notifier:
     """Sends from a thread, to each address by itself, and tries again where that fails."""
 
-    def __init__(self, urls: Sequence[str], *, pauses_s: Sequence[float] = PAUSES_S) -> None:
+    def __init__(self, urls: Sequence[str], *, pauses_s: Sequence[float] = ()) -> None:
         """Raises BadConfig where Apprise is missing or does not know an address."""
         import logging
 
@@ -35,7 +35,8 @@ class Notifier:
         except ImportError:
             raise BadConfig(["--notify needs Apprise: pip install 'image-classification-tracking[notify]'"]) from None
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it names addresses
-        faults, self._pauses_s, self._servers = [], pauses_s, list[tuple[str, Any]]()
+        faults, self._servers = [], list[tuple[str, Any]]()
+        self._pauses_s = pauses_s or PAUSES_S
         for number, url in enumerate(urls, 1):
             scheme, server = url.partition("://")[0] if "://" in url else "?", apprise.Apprise()
             if not server.add(url):
