@@ -13,7 +13,7 @@ from tests.support.aws.answers import answering
 from tests.support.aws.fake import FakeSageMaker, ManualClock, ScaledClock, environment, running
 from tracking.journal.events import read
 from trainers.config import Config
-from trainers.sagemaker.aws.client import Aws
+from trainers.sagemaker.aws.client import RATES_PER_S, Aws
 from trainers.sagemaker.command.launch import send
 from trainers.sagemaker.job import ledger, submit
 from trainers.sagemaker.job.launcher import SageMakerJob, SageMakerLauncher
@@ -30,6 +30,9 @@ def account(
     folder: Path, monkeypatch: pytest.MonkeyPatch, clock: ManualClock | ScaledClock | None = None, **settings: Any
 ) -> Iterator[FakeSageMaker]:
     """A fake that boto3 finds, with a train and a validation channel in its bucket; prices and quotas are secret."""
+    if isinstance(clock, ScaledClock):  # calls are spaced on the machine's clock, which is the slower one
+        for operation, rate in RATES_PER_S.items():
+            monkeypatch.setitem(RATES_PER_S, operation, rate * 10)  # type: ignore[arg-type]
     with running(folder, clock, **settings) as fake, answering(fake.moto_url) as answers:
         for name, value in {**environment(fake), **answers.environment()}.items():
             monkeypatch.setenv(name, value)

@@ -40,7 +40,7 @@ POLL = ("--poll", "0.1")
 def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
     make_store(workdir)
     # The command line's clock is the machine's; the fake lives 60 seconds in each of its own.
-    with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
+    with account(tmp_path / "fake", monkeypatch, ScaledClock(240.0), default=QUICK) as fake:
         yield fake
 
 

@@ -50,7 +50,7 @@ JOB = [
 @pytest.fixture
 def fake(tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSageMaker]:
     make_store(workdir)
-    with account(tmp_path / "fake", monkeypatch, ScaledClock(60.0), default=QUICK) as fake:
+    with account(tmp_path / "fake", monkeypatch, ScaledClock(240.0), default=QUICK) as fake:
         yield fake
 
 
