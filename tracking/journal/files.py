@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ from tracking.journal.events import SEGMENT_BYTES, Position, open_segment, segme
 RESERVE_BYTES = 64 * 2**10
 # How long an event may wait in the machine's memory before it is brought to the disk itself.
 SYNC_S = 0.5
+# A thread that has not begun by then never will: it may end before where memory runs out.
+BEGIN_S = 5.0
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -129,24 +132,28 @@ class AppendFile:
 # Waiting for a disk is no business of the training thread: one thread of the process does it, while there is anything.
 _waiting: set[AppendFile] = set()
 _guard = threading.RLock()
-_is_flushing = False
+# Until when the thread has to begin, inf once it has; -inf where there is none.
+_alive_until = -math.inf
 
 
 def _flush_soon(file: AppendFile) -> None:
-    global _is_flushing
-    if file in _waiting:  # what is written before it is taken out is flushed with the rest
-        return
+    global _alive_until
+    if file in _waiting and time.monotonic() < _alive_until:
+        return  # what is written before it is taken out is flushed with the rest
     with _guard:
         _waiting.add(file)
-        if not _is_flushing:
-            _is_flushing = True
-            if in_background(_flush_waiting).is_set() and _is_flushing:  # no thread can be made
-                _stop_flushing()
-                file.sync()
+        if time.monotonic() < _alive_until:
+            return
+        _alive_until = time.monotonic() + BEGIN_S
+        if in_background(_flush_waiting).is_set() and _alive_until < math.inf:  # no thread can be made
+            _alive_until = -math.inf
+            file.sync()
 
 
 def _flush_waiting() -> None:
+    global _alive_until
     try:
+        _alive_until = math.inf
         while True:
             for file in list(_waiting):
                 _waiting.discard(file)
@@ -154,22 +161,17 @@ def _flush_waiting() -> None:
             time.sleep(SYNC_S)
             with _guard:
                 if not _waiting:
-                    return _stop_flushing()
+                    _alive_until = -math.inf
+                    return
     except BaseException:  # out of memory; the next event begins another thread
-        _stop_flushing()
-
-
-def _stop_flushing() -> None:
-    global _is_flushing
-    _is_flushing = False
-    _waiting.clear()
+        _alive_until = -math.inf
 
 
 def _flush_anew() -> None:
     """In a forked child, where the thread is not, and what it held is held for good."""
-    global _guard
-    _guard = threading.RLock()
-    _stop_flushing()
+    global _guard, _alive_until
+    _guard, _alive_until = threading.RLock(), -math.inf
+    _waiting.clear()
 
 
 os.register_at_fork(after_in_child=_flush_anew)
