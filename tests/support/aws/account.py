@@ -55,7 +55,7 @@ class World:
 
     def put(self, key: str, data: bytes, bucket: str = "bucket-one") -> None:
         """An object."""
-        self.fake.s3.put_object(Bucket=bucket, Key=key, Body=data)
+        self.fake.put(f"s3://{bucket}/{key}", data)
 
     def put_records(self, shape: tuple[int, ...] = (28, 28, 3)) -> list[Channel]:
         """12 training and 6 validation pictures of 3 classes, as the built-in wants them."""
