@@ -19,7 +19,7 @@ from tracking.__main__ import main as tracking
 from tracking.journal import Journal
 
 # Everything that a run has in MLflow, but where its files are.
-_ROWS = {
+ROWS = {
     "runs": "run_uuid, name, status, start_time, end_time, lifecycle_stage",
     "params": "run_uuid, key, value",
     "tags": "run_uuid, key, value",
@@ -39,7 +39,7 @@ def _rows(database: Path) -> Counter[tuple[Any, ...]]:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return Counter(
             (table, *row)
-            for table, columns in _ROWS.items()
+            for table, columns in ROWS.items()
             for row in connection.execute(f"SELECT {columns} FROM {table}")
         )
 
@@ -70,13 +70,16 @@ def copy(place: Place) -> int:
     return tracking(["copy", "sqlite:///mlruns/mlflow.db", "sqlite:///copied/mlflow.db"])
 
 
-def copied_once(place: Place) -> Verdict:
-    """Each run is there once and whole, with its files; the source is byte for byte as it was."""
+def copied_once(place: Place, target: Path = Path("copied/mlflow.db")) -> Verdict:
+    """Each run is there once and whole, with its files; the source is byte for byte as it was.
+
+    ``target``: an sqlite file, or what a database holds as one; the files are in ``copied``.
+    """
     was, now = content(place.base / "template" / "mlruns"), content(place.work / "mlruns")
     changed = {name for name in was | now if was.get(name) != now.get(name)}
-    there = _rows(place.work / "copied" / "mlflow.db")
+    there = _rows(place.work / target)
     there = Counter({row: n for row, n in there.items() if row[0] != "tags" or row[2] != "copied_from"})
-    files = [_files(folder / "artifacts") for folder in (place.work / "mlruns", place.work / "copied")]
+    files = [_files(next((place.work / folder).rglob("artifacts"))) for folder in ("mlruns", "copied")]
     return _compared(_rows(place.database) + files[0], there + files[1], changed)
 
 

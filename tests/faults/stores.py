@@ -12,9 +12,11 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from tests.faults.commands import ROWS, copied_once, prepare_copy
 from tests.faults.moods import ANSWERS, Mood, ask, back_up, control, relay, say, wipe
 from tests.faults.oracle import compare
 from tests.faults.points import Place, Program, fill
+from tests.faults.programs import may_end_by_signal
 from tests.support.postgres import binaries, mlflow_server, postgres
 from tests.support.stores import made_database
 from tests.tracking.store.test_logged_models import model_folder
@@ -236,12 +238,20 @@ def _as_sqlite(place: Place, uri: str) -> Path:
     shutil.copy(made_database(), copy)
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("PRAGMA foreign_keys = OFF")
-        for table in ("runs", "params", "tags", "metrics", "datasets", "inputs", "logged_models"):
+        for table in ROWS:
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             quoted = ", ".join(f'"{column}"' for column in columns)
             rows = ask(uri, f"SELECT {quoted} FROM {table}")
             connection.executemany(f"INSERT INTO {table} ({quoted}) VALUES ({', '.join('?' * len(columns))})", rows)
     return copy
+
+
+def _copy(place: Place) -> int:
+    """As from a file to the team's server; the files go into a folder of their own."""
+    may_end_by_signal(place)
+    Path("copied").mkdir(exist_ok=True)
+    os.chdir("copied")
+    return tracking(["copy", f"sqlite:///{place.database}", _uri["copied"]])
 
 
 # ---- a store that many make at once
@@ -309,6 +319,18 @@ STORES = {
         moods=POSTGRES_MOODS,
         share=0.7,
         cost=6.0,
+    ),
+    "copy to PostgreSQL": Program(
+        needs=start_postgres,
+        prepare=prepare_copy,
+        reset=lambda _: _uri.update(copied=_made("copied")),
+        act=_copy,
+        recover=_copy,
+        judge=lambda place: copied_once(place, _as_sqlite(place, _uri["copied"])),
+        faults=("kill -9", "SIGTERM", "os._exit", "out of memory"),
+        share=0.4,
+        cost=6.0,
+        must_succeed=True,
     ),
     "makers, sqlite": Program(
         act=lambda place: _make_at_once(f"sqlite:///{_file_here(place)}"),

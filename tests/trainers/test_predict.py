@@ -382,8 +382,9 @@ def test_no_mxnet_is_needed_and_memory_stays_bounded(workdir: Path, model: Path)
     code = (
         "import sys; sys.modules['mxnet'] = sys.modules['gluoncv'] = sys.modules['cv2'] = None\n"
         "from trainers import predict\n"
-        "assert predict.main(sys.argv[1:2] + ['photo.jpg'] * 20 + ['--out', 'a.csv']) == 0\n"
-        "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+        "for times in (1, 20):\n"
+        "    assert predict.main(sys.argv[1:2] + ['photo.jpg'] * times + ['--out', 'a.csv']) == 0\n"
+        "    print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(model)],
@@ -394,7 +395,9 @@ def test_no_mxnet_is_needed_and_memory_stays_bounded(workdir: Path, model: Path)
     )
     assert done.returncode == 0, done.stderr
     assert len(rows(workdir / "a.csv")) == 20
-    assert int(done.stdout) < 350_000, "kB at most: 20 pictures of 18 MB are never held at once"
+    # How much of the libraries is mapped counts as well, and differs by 40 MB between two installations of the same.
+    one, twenty = map(int, done.stdout.split())
+    assert twenty - one < 110_000, "kB more at most: 20 pictures of 18 MB are never held at once"
 
 
 def test_a_full_disk_is_said_and_leaves_no_half_file(workdir: Path, model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ def lacks(client: MlflowClient, run: Any, directory: Path, events: Iterable[Even
 
     Values are not compared, nor are files looked for. ``attached``: the run's status is another program's.
     """
-    points: dict[str, set[tuple[int, int]]] = {}
+    points: dict[str, array[int]] = {}  # step and time in turn: a run may have a million
     named: dict[str, set[str]] = {"param": set(), "tag": set()}
     digests: set[str] = set()
     models: set[str] = set()
@@ -31,7 +32,7 @@ def lacks(client: MlflowClient, run: Any, directory: Path, events: Iterable[Even
         kind = event["event"]
         if kind == "metric":
             for key in event["values"]:
-                points.setdefault(key, set()).add((event["step"], event["time_ms"]))
+                points.setdefault(key, array("q")).extend((event["step"], event["time_ms"]))
         elif kind in named:
             named[kind] |= event["values"].keys()
         elif kind == "dataset":
@@ -48,7 +49,8 @@ def lacks(client: MlflowClient, run: Any, directory: Path, events: Iterable[Even
         known = {given.dataset.digest for given in run.inputs.dataset_inputs} if run.inputs else set()
         if digests - known or len(models) > len(run.outputs.model_outputs if run.outputs else ()):
             return True
-    return any(
-        expected - {(point.step, point.timestamp) for point in client.get_metric_history(run.info.run_id, key)}
-        for key, expected in points.items()
-    )
+    for key, expected in points.items():
+        found = client.get_metric_history(run.info.run_id, key)
+        if set(zip(expected[::2], expected[1::2], strict=True)) - {(point.step, point.timestamp) for point in found}:
+            return True
+    return False
