@@ -329,7 +329,7 @@ STORES = {
         judge=lambda place: copied_once(place, _as_sqlite(place, _uri["copied"])),
         faults=("kill -9", "SIGTERM", "os._exit", "out of memory"),
         share=0.4,
-        cost=6.0,
+        cost=3.0,
         must_succeed=True,
     ),
     "makers, sqlite": Program(
