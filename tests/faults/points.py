@@ -6,6 +6,7 @@ The parent has imported what the programs need and starts no thread, so a child 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import random
 import resource
@@ -112,6 +113,8 @@ class Row:
 def _child(place: Place, what: Callable[[Place], object], before: Callable[[], None]) -> tuple[int, int]:
     """Start ``what`` in a child; its process id, and a descriptor that tells when it begins."""
     reading, writing = os.pipe()
+    gc.collect()
+    gc.freeze()  # or the child's first full collection copies every page of what is imported here, and all threads wait
     pid = os.fork()
     if pid:
         os.close(writing)
