@@ -63,10 +63,7 @@ def jpeg(photo: Image.Image, **how: Any) -> bytes:
     return file.getvalue()
 
 
-def test_answers_are_the_models_own_best_first_and_add_up(
-    workdir: Path, model: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)  # left by a test of MLflow's server
+def test_answers_are_the_models_own_best_first_and_add_up(workdir: Path, model: Path, capsys: Captured) -> None:
     for number, pixels in enumerate(crops(5, (3, 28, 28), seed=4)):
         Image.fromarray(pixels).save(workdir / f"{number}.png")
     paths = [f"{number}.png" for number in (3, 0, 4, 1, 2, 0)]

@@ -189,8 +189,10 @@ def test_several_ask_at_once(server: Server) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES[1:], ids=str)
-def test_every_family_answers_over_http(family: tuple[Any, ...]) -> None:
-    # The server's own application, without a process each: test_image_bytes… has the process.
+def test_every_family_answers_over_http(family: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The server's own application, without a process each: test_image_bytes… has the process. It sets this itself,
+    # and would have every model of later tests served.
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
     from mlflow.pyfunc import scoring_server
     from starlette.testclient import TestClient
 
