@@ -112,3 +112,25 @@ def test_where_some_threads_begin_the_caller_does_the_work_of_the_others(monkeyp
     monkeypatch.setattr(threads, "in_background", one_only)
     monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
     assert list(in_order(str, range(20), 4, 8)) == [str(number) for number in range(20)]
+
+
+def test_threads_that_begin_late_make_no_more_at_once_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(work: Callable[[], None]) -> threading.Event:
+        threading.Timer(0.05, work).start()
+        return threading.Event()
+
+    monkeypatch.setattr(threads, "in_background", late)
+    monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
+    lock, at_once = threading.Lock(), [0, 0]
+
+    def act(number: int) -> int:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        threading.Event().wait(0.02)
+        with lock:
+            at_once[0] -= 1
+        return number
+
+    assert list(in_order(act, range(12), 2, 4)) == list(range(12))
+    assert at_once[1] == 2

@@ -29,13 +29,15 @@ def in_order(
     waiting: deque[Future[Result]] = deque()
     todo: queue.SimpleQueue[tuple[Future[Result], Job] | None] = queue.SimpleQueue()
     at_work: list[int] = []
+    turn = threading.Semaphore(threads)  # a thread may begin late, while the caller does its work
 
     def do(future: Future[Result], job: Job) -> None:
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(function(job))
-            except BaseException as error:
-                future.set_exception(error)
+        with turn:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(job))
+                except BaseException as error:
+                    future.set_exception(error)
 
     def follow() -> None:
         at_work.append(threading.get_ident())
