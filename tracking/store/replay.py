@@ -15,7 +15,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from tracking.journal.files import cannot_write, flush, holder, open_own, sign, 
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store import moved
 from tracking.store.connection import asked_once, translated
-from tracking.store.lacking import lacks
+from tracking.store.logged_models import is_model
 from tracking.store.mlflow_run import Target, fits
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 SAVE_S = 1.0
 BUSY_S = 30.0
 _MAX_RUN_NAME = 250
+# Taken off where a run goes on after it had ended.
+_PASSING = {names.STATUS_REASON, names.ERROR_TYPE}
 
 
 @dataclass(kw_only=True)
@@ -137,7 +140,7 @@ class Replayer:
         moved.check(self._store.tracking_uri, run.info.artifact_uri)
         attached = bool(start.get("attach_run_id"))
         sent = (event for event, _ in _until(self._progress.position, read(self._directory)))
-        if self._look and lacks(self._client, run, self._directory, sent, attached=attached):
+        if self._look and _lacks(self._client, run, self._directory, sent, attached=attached):
             self._progress = Progress()
         self.run_id = self._progress.run_id = run.info.run_id
         self._progress.experiment_id = run.info.experiment_id
@@ -193,6 +196,44 @@ class Replayer:
                     json.dump({"version": 1, "stores": stores}, stream, indent=1)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+def _lacks(client: MlflowClient, run: Any, directory: Path, events: Iterable[Event], *, attached: bool) -> bool:
+    """Whether the run is without a point, a parameter, a tag, a data set, a model or the end that ``events`` tell of.
+
+    Values are not compared, nor are files looked for. ``attached``: the run's status is another program's.
+    """
+    points: dict[str, array[int]] = {}  # step and time in turn: a run may have a million
+    named: dict[str, set[str]] = {"param": set(), "tag": set()}
+    digests: set[str] = set()
+    models: set[str] = set()
+    status = None
+    for event in events:
+        kind = event["event"]
+        if kind == "metric":
+            for key in event["values"]:
+                points.setdefault(key, array("q")).extend((event["step"], event["time_ms"]))
+        elif kind in named:
+            named[kind] |= event["values"].keys()
+        elif kind == "dataset":
+            digests.add(text_from(event["digest"]))
+        elif kind == "artifact" and not event["artifact_path"] and is_model(directory / event["path"]):
+            models.add(event["path"])
+        elif kind == "status" and not attached:
+            status = event["status"]
+    if status not in (None, run.info.status) or points.keys() - run.data.metrics.keys():
+        return True
+    if named["param"] - run.data.params.keys() or named["tag"] - _PASSING - run.data.tags.keys():
+        return True
+    if names.SERVER_LACKS not in run.data.tags:
+        known = {given.dataset.digest for given in run.inputs.dataset_inputs} if run.inputs else set()
+        if digests - known or len(models) > len(run.outputs.model_outputs if run.outputs else ()):
+            return True
+    for key, expected in points.items():
+        found = client.get_metric_history(run.info.run_id, key)
+        if set(zip(expected[::2], expected[1::2], strict=True)) - {(point.step, point.timestamp) for point in found}:
+            return True
+    return False
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Any:

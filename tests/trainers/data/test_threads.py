@@ -76,20 +76,10 @@ def test_where_no_thread_begins_the_caller_does_the_work(monkeypatch: pytest.Mon
 
 def test_a_caller_that_waits_long_makes_no_more_at_once_and_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
-    lock, at_once = threading.Lock(), [0, 0]
-
-    def act(number: int) -> Held:
-        with lock:
-            at_once[0] += 1
-            at_once[1] = max(at_once)
-        threading.Event().wait(0.02)
-        with lock:
-            at_once[0] -= 1
-        return Held()
-
+    act = Counted()
     results = in_order(act, range(12), 2, 4)
     kept = [weakref.ref(next(results)) for _ in range(12)]
-    assert at_once[1] == 2
+    assert act.most == 2
     for _ in range(500):  # the thread of the last one has it in hand for a moment more
         if not any(one() for one in kept):
             break
@@ -100,6 +90,25 @@ def test_a_caller_that_waits_long_makes_no_more_at_once_and_none_is_kept(monkeyp
 
 class Held:
     """Something that can be watched going."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Counted:
+    """A job that takes a while, and how many of it there are at once."""
+
+    def __init__(self) -> None:
+        self.most, self._now, self._lock = 0, 0, threading.Lock()
+
+    def __call__(self, number: int) -> Held:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        threading.Event().wait(0.02)
+        with self._lock:
+            self._now -= 1
+        return Held(number)
 
 
 def test_where_some_threads_begin_the_caller_does_the_work_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,16 +130,6 @@ def test_threads_that_begin_late_make_no_more_at_once_than_asked_for(monkeypatch
 
     monkeypatch.setattr(threads, "in_background", late)
     monkeypatch.setattr(threads, "_PATIENCE_S", 0.001)
-    lock, at_once = threading.Lock(), [0, 0]
-
-    def act(number: int) -> int:
-        with lock:
-            at_once[0] += 1
-            at_once[1] = max(at_once)
-        threading.Event().wait(0.02)
-        with lock:
-            at_once[0] -= 1
-        return number
-
-    assert list(in_order(act, range(12), 2, 4)) == list(range(12))
-    assert at_once[1] == 2
+    act = Counted()
+    assert [made.number for made in in_order(act, range(12), 2, 4)] == list(range(12))
+    assert act.most == 2
