@@ -245,8 +245,10 @@ class Run:
             self._journal.status(status, reason=reason)
             self.status = status
         finally:
-            self._journal.close()
-            self._flush()
+            try:
+                self._journal.close()
+            finally:
+                self._flush()
 
     def __enter__(self) -> Run:
         _entered.set((*_entered.get(), self))

@@ -38,6 +38,7 @@ class AppendFile:
         """Go on in segment ``number`` after ``size`` bytes, cutting off what follows; make it where there is none."""
         self._directory = directory
         self._failed: OSError | None = None
+        self.is_synced = False
         reserve = directory / "reserve"
         try:
             remove(reserve)
@@ -68,16 +69,23 @@ class AppendFile:
 
     def sync(self) -> None:
         """Return when everything is on the disk itself."""
-        os.fdatasync(self._fd)
-        self._check()
+        self.is_synced = True  # before: a signal handler may write meanwhile
+        try:
+            os.fdatasync(self._fd)
+            self._check()
+        except OSError:
+            self.is_synced = False
+            raise
 
     def flush(self) -> None:
         """``sync`` for another thread: the next call here fails where the disk did not take it."""
         fd = self._fd
+        if fd == -1:  # who closed it has synced it
+            return
         try:
             os.fdatasync(fd)
         except OSError as error:
-            if fd == self._fd != -1:  # else it was closed meanwhile
+            if fd == self._fd:  # else it was closed meanwhile
                 self._failed = error
 
     def _check(self) -> None:
@@ -119,6 +127,7 @@ class AppendFile:
             self._number, self._size = self._number + 1, 0
             os.close(former)
         written = 0
+        self.is_synced = False
         try:
             while written < len(line):
                 written += os.write(self._fd, line[written:])

@@ -114,7 +114,7 @@ class Journal:
             journal._sync()
         except BaseException as error:
             if journal is not None:
-                journal.close()
+                journal._release()
             if journal is None or journal.dir == fresh:
                 shutil.rmtree(fresh, ignore_errors=True)
             if not isinstance(error, OSError):
@@ -247,11 +247,17 @@ class Journal:
                 self._sync()
 
     def close(self) -> None:
-        """Stop writing and release the journal; closing twice is fine."""
+        """Bring what was written to the disk itself and release the journal; closing twice is fine."""
         with self._guard:
-            if self._lines is not None:
-                self._lines.drop_reserve()
-            self._release()
+            try:
+                if self._lines is not None:
+                    self._lines.drop_reserve()
+                    if not self._lines.is_synced:  # the thread that flushes may come too late
+                        self._lines.sync()
+            except OSError as error:
+                raise cannot_write(self.dir, error) from error
+            finally:
+                self._release()
 
     def _release(self) -> None:
         # Cleared first: a closed descriptor's number may be reused at once, even when closing failed.

@@ -212,6 +212,42 @@ def test_a_thread_that_never_begins_or_dies_is_followed_by_another(
     assert all_flushed(flushes, paths[1])
 
 
+def test_closed_journals_keep_no_other_one_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SYNC_S", 0.01)
+    monkeypatch.setattr(files, "BEGIN_S", 0.05)
+    journals = [Journal.create(tmp_path, experiment="exp", run_name=None) for _ in range(30)]
+    paths = [journal.dir / "journal-000001.jsonl" for journal in journals]
+    flushes = Flushes(monkeypatch)
+    time.sleep(0.1)  # the thread of what was before is over
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "in_background", lambda _: threading.Event())
+        for number, journal in enumerate(journals[1:]):
+            journal.metrics({"loss": 1}, step=1)
+            if number % 2:
+                journal.status("FINISHED")
+            journal.close()
+        assert [flushes.sizes.get(str(path)) for path in paths[1:]] == [path.stat().st_size for path in paths[1:]]
+        time.sleep(0.1)
+    journals[0].metrics({"loss": 1}, step=1)
+    assert all_flushed(flushes, paths[0])
+
+
+def test_a_disk_that_fails_as_a_journal_is_closed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal.create(tmp_path, experiment="exp", run_name=None)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "in_background", lambda _: threading.Event())
+        patch.setattr(os, "fdatasync", fail)
+        journal.metrics({"loss": 1}, step=1)
+        with pytest.raises(JournalError, match="Input/output error"):
+            journal.close()
+    journal.close()
+    Journal.reopen(journal.dir).close()  # it was released
+
+
 def all_flushed(flushes: Flushes, path: Path, limit_s: float = 30.0) -> bool:
     """Whether all of a file comes to the disk, without a further event."""
     end = time.monotonic() + limit_s
