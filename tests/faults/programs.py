@@ -69,6 +69,17 @@ def log_slowly(place: Place) -> None:
             time.sleep(0.02)
 
 
+def log_beside(place: Place) -> None:
+    """A run that logs every two seconds, as others in its process begin and end."""
+    with tracked.start("stopped", experiment="exp", live=None, system_metrics=False) as run:
+        for step in range(1, 4):
+            for name in "abc":
+                with tracked.start(name, experiment="exp", live=None, system_metrics=False) as other:
+                    other.log_metrics({"loss": 1 / step}, step=step)
+            run.log_metrics({"loss": 1 / step}, step=step)
+            time.sleep(2.0)
+
+
 def go_on(place: Place) -> int:
     """Every other run is resumed and ends, the rest is closed; then everything is brought in."""
     for directory in journals(ROOT):
@@ -279,6 +290,9 @@ PROGRAMS = {
     ),
     "logging, slowly": Program(
         prepare=_made, act=log_slowly, recover=go_on, judge=_in_the_store, faults=("power cut",), share=0.4, cost=6.0
+    ),
+    "logging, several": Program(
+        prepare=_made, act=log_beside, recover=go_on, judge=_in_the_store, faults=("power cut",), share=0.4, cost=8.0
     ),
     "replay": Program(
         prepare=write_journals,
