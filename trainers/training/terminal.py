@@ -20,6 +20,7 @@ from tracking.journal.background import in_background
 _COLUMNS = ("epoch", "train", "loss", "validation", "loss", "lr", "images/s", "time")
 _WIDTHS = (7, 6, 6, 10, 6, 8, 8, 7)
 _BEGIN_S = 5.0  # a thread that has not begun by then has died of it
+_END_S = 5.0  # a child process that still holds the pipe must not hold us
 _BAR_AT_MOST, _BESIDE_BAR = 28, 66  # columns: the bar, and the widest text that stands beside it
 
 
@@ -123,6 +124,7 @@ class Tee:
         self.terminal: TextIO = sys.stdout
         self._saved: list[tuple[int, int]] = []
         self._over: list[threading.Event] = []
+        self._guard = threading.Lock()
 
     def __enter__(self) -> Tee:
         self._file = self.path.open("ab", buffering=0)
@@ -130,11 +132,13 @@ class Tee:
             _flush()
             saved = os.dup(descriptor)
             reader, writer = os.pipe()
-            shown, begun = None if self._quiet and descriptor == 1 else saved, threading.Event()
+            is_hidden, begun = self._quiet and descriptor == 1, threading.Event()
+            shown = os.open(os.devnull, os.O_WRONLY) if is_hidden else os.dup(descriptor)
             over = in_background(partial(self._copy, reader, shown, begun))
-            if not over.is_set() and begun.wait(
-                _BEGIN_S
-            ):  # a pipe without a reader fills up, and who writes to it waits forever
+            if over.is_set():
+                os.close(reader)
+                os.close(shown)
+            elif begun.wait(_BEGIN_S):  # a pipe without a reader fills up, and who writes to it waits forever
                 os.dup2(writer, descriptor)
                 self._over.append(over)
             os.close(writer)
@@ -151,18 +155,21 @@ class Tee:
         for descriptor, saved in self._saved:
             os.dup2(saved, descriptor)  # closes the pipe's last writer, so the thread sees its end
         for over in self._over:
-            over.wait(5.0)  # a child process that still holds the pipe must not hold us
+            over.wait(_END_S)
         for _, saved in self._saved:
             os.close(saved)
-        self._file.close()
+        with self._guard:
+            self._file.close()
 
-    def _copy(self, reader: int, terminal: int | None, begun: threading.Event) -> None:
+    def _copy(self, reader: int, shown: int, begun: threading.Event) -> None:
         begun.set()
-        with os.fdopen(reader, "rb", buffering=0) as pipe:
+        # Both are its own: it may outlive the tee, and the number of a closed descriptor is soon another file's.
+        with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(shown, "wb", buffering=0) as terminal:
             while chunk := pipe.read(65536):
-                if terminal is not None:
-                    _write(terminal, chunk)
-                _write(self._file.fileno(), chunk)
+                _write(terminal.fileno(), chunk)
+                with self._guard:
+                    if not self._file.closed:
+                        _write(self._file.fileno(), chunk)
 
 
 def _write(descriptor: int, chunk: bytes) -> None:

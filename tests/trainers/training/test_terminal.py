@@ -61,6 +61,23 @@ def test_the_tee_catches_python_children_and_raw_descriptors(tmp_path: Path) -> 
     assert "from below" in done.stdout and done.stderr == "an error\n" and done.returncode == 0
 
 
+def test_what_a_child_says_after_the_run_goes_into_no_other_file(tmp_path: Path) -> None:
+    code = (
+        "import _thread, subprocess, sys, time\nfrom pathlib import Path\nfrom trainers.training import terminal\n"
+        "terminal._END_S = 0.1\nfolder = Path(sys.argv[1])\n"
+        "with terminal.Tee(folder / 'log.txt'):\n"
+        "    child = subprocess.Popen(['sh', '-c', 'read go; echo late; echo late >&2'], stdin=subprocess.PIPE)\n"
+        "    print('in time')\n"
+        "others = [open(folder / str(number), 'wb', buffering=0) for number in range(20)]\n"
+        "child.communicate(b'go')\nwhile _thread._count(): time.sleep(0.01)\n"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in time\nlate\n", "late\n")
+    assert (tmp_path / "log.txt").read_text() == "in time\n"
+    assert not any((tmp_path / str(number)).stat().st_size for number in range(20))
+
+
 def test_progress_prints_a_line_an_epoch_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(2) as progress:
         progress.batch(SimpleNamespace(epoch=1, batch=1, num_batches=2, loss=1.0, accuracy=0.5, images_per_s=10.0))
