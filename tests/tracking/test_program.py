@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -113,6 +114,24 @@ def test_a_reader_that_leaves_early_makes_no_noise(keyword: str, code: int) -> N
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_program_that_is_started_without_streams_does_its_work(tmp_path: Path, closed: str) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tracking.errors.program import run_program\n"
+        "from trainers.training.terminal import Tee\n"
+        "def act():\n"
+        "    with Tee(Path(sys.argv[1])):\n        print('a line'); print('an error', file=sys.stderr)\n"
+        "    assert not sys.stdin.isatty()\n    return 3\n"
+        "sys.exit(run_program('tracking', act))"
+    )
+    line = shlex.join([sys.executable, "-c", script, str(tmp_path / "log.txt")])
+    done = subprocess.run(f"exec {line} {closed}", shell=True, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.returncode == 3
+    assert done.stdout == (b"a line\n" if ">&-" not in closed.replace("2>&-", "") else b"")
+    assert done.stderr == (b"an error\n" if closed == ">&-" else b"")
+    assert set((tmp_path / "log.txt").read_text().splitlines()) == {"a line", "an error"}
 
 
 def test_a_subcommand_s_errors_are_one_line_too(capsys: Captured) -> None:

@@ -92,6 +92,27 @@ class _Harmless:
         return getattr(self.drawn, name)
 
 
+def open_standard_descriptors() -> None:
+    """Have 0, 1 and 2 stand for ``/dev/null`` where a process was started without them (``>&-``, some daemons).
+
+    The next file that is opened would get the number, and with it what C libraries and child processes print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _open_streams() -> None:
+    open_standard_descriptors()
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            is_null = os.path.samestat(os.fstat(number), os.stat(os.devnull))  # else some library has taken the number
+            where = number if is_null else os.devnull
+            setattr(sys, name, open(where, "w" if number else "r", closefd=not is_null, encoding="utf-8"))
+
+
 @contextmanager
 def harmless_streams() -> Iterator[None]:
     """Within, standard output and error pass on no escapes that names and values of others hold."""
@@ -124,6 +145,7 @@ def run_program(name: str, act: Callable[[], int], *, broken_pipe: int = 1) -> i
     ``broken_pipe`` is the code when the reader of standard output, such as ``head``, leaves early. Any other exception
     is a fault of the program and keeps its traceback, without passwords in it.
     """
+    _open_streams()
     guard()
     with harmless_streams():
         return _run(name, act, broken_pipe)

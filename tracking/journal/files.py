@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking.errors import JournalError
+from tracking.errors.program import open_standard_descriptors
 from tracking.journal.background import in_background
 from tracking.journal.events import SEGMENT_BYTES, Position, open_segment, segment_path, segments
 
@@ -252,6 +253,7 @@ def open_own(path: Path, flags: int) -> int:
 def hold(directory: Path) -> int:
     """Take the writer's lock; the descriptor that holds it. JournalError when another process has it."""
     path = directory / "lock"
+    open_standard_descriptors()
     try:
         fd = open_own(path, os.O_RDWR)
     except OSError as error:

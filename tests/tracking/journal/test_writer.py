@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -341,6 +342,33 @@ def test_a_forked_child_neither_writes_nor_keeps_the_run_alive(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     [directory] = journals(tmp_path)
     assert [event["values"] for event, _ in read(directory) if event["event"] == "tag"] == [{"parent": "1"}]
+
+
+def test_what_is_printed_where_there_is_no_standard_output_gets_into_no_journal(tmp_path: Path) -> None:
+    code = """
+        import os, subprocess, sys
+        from tracking.journal import Journal
+        for name in "ab":
+            journal = Journal.create(sys.argv[1], experiment="exp", run_name=name)
+            journal.metrics({"loss": 1}, step=1)
+            for number in range(3):
+                try:
+                    os.write(number, b"warning: from a C library")
+                except OSError:
+                    pass
+            subprocess.run("echo from a child; echo and an error >&2", shell=True, check=True)
+            journal.metrics({"loss": 2}, step=2)
+            journal.status("FINISHED")
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    shell = f"exec {shlex.join(argv)} <&- >&- 2>&-"
+    assert subprocess.run(shell, shell=True, cwd=ROOT, timeout=60).returncode == 0
+    for directory in journals(tmp_path):
+        assert [one["event"] for one, _ in read(directory)] == ["start", "metric", "metric", "status"]
+        assert "pid" in writer(directory)
+        content = b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+        assert b"from a" not in content and b"error" not in content
+    assert len(journals(tmp_path)) == 2
 
 
 def test_a_limit_on_the_file_keeps_what_was_logged(tmp_path: Path) -> None:
