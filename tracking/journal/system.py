@@ -66,28 +66,48 @@ class Machine:
     def __init__(self, psutil: Any) -> None:
         self._psutil = psutil
         self._gpus = _gpus()
-        psutil.cpu_percent()  # the first call has nothing to compare with
-        self._network = psutil.net_io_counters()
+        self._network: Any = None
+        with contextlib.suppress(Exception):
+            psutil.cpu_percent()  # the first call has nothing to compare with
+        with contextlib.suppress(Exception):
+            self._network = psutil.net_io_counters()
 
     def sample(self) -> dict[str, float]:
-        """One reading of everything that can be read here."""
+        """One reading of everything that can be read here: in some containers a file of ``/proc`` or a disk cannot."""
+        values: dict[str, float] = {}
+        for read in (self._processor, self._memory, self._disk, self._traffic):
+            with contextlib.suppress(Exception):  # psutil passes on what its files and the machine raise
+                values |= read()
+        for number, gpu in enumerate(self._gpus):
+            values |= {f"gpu_{number}_{name}": value for name, value in _gpu_sample(*gpu).items()}
+        return {PREFIX + name: round(float(value), 1) for name, value in values.items()}
+
+    def _processor(self) -> dict[str, float]:
+        return {"cpu_utilization_percentage": self._psutil.cpu_percent()}
+
+    def _memory(self) -> dict[str, float]:
         memory = self._psutil.virtual_memory()
-        disk = self._psutil.disk_usage(os.sep)
-        values = {
-            "cpu_utilization_percentage": self._psutil.cpu_percent(),
+        return {
             "system_memory_usage_megabytes": memory.used / _MB,
             "system_memory_usage_percentage": memory.used / memory.total * 100,
+        }
+
+    def _disk(self) -> dict[str, float]:
+        disk = self._psutil.disk_usage(os.sep)
+        return {
             "disk_usage_percentage": disk.percent,
             "disk_usage_megabytes": disk.used / _MB,
             "disk_available_megabytes": disk.free / _MB,
         }
+
+    def _traffic(self) -> dict[str, float]:
         network = self._psutil.net_io_counters()
-        if network is not None and self._network is not None:
-            values["network_receive_megabytes"] = (network.bytes_recv - self._network.bytes_recv) / _MB
-            values["network_transmit_megabytes"] = (network.bytes_sent - self._network.bytes_sent) / _MB
-        for number, gpu in enumerate(self._gpus):
-            values |= {f"gpu_{number}_{name}": value for name, value in _gpu_sample(*gpu).items()}
-        return {PREFIX + name: round(float(value), 1) for name, value in values.items()}
+        if network is None or self._network is None:
+            return {}
+        return {
+            "network_receive_megabytes": (network.bytes_recv - self._network.bytes_recv) / _MB,
+            "network_transmit_megabytes": (network.bytes_sent - self._network.bytes_sent) / _MB,
+        }
 
 
 def _gpus() -> list[tuple[Any, Any]]:

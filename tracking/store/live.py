@@ -69,6 +69,8 @@ class Live:
     def _follow(self) -> None:
         try:
             self._advance()
+        except Exception as error:  # finish says that not all is in MLflow
+            self.error = error
         finally:
             self._made.set()
 

@@ -152,7 +152,9 @@ class Mirror:
         if owner != self._name:
             self.is_lost = True
             return
-        files = [path for path in self._folder.rglob("*") if path.is_file() and path.name not in _NOT_SENT]
+        # Not by rglob, which fails where a folder vanishes while it is listed.
+        paths = [Path(folder, name) for folder, _, names in os.walk(self._folder) for name in names]
+        files = [path for path in paths if path.is_file() and path.name not in _NOT_SENT]
         there = {path.relative_to(self._folder).as_posix(): path for path in files if path.suffix != ".part"}
         for inner in sorted(there, key=lambda name: (Path(name).name.startswith("journal-"), name)):
             try:
@@ -179,7 +181,7 @@ class Mirror:
         while not self._ending.wait(_PUSH_S):
             try:
                 self.push()
-            except (AwsError, NoCredentials, NotFound) as error:  # tried again; the end says if it stays so
+            except (AwsError, NoCredentials, NotFound, OSError) as error:  # tried again; the end says if it stays so
                 print(f"not sent yet: {error}", file=sys.stderr, flush=True)
             if self.is_lost:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -99,6 +99,28 @@ def test_without_a_gpu_or_its_driver_there_is_the_rest(monkeypatch: pytest.Monke
     assert set(Machine(psutil).sample()) == NAMES
 
 
+@pytest.mark.parametrize(
+    ("reading", "error", "missing"),
+    [  # as psutil raised them in containers, on Android and on odd kernels
+        ("cpu_percent", PermissionError(13, "Permission denied", "/proc/stat"), "cpu"),
+        ("virtual_memory", RuntimeError("no usable information in /proc/meminfo"), "system_memory"),
+        ("disk_usage", OSError(107, "Transport endpoint is not connected"), "disk"),
+        ("net_io_counters", FileNotFoundError(2, "No such file or directory", "/proc/net/dev"), "network"),
+    ],
+)
+def test_a_reading_that_fails_keeps_none_of_the_others_out(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, reading: str, error: Exception, missing: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"psutil.{reading}", fail)
+    with tracked.start(live=False) as run:
+        run.log_metrics({"loss": 1}, step=1)
+    found = [set(event["values"]) for event in samples(run.dir) if "loss" not in event["values"]]
+    assert found == [{name for name in NAMES if f"system/{missing}_" not in name}] * 2
+
+
 def test_a_short_run_has_a_first_and_a_last_sample(workdir: Path) -> None:
     with tracked.start(live=False) as run:
         run.log_metrics({"loss": 1}, step=1)

@@ -122,6 +122,21 @@ def test_a_dead_server_costs_no_run_and_sync_brings_it_in_later(
     assert "0 brought up to date, 1 were before (--all looks again)" in capsys.readouterr().out
 
 
+def test_a_run_whose_follower_died_does_not_say_that_all_is_there(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ImportError("libmkl.so: no room for its table")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tracking.store.replay.Replayer.__init__", fail)
+        with tracked.start(system_metrics=False) as run:
+            run.log_metrics({"loss": 1}, step=1)
+    assert run.status == "FINISHED"
+    said = capsys.readouterr().err
+    assert "no room for its table" in said and "tracking sync" in said
+
+
 def test_a_server_that_never_answers_is_waited_for_only_so_long(
     workdir: Path, silent_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.aws.account import World
+from tests.support.aws.account import account_fixture as account_fixture
+from tests.support.aws.account import shared_fixture as shared_fixture
 from tracking.journal import Journal
 from trainers.errors import BadInput, TrainerError
 from trainers.ray import node
+from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.errors import NotFound
 
 URI = "s3://bucket-one/runs/cats"
@@ -72,6 +77,40 @@ def test_a_copy_in_s3_holds_what_the_next_job_goes_on_from(tmp_path: Path) -> No
     bucket.calls.clear()
     two.finish()
     assert not bucket.calls
+
+
+def test_a_copy_goes_on_after_what_s3_refused(account: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3's transfers raise errors of their own around S3's, and other programs remove what is being listed."""
+    monkeypatch.setattr(node, "_PUSH_S", 0.05)
+    aws, folder, key = Aws(region="us-east-1"), tmp_path / "a", f"{account.folder}/runs"
+    made = node.Mirror(f"s3://bucket-one/{key}", folder, "cats-000", aws)
+    made.fetch()
+    real, refused = aws.s3, list[str]()
+
+    def refuse(operation: str, **arguments: Any) -> Any:
+        if operation == "UploadFile" and len(refused) < 2:
+            refused.append(arguments["Key"])
+            shutil.rmtree(folder / "gone", ignore_errors=True)
+            arguments["Bucket"] = "no-such-bucket"
+        return real(operation, **arguments)
+
+    monkeypatch.setattr(aws, "s3", refuse)
+    for name in ("journal-000001.jsonl", "gone/part.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    made.start()
+    until = time.monotonic() + 60
+    while len(refused) < 2 or not made._sent:
+        assert time.monotonic() < until and made._thread.is_alive()
+        time.sleep(0.01)
+    made.finish()
+    assert aws.read_object("bucket-one", f"{key}/journal-000001.jsonl") == b"journal-000001.jsonl"
+
+
+def test_an_upload_that_s3_refuses_says_what_s3_says(account: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotFound, match="UploadFile: The specified bucket does not exist"):
+        Aws(region="us-east-1").s3("UploadFile", Filename=str(tmp_path / "file"), Bucket="no-such-bucket", Key="key")
 
 
 def test_a_job_that_was_replaced_no_longer_writes(tmp_path: Path) -> None:

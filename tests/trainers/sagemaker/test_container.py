@@ -504,6 +504,38 @@ def test_the_run_is_shown_live_in_the_launcher_s_run(tmp_path: Path) -> None:
     theirs.close()
 
 
+def test_what_could_not_be_shown_live_is_said_and_keeps_nothing_else_out(tmp_path: Path) -> None:
+    """Where nothing else brings the run into MLflow, its end would say that all is there."""
+    from tracking.journal import Journal
+    from tracking.store.replay import Replayer
+    from trainers.sagemaker.container.live import Relay
+
+    shutil.copy(made_database(), tmp_path / "mlflow.db")
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", tmp_path / "journals")
+    ours = Journal.create(store.journals, experiment="pets", run_name="cats")
+    run_id = Replayer(ours.dir, store).advance().run_id
+    theirs = Journal.create(tmp_path / "container", experiment="pets", run_name="cats")
+    for name in ("gone", "there"):
+        (tmp_path / name).write_text(name)
+    gone = theirs.artifact(tmp_path / "gone")
+    theirs.artifact(tmp_path / "there")
+    theirs.metrics({names.VALIDATION_ACCURACY: 0.5}, step=1)
+    gone.unlink()
+    relay = Relay(
+        *(tmp_path / "container", tmp_path / "relay"),
+        tracking_uri=store.tracking_uri,
+        run_id=run_id,
+        dataset="photos/",
+        with_artifacts=True,
+    )
+    relay.start()
+    assert "gone does not exist" in (relay.finish() or "")
+    assert store.client().get_run(run_id).data.metrics[names.VALIDATION_ACCURACY] == 0.5
+    assert [one.path for one in store.client().list_artifacts(run_id)] == ["there"]
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize(
     ("resources", "machines", "rank"),
     [

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from tracking import names
 from tracking import run as tracked
 from tracking.errors import TrackingError
+from tracking.errors.redaction import hidden
 from tracking.journal.background import in_background
 from trainers.launch.watching import notify, rules
 from trainers.training.experiment import Watcher
@@ -42,6 +43,12 @@ class Watch:
         self._over.wait(5.0)
 
     def _go_on(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:
+            print(f"warning: the rules watch this run no longer: {hidden(str(error))}", flush=True)
+
+    def _follow(self) -> None:
         while not self._ending.wait(INTERVAL_S):
             self._signals.follow(self._run.dir)
             if self._asked.polled_s > self._signals.sign_s:

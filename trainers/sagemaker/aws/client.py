@@ -231,12 +231,13 @@ class Aws:
 
     def s3(self, operation: str, **arguments: Any) -> Any:
         """Call ``operation`` (``HeadObject``) of S3, which retries by itself. Raises AwsError."""
+        from boto3.exceptions import Boto3Error
         from botocore import xform_name
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return getattr(self.client("s3"), xform_name(operation))(**arguments)
-        except (BotoCoreError, ClientError, RuntimeError) as error:
+        except (Boto3Error, BotoCoreError, ClientError, RuntimeError) as error:
             raise self.failed(error, operation) from error
 
     def read_object(self, bucket: str, key: str, span: str | None = None) -> bytes:
@@ -279,8 +280,11 @@ class Aws:
 
 def translate(error: Exception, operation: str) -> Exception:
     """A botocore error as one of ours."""
+    from boto3.exceptions import Boto3Error
     from botocore import exceptions as boto
 
+    if isinstance(error, Boto3Error) and isinstance(error.__context__, Exception):
+        error = error.__context__  # of a transfer boto3 raises errors of its own around S3's
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError)):
         return errors.NoCredentials(f"{error}. Give --profile and --region, or set up AWS's own files or variables.")
     if isinstance(error, boto.ParamValidationError):

@@ -253,6 +253,8 @@ class _streamed_tar:
             pass  # the reader gave up and says why
         except OSError as error:
             self._error = BadData(f"changed while it was sent ({error}); start again")
+        except BaseException as error:
+            self._error = error
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:

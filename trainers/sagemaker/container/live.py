@@ -9,7 +9,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from tracking.errors import TrackingError
+from tracking.errors.redaction import hidden
 from tracking.journal import Journal
+from tracking.journal.checks import Event
 from tracking.journal.events import Position, journals, read
 from tracking.store import Store
 from tracking.store.live import Live
@@ -38,6 +41,7 @@ class Relay:
         self._taker = EventLog(entry, self._journal, {}, known_params={"dataset": dataset})
         self._live = Live(self._journal.dir, store)
         self._position: dict[str, Position] = {}
+        self._problem: str | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="relay", daemon=True)
 
@@ -50,19 +54,33 @@ class Relay:
         """Take over what is left; why it could not be, or None."""
         self._ending.set()
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._problem = f"the run's journal was not read to its end within {timeout_s:g} s"
         self._journal.close()
-        return self._live.finish(timeout_s)
+        return self._live.finish(timeout_s) or self._problem
 
     def _follow(self) -> None:
+        try:
+            self._relay()
+        except Exception as error:  # what is not relayed must not count as arrived
+            self._problem = hidden(str(error))
+
+    def _relay(self) -> None:
         while True:
             ending = self._ending.is_set()
             for directory in journals(self._root):
                 for event, position in read(directory, self._position.get(directory.name)):
                     self._position[directory.name] = position
-                    if event["event"] == "artifact" and self._with_artifacts:
-                        self._journal.artifact(directory / event["path"], event["artifact_path"])
-                    elif event["event"] not in ("start", "status", "artifact"):
-                        self._taker.take_event(event)
+                    try:
+                        self._take(directory, event)
+                    except TrackingError as error:  # of one event; the others still come
+                        self._problem = hidden(str(error))
             if ending:
                 return
             self._ending.wait(_INTERVAL_S)
+
+    def _take(self, directory: Path, event: Event) -> None:
+        if event["event"] == "artifact" and self._with_artifacts:
+            self._journal.artifact(directory / event["path"], event["artifact_path"])
+        elif event["event"] not in ("start", "status", "artifact"):
+            self._taker.take_event(event)

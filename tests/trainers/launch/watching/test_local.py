@@ -66,6 +66,19 @@ def test_a_run_that_hangs_ends_with_its_process_where_asked(
     assert "warning: stuck since" in capsys.readouterr().out
 
 
+def test_rules_that_fail_say_that_they_watch_no_longer(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(local, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(local.rules, "judge", lambda *_: 1 / 0)
+    with Interruption() as asked, tracked.start("watched", live=False) as run:
+        watch = local.Watch(run, asked, stop_on=("stuck",))
+        with watch:
+            assert watch._over.wait(30)
+    assert "warning: the rules watch this run no longer: division by zero" in capsys.readouterr().out
+    assert tracked.ended(run.dir) == "FINISHED"
+
+
 def test_faults_of_the_flags_come_with_the_others(capsys: pytest.CaptureFixture[str], workdir: Path) -> None:
     assert run.main(["--epochs=0", "--stop-on=overfiting"]) == 2
     said = capsys.readouterr().err

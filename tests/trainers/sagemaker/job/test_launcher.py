@@ -22,6 +22,7 @@ from tracking.journal.events import read
 from tracking.store import Store
 from trainers.config import Config
 from trainers.errors import BadInput
+from trainers.sagemaker.aws import upload
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.upload import code_archive
 from trainers.sagemaker.builtin import limits
@@ -116,6 +117,31 @@ def test_own_data_and_code_go_up_once(fake: FakeSageMaker, tmp_path: Path, pets:
     (pets / "cat" / "1.png").write_bytes((pets / "cat" / "3.png").read_bytes())
     where.plan(config)
     assert len(keys(fake)) == 3  # other data, another key
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file"), "changed while it was sent"),
+        (MemoryError("out of memory"), "out of memory"),
+    ],
+)
+def test_an_archive_that_could_not_be_written_to_its_end_is_not_kept(
+    fake: FakeSageMaker, tmp_path: Path, pets: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    real, added = upload._add, list[str]()
+
+    def fail(archive: tarfile.TarFile, path: Path, name: str) -> None:
+        added.append(name)
+        if len(added) == 3:
+            raise error
+        real(archive, path, name)
+
+    monkeypatch.setattr(upload, "_add", fail)
+    where = launcher(fake, tmp_path / "journals", ledger.OWN, train=None, validation=None)
+    with pytest.raises((BadInput, MemoryError), match=said):
+        where.plan(replace(CONFIG, dataset=str(pets), num_training_samples=None))
+    assert not [key for key in keys(fake) if key.endswith("data.tar")]
 
 
 def test_the_code_archive_is_the_packages_and_always_the_same() -> None:
