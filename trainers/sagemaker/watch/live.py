@@ -43,6 +43,12 @@ class LiveReplay:
         return self.error or None
 
     def _go_on(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:  # else finish would say that all is in MLflow
+            self.error = hidden(str(error))
+
+    def _follow(self) -> None:
         from tracking.store.replay import Replayer
 
         client: MlflowClient | None = None

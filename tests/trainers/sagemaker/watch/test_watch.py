@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from tests.support.aws.fake import FakeSageMaker, Plan
 from tests.support.aws.launches import CONFIG, account, launched, launcher, metrics, statuses, tags
 from tracking import names
 from tracking.journal.events import read
+from tracking.store import Store
 from trainers.sagemaker.aws.client import Aws
 from trainers.sagemaker.aws.logs import LogReader
 from trainers.sagemaker.errors import AwsError, Rejected, Unreachable
 from trainers.sagemaker.job import ledger, phases
+from trainers.sagemaker.watch.live import LiveReplay
 from trainers.sagemaker.watch.many_jobs import watch_many
 from trainers.sagemaker.watch.one_job import JobWatch
 from trainers.sagemaker.watch.outcome import Silent
@@ -508,3 +511,9 @@ def test_billed_so_far_leaves_out_waiting() -> None:
     }
     assert phases.billed_s(described, 350.0) == 30 + 70 + 50
     assert phases.times(described, 350.0)["starting_s"] == 140
+
+
+def test_runs_whose_follower_died_are_not_said_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tracking.store.replay", None)
+    live = LiveReplay(Store(f"sqlite:///{tmp_path}/mlflow.db", None, tmp_path), [])
+    assert "tracking.store.replay" in (live.finish(60) or "")
