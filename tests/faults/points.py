@@ -5,6 +5,7 @@ The parent has imported what the programs need and starts no thread, so a child 
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import gc
 import os
@@ -40,6 +41,7 @@ FAULTS = {
     "disk full": "full",
     "power cut": "power",
     "clock steps": "clock",
+    "no descriptor left": "files",
 }
 
 
@@ -201,6 +203,19 @@ def _step_clock(delay_s: float, step_s: float) -> None:
     time.time_ns = lambda: real_ns() + int(offset() * 1e9)
 
 
+def _use_up_descriptors(delay_s: float, seconds: float) -> None:
+    """Have every ``open`` fail (EMFILE) for a time, as where a loader of data holds as many files as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def work() -> None:
+        time.sleep(delay_s)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        time.sleep(seconds)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    _thread.start_new_thread(work, ())
+
+
 def calibrate(place: Place, program: Program) -> str | None:
     """Prepare, and see undisturbed how long the program takes and how many calls it makes; why not, where it cannot."""
     if why := program.needs():
@@ -315,6 +330,9 @@ def run_point(place: Place, program: Program, fault: str, row: Row) -> Verdict |
         if kind == "exit" or (kind == "memory" and not under_limit):
             act = _raise_memory if kind == "memory" else lambda: os._exit(7)
             before = _Countdown(chosen.randint(1, program.num_calls), act).install
+        elif kind == "files":
+            held = chosen.choice([0.01, 0.1, 1.0])
+            before = lambda: _use_up_descriptors(delay, held)  # noqa: E731
         elif kind == "clock":
             step = chosen.choice([-time.time() + 60, -86400.0, -3600.0, -1.5, 1.5, 3600.0, 86400.0])
             before = lambda: _step_clock(delay, step)  # noqa: E731

@@ -276,7 +276,7 @@ def evaluate_again(place: Place) -> int:
     return code
 
 
-_TRAINED = ("kill -9", "SIGTERM", "os._exit", "out of memory", "STOP, then CONT", "clock steps")
+_TRAINED = ("kill -9", "SIGTERM", "os._exit", "out of memory", "STOP, then CONT", "clock steps", "no descriptor left")
 _READING = tuple(fault for fault in FAULTS if fault not in ("power cut", "clock steps"))
 
 PROGRAMS = {

@@ -292,23 +292,28 @@ def _named_in_reports(folder: Path, store: Store) -> dict[str, str]:
     """Beginning of an id -> the file below a folder that has it; hidden folders and the store's own are left out."""
     found: dict[str, str] = {}
     away = {path.resolve() for path in (store.journals.parent, store.artifact_root) if path is not None}
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [one for one in folders if one[:1] != "." and (Path(where) / one).resolve() not in away]
         for path in (Path(where) / one for one in files if one.lower().endswith(_REPORTS)):
             try:
                 for word in _HEX.findall(path.read_bytes()) if path.is_file() else ():
                     found.setdefault(word[:8].decode(), os.path.relpath(path, folder))
             except OSError as error:
-                raise TrackingError(
-                    f"{path} cannot be read, so what it names is not known: {error.strerror}"
-                ) from error
+                _refuse(error)
     return found
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # else it is gone meanwhile
+        raise TrackingError(
+            f"{error.filename} cannot be read, so what it holds is not known: {error.strerror}"
+        ) from error
 
 
 def files_in(places: Sequence[Path | None]) -> Iterator[Path]:
     """Every file in some folders; no link is followed."""
     for place in filter(None, places):
-        for where, _, files in os.walk(place):
+        for where, _, files in os.walk(place, onerror=_refuse):
             yield from (Path(where) / one for one in files)
 
 

@@ -375,12 +375,19 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (*_FULL, errno.EFBIG)
 
 
+def is_exhausted(error: BaseException | None) -> bool:
+    """Whether a machine or process has no room, descriptor or memory left: for now, and for no file's fault."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def cannot_write(path: Path, error: OSError) -> JournalError:
     """The error to raise where ``path`` could not be written, with the way out."""
     full = is_disk_full(error) or os.strerror(errno.ENOSPC) in str(error)
     why = error.strerror or (os.strerror(errno.ENOSPC) if full else str(error))
     if full:
         way_out = "what was logged until here is kept; make room, then resume the run"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        way_out = "let this process hold fewer files or allow it more (ulimit -n)"
     else:
         way_out = "give a folder that can be written, or change its owner or permissions"
     return JournalError(f"cannot write {path}: {why}; {way_out}")

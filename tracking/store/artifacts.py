@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tracking.errors import StoreError, StoreUnreachable
-from tracking.journal.files import is_disk_full, whole_file
+from tracking.journal.files import is_disk_full, is_exhausted, whole_file
 from tracking.store.connection import kind, public, translated
 
 
@@ -95,6 +95,8 @@ def readable(source: Path, root: Path) -> Iterator[tuple[Path | None, list[str]]
             for folder, folders, names in os.walk(source, onerror=away.append)
             for name in (*folders, *names)
         ]
+        for error in filter(is_exhausted, away):
+            raise error
         # Links to folders are not followed; what they point at is found at its own place.
         files = sorted(path for path in inside if path.is_symlink() or not path.is_dir())
     faults = {path: fault for path in files if (fault := _fault(path, root)) is not None}
@@ -142,6 +144,8 @@ def _fault(path: Path, root: Path) -> str | None:
     except FileNotFoundError:
         return f"is gone from {root.parent}"
     except OSError as error:
+        if is_exhausted(error):
+            raise
         return f"cannot be read: {error.strerror}"
     except RuntimeError:  # as Python 3.10 to 3.12 say it
         return "is a link to itself"
@@ -171,7 +175,7 @@ def copy(source: Path, target: Path, *, may_link: bool) -> None:
     except OSError as error:
         _read_through(source)
         # A full disk is full for every run, a folder's permissions are its own.
-        raise (StoreUnreachable if is_disk_full(error) else StoreError)(
+        raise (StoreUnreachable if is_disk_full(error) or is_exhausted(error) else StoreError)(
             f"cannot write artifact {target}: {error.strerror or error}; make room or change its folder's permissions,"
             " then `python -m tracking sync`"
         ) from error

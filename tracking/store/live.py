@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tracking.errors import StoreUnreachable, TrackingError
 from tracking.errors.redaction import hidden
 from tracking.journal.background import in_background
+from tracking.journal.files import is_exhausted
 
 if TYPE_CHECKING:
     from tracking.store.store import Store
@@ -92,7 +93,8 @@ class Live:
                 self.error = error
                 failures += 1
                 if isinstance(error, TrackingError) and not isinstance(error, StoreUnreachable):
-                    return
+                    if not is_exhausted(error.__cause__):  # what this process has none left of may come back
+                        return
             self.run_id = replayer.run_id
             if self.run_id is not None:
                 self._made.set()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.errors import ModelError, StoreError
 from tracking.journal.checks import CONTEXTS, MAX_STEP
+from tracking.journal.files import is_exhausted
 from tracking.models.facts import META, MLMODEL
 from tracking.models.serving.files import DIGESTS
 from tracking.store import artifacts, connection, moved
@@ -205,7 +206,9 @@ def _facts(folder: Path) -> dict[str, Any]:
     """What a model's ``model.json`` says; nothing where it has none."""
     try:
         return dict(json.loads((folder / META).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        if is_exhausted(error):
+            raise
         return {}
 
 

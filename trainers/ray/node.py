@@ -153,7 +153,7 @@ class Mirror:
             self.is_lost = True
             return
         # Not by rglob, which fails where a folder vanishes while it is listed.
-        paths = [Path(folder, name) for folder, _, names in os.walk(self._folder) for name in names]
+        paths = [Path(folder, name) for folder, _, names in os.walk(self._folder, onerror=_refuse) for name in names]
         files = [path for path in paths if path.is_file() and path.name not in _NOT_SENT]
         there = {path.relative_to(self._folder).as_posix(): path for path in files if path.suffix != ".part"}
         for inner in sorted(there, key=lambda name: (Path(name).name.startswith("journal-"), name)):
@@ -186,6 +186,11 @@ class Mirror:
             if self.is_lost:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error  # what could not be listed is not gone
 
 
 def _facts(path: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -188,6 +189,30 @@ def test_a_removal_that_was_stopped_anywhere_is_done_by_the_next_call(
         assert store.client().get_run(gone).info.lifecycle_stage == "deleted"
         assert store.artifact_root is not None and not list((store.artifact_root / "exp" / gone).rglob("x.bin"))
         assert prune("--yes") == 0 and "nothing to remove" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of_reports", [True, False])
+def test_what_cannot_be_listed_is_not_taken_for_empty(
+    store: Store, workdir: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, of_reports: bool
+) -> None:
+    """A folder may hold the report that names a run, or the files that are nowhere else."""
+    directory = store.journals / write(store, "done", "FINISHED")
+    write(store, "best", "FINISHED", test=0.9)
+    shut = workdir / "reports" if of_reports else directory / "files"
+    shut.mkdir(exist_ok=True)
+    before, real = tree(store.journals.parent), os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if Path(path) == shut:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        assert prune("--yes") != 0
+    assert f"{shut} cannot be read, so what it holds is not known: Too many open files" in capsys.readouterr().err
+    assert tree(store.journals.parent) == before
+    assert prune("--yes") == 0 and directory.name not in left(store)
 
 
 def test_without_a_store_nothing_is_made(workdir: Path, capsys: Captured) -> None:

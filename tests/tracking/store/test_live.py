@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from tests.support import ROOT
 from tests.support.stores import Stopped
 from tracking import run as tracked
 from tracking.errors import StoreError, StoreUnreachable
-from tracking.journal import Journal
+from tracking.journal import Journal, files
 from tracking.journal.events import read
 from tracking.store import Store, resolve
 from tracking.store.live import Live
@@ -120,6 +121,25 @@ def test_a_dead_server_costs_no_run_and_sync_brings_it_in_later(
     assert len(store.client().get_metric_history(found.info.run_id, "loss")) == 100
     assert main(["sync"]) == 0
     assert "0 brought up to date, 1 were before (--all looks again)" in capsys.readouterr().out
+
+
+def test_it_goes_on_where_a_process_has_descriptors_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = files.open_own, list[Path]()
+
+    def refuse(path: Path, flags: int) -> int:
+        if path.name == "replay.lock" and len(refused) < 3:
+            refused.append(path)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return real(path, flags)
+
+    monkeypatch.setattr("tracking.store.replay.open_own", refuse)
+    journal = Journal.create(store.journals, experiment="exp", run_name="live")
+    live = Live(journal.dir, store, interval_s=0.01)
+    live.start()
+    journal.metrics({"loss": 1.0}, step=1)
+    wait_until(lambda: len(refused) == 3 and [run for run in store.runs() if run.data.metrics])
+    journal.status("FINISHED")
+    assert live.finish(30) is None
 
 
 def test_a_run_whose_follower_died_does_not_say_that_all_is_there(

@@ -152,6 +152,50 @@ for directory, fatal in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     assert snapshot(store) == [EXPECTED] * len(directories)
 
 
+def test_where_descriptors_run_out_nothing_is_left_out(store: Store, tmp_path: Path) -> None:
+    """A file that cannot be opened for now is not one that cannot be read; sqlite opens its own."""
+    code = """
+import errno, os, sys
+from pathlib import Path
+import mlflow.entities
+import mlflow.store.tracking.sqlalchemy_store
+from tracking.errors import TrackingError
+from tracking.store.replay import replay
+from tracking.store import resolve
+for number, directory in enumerate(sys.argv[1:], 12):  # from where the artifact's turn comes
+    pid = os.fork()
+    if pid == 0:
+        left = [number]
+        def refuse(event, arguments):
+            if event in ("open", "os.listdir", "os.scandir") and str(arguments[0]).startswith(os.getcwd()):
+                left[0] -= 1
+                if left[0] == -1:  # there are some again at once
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), arguments[0])
+        sys.addaudithook(refuse)
+        try:
+            replay(Path(directory), resolve())
+        except (OSError, TrackingError) as error:
+            os._exit(1 if "Too many open files" in str(error) else 2)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    directories = []
+    for _ in range(9):
+        journal = Journal.create(store.journals, experiment="exp", run_name=None)
+        (journal.dir / "files" / "notes.txt").write_text("x")
+        journal.artifact(journal.dir / "files" / "notes.txt")
+        journal.status("FINISHED")
+        journal.close()
+        directories.append(journal.dir)
+    said, _ = Forked("-W", "ignore", "-c", code, *map(str, directories)).communicate()
+    assert set(said.split()) <= {"0", "1"} and "1" in said, said
+    for directory in directories:
+        replay(directory, store)
+    for run in store.runs():
+        assert "replay_problems" not in run.data.tags and run.info.status == "FINISHED"
+        assert [file.path for file in store.client().list_artifacts(run.info.run_id)] == ["notes.txt"]
+
+
 def test_stopped_again_and_again_it_gets_there(store: Store, tmp_path: Path) -> None:
     directory = write_full_journal(store, tmp_path)
     num_stops = 0

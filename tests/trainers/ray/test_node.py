@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 import time
@@ -105,6 +107,26 @@ def test_a_copy_goes_on_after_what_s3_refused(account: World, tmp_path: Path, mo
         time.sleep(0.01)
     made.finish()
     assert aws.read_object("bucket-one", f"{key}/journal-000001.jsonl") == b"journal-000001.jsonl"
+
+
+def test_what_cannot_be_listed_is_not_removed_from_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, real = Bucket(), os.scandir
+    made = mirror(bucket, tmp_path / "a", "cats-000")
+    (tmp_path / "a" / "state").mkdir()
+    (tmp_path / "a" / "state" / "state-1.npz").write_text("state")
+    made.push()
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "state":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        with pytest.raises(OSError, match="Too many open files"):
+            made.push()
+    assert "runs/cats/state/state-1.npz" in bucket.objects
+    made.finish()
 
 
 def test_an_upload_that_s3_refuses_says_what_s3_says(account: World, tmp_path: Path) -> None:

@@ -180,7 +180,11 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_file():
         yield path.name, path
         return
-    for folder, folders, names in os.walk(path, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise BadData(f"{error.filename}: cannot be read ({error.strerror}); repair or remove it") from error
+
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=refuse):
         folders.sort()
         for name in sorted(names):
             file = Path(folder) / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -142,6 +143,20 @@ def test_an_archive_that_could_not_be_written_to_its_end_is_not_kept(
     with pytest.raises((BadInput, MemoryError), match=said):
         where.plan(replace(CONFIG, dataset=str(pets), num_training_samples=None))
     assert not [key for key in keys(fake) if key.endswith("data.tar")]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+    (tmp_path / "pets" / "dog").mkdir(parents=True)
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(BadInput, match="dog: cannot be read .Permission denied"):
+        list(upload._files(tmp_path / "pets"))
 
 
 def test_the_code_archive_is_the_packages_and_always_the_same() -> None:
