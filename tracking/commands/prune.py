@@ -299,15 +299,14 @@ def _named_in_reports(folder: Path, store: Store) -> dict[str, str]:
                 for word in _HEX.findall(path.read_bytes()) if path.is_file() else ():
                     found.setdefault(word[:8].decode(), os.path.relpath(path, folder))
             except OSError as error:
-                _refuse(error)
+                _refuse(error, path)
     return found
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError, path: Path | None = None) -> None:
     if not isinstance(error, FileNotFoundError):  # else it is gone meanwhile
-        raise TrackingError(
-            f"{error.filename} cannot be read, so what it holds is not known: {error.strerror}"
-        ) from error
+        what = path or error.filename
+        raise TrackingError(f"{what} cannot be read, so what it holds is not known: {error.strerror}") from error
 
 
 def files_in(places: Sequence[Path | None]) -> Iterator[Path]:
