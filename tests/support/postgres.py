@@ -76,7 +76,7 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def made(server: str, name: str, template: str = "template1") -> str:
+def made(server: str, name: str, template: str = "template1", *, encoding: str = "") -> str:
     """Make a database, empty or as a copy of one that nobody uses any more; its URI."""
     import psycopg2
 
@@ -87,7 +87,8 @@ def made(server: str, name: str, template: str = "template1") -> str:
         with connection.cursor() as cursor:
             if template != "template1":
                 cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,))
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            how = f"template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'" if encoding else template
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {how}")
     finally:
         connection.close()
     return f"{base}/{name}"

@@ -100,6 +100,11 @@ def text_from(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
+def in_ascii(value: str) -> str:
+    """``text_from`` for a database whose encoding lacks some character: all beyond ASCII as escapes."""
+    return text_from(value).encode("ascii", "backslashreplace").decode()
+
+
 _MAYBE_TEXT = (str, type(None))
 # What an event of each kind must have; the types are exact, since JSON's true is no number.
 _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {

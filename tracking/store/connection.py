@@ -308,6 +308,8 @@ def is_refusal(error: Exception) -> bool:
         if getattr(getattr(error, "response", None), "status_code", 0) == 413:  # more than a proxy lets through
             return True
         return error.errno in (errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT)
+    if lacks_character(error):
+        return True
     if isinstance(error, TrackingError) or _is_deleted(str(error)) or _translate("", error) is not None:
         return False
     if _is_page(str(error)):
@@ -316,6 +318,18 @@ def is_refusal(error: Exception) -> bool:
     if code is not None:
         return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR", "ENDPOINT_NOT_FOUND")
     return isinstance(error, (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError))
+
+
+# As psycopg2, PostgreSQL and MySQL say that a database of another encoding than UTF-8 lacks a character.
+_LACKS_CHARACTER = re.compile(
+    r"codec can't encode character|has no equivalent in encoding|Illegal mix of collations|Incorrect string value"
+    r"|\(3988, "
+)
+
+
+def lacks_character(error: BaseException | None) -> bool:
+    """Whether the database's encoding has no place for a character that was sent."""
+    return error is not None and bool(_LACKS_CHARACTER.search(str(error)))
 
 
 def has_no_such_call(error: Exception) -> bool:
@@ -348,6 +362,8 @@ def _translate(uri: str, error: Exception) -> TrackingError | None:
         return StoreUnreachable(f"{where}: the disk is full; make room, then `python -m tracking sync`")
     if _is_read_only(text):
         return StoreError(_no_permission(Path(where.split(":///")[-1]), "no write permission"))
+    if lacks_character(error):
+        return StoreError(f"{where} has no place for some character: {_in_short(text)}; a database with UTF-8 has")
     if _is_no_answer(error, text):
         return StoreUnreachable(f"no answer from {where}: {_in_short(text)}")
     if _is_refused(error, text):

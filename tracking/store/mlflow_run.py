@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import names
-from tracking.journal.checks import FILES, MAX_DATASET_NAME_LENGTH, Event, text_from
+from tracking.journal.checks import FILES, MAX_DATASET_NAME_LENGTH, Event, in_ascii, text_from
 from tracking.journal.events import read
 from tracking.store import artifacts
-from tracking.store.connection import has_no_such_call, is_bad_value, is_refusal, kind
+from tracking.store.connection import has_no_such_call, is_bad_value, is_refusal, kind, lacks_character
 from tracking.store.logged_models import LoggedModels, is_model
 
 if TYPE_CHECKING:
@@ -69,10 +69,13 @@ class Target:
         except Exception as error:
             if not is_refusal(error):
                 raise
-            if len(events) > 1:
-                for event in events:
-                    self.send([event])
+            parts = events if len(events) > 1 else _parts(events[0]) if lacks_character(error) else []
+            if len(parts) > 1:
+                for part in parts:
+                    self.send([part])
                 return
+            if lacks_character(error) and events[0]["event"] != "artifact":  # its path is one of this machine
+                events = [_in_ascii(events[0])]
             self._take_again(events)
         for event in events:
             for fault in event.get("refused", ()):
@@ -107,6 +110,8 @@ class Target:
                     tags[name] = self._fitting("tags", name, value, MAX_TAG_CHARACTERS)
                 else:
                     text = self._fitting("params", name, value, MAX_PARAM_CHARACTERS)
+                    if self._params.get(name) == in_ascii(text):  # this database lacks a character of it
+                        text = self._params[name]
                     if self._params.get(name, text) != text:
                         self._problem(f"parameter {name} is {self._params[name]!r} and was given as {text!r} later")
                     elif params.setdefault(name, text) != text:
@@ -119,7 +124,7 @@ class Target:
         self._params.update(params)
 
     def _batch(self, **kinds: list[Any]) -> None:
-        log_in_parts(self._client, self.run_id, self._problem, **kinds)
+        log_in_parts(self._client, self.run_id, self._refused, **kinds)
 
     def _on_start(self, event: Event) -> None:
         """The run was made or found before; only tags that were too long for that are logged here."""
@@ -275,15 +280,27 @@ class Target:
             self._noted = f"{self._noted}\n{text}".lstrip("\n")
             self._set_tag(names.REPLAY_PROBLEMS, self._noted)
 
+    def _refused(self, text: str, cause: Exception) -> None:
+        if lacks_character(cause):  # written otherwise, by ``send``
+            raise cause
+        self._problem(text)
+
     def _set_tag(self, name: str, value: str) -> None:
+        fitting = self._fitting("tags", name, value, MAX_TAG_CHARACTERS)
         # Explicitly now: MLFLOW_ENABLE_ASYNC_LOGGING would report success before anything is written.
-        self._client.set_tag(
-            self.run_id, name, self._fitting("tags", name, value, MAX_TAG_CHARACTERS), synchronous=True
-        )
+        write = functools.partial(self._client.set_tag, self.run_id, name, synchronous=True)
+        try:
+            write(fitting)
+        except Exception as error:
+            if not lacks_character(error):
+                raise
+            write(in_ascii(fitting))
 
 
-def log_in_parts(client: MlflowClient, run_id: str, problem: Callable[[str], None], **kinds: list[Any]) -> None:
-    """Log ``metrics``, ``params`` and ``tags``, as many as MLflow takes at once; what it refuses is a ``problem``."""
+def log_in_parts(
+    client: MlflowClient, run_id: str, refused: Callable[[str, Exception], None], **kinds: list[Any]
+) -> None:
+    """Log ``metrics``, ``params`` and ``tags``, as many as MLflow takes at once; what is ``refused``, and why."""
     while any(kinds.values()):
         part = {k: v[: _PER_CALL[k]] for k, v in kinds.items()}
         kinds = {k: v[_PER_CALL[k] :] for k, v in kinds.items()}
@@ -297,7 +314,7 @@ def log_in_parts(client: MlflowClient, run_id: str, problem: Callable[[str], Non
             for one in single:
                 cause = _refusal(functools.partial(client.log_batch, run_id, **one, synchronous=True))
                 if cause is not None:
-                    problem(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}")
+                    refused(f"MLflow does not take {str(one)[:300]}: {_in_words(cause)}", cause)
 
 
 def _refusal(call: Callable[[], object]) -> Exception | None:
@@ -372,6 +389,22 @@ def _file_stem(name: str) -> str:
     """A file's name for a parameter or tag, another one for each."""
     stem = name.replace("/", "_")[:50]  # of four bytes each at most, and file systems take 255
     return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _parts(event: Event) -> list[Event]:
+    """An event for each of its values."""
+    values = event.get("values") or {}
+    return [{**event, "values": {name: value}} for name, value in values.items()]
+
+
+def _in_ascii(given: Any) -> Any:
+    """An event, or a part of one, with its texts in ASCII."""
+    if isinstance(given, dict):
+        # No name has a backslash in MLflow.
+        return {in_ascii(key).replace("\\", "_"): _in_ascii(value) for key, value in given.items()}
+    if isinstance(given, list):
+        return [_in_ascii(value) for value in given]
+    return in_ascii(given) if isinstance(given, str) else given
 
 
 def _in_words(error: Exception) -> str:

@@ -196,6 +196,44 @@ def test_what_it_cannot_hold_is_written_otherwise_or_noted(store: Store, tmp_pat
     assert [known.dataset.name for known in run.inputs.dataset_inputs] == [plain]
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_takes_what_it_lacks_as_escapes(
+    server: str, workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    """Each of these kept the rest of its run out, or its end."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made(server, encoding.lower(), encoding=encoding))
+    with tracked.start(
+        "cat 🐈", experiment="深 exp", params={"a": "ü", "深": "🐈", "dataset": "深"}, system_metrics=False
+    ) as run:
+        run.log_metrics({"loss 深": 0.5, "loss": 0.25}, step=1)
+        run.set_tags({"b": "é", "tag 深": "🐈"})
+        run.log_dataset("test", name="d 🐈", digest="d1", source="/深", num_images=1, num_classes=2)
+        run.log_text("深", "notes 深.txt")
+        run.finish("FAILED", "深 is gone")
+    with tracked.start("other", experiment="plain") as other:
+        other.log_metrics({"loss": 0.5}, step=1)
+    store = resolve()
+    assert tracking(["sync"]) == 0 and tracking(["sync", "--all"]) == 0
+    assert [one.info.status for one in store.runs()] == ["FINISHED", "FAILED"]
+    there = store.find_run(run.mlflow_run_id or "")
+    assert there.info.run_name == "cat \\U0001f408"
+    latin = encoding == "LATIN1"
+    assert there.data.params == {
+        "a": "ü" if latin else "\\xfc",
+        "_u6df1": "\\U0001f408",
+        "dataset": "\\u6df1",
+    }
+    assert there.data.tags["b"] == ("é" if latin else "\\xe9") and there.data.tags["tag _u6df1"] == "\\U0001f408"
+    assert there.data.metrics == {"loss _u6df1": 0.5, "loss": 0.25}
+    assert there.data.tags["status_reason"] == "\\u6df1 is gone" and "replay_problems" not in there.data.tags
+    assert [known.dataset.name for known in there.inputs.dataset_inputs] == ["d \\U0001f408"]
+    assert [one.path for one in store.client().list_artifacts(run.mlflow_run_id or "")] == ["notes 深.txt"]
+    assert "Failed" in there.data.tags["mlflow.note.content"]
+    capsys.readouterr()
+    assert main(["leaderboard"]) == 0 and main(["leaderboard", "--experiment", "深 exp"]) != 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_two_processes_make_the_tables_at_once(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = made(server, "several")
     code = "from tracking.store import resolve; s = resolve(); s.client().create_run(s.experiment_id('exp'))"

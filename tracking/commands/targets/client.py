@@ -237,7 +237,7 @@ class Client:
         return put(folder, target, self._store.tracking_uri)
 
     def _problem(self, run: Row) -> Any:
-        return lambda text: self.problems.append(f"run {run['run_uuid']}: {text}")
+        return lambda text, *_: self.problems.append(f"run {run['run_uuid']}: {text}")
 
 
 def _of_run(got: dict[str, list[Row]], run_id: str) -> dict[str, list[Row]]:
