@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import TEMPORARILY_UNAVAILABLE, MlflowException
 
 from reports.__main__ import main as reports
 from tracking.__main__ import main as tracking
@@ -218,3 +219,24 @@ def test_every_command_says_the_same_of_a_sick_server(
     sick.answer = (200, PAGE)  # type: ignore[attr-defined]
     [(code, text)] = every_command(capsys, is_answered=True)
     assert code == 2 and "does not answer as an MLflow server does" in text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '(pymysql.err.OperationalError) (1267, "Illegal mix of collations (latin1_swedish_ci,IMPLICIT) and'
+        " (utf8mb4_general_ci,COERCIBLE) for operation '='\") [SQL: SELECT experiments.name]",
+        "(pymysql.err.DataError) (1366, \"Incorrect string value: '\\\\xF0\\\\x9F' for column 'value' at row 1\")",
+        "(MySQLdb.OperationalError) (3988, 'Conversion from collation utf8mb4_0900_ai_ci into latin1_swedish_ci"
+        " impossible for parameter')",
+        "(psycopg.errors.UntranslatableCharacter) character with byte sequence 0xf0 0x9f 0x90 0x88 in encoding"
+        ' "UTF8" has no equivalent in encoding "LATIN1"',
+    ],
+)
+def test_a_character_that_a_database_lacks_is_no_silence_of_its_server(said: str) -> None:
+    """MLflow calls them all temporary."""
+    error = MlflowException(said, error_code=TEMPORARILY_UNAVAILABLE)
+    assert connection.is_refusal(error) and connection.lacks_character(error)
+    with pytest.raises(StoreError, match="no place for some character") as caught, connection.translated("mysql://h/d"):
+        raise error
+    assert not isinstance(caught.value, StoreUnreachable)
