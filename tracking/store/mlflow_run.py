@@ -46,6 +46,7 @@ class Target:
     ) -> None:
         self.run_id: str = run.info.run_id
         self.problems: list[str] = []
+        self._spell: Callable[[str], str] = text_from
         self.notes: list[str] = []
         self._client = client
         self._directory = directory
@@ -74,9 +75,13 @@ class Target:
                 for part in parts:
                     self.send([part])
                 return
+            self._spell = in_ascii if lacks_character(error) else text_from
             if lacks_character(error) and events[0]["event"] != "artifact":  # its path is one of this machine
                 events = [_in_ascii(events[0])]
-            self._take_again(events)
+            try:
+                self._take_again(events)
+            finally:
+                self._spell = text_from
         for event in events:
             for fault in event.get("refused", ()):
                 self._problem(fault)
@@ -128,7 +133,7 @@ class Target:
 
     def _on_start(self, event: Event) -> None:
         """The run was made or found before; only tags that were too long for that are logged here."""
-        if event != self._start:
+        if _in_ascii(event) != _in_ascii(self._start):
             self._problem(f"a second run, {event['journal_id']}, starts in this journal; it is taken as the same")
             return
         if self._noted and not self._attached:  # whatever is still so is found again
@@ -268,7 +273,7 @@ class Target:
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / file).write_text(value, encoding="utf-8")
             self._upload(Path(scratch) / file, folder, may_link=False)
-        return f"{value[:_SHOWN_CHARACTERS]}… ({len(value)} characters, all in artifact {folder}/{file})"
+        return self._spell(f"{value[:_SHOWN_CHARACTERS]}… ({len(value)} characters, all in artifact {folder}/{file})")
 
     def _problem(self, text: str) -> None:
         if text in self.problems or len(self.problems) > _MAX_PROBLEMS:

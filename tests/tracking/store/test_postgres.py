@@ -202,9 +202,8 @@ def test_a_database_of_another_encoding_takes_what_it_lacks_as_escapes(
 ) -> None:
     """Each of these kept the rest of its run out, or its end."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", made(server, encoding.lower(), encoding=encoding))
-    with tracked.start(
-        "cat 🐈", experiment="深 exp", params={"a": "ü", "深": "🐈", "dataset": "深"}, system_metrics=False
-    ) as run:
+    params, tags = {"a": "ü", "深": "🐈", "dataset": "深"}, {"c": "深" * 9000}
+    with tracked.start("cat 🐈", experiment="深 exp", params=params, tags=tags, system_metrics=False) as run:
         run.log_metrics({"loss 深": 0.5, "loss": 0.25}, step=1)
         run.set_tags({"b": "é", "tag 深": "🐈"})
         run.log_dataset("test", name="d 🐈", digest="d1", source="/深", num_images=1, num_classes=2)
@@ -227,8 +226,8 @@ def test_a_database_of_another_encoding_takes_what_it_lacks_as_escapes(
     assert there.data.metrics == {"loss _u6df1": 0.5, "loss": 0.25}
     assert there.data.tags["status_reason"] == "\\u6df1 is gone" and "replay_problems" not in there.data.tags
     assert [known.dataset.name for known in there.inputs.dataset_inputs] == ["d \\U0001f408"]
-    assert [one.path for one in store.client().list_artifacts(run.mlflow_run_id or "")] == ["notes 深.txt"]
-    assert "Failed" in there.data.tags["mlflow.note.content"]
+    assert [one.path for one in store.client().list_artifacts(run.mlflow_run_id or "")] == ["notes 深.txt", "tags"]
+    assert "Failed" in there.data.tags["mlflow.note.content"] and there.data.tags["c"].startswith("\\u6df1\\u6df1")
     capsys.readouterr()
     assert main(["leaderboard"]) == 0 and main(["leaderboard", "--experiment", "深 exp"]) != 0
     assert "Traceback" not in capsys.readouterr().err
