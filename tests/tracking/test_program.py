@@ -126,7 +126,7 @@ def test_a_program_that_is_started_without_streams_does_its_work(tmp_path: Path,
         "    assert not sys.stdin.isatty()\n    return 3\n"
         "sys.exit(run_program('tracking', act))"
     )
-    line = shlex.join([sys.executable, "-c", script, str(tmp_path / "log.txt")])
+    line = shlex.join([sys.executable, "-u", "-c", script, str(tmp_path / "log.txt")])
     done = subprocess.run(f"exec {line} {closed}", shell=True, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True)
     assert done.returncode == 3
     assert done.stdout == (b"a line\n" if ">&-" not in closed.replace("2>&-", "") else b"")

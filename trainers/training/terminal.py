@@ -165,11 +165,19 @@ class Tee:
         begun.set()
         # Both are its own: it may outlive the tee, and the number of a closed descriptor is soon another file's.
         with os.fdopen(reader, "rb", buffering=0) as pipe, os.fdopen(shown, "wb", buffering=0) as terminal:
+            rest = b""
             while chunk := pipe.read(65536):
                 _write(terminal.fileno(), chunk)
-                with self._guard:
-                    if not self._file.closed:
-                        _write(self._file.fileno(), chunk)
+                lines, end, rest = (rest + chunk).rpartition(b"\n")  # the other stream's may be written in between
+                if len(rest) > 65536:
+                    end, rest = end + rest, b""
+                self._log(lines + end)
+            self._log(rest)
+
+    def _log(self, content: bytes) -> None:
+        with self._guard:
+            if not self._file.closed:
+                _write(self._file.fileno(), content)
 
 
 def _write(descriptor: int, chunk: bytes) -> None:

@@ -61,6 +61,24 @@ def test_the_tee_catches_python_children_and_raw_descriptors(tmp_path: Path) -> 
     assert "from below" in done.stdout and done.stderr == "an error\n" and done.returncode == 0
 
 
+def test_lines_of_both_streams_stay_whole_in_the_log(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, threading\nfrom pathlib import Path\nfrom trainers.training.terminal import Tee\n"
+        "def say(number):\n"
+        "    for _ in range(2000): os.write(number, b'half '); os.write(number, b'and half\\n')\n"
+        "with Tee(Path(sys.argv[1]), quiet=True):\n"
+        "    threads = [threading.Thread(target=say, args=(number,)) for number in (1, 2)]\n"
+        "    for thread in threads: thread.start()\n"
+        "    for thread in threads: thread.join()\n"
+        "    os.write(1, b'no end')\n"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path / "log.txt")]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"")
+    log = (tmp_path / "log.txt").read_bytes()  # the other stream's last lines may come after the end of this one
+    assert log.count(b"no end") == 1 and log.replace(b"no end", b"") == b"half and half\n" * 4000
+
+
 def test_what_a_child_says_after_the_run_goes_into_no_other_file(tmp_path: Path) -> None:
     code = (
         "import _thread, subprocess, sys, time\nfrom pathlib import Path\nfrom trainers.training import terminal\n"
