@@ -329,7 +329,7 @@ _LACKS_CHARACTER = re.compile(
 
 def lacks_character(error: BaseException | None) -> bool:
     """Whether the database's encoding has no place for a character that was sent."""
-    return error is not None and bool(_LACKS_CHARACTER.search(str(error)))
+    return error is not None and (bool(_LACKS_CHARACTER.search(str(error))) or lacks_character(error.__cause__))
 
 
 def has_no_such_call(error: Exception) -> bool:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracking import names
 from tracking.journal.checks import FILES, MAX_DATASET_NAME_LENGTH, Event, in_ascii, text_from
@@ -22,6 +22,8 @@ from tracking.store.logged_models import LoggedModels, is_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+T = TypeVar("T")
 
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
@@ -75,9 +77,8 @@ class Target:
                 for part in parts:
                     self.send([part])
                 return
-            self._spell = in_ascii if lacks_character(error) else text_from
             if lacks_character(error) and events[0]["event"] != "artifact":  # its path is one of this machine
-                events = [_in_ascii(events[0])]
+                events, self._spell = [_in_ascii(events[0])], in_ascii
             try:
                 self._take_again(events)
             finally:
@@ -115,9 +116,10 @@ class Target:
                     tags[name] = self._fitting("tags", name, value, MAX_TAG_CHARACTERS)
                 else:
                     text = self._fitting("params", name, value, MAX_PARAM_CHARACTERS)
-                    if self._params.get(name) == in_ascii(text):  # this database lacks a character of it
-                        text = self._params[name]
-                    if self._params.get(name, text) != text:
+                    known = self._params.get(name, text)
+                    if known != text and known == in_ascii(text):  # this database lacks a character of it
+                        text = known
+                    if known != text:
                         self._problem(f"parameter {name} is {self._params[name]!r} and was given as {text!r} later")
                     elif params.setdefault(name, text) != text:
                         self._problem(f"parameter {name} is {params[name]!r} and was given as {text!r} later")
@@ -293,13 +295,17 @@ class Target:
     def _set_tag(self, name: str, value: str) -> None:
         fitting = self._fitting("tags", name, value, MAX_TAG_CHARACTERS)
         # Explicitly now: MLFLOW_ENABLE_ASYNC_LOGGING would report success before anything is written.
-        write = functools.partial(self._client.set_tag, self.run_id, name, synchronous=True)
-        try:
-            write(fitting)
-        except Exception as error:
-            if not lacks_character(error):
-                raise
-            write(in_ascii(fitting))
+        spelled(lambda text: self._client.set_tag(self.run_id, name, text(fitting), synchronous=True))
+
+
+def spelled(write: Callable[[Callable[[str], str]], T]) -> T:
+    """``write`` with texts as they are, or in ASCII where the database lacks a character of them."""
+    try:
+        return write(text_from)
+    except Exception as error:
+        if not lacks_character(error):
+            raise
+        return write(in_ascii)
 
 
 def log_in_parts(

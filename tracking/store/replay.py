@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import names
 from tracking.errors import JournalError, RunNotFound, StoreError
-from tracking.journal.checks import Event, in_ascii, text_from
+from tracking.journal.checks import Event, text_from
 from tracking.journal.events import Position, beginning, checksum, read
 from tracking.journal.files import cannot_write, flush, holder, open_own, sign, whole_file
 from tracking.journal.progress import STATE_FILE, Progress, all_progress, progress, replayed_as
 from tracking.store import moved
-from tracking.store.connection import asked_once, lacks_character, translated
+from tracking.store.connection import asked_once, translated
 from tracking.store.logged_models import is_model
-from tracking.store.mlflow_run import Target, fits
+from tracking.store.mlflow_run import Target, fits, spelled
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,8 +130,9 @@ class Replayer:
         if run is None:
             # Either this is the first time, or the store was made again, or the last replayer was stopped right after
             # it had made the run and before it could record it.
-            self._progress = Progress(experiment_id=self._experiment_id(start["experiment"]))
-            run = self._find(start["journal_id"]) or self._create(start)
+            experiment_id = spelled(lambda text: self._store.experiment_id(text(start["experiment"])))
+            self._progress = Progress(experiment_id=experiment_id)
+            run = self._find(start["journal_id"]) or spelled(lambda text: self._create(start, text))
         if run.info.lifecycle_stage != "active":
             raise StoreError(
                 f"run {run.info.run_id} was deleted in {self._store.public_uri}; bring it back with"
@@ -160,23 +161,7 @@ class Replayer:
         )
         return found[0] if found else None
 
-    def _experiment_id(self, name: str) -> str:
-        try:
-            return self._store.experiment_id(text_from(name))
-        except StoreError as error:
-            if not lacks_character(error.__cause__):
-                raise
-            return self._store.experiment_id(in_ascii(name))
-
-    def _create(self, start: Event) -> Any:
-        try:
-            return self._create_as(start, text_from)
-        except Exception as error:
-            if not lacks_character(error):
-                raise
-            return self._create_as(start, in_ascii)
-
-    def _create_as(self, start: Event, text: Callable[[str], str]) -> Any:
+    def _create(self, start: Event, text: Callable[[str], str]) -> Any:
         assert self._client is not None
         fitting = {text(name): text(value) for name, value in start["tags"].items() if fits(value)}
         tags = {**fitting, names.JOURNAL_ID: start["journal_id"]}

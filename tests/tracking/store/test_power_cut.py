@@ -187,15 +187,22 @@ def test_events_are_flushed_in_the_background(tmp_path: Path, monkeypatch: pytes
     assert flushes.sizes[str(path)] == path.stat().st_size
 
 
+def flushed_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> tuple[list[Journal], list[Path], Flushes]:
+    """Journals, their files and what is flushed of them, soon after each event and by no thread of before."""
+    monkeypatch.setattr(files, "SYNC_S", 0.01)
+    monkeypatch.setattr(files, "BEGIN_S", 0.05)
+    journals = [Journal.create(tmp_path, experiment="exp", run_name=None) for _ in range(number)]
+    flushes = Flushes(monkeypatch)
+    time.sleep(0.1)  # the thread of what was before is over
+    return journals, [journal.dir / "journal-000001.jsonl" for journal in journals], flushes
+
+
 def test_a_thread_that_never_begins_or_dies_is_followed_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "SYNC_S", 0.01)
-    monkeypatch.setattr(files, "BEGIN_S", 0.05)
-    journals = [Journal.create(tmp_path, experiment="exp", run_name=None) for _ in range(3)]
-    paths = [journal.dir / "journal-000001.jsonl" for journal in journals]
-    flushes = Flushes(monkeypatch)
-    time.sleep(0.1)  # the thread of what was before is over
+    journals, paths, flushes = flushed_soon(tmp_path, monkeypatch, 3)
     with monkeypatch.context() as patch:
         patch.setattr(files, "in_background", lambda _: threading.Event())
         journals[0].metrics({"loss": 1}, step=1)
@@ -213,12 +220,7 @@ def test_a_thread_that_never_begins_or_dies_is_followed_by_another(
 
 
 def test_closed_journals_keep_no_other_one_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SYNC_S", 0.01)
-    monkeypatch.setattr(files, "BEGIN_S", 0.05)
-    journals = [Journal.create(tmp_path, experiment="exp", run_name=None) for _ in range(30)]
-    paths = [journal.dir / "journal-000001.jsonl" for journal in journals]
-    flushes = Flushes(monkeypatch)
-    time.sleep(0.1)  # the thread of what was before is over
+    journals, paths, flushes = flushed_soon(tmp_path, monkeypatch, 30)
     with monkeypatch.context() as patch:
         patch.setattr(files, "in_background", lambda _: threading.Event())
         for number, journal in enumerate(journals[1:]):
